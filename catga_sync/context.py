@@ -1,0 +1,59 @@
+"""What a call knows about itself while its handler runs: id, deadline, where it came from.
+
+    from catga_sync.context import current_call
+
+    def handler(request):
+        call = current_call()          # None outside a call
+        call.request_id, call.remaining()
+
+The context is a ``contextvars.ContextVar``: it follows the thread of the handler. A thread that a handler starts
+begins without one, unless it is run with ``contextvars.copy_context().run``.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+
+from catga_sync.deadline import Deadline
+
+__all__ = ["CallContext", "current_call", "enter_call", "leave_call"]
+
+
+@dataclass(frozen=True)
+class CallContext:
+    """
+    One call as its handler sees it. Immutable.
+
+    .. versionadded:: 0.1
+    """
+
+    request_id: str
+    deadline: Deadline | None = None
+    #: The node that sent the call, by its own account; None for a local call.
+    source_node_id: str | None = None
+    #: W3C trace context, carried on to nested calls as it came.
+    traceparent: str | None = None
+    tracestate: str | None = None
+    #: The nodes through which this call came, the first caller first.
+    chain: tuple[str, ...] = ()
+
+    def remaining(self) -> float | None:
+        """Return the seconds left for this call, or None when it has no deadline."""
+        return None if self.deadline is None else self.deadline.remaining()
+
+
+_current: ContextVar[CallContext | None] = ContextVar("catga_sync_call", default=None)
+
+#: The call that is being handled in this thread, or None. Nearly free; safe to call from anywhere.
+current_call = _current.get
+
+
+def enter_call(call: CallContext) -> Token[CallContext | None]:
+    """Make ``call`` the current one; give the token to ``leave_call`` in a ``finally``."""
+    return _current.set(call)
+
+
+def leave_call(token: Token[CallContext | None]) -> None:
+    """Restore what was current before ``enter_call``."""
+    _current.reset(token)

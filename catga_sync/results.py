@@ -1,0 +1,252 @@
+"""The typed result of one call: success or failure, and what is known about execution."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+
+from catga_sync.errors import (
+    AccessDenied,
+    BusinessError,
+    CallError,
+    DeadlineExceeded,
+    Delivery,
+    ErrorCode,
+    HandlerFailed,
+    NetworkError,
+    NoHandlerError,
+    SerializationError,
+    parse_code,
+)
+
+__all__ = ["Attempt", "CatgaResult"]
+
+T = TypeVar("T")
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at one node, as ``CatgaResult.attempts`` keeps it. Immutable."""
+
+    node_id: str
+    #: Seconds.
+    elapsed: float
+    delivery: Delivery
+    #: None when the attempt succeeded.
+    code: ErrorCode | str | None = None
+    error: str | None = None
+
+
+class _Cells:
+    """The storage of a result while it is being filled; see ``CatgaResult``."""
+
+    __slots__ = (
+        "_request_id",
+        "attempts",
+        "code",
+        "delivery",
+        "error",
+        "is_success",
+        "metadata",
+        "node_id",
+        "processing_time_ms",
+        "value",
+    )
+
+
+class CatgaResult(_Cells, Generic[T]):
+    """
+    What came of one call. Immutable, thread-safe; make one with ``success`` or ``failure``.
+
+    Attributes:
+        is_success: True when the handler ran and answered.
+        value: The typed response; None on failure, or when the handler returned nothing.
+        error: A text for people, or None on success.
+        code: An ``ErrorCode``, the application's own string, or None on success.
+        delivery: Whether the handler ran.
+        request_id: 32 hex digits; for a local call made when first read.
+        node_id: The node that processed the call, or None when none did.
+        processing_time_ms: Milliseconds spent at the node that processed it.
+        attempts: Every remote try, in order.
+        metadata: Whatever else came along; read-only.
+
+    Two results are equal when value, error, code and delivery are: ids and times are circumstances.
+
+    .. versionadded:: 0.1
+    """
+
+    __slots__ = ()
+
+    is_success: bool
+    value: T | None
+    error: str | None
+    code: ErrorCode | str | None
+    delivery: Delivery
+    node_id: str | None
+    processing_time_ms: float
+    attempts: tuple[Attempt, ...]
+    metadata: Mapping[str, Any]
+
+    def __init__(
+        self,
+        is_success: bool,
+        value: T | None = None,
+        error: str | None = None,
+        code: ErrorCode | str | None = None,
+        delivery: Delivery = Delivery.EXECUTED,
+        *,
+        request_id: str | None = None,
+        node_id: str | None = None,
+        processing_time_ms: float = 0.0,
+        attempts: tuple[Attempt, ...] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        fill = object.__setattr__
+        fill(self, "is_success", is_success)
+        fill(self, "value", value)
+        fill(self, "error", error)
+        fill(self, "code", code)
+        fill(self, "delivery", delivery)
+        fill(self, "_request_id", request_id)
+        fill(self, "node_id", node_id)
+        fill(self, "processing_time_ms", processing_time_ms)
+        fill(self, "attempts", attempts)
+        fill(self, "metadata", _NOTHING if metadata is None else MappingProxyType(dict(metadata)))
+
+    # -- making one -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def success(cls, value: T | None = None, *, metadata: Mapping[str, Any] | None = None) -> CatgaResult[T]:
+        """Return a successful result with this value."""
+        return cls(True, value, metadata=metadata)
+
+    @classmethod
+    def failure(
+        cls,
+        error: str,
+        code: ErrorCode | str | None = None,
+        *,
+        delivery: Delivery = Delivery.EXECUTED,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> CatgaResult[T]:
+        """
+        Return a failed result.
+
+        Args:
+            error:
+                The text that the caller will see.
+
+            code:
+                An ``ErrorCode``, or a string of the application's own. A string that is the name of an ``ErrorCode``
+                becomes that member. None means no code.
+
+            delivery:
+                What is known about execution; a handler that answers "no" has run, hence the default.
+        """
+        return cls(False, None, str(error), parse_code(code), delivery, metadata=metadata)
+
+    def _with(self, **changes: Any) -> CatgaResult[T]:
+        """Return a copy in which the given cells differ."""
+        copy: CatgaResult[T] = object.__new__(type(self))
+        for cell in _Cells.__slots__:
+            object.__setattr__(copy, cell, changes.get(cell, object.__getattribute__(self, cell)))
+        if "request_id" in changes:
+            object.__setattr__(copy, "_request_id", changes["request_id"])
+        return copy
+
+    # -- reading one ----------------------------------------------------------------------------------------------
+
+    @property
+    def request_id(self) -> str:
+        """The id of the call, as logs and the wire show it."""
+        given: str | None = self._request_id
+        if given is None:
+            given = uuid.uuid4().hex
+            object.__setattr__(self, "_request_id", given)
+        return given
+
+    def unwrap(self) -> T:
+        """
+        Return the value, or raise the ``CallError`` that fits the failure.
+
+        Raises:
+            BusinessError: The handler ran and said no (``HandlerFailed`` if it raised).
+            DeadlineExceeded, NetworkError, SerializationError, NoHandlerError, AccessDenied: see ``catga_sync.errors``.
+        """
+        if self.is_success:
+            return self.value  # type: ignore[return-value]  # None only where the handler returned nothing
+        raise self._error_class()(self.error or "", code=self.code, delivery=self.delivery, result=self)
+
+    def _error_class(self) -> type[CallError]:
+        if self.delivery is Delivery.EXECUTED:
+            if self.code is ErrorCode.UNKNOWN:
+                return HandlerFailed
+            return SerializationError if self.code is ErrorCode.INTERNAL else BusinessError
+        return _ERROR_CLASSES.get(self.code, CallError)
+
+    def __bool__(self) -> bool:
+        return self.is_success
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CatgaResult):
+            return NotImplemented
+        return (
+            self.is_success == other.is_success
+            and self.value == other.value
+            and self.error == other.error
+            and self.code == other.code
+            and self.delivery is other.delivery
+        )
+
+    # The value may be unhashable, and two equal results must hash alike; nobody needs results as keys.
+    __hash__ = None  # type: ignore[assignment]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name}: a CatgaResult cannot be changed")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{name}: a CatgaResult cannot be changed")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        cells = {cell: getattr(self, cell) for cell in _Cells.__slots__}
+        cells["metadata"] = dict(self.metadata)
+        return (_rebuild, (cells,))
+
+    def __repr__(self) -> str:
+        if self.is_success:
+            return f"CatgaResult.success({self.value!r})"
+        code = self.code.name if isinstance(self.code, ErrorCode) else self.code
+        return f"CatgaResult.failure({self.error!r}, code={code}, delivery={self.delivery.name})"
+
+
+def _rebuild(cells: dict[str, Any]) -> CatgaResult[Any]:
+    request_id = cells.pop("_request_id")
+    return CatgaResult(
+        cells.pop("is_success"),
+        cells.pop("value"),
+        cells.pop("error"),
+        cells.pop("code"),
+        cells.pop("delivery"),
+        request_id=request_id,
+        **cells,
+    )
+
+
+_ERROR_CLASSES: dict[ErrorCode | str | None, type[CallError]] = {
+    ErrorCode.UNAVAILABLE: NetworkError,
+    ErrorCode.RESOURCE_EXHAUSTED: NetworkError,
+    ErrorCode.CANCELLED: NetworkError,
+    ErrorCode.ABORTED: NetworkError,
+    ErrorCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    ErrorCode.INVALID_ARGUMENT: SerializationError,
+    ErrorCode.INTERNAL: SerializationError,
+    ErrorCode.DATA_LOSS: SerializationError,
+    ErrorCode.UNIMPLEMENTED: NoHandlerError,
+    ErrorCode.UNAUTHENTICATED: AccessDenied,
+    ErrorCode.PERMISSION_DENIED: AccessDenied,
+}
