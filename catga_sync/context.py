@@ -12,12 +12,18 @@ begins without one, unless it is run with ``contextvars.copy_context().run``.
 
 from __future__ import annotations
 
+import uuid
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from catga_sync.deadline import Deadline
 
-__all__ = ["CallContext", "current_call", "enter_call", "leave_call"]
+__all__ = ["CallContext", "current_call", "enter_call", "leave_call", "new_request_id"]
+
+
+def new_request_id() -> str:
+    """Return a new id for a call: 32 hex digits, 122 random bits."""
+    return uuid.uuid4().hex
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,11 @@ class CallContext:
     tracestate: str | None = None
     #: The nodes through which this call came, the first caller first.
     chain: tuple[str, ...] = ()
+
+    def nested(self, request_id: str, timeout: float) -> CallContext:
+        """Return the context of a call made inside this one: its own id and time, within this one's deadline."""
+        deadline = Deadline.after(timeout) if self.deadline is None else self.deadline.nested(timeout)
+        return replace(self, request_id=request_id, deadline=deadline)
 
     def remaining(self) -> float | None:
         """Return the seconds left for this call, or None when it has no deadline."""

@@ -1,0 +1,78 @@
+"""Try again what may be tried again: queries, and what provably did not run."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from catga_sync.context import current_call
+from catga_sync.errors import ConfigurationError, Delivery, ErrorCode
+from catga_sync.messages import Query, options_of
+from catga_sync.pipeline import Behavior, Handler
+from catga_sync.results import CatgaResult
+
+__all__ = ["retry_behavior"]
+
+_PASSING = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.ABORTED})
+
+
+def retry_behavior(
+    attempts: int = 3,
+    delay: float = 0.1,
+    *,
+    sleep: Callable[[float], object] | None = None,
+    rng: random.Random | None = None,
+) -> Behavior:
+    """
+    Return a behaviour that calls again after a failure that may pass.
+
+    A failure is tried again when its code says that it may pass (UNAVAILABLE, RESOURCE_EXHAUSTED, ABORTED) and
+    either it provably did not run or the request is idempotent. A plain request that may have run is never
+    repeated. The wait is drawn from ``[0, delay * 2 ** n)`` (full jitter, as AWS and Envoy do) and ends with the call's deadline.
+
+    Args:
+        attempts: Calls in total, the first included; at least 1.
+        delay: Seconds; the upper end of the first wait. 0 means: at once.
+        sleep: Waits that many seconds; None means really.
+        rng: Source of the jitter; None means one of its own.
+
+    Raises:
+        ConfigurationError: A value is out of range.
+
+    .. versionadded:: 0.1
+    """
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+        raise ConfigurationError(f"attempts: give a whole number of at least 1, not {attempts!r}")
+    if delay < 0:
+        raise ConfigurationError(f"delay: give seconds of at least 0, not {delay!r}")
+    wait = threading.Event().wait if sleep is None else sleep
+    jitter = random.Random() if rng is None else rng  # noqa: S311 - spreads load, guards nothing
+
+    def behavior(next_: Handler) -> Handler:
+        def handle(request: Any) -> CatgaResult[Any]:
+            result = next_(request)
+            for n in range(attempts - 1):
+                if not _may_repeat(request, result):
+                    break
+                pause = jitter.uniform(0, delay * 2**n)
+                call = current_call()
+                left = None if call is None else call.remaining()
+                if left is not None and left <= pause:
+                    break
+                wait(pause)
+                result = next_(request)
+            return result
+
+        return handle
+
+    return behavior
+
+
+def _may_repeat(request: Any, result: CatgaResult[Any]) -> bool:
+    if result.is_success or result.code not in _PASSING:
+        return False
+    declared = options_of(type(request)).idempotent
+    idempotent = isinstance(request, Query) if declared is None else declared
+    return idempotent or result.delivery is Delivery.NOT_EXECUTED

@@ -1,0 +1,42 @@
+"""Check every request against its schema before its handler runs, as a remote node would on arrival."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from catga_sync.errors import Delivery, ErrorCode, SerializationError
+from catga_sync.pipeline import Behavior, Handler, limit_text
+from catga_sync.results import CatgaResult
+from catga_sync.serialization import MessageRegistry
+
+__all__ = ["validation_behavior"]
+
+
+def validation_behavior(registry: MessageRegistry) -> Behavior:
+    """
+    Return a behaviour that refuses a request which its own schema cannot write or does not accept.
+
+    A request from another node has been checked already; this gives a local ``send`` the same check, at the
+    price of writing and reading the request once.
+
+    Args:
+        registry:
+            The registry that knows the schemas; usually ``mediator.registry``.
+
+    .. versionadded:: 0.1
+    """
+
+    def behavior(next_: Handler) -> Handler:
+        def handle(request: Any) -> CatgaResult[Any]:
+            codec = registry.ensure(type(request)).codec
+            try:
+                codec.decode(codec.encode(request))
+            except SerializationError as exc:
+                return CatgaResult.failure(
+                    limit_text(str(exc)), ErrorCode.INVALID_ARGUMENT, delivery=Delivery.NOT_EXECUTED
+                )
+            return next_(request)
+
+        return handle
+
+    return behavior

@@ -1,0 +1,86 @@
+"""What happens to the nodes of a cluster, as it is told to whoever wants to know."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from catga_sync.nodes import ClusterNode
+
+__all__ = ["ClusterEvent", "EventBoard", "EventKind"]
+
+#: How many past events are kept.
+KEPT = 256
+
+_log = logging.getLogger(__name__)
+
+
+@enum.unique
+class EventKind(enum.Enum):
+    """Kinds of events."""
+
+    NODE_JOINED = "NODE_JOINED"
+    NODE_LEFT = "NODE_LEFT"
+    NODE_FAULTED = "NODE_FAULTED"
+    NODE_RECOVERED = "NODE_RECOVERED"
+
+
+@dataclass(frozen=True)
+class ClusterEvent:
+    """
+    One thing that happened to one node, as this process saw it. Immutable.
+
+    .. versionadded:: 0.1
+    """
+
+    kind: EventKind
+    node: ClusterNode
+    #: Seconds since the epoch.
+    at: float = field(default_factory=time.time, compare=False)
+
+    NODE_JOINED: ClassVar[EventKind] = EventKind.NODE_JOINED
+    NODE_LEFT: ClassVar[EventKind] = EventKind.NODE_LEFT
+    NODE_FAULTED: ClassVar[EventKind] = EventKind.NODE_FAULTED
+    NODE_RECOVERED: ClassVar[EventKind] = EventKind.NODE_RECOVERED
+
+
+class EventBoard:
+    """Keep the last events and tell them to listeners. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Guarded by _lock.
+        self._past: deque[ClusterEvent] = deque(maxlen=KEPT)
+        self._listeners: tuple[Callable[[ClusterEvent], object], ...] = ()
+
+    def listen(self, listener: Callable[[ClusterEvent], object]) -> None:
+        """Have ``listener`` called with every event from now on, in the thread that noticed it; it must be quick."""
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+
+    def past(self) -> tuple[ClusterEvent, ...]:
+        """Return the last events, the newest last."""
+        with self._lock:
+            return tuple(self._past)
+
+    def tell(self, event: ClusterEvent) -> None:
+        """Keep an event and call the listeners, outside the lock; one that raises is logged."""
+        _log.info("%s: node=%s endpoint=%s", event.kind.name, event.node.node_id, event.node.endpoint)
+        with self._lock:
+            self._past.append(event)
+            listeners = self._listeners
+        for listener in listeners:
+            try:
+                listener(event)
+            except Exception:
+                _log.exception("a listener failed on %s", event.kind.name)
+
+    def forget(self) -> None:
+        """In a forked child: the lock may have been held."""
+        self._lock = threading.Lock()

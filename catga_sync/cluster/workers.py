@@ -1,0 +1,176 @@
+"""The processes of one node on this machine: who is there, who speaks for the node, who is the last to leave.
+
+A node is not a worker: ``gunicorn -w 4`` is one node. Its processes agree through two files of one folder:
+
+    <node>.members   every process that serves holds a shared lock; the first one writes a new incarnation into it
+    <node>.leader    one process holds it exclusively; that one sends the heartbeats
+
+The kernel lets go of a dead process's locks, however it died, so nobody has to be asked who is alive.
+
+Rules of this file:
+1. ``flock`` belongs to the open file: a forked child inherits it. ``forget`` closes the child's copy, which
+   leaves the parent's lock as it was.
+2. An exclusive lock on ``members`` can be had only when no process of the node is left; it is held for
+   microseconds, by a newcomer that finds itself the first, a leaver that finds itself the last, or an asker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import uuid
+from pathlib import Path
+
+from catga_sync.folders import ensure_private
+
+try:
+    import fcntl
+except ImportError:  # Windows: no gunicorn there either, so a node is one process.
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["WorkerGroup", "any_process_of"]
+
+#: How often a newcomer looks whether the group is really not empty; an asker may hold the lock for a moment.
+_LOOKS = 4
+
+
+class WorkerGroup:
+    """
+    This process's place among the processes of its node. Thread-safe.
+
+    Args:
+        folder: Where the lock files are; made when first needed, for this user only.
+        key: What all processes of the node have in common and no other node has.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder = folder
+        self._members_path, self._leader_path = _paths(folder, key)
+        self._lock = threading.Lock()
+        # Guarded by _lock: both descriptors and the incarnation.
+        self._members: int | None = None
+        self._leader: int | None = None
+        self._incarnation = ""
+
+    @property
+    def joined(self) -> bool:
+        """Whether this process is counted among those that serve."""
+        return bool(self._incarnation)
+
+    @property
+    def incarnation(self) -> str:
+        """32 hex digits, the same in all processes of this run of the node; "" before ``join``."""
+        return self._incarnation
+
+    def join(self) -> str:
+        """Count this process among those that serve; return the incarnation."""
+        with self._lock:
+            if self._incarnation:
+                return self._incarnation
+            if fcntl is None:
+                self._incarnation = uuid.uuid4().hex
+                return self._incarnation
+            fd = _open(self._folder, self._members_path)
+            try:
+                incarnation = _first_of_all(fd)
+                fcntl.flock(fd, fcntl.LOCK_SH)
+                if incarnation is None:
+                    incarnation = os.pread(fd, 32, 0).decode("ascii", "replace")
+            except BaseException:
+                os.close(fd)
+                raise
+            self._members, self._incarnation = fd, incarnation
+            return incarnation
+
+    def lead(self) -> bool:
+        """Return whether this process speaks for the node; become the one that does if there is none."""
+        with self._lock:
+            if fcntl is None or self._leader is not None:
+                return bool(self._incarnation)
+            if not self._incarnation:
+                return False
+            fd = _open(self._folder, self._leader_path)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(fd)
+                return False
+            self._leader = fd
+            return True
+
+    def leave(self) -> bool:
+        """Stop counting this process; return whether it was the last one of the node."""
+        with self._lock:
+            if not self._incarnation:
+                return False
+            self._incarnation = ""
+            leader, self._leader = self._leader, None
+            members, self._members = self._members, None
+            if leader is not None:
+                os.close(leader)
+            if members is None or fcntl is None:
+                return True
+            try:
+                # Turning a shared lock into an exclusive one gives the shared one up first, so of several that
+                # leave at the same moment the last one always succeeds.
+                fcntl.flock(members, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
+            finally:
+                os.close(members)
+            return True
+
+    def forget(self) -> None:
+        """In a forked child: drop the parent's locks without touching them."""
+        self._lock = threading.Lock()
+        descriptors = [fd for fd in (self._members, self._leader) if fd is not None]
+        self._members = self._leader = None
+        self._incarnation = ""
+        for fd in descriptors:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def any_process_of(folder: Path, key: str) -> bool | None:
+    """Return whether any process of the node is there; None when this machine cannot tell."""
+    if fcntl is None:
+        return None
+    try:
+        fd = os.open(_paths(folder, key)[0], os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _paths(folder: Path, key: str) -> tuple[Path, Path]:
+    stem = hashlib.sha256(key.encode("utf-8")).hexdigest()[:32]
+    return folder / f"{stem}.members", folder / f"{stem}.leader"
+
+
+def _open(folder: Path, path: Path) -> int:
+    ensure_private(folder)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600)
+
+
+def _first_of_all(fd: int) -> str | None:
+    """Write and return a new incarnation if no process of the node is there; else return None."""
+    for _ in range(_LOOKS):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            threading.Event().wait(0.002)
+            continue
+        incarnation = uuid.uuid4().hex
+        os.pwrite(fd, incarnation.encode("ascii"), 0)
+        return incarnation
+    return None

@@ -1,0 +1,44 @@
+"""What every discovery store does: keep one record per node, and hand out all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from catga_sync.nodes import NodeRecord
+
+__all__ = ["Discovery"]
+
+
+class Discovery(Protocol):
+    """
+    A place where nodes find each other.
+
+    Every call may be made by any thread and after a fork, must return within about a second, and may raise
+    anything when the store is down: the caller keeps the last set it got and comes back. None is ever made on
+    the way of a call.
+
+    .. versionadded:: 0.1
+    """
+
+    #: Seconds between two calls of ``nodes`` that suit this store.
+    refresh_interval: float
+
+    def register(self, record: NodeRecord, ttl: float) -> None:
+        """
+        Write or renew the record of this node. The first call and every heartbeat are the same call, so that a
+        store that was emptied is complete again one heartbeat later.
+
+        Args:
+            record: What to write.
+            ttl: Seconds after which the store may forget it unless it is renewed.
+        """
+
+    def deregister(self, node_id: str, incarnation: str) -> None:
+        """Remove the record of a node, if it is still the one of this incarnation."""
+
+    def nodes(self) -> Sequence[NodeRecord]:
+        """Return the records of all nodes that are there: the complete set, never a part of it."""
+
+    def close(self) -> None:
+        """Let go of connections. Safe to call twice."""

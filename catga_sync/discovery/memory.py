@@ -1,0 +1,51 @@
+"""Nodes of one process: for tests, examples, and several apps in one server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync.nodes import NodeRecord
+
+__all__ = ["MemoryDiscovery"]
+
+
+class MemoryDiscovery:
+    """
+    Keep the records in this object. Thread-safe. Share one between the mediators that are to find each other.
+
+    Args:
+        clock: Tells when a record has expired; None means the system's.
+
+    .. versionadded:: 0.1
+    """
+
+    refresh_interval = 0.1
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self._clock = SYSTEM_CLOCK if clock is None else clock
+        self._lock = threading.Lock()
+        # Guarded by _lock: node id -> (record, monotonic time at which it expires)
+        self._records: dict[str, tuple[NodeRecord, float]] = {}
+
+    def register(self, record: NodeRecord, ttl: float) -> None:
+        """See ``Discovery``."""
+        with self._lock:
+            self._records[record.node.node_id] = (record, self._clock.monotonic() + ttl)
+
+    def deregister(self, node_id: str, incarnation: str) -> None:
+        """See ``Discovery``."""
+        with self._lock:
+            held = self._records.get(node_id)
+            if held is not None and held[0].node.incarnation == incarnation:
+                del self._records[node_id]
+
+    def nodes(self) -> Sequence[NodeRecord]:
+        """See ``Discovery``."""
+        now = self._clock.monotonic()
+        with self._lock:
+            return [record for record, expires in self._records.values() if expires > now]
+
+    def close(self) -> None:
+        """See ``Discovery``. The records stay: other mediators may share this object."""

@@ -1,0 +1,133 @@
+"""An SQLite file shared by the processes of one machine: the default, because it needs no server.
+
+Rules of this file:
+1. A connection lives for one call. None is ever inherited by a fork, which SQLite forbids
+   (https://www.sqlite.org/howtocorrupt.html, 2.6), and none is open while nothing happens.
+2. Times are of the machine's boot clock, which all its processes share and no one can set. A record that was
+   written before the last boot has expired.
+3. A node whose processes are all dead is gone at once, however they died: see ``workers.py`` for the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync.errors import ConfigurationError
+from catga_sync.nodes import ClusterNode, NodeRecord
+
+__all__ = ["SqliteDiscovery"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS nodes (
+    cluster TEXT NOT NULL,
+    node_id TEXT NOT NULL,
+    incarnation TEXT NOT NULL,
+    record TEXT NOT NULL,
+    boot TEXT NOT NULL,
+    expires REAL NOT NULL,
+    PRIMARY KEY (cluster, node_id)
+)
+"""
+#: Seconds to wait for another process's write.
+_BUSY_TIMEOUT = 0.5
+
+
+class SqliteDiscovery:
+    """
+    Keep the records in an SQLite file. Thread-safe, and safe to share with forked processes.
+
+    Args:
+        path:
+            The file. It and its folder are made when first needed, for this user only.
+
+        cluster_name:
+            Nodes of other clusters in the same file are not seen.
+
+        is_alive:
+            Tells of a record's node whether a process of it is still there: True, False, or None for "cannot
+            tell from here". None means that nobody asks.
+
+        clock:
+            Tells when a record has expired; None means the system's.
+
+    .. versionadded:: 0.1
+    """
+
+    refresh_interval = 0.25
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        cluster_name: str = "default",
+        is_alive: Callable[[ClusterNode], bool | None] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._cluster = cluster_name
+        self._is_alive = is_alive
+        self._clock = SYSTEM_CLOCK if clock is None else clock
+
+    def register(self, record: NodeRecord, ttl: float) -> None:
+        """See ``Discovery``."""
+        node = record.node
+        row = (self._cluster, node.node_id, node.incarnation, record.to_text(), _boot_id(), self._now() + ttl)
+        self._run("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?)", row, create=True)
+
+    def deregister(self, node_id: str, incarnation: str) -> None:
+        """See ``Discovery``."""
+        self._run(
+            "DELETE FROM nodes WHERE cluster = ? AND node_id = ? AND incarnation = ?",
+            (self._cluster, node_id, incarnation),
+        )
+
+    def nodes(self) -> Sequence[NodeRecord]:
+        """See ``Discovery``. A file that is not there yet holds no nodes."""
+        rows = self._run(
+            "SELECT record FROM nodes WHERE cluster = ? AND boot = ? AND expires > ? ORDER BY node_id",
+            (self._cluster, _boot_id(), self._now()),
+        )
+        records = []
+        for (text,) in rows:
+            with contextlib.suppress(ConfigurationError):
+                records.append(NodeRecord.from_text(text))
+        if self._is_alive is None:
+            return records
+        return [record for record in records if self._is_alive(record.node) is not False]
+
+    def close(self) -> None:
+        """See ``Discovery``. Nothing is open between two calls."""
+
+    def _now(self) -> float:
+        return self._clock.monotonic()
+
+    def _run(self, statement: str, values: tuple[object, ...], *, create: bool = False) -> list[tuple[str, ...]]:
+        if not self.path.exists():
+            if not create:
+                return []
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Made here rather than by SQLite, so that no other user can ever read it.
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        with contextlib.closing(sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)) as db:
+            try:
+                return db.execute(statement, values).fetchall()
+            except sqlite3.OperationalError as exc:
+                if "no such table" not in str(exc):
+                    raise
+            if not create:
+                return []
+            db.execute(_SCHEMA)
+            return db.execute(statement, values).fetchall()
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        # Elsewhere than on Linux: the monotonic clock starts anew with the machine, so old records look far away.
+        return "-"

@@ -1,0 +1,229 @@
+"""The envelope of Catga.Cluster (.NET): what a request and its answer look like on the wire. Bytes in, bytes out.
+
+Rules of this file:
+1. What is read may come from anybody: every property is checked before it is used.
+2. Property names are read in any letter case, unknown ones are ignored, nulls are as good as absent.
+3. What is written is ASCII, so that it needs no further thought in any header, log or terminal.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from catga_sync.errors import ErrorCode, SerializationError, parse_code
+from catga_sync.serialization import jsontext
+
+__all__ = ["MAX_NAME", "MAX_TIME_MS", "EnvelopeError", "ReplyEnvelope", "RequestEnvelope", "valid_id", "well_formed_id"]
+
+#: Characters of a type name.
+MAX_NAME = 512
+#: The longest time that a caller may ask for, in milliseconds.
+MAX_TIME_MS = 300_000
+
+_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+_TIMESTAMP = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{0,7})\d{0,2})?(Z|z|[+-]\d\d:?\d\d)?", re.ASCII
+)
+_MAX_MS = 2**63 - 1
+
+
+class EnvelopeError(SerializationError):
+    """The envelope cannot be read. ``request_id`` is the id as far as it could be read, else None."""
+
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild_error, (str(self), self.request_id))
+
+
+def _rebuild_error(message: str, request_id: str | None) -> EnvelopeError:
+    return EnvelopeError(message, request_id=request_id)
+
+
+def well_formed_id(value: object) -> bool:
+    """Return whether ``value`` may be a request or node id: 1 to 128 of ``A-Z a-z 0-9 . _ : -``."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def valid_id(value: str | None) -> str | None:
+    """Return ``value`` if it is a well-formed id, else None."""
+    return value if well_formed_id(value) else None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnvelope:
+    """One request on its way. Immutable."""
+
+    request_type_name: str
+    response_type_name: str
+    payload: bytes
+    request_id: str
+    source_node_id: str | None = None
+    #: Seconds since the epoch; None when the sender's text is no time.
+    timestamp: float | None = None
+
+    def encode(self) -> bytes:
+        """Return the JSON of the envelope."""
+        stamp = datetime.fromtimestamp(self.timestamp or 0.0, timezone.utc)
+        return b'{"requestTypeName":%b,"responseTypeName":%b,"payloadData":"%b","sourceNodeId":%b,"requestId":%b,"timestamp":"%b"}' % (
+            _text(self.request_type_name),
+            _text(self.response_type_name),
+            base64.b64encode(self.payload),
+            _text(self.source_node_id),
+            _text(self.request_id),
+            stamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode("ascii"),
+        )
+
+    @classmethod
+    def decode(cls, raw: bytes) -> RequestEnvelope:
+        """
+        Read an envelope.
+
+        Raises:
+            EnvelopeError: It cannot be read; the text names the property.
+        """
+        fields = _read(raw)
+        given = fields.get("requestid")
+        request_id = given if well_formed_id(given) else None
+        try:
+            if request_id is None:
+                raise EnvelopeError("requestId: give 1 to 128 characters of A-Z a-z 0-9 . _ : -")
+            source = _optional(fields, "sourceNodeId", str)
+            if source is not None and not well_formed_id(source):
+                raise EnvelopeError("sourceNodeId: give 1 to 128 characters of A-Z a-z 0-9 . _ : -, or null")
+            return cls(
+                request_type_name=_name(fields, "requestTypeName"),
+                response_type_name=_name(fields, "responseTypeName"),
+                payload=_payload(_required(fields, "payloadData", str)),
+                request_id=request_id,
+                source_node_id=source,
+                timestamp=_timestamp(_required(fields, "timestamp", str)),
+            )
+        except EnvelopeError as exc:
+            raise EnvelopeError(str(exc), request_id=request_id) from None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyEnvelope:
+    """The answer to one request. Immutable."""
+
+    request_id: str
+    is_success: bool
+    #: UTF-8 JSON of the response; None when there is none.
+    payload: bytes | None = None
+    error_message: str | None = None
+    error_code: ErrorCode | str | None = None
+    processed_by_node_id: str | None = None
+    processing_time_ms: int = 0
+
+    def encode(self) -> bytes:
+        """Return the JSON of the envelope."""
+        code = self.error_code.name if isinstance(self.error_code, ErrorCode) else self.error_code
+        return b'{"requestId":%b,"isSuccess":%b,"payloadData":%b,"errorMessage":%b,"processedByNodeId":%b,"processingTimeMs":%d%b}' % (
+            _text(self.request_id),
+            b"true" if self.is_success else b"false",
+            b"null" if self.payload is None else b'"%b"' % base64.b64encode(self.payload),
+            _text(self.error_message),
+            _text(self.processed_by_node_id),
+            self.processing_time_ms,
+            b"" if code is None else b',"errorCode":%b' % _text(code),
+        )
+
+    @classmethod
+    def decode(cls, raw: bytes) -> ReplyEnvelope:
+        """
+        Read an envelope. What a peer sends back is as untrusted as what a client sends in.
+
+        Raises:
+            EnvelopeError: It cannot be read; the text names the property.
+        """
+        fields = _read(raw)
+        elapsed = _optional(fields, "processingTimeMs", int)
+        payload = _optional(fields, "payloadData", str)
+        code = _optional(fields, "errorCode", str)
+        node = _optional(fields, "processedByNodeId", str)
+        if elapsed is not None and not 0 <= elapsed <= _MAX_MS:
+            raise EnvelopeError("processingTimeMs: a whole number of milliseconds is expected")
+        return cls(
+            request_id=_required(fields, "requestId", str),
+            is_success=_required(fields, "isSuccess", bool),
+            payload=None if payload is None else _payload(payload),
+            error_message=_optional(fields, "errorMessage", str),
+            error_code=parse_code(None if code is None else code[:128]),
+            processed_by_node_id=None if node is None else node[:128],
+            processing_time_ms=0 if elapsed is None else elapsed,
+        )
+
+
+def _text(value: str | None) -> bytes:
+    return json.dumps(value).encode("ascii")
+
+
+def _read(raw: bytes) -> Mapping[str, Any]:
+    try:
+        parsed = jsontext.loads(raw, unique_keys=True)
+    except SerializationError as exc:
+        raise EnvelopeError(f"envelope: {exc}") from exc
+    if not isinstance(parsed, dict):
+        raise EnvelopeError("envelope: a JSON object is expected")
+    fields = {key.lower(): value for key, value in parsed.items()}
+    if len(fields) != len(parsed):
+        raise EnvelopeError("envelope: a property stands twice in it")
+    return fields
+
+
+def _optional(fields: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = fields.get(name.lower())
+    if value is not None and type(value) is not kind:
+        raise EnvelopeError(f"{name}: {_KIND_NAMES[kind]} is expected")
+    return value
+
+
+def _required(fields: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = _optional(fields, name, kind)
+    if value is None:
+        raise EnvelopeError(f"{name}: missing")
+    return value
+
+
+_KIND_NAMES = {str: "a string", int: "a whole number", bool: "true or false"}
+
+
+def _name(fields: Mapping[str, Any], name: str) -> str:
+    value: str = _required(fields, name, str)
+    if not 1 <= len(value) <= MAX_NAME or not value.isprintable():
+        raise EnvelopeError(f"{name}: give 1 to {MAX_NAME} printable characters")
+    return value
+
+
+def _payload(text: str) -> bytes:
+    try:
+        return base64.b64decode(text.encode("ascii"), validate=True)
+    except (ValueError, binascii.Error) as exc:
+        raise EnvelopeError("payloadData: not base64") from exc
+
+
+def _timestamp(text: str) -> float | None:
+    match = _TIMESTAMP.fullmatch(text) if len(text) <= 40 else None
+    if match is None:
+        raise EnvelopeError("timestamp: give an ISO 8601 time, such as 2026-01-31T12:00:00Z")
+    year, month, day, hour, minute, second, fraction, zone = match.groups()
+    try:
+        moment = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=timezone.utc)
+    except ValueError as exc:
+        raise EnvelopeError("timestamp: no such date or time") from exc
+    seconds = moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
+    if zone and zone not in "Zz":
+        digits = zone.replace(":", "")
+        offset = int(digits[1:3]) * 3600 + int(digits[3:5]) * 60
+        seconds += -offset if zone[0] == "+" else offset
+    return seconds

@@ -1,0 +1,107 @@
+"""Flask: the receiver as a blueprint, and an extension for app factories."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from flask import Blueprint, Flask, Response, current_app, request
+from werkzeug.local import LocalProxy
+
+from catga_sync.cluster.mediator import ClusterMediator
+from catga_sync.config import create_cluster
+from catga_sync.errors import ConfigurationError
+from catga_sync.integrations.wsgi import raw_request
+from catga_sync.mediator import Mediator
+from catga_sync.options import ClusterOptions
+from catga_sync.receiver import INVOKE_PATH, NODE_PATH
+
+__all__ = ["CatgaCluster", "cluster_blueprint", "mediator"]
+
+_EXTENSION = "catga_sync"
+
+
+def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") -> Blueprint:
+    """
+    Return a blueprint with the cluster's routes, ``POST /catga/cluster/invoke`` first of all.
+
+    Register it without a ``url_prefix``. Registering it makes the process one that means to serve: the node becomes
+    visible as soon as its endpoint answers. Its views answer machines; exempt the blueprint from CSRF protection if
+    the app has one.
+
+    Args:
+        mediator:
+            The node that this app is.
+
+        name:
+            Of the blueprint; another one is needed only for a second node in the same app.
+
+    .. versionadded:: 0.1
+    """
+    blueprint = Blueprint(name, __name__)
+
+    def receive() -> Response:
+        reply = mediator.receiver.handle(raw_request(request.environ))
+        return Response(reply.body, status=reply.status, headers=dict(reply.headers))
+
+    # The receiver answers a wrong method itself, with an envelope, so every method is let through to it.
+    methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    for endpoint, path in (("invoke", INVOKE_PATH), ("node", NODE_PATH)):
+        blueprint.add_url_rule(path, endpoint, receive, methods=methods, provide_automatic_options=False)
+
+    def attach(state: Any) -> None:
+        state.app.extensions.setdefault(_EXTENSION, mediator)
+        mediator.attach()
+
+    blueprint.record(attach)
+    return blueprint
+
+
+class CatgaCluster:
+    """
+    The extension for app factories: makes a mediator for each app from its ``CATGA_*`` config.
+
+        cluster = CatgaCluster(local)
+
+        def create_app():
+            app = Flask(__name__)
+            app.config.from_prefixed_env()
+            cluster.init_app(app)
+            return app
+
+    Args:
+        local:
+            The mediator with the handlers. None means an empty one, for an app that only sends.
+
+        app:
+            The app, if there is just one; None means that ``init_app`` is called later.
+
+        options:
+            Options that win over the app's config.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, local: Mediator | None = None, app: Flask | None = None, **options: Any) -> None:
+        self.local = Mediator() if local is None else local
+        self._options = options
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> ClusterMediator:
+        """Make the mediator of ``app``, register its routes, and return it."""
+        if _EXTENSION in app.extensions:
+            raise ConfigurationError("app: it has a cluster mediator already; call init_app once for an app")
+        made = create_cluster(self.local, ClusterOptions.from_mapping(app.config, **self._options))
+        app.register_blueprint(cluster_blueprint(made))
+        return made
+
+
+def _of_current_app() -> ClusterMediator:
+    found = current_app.extensions.get(_EXTENSION)
+    if found is None:
+        raise ConfigurationError("app: it has no cluster mediator; register cluster_blueprint(mediator) or CatgaCluster")
+    return cast("ClusterMediator", found)
+
+
+#: The mediator of the app that handles the present request.
+mediator = cast("ClusterMediator", LocalProxy(_of_current_app))

@@ -1,0 +1,290 @@
+"""The local mediator: finds the handler of a request in this process and runs it.
+
+Rules of this file:
+1. The hot path is one dictionary look-up, the chain, a result. It takes no lock.
+2. Registration takes the lock and swaps whole dictionaries, so that a running send never sees half of one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar, overload
+
+from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
+from catga_sync.deadline import Deadline, check_timeout
+from catga_sync.errors import Delivery, ErrorCode, RegistrationError
+from catga_sync.handlers import check_return_annotation, first_parameter, handler_function
+from catga_sync.messages import Event, Request
+from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step
+from catga_sync.results import CatgaResult
+from catga_sync.serialization import MessageRegistry, MessageType
+
+__all__ = ["Mediator"]
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_log = logging.getLogger(__name__)
+
+
+class Mediator:
+    """
+    Run handlers and subscribers of this process. Thread-safe.
+
+    Args:
+        registry:
+            The message types it knows. None means a registry of its own.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, registry: MessageRegistry | None = None) -> None:
+        self.registry = MessageRegistry() if registry is None else registry
+        self._lock = threading.Lock()
+        # Guarded by _lock for writing, swapped whole; read without it: _steps, _chains, _subscribers, _behaviors.
+        self._steps: dict[type, tuple[MessageType, Handler]] = {}
+        self._chains: dict[type, Handler] = {}
+        self._subscribers: dict[type, tuple[Handler, ...]] = {}
+        self._behaviors: tuple[Behavior, ...] = ()
+
+    # -- registration ---------------------------------------------------------------------------------------------
+
+    def handler(self, function: F) -> F:
+        """
+        Register a function as the handler of the request type that its first parameter is annotated with.
+
+        Returns:
+            The function itself, so that this can be a decorator.
+
+        Raises:
+            RegistrationError: The annotation is missing or no ``Request``, or the type has a handler already.
+        """
+        self.register_by_annotation(function, depth=1)
+        return function
+
+    def register_by_annotation(self, function: Callable[..., Any], depth: int = 0) -> None:
+        """Do what ``handler`` does; ``depth`` frames up from the caller the annotation's local names are looked up."""
+        found = first_parameter(function, Request, "mediator.register(TheRequest, function)", depth + 1)
+        self.register(found, function)
+
+    def register(self, request_type: type[Request[Any]], handler: Any) -> None:
+        """
+        Register the handler of a request type.
+
+        Args:
+            request_type:
+                The class of the request.
+
+            handler:
+                A function ``(request)``, or an object with ``handle(request)``. It returns the response or a
+                ``CatgaResult``, or raises.
+
+        Raises:
+            RegistrationError: The type has a handler already, cannot be written as JSON, or the handler is neither.
+        """
+        if not (isinstance(request_type, type) and issubclass(request_type, Request)):
+            raise RegistrationError(f"request_type: give a subclass of Request, not {request_type!r}")
+        function = handler_function(handler)
+        entry = self.registry.ensure(request_type)
+        check_return_annotation(function, entry)
+        step = handler_step(function, entry.name, entry.response_check)
+        with self._lock:
+            if request_type in self._steps:
+                raise RegistrationError(f"{entry.name} has a handler already; a request type has exactly one")
+            self._steps = {**self._steps, request_type: (entry, step)}
+            self._chains = {**self._chains, request_type: build_chain(step, self._behaviors, entry.name)}
+
+    def subscriber(self, function: F) -> F:
+        """Register a function as a subscriber of the event type that its first parameter is annotated with."""
+        self.subscribe_by_annotation(function, depth=1)
+        return function
+
+    def subscribe_by_annotation(self, function: Callable[..., Any], depth: int = 0) -> None:
+        """Do what ``subscriber`` does; ``depth`` as for ``register_by_annotation``."""
+        found = first_parameter(function, Event, "mediator.subscribe(TheEvent, function)", depth + 1)
+        self.subscribe(found, function)
+
+    def subscribe(self, event_type: type[Event], function: Callable[[Any], Any]) -> None:
+        """
+        Have ``function`` called with every event of this type. A type may have any number of subscribers.
+
+        Raises:
+            RegistrationError: ``event_type`` is no subclass of ``Event``, or ``function`` cannot be called.
+        """
+        if not (isinstance(event_type, type) and issubclass(event_type, Event)):
+            raise RegistrationError(f"event_type: give a subclass of Event, not {event_type!r}")
+        entry = self.registry.ensure(event_type)
+        step = handler_step(handler_function(function), entry.name, None)
+        with self._lock:
+            others = self._subscribers.get(event_type, ())
+            self._subscribers = {**self._subscribers, event_type: (*others, step)}
+
+    def add_behavior(self, behavior: Behavior) -> None:
+        """
+        Put a behaviour around every handler. The first one added is the outermost.
+
+        Args:
+            behavior:
+                ``behavior(next_)`` returns a handler ``(request) -> result`` that may call ``next_(request)``. It is
+                called once per request type, when the chain is built.
+        """
+        if not callable(behavior):
+            raise RegistrationError(f"behavior: give a callable behavior(next_) -> handler, not {behavior!r}")
+        with self._lock:
+            behaviors = (*self._behaviors, behavior)
+            chains = {kind: build_chain(step, behaviors, entry.name) for kind, (entry, step) in self._steps.items()}
+            self._behaviors, self._chains = behaviors, chains
+
+    def handles(self, request_type: type) -> bool:
+        """Return whether a request of this type has a handler here."""
+        return request_type in self._chains
+
+    @property
+    def handled(self) -> tuple[MessageType, ...]:
+        """The request types that have a handler here."""
+        return tuple(entry for entry, _ in self._steps.values())
+
+    @property
+    def subscribed(self) -> tuple[MessageType, ...]:
+        """The event types that have a subscriber here."""
+        return tuple(self.registry.by_type(kind) for kind in self._subscribers)
+
+    # -- calls ----------------------------------------------------------------------------------------------------
+
+    def send(self, request: Request[T], *, timeout: float | None = None) -> CatgaResult[T]:
+        """
+        Run the handler of a request and return its result.
+
+        Args:
+            request:
+                The request.
+
+            timeout:
+                Seconds for the call and all that it sends in turn. None means: what is left of the call in which
+                this one is made. A running handler is never interrupted; work whose time is up is not started.
+
+        Returns:
+            The result; whatever happens at run time is in it.
+
+        Raises:
+            TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
+        """
+        chain = self._chains.get(type(request))
+        if chain is None:
+            self.require_request(request)
+            return self.no_handler(type(request))
+        if timeout is not None:
+            return self.dispatch(request, nested_call(check_timeout(timeout)))
+        return chain(request)
+
+    def dispatch(self, request: Request[T], call: CallContext, node_id: str | None = None) -> CatgaResult[T]:
+        """Run the handler of ``request`` as the given call: within its deadline, under its id, as that node."""
+        chain = self._chains.get(type(request))
+        if chain is None:
+            return self.no_handler(type(request))
+        if call.deadline is not None and call.deadline.expired:
+            return expired_before_start()
+        token = enter_call(call)
+        started = time.perf_counter()
+        try:
+            result = chain(request)
+        finally:
+            leave_call(token)
+        elapsed = (time.perf_counter() - started) * 1000.0
+        return result._with(request_id=call.request_id, node_id=node_id, processing_time_ms=elapsed)
+
+    def send_batch(self, requests: Iterable[Request[Any]], *, timeout: float | None = None) -> list[CatgaResult[Any]]:
+        """
+        Send each request; return the results in the same order. Each succeeds or fails alone.
+
+        Args:
+            requests: The requests.
+            timeout: Seconds for all of them together; None as for ``send``.
+        """
+        items = [self.require_request(request) for request in requests]
+        if timeout is None:
+            return [self.send(request) for request in items]
+        call = nested_call(check_timeout(timeout))
+        return [self.dispatch(request, call) for request in items]
+
+    def send_stream(self, requests: Iterable[Request[Any]]) -> Iterator[CatgaResult[Any]]:
+        """Send each request when its result is asked for; yield the results in order. Holds one at a time."""
+        return (self.send(request) for request in requests)
+
+    def publish(self, event: Event) -> dict[str, CatgaResult[None]]:
+        """
+        Call every subscriber of the event here. One that raises is logged and does not keep the others from it.
+
+        Returns:
+            ``{"local": result}``, a failure when a subscriber failed; empty when there is no subscriber.
+
+        Raises:
+            TypeError: ``event`` is no ``Event``.
+        """
+        result = self.deliver(require_event(event))
+        return {} if result is None else {"local": result}
+
+    def publish_batch(self, events: Iterable[Event]) -> list[dict[str, CatgaResult[None]]]:
+        """Publish each event in order; return what ``publish`` returns for each."""
+        return [self.publish(event) for event in events]
+
+    def deliver(self, event: Event) -> CatgaResult[None] | None:
+        """Call every subscriber here; return one result for all of them, or None when there is none."""
+        subscribers = self._subscribers.get(type(event))
+        if not subscribers:
+            return None
+        results = [step(event) for step in subscribers]
+        failed = next((result for result in results if not result.is_success), None)
+        return CatgaResult(True) if failed is None else failed
+
+    # -- shared with the cluster mediator -------------------------------------------------------------------------
+
+    @overload
+    def require_request(self, request: Request[T]) -> Request[T]: ...
+    @overload
+    def require_request(self, request: object) -> Request[Any]: ...
+    def require_request(self, request: object) -> Request[Any]:
+        """Return ``request``, or raise ``TypeError`` when it is none."""
+        if isinstance(request, Request):
+            return request
+        if isinstance(request, type) and issubclass(request, Request):
+            raise TypeError(f"request: send an instance, {request.__name__}(...), not the class")
+        if isinstance(request, Event):
+            raise TypeError(f"request: {type(request).__name__} is an Event; use publish(event)")
+        raise TypeError(f"request: {type(request).__name__} is no subclass of catga_sync.Request")
+
+    def no_handler(self, request_type: type) -> CatgaResult[Any]:
+        """Return the failure for a request type that has no handler here."""
+        entry = self.registry.ensure(request_type)
+        return CatgaResult.failure(
+            f"no handler for {entry.name}: register one with @mediator.handler",
+            ErrorCode.UNIMPLEMENTED,
+            delivery=Delivery.NOT_EXECUTED,
+        )
+
+
+def require_event(event: object) -> Event:
+    """Return ``event``, or raise ``TypeError`` when it is none."""
+    if isinstance(event, Event):
+        return event
+    raise TypeError(f"event: {type(event).__name__} is no subclass of catga_sync.Event")
+
+
+def nested_call(timeout: float) -> CallContext:
+    """Return the context of a call made now: a deadline of its own, but within that of the call around it."""
+    outer = current_call()
+    if outer is None:
+        return CallContext(new_request_id(), Deadline.after(timeout))
+    return outer.nested(new_request_id(), timeout)
+
+
+def expired_before_start() -> CatgaResult[Any]:
+    """Return the failure for a call whose time was up before its handler started."""
+    return CatgaResult.failure(
+        "the time of the call was up before its handler started; give it a longer timeout",
+        ErrorCode.DEADLINE_EXCEEDED,
+        delivery=Delivery.NOT_EXECUTED,
+    )

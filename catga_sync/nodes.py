@@ -1,0 +1,257 @@
+"""A node as others see it, and the record by which it makes itself known."""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from catga_sync.errors import ConfigurationError
+
+__all__ = ["ClusterNode", "NodeRecord", "NodeStatus", "check_endpoint", "check_node_id", "is_loopback_host", "url_host"]
+
+_NODE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9\-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9\-]{0,61}[A-Za-z0-9])?)*\.?")
+_SCHEMES = frozenset({"http", "https", "grpc"})
+#: Characters of a record as text; a larger one is refused unread.
+MAX_RECORD = 256 * 1024
+
+
+
+@enum.unique
+class NodeStatus(enum.Enum):
+    """What the cluster thinks of a node."""
+
+    #: It answers and takes calls.
+    ONLINE = "ONLINE"
+    #: It has missed some heartbeats; used when there is no better one.
+    SUSPECT = "SUSPECT"
+    #: It fails its calls and is left out for a while.
+    FAULTED = "FAULTED"
+    #: It finishes what it has and takes nothing new.
+    DRAINING = "DRAINING"
+    #: It is gone.
+    OFFLINE = "OFFLINE"
+
+
+def is_loopback_host(host: str) -> bool:
+    """Return whether a host name or address is this machine's loopback, judged by its text: no look-up is made."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def url_host(url: str) -> str:
+    """Return the host of a URL, or ""."""
+    return urlsplit(url).hostname or ""
+
+
+def check_node_id(value: object, option: str = "node_id") -> str:
+    """
+    Return a node id, or raise.
+
+    Raises:
+        ConfigurationError: It is not 1 to 128 characters of ``A-Z a-z 0-9 . _ : -``.
+    """
+    if isinstance(value, str) and _NODE_ID.fullmatch(value):
+        return value
+    raise ConfigurationError(f"{option}: give 1 to 128 characters of A-Z a-z 0-9 . _ : -, not {value!r}")
+
+
+def check_endpoint(value: object, option: str = "endpoint") -> str:
+    """
+    Return an endpoint without its trailing slash, or raise.
+
+    An endpoint is scheme, host and port, nothing else: what a discovery store says is as untrusted as any input,
+    and a call must not be led to another path, through credentials, or to an address that no node can have.
+
+    Raises:
+        ConfigurationError: It is no such URL.
+    """
+    wanted = "give http://host:port, https://host:port or grpc://host:port"
+    if not isinstance(value, str) or len(value) > 300 or not value.isascii() or not value.isprintable():
+        raise ConfigurationError(f"{option}: {wanted}, not {value!r}")
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as exc:
+        raise ConfigurationError(f"{option}: {wanted}, not {value!r} ({exc})") from exc
+    if parts.scheme not in _SCHEMES or not host:
+        raise ConfigurationError(f"{option}: {wanted}, not {value!r}")
+    if "@" in parts.netloc or parts.path not in ("", "/") or "?" in value or "#" in value or "\\" in value:
+        raise ConfigurationError(f"{option}: {wanted} and nothing else (no user, path, query), not {value!r}")
+    if port == 0 or (port is None and parts.netloc.endswith(":")):
+        raise ConfigurationError(f"{option}: {wanted}; the port is from 1 to 65535, not as in {value!r}")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        if not _HOST.fullmatch(host):
+            raise ConfigurationError(f"{option}: {host!r} is no host name; {wanted}") from None
+    else:
+        if address.is_unspecified:
+            raise ConfigurationError(f"{option}: {host} is no address to call; give the one others reach this node by")
+        if address.is_multicast or address.is_link_local:
+            raise ConfigurationError(f"{option}: {host} is a multicast or link-local address, which no node can have")
+    return value.rstrip("/")
+
+
+@dataclass(frozen=True)
+class ClusterNode:
+    """
+    One node of the cluster. Immutable; only ``node_id`` and ``endpoint`` are needed to make one.
+
+    .. versionadded:: 0.1
+    """
+
+    node_id: str
+    #: ``http://host:port``; None for this process when it is a pure client.
+    endpoint: str | None
+    status: NodeStatus = NodeStatus.ONLINE
+    #: 0 to 100, as the node reports it.
+    load: float = 0.0
+    #: Seconds since the epoch when a sign of life was last seen here; None when none was.
+    last_heartbeat: float | None = field(default=None, compare=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    #: Names of the request types it handles; None when it has not said, and so may handle any.
+    handles: frozenset[str] | None = None
+    #: One run of the node, from first worker to last; another one means that it was restarted. "" when unknown.
+    incarnation: str = ""
+    #: Names of the event types it has subscribers for; None when it has not said.
+    subscribes: frozenset[str] | None = None
+    #: Type name -> fingerprint of the contract, for the types of which it has told one.
+    contracts: Mapping[str, str] = field(default_factory=dict)
+    #: Seconds that it keeps an idle connection open; None when it has not said.
+    keep_alive: float | None = None
+
+    def __post_init__(self) -> None:
+        fill = object.__setattr__
+        for name in ("handles", "subscribes"):
+            types = getattr(self, name)
+            if types is not None and not isinstance(types, frozenset):
+                fill(self, name, frozenset(types))
+        for name in ("metadata", "contracts"):
+            fill(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def may_handle(self, type_name: str) -> bool:
+        """Return whether it has said that it handles this type, or has not said what it handles."""
+        return self.handles is None or type_name in self.handles
+
+    def __hash__(self) -> int:
+        return hash((self.node_id, self.incarnation))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        cells = dict(self.__dict__, metadata=dict(self.metadata), contracts=dict(self.contracts))
+        return (_rebuild, (cells,))
+
+
+def _rebuild(cells: dict[str, Any]) -> ClusterNode:
+    return ClusterNode(**cells)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """
+    What a node writes about itself into a discovery store. Immutable.
+
+    Writers write no time: an observer notes on its own clock when ``seq`` has changed, so clocks need not agree.
+    """
+
+    node: ClusterNode
+    #: Goes up with every heartbeat of one incarnation.
+    seq: int = 0
+
+    def to_text(self) -> str:
+        """Return the record as JSON text."""
+        return json.dumps(self.to_mapping())
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the record as a JSON object; a node describes itself with it, too."""
+        node = self.node
+        return {
+            "nodeId": node.node_id,
+            "endpoint": node.endpoint,
+            "status": node.status.name,
+            "load": node.load,
+            "incarnation": node.incarnation,
+            "seq": self.seq,
+            "handles": None if node.handles is None else sorted(node.handles),
+            "subscribes": None if node.subscribes is None else sorted(node.subscribes),
+            "contracts": dict(sorted(node.contracts.items())),
+            "keepAlive": node.keep_alive,
+            "metadata": dict(node.metadata),
+        }
+
+    @classmethod
+    def from_text(cls, text: str) -> NodeRecord:
+        """
+        Read a record.
+
+        Raises:
+            ConfigurationError: It is not one that a node would have written; the text names the property.
+        """
+        if len(text) > MAX_RECORD:
+            raise ConfigurationError(f"record: longer than {MAX_RECORD} characters")
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as exc:
+            raise ConfigurationError("record: not JSON") from exc
+        return cls.from_mapping(data)
+
+    @classmethod
+    def from_mapping(cls, data: object) -> NodeRecord:
+        """Read a record from parsed JSON; raises as ``from_text`` does."""
+        if not isinstance(data, Mapping):
+            raise ConfigurationError("record: a JSON object is expected")
+        status = data.get("status", "ONLINE")
+        load = data.get("load", 0.0)
+        seq = data.get("seq", 0)
+        incarnation = data.get("incarnation", "")
+        keep_alive = data.get("keepAlive")
+        metadata = data.get("metadata", {})
+        if status not in NodeStatus.__members__:
+            raise ConfigurationError(f"status: {status!r} is none of {', '.join(NodeStatus.__members__)}")
+        if isinstance(load, bool) or not isinstance(load, (int, float)) or not 0 <= load <= 100:
+            raise ConfigurationError("load: a number from 0 to 100 is expected")
+        if isinstance(seq, bool) or not isinstance(seq, int) or seq < 0:
+            raise ConfigurationError("seq: a whole number is expected")
+        if not isinstance(incarnation, str) or len(incarnation) > 64:
+            raise ConfigurationError("incarnation: up to 64 characters are expected")
+        if keep_alive is not None and (isinstance(keep_alive, bool) or not isinstance(keep_alive, (int, float))):
+            raise ConfigurationError("keepAlive: seconds are expected")
+        if not isinstance(metadata, dict):
+            raise ConfigurationError("metadata: an object is expected")
+        contracts = data.get("contracts", {})
+        if not isinstance(contracts, dict) or not all(isinstance(value, str) for value in contracts.values()):
+            raise ConfigurationError("contracts: an object of texts is expected")
+        node = ClusterNode(
+            node_id=check_node_id(data.get("nodeId"), "nodeId"),
+            endpoint=check_endpoint(data.get("endpoint")),
+            status=NodeStatus[status],
+            load=float(load),
+            metadata=metadata,
+            handles=_types(data, "handles"),
+            incarnation=incarnation,
+            subscribes=_types(data, "subscribes"),
+            contracts=contracts,
+            keep_alive=None if keep_alive is None else float(keep_alive),
+        )
+        return cls(node, seq)
+
+
+def _types(data: Mapping[str, Any], name: str) -> frozenset[str] | None:
+    names = data.get(name)
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(item, str) and 0 < len(item) <= 512 for item in names):
+        raise ConfigurationError(f"{name}: a list of type names is expected")
+    return frozenset(names)

@@ -1,0 +1,267 @@
+"""The options of a cluster: one frozen value, checked when it is made.
+
+Each option's comment says what it is, what raising and lowering it does, and what None means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from catga_sync.errors import ConfigurationError
+from catga_sync.nodes import check_endpoint, check_node_id, is_loopback_host, url_host
+
+__all__ = ["ENVIRONMENT_PREFIX", "ClusterOptions"]
+
+ENVIRONMENT_PREFIX = "CATGA_"
+
+_CLUSTER_NAME = re.compile(r"[A-Za-z0-9._\-]{1,64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """
+    How a node takes part in a cluster. Immutable.
+
+    Raises:
+        ConfigurationError: An option is wrong; the text starts with its name and says what to write.
+
+    .. versionadded:: 0.1
+    """
+
+    #: What this node is called; unique in the cluster. None means the host's name.
+    node_id: str | None = None
+    #: Where the others reach this node: ``http://host:port``. None makes it a pure client, which is never a target.
+    endpoint: str | None = None
+    #: Nodes of one name see each other.
+    cluster_name: str = "default"
+    #: Where nodes find each other: ``memory://``, ``sqlite:///path``, ``static`` (with ``peers``), or an object with the
+    #: methods of ``catga_sync.discovery.Discovery``. None means an SQLite file of this user on this machine, or
+    #: ``static`` if ``peers`` are given.
+    discovery: Any = None
+    #: With ``discovery="static"``: node id -> endpoint of the others.
+    peers: Mapping[str, str] | None = None
+    #: Which node takes a request: ``local-first``, ``round-robin``, or an object with ``route(message, nodes)``.
+    router: Any = "local-first"
+    #: Seconds for a whole call, all tries included, when ``send`` is not told otherwise.
+    request_timeout: float = 30.0
+    #: Seconds between two signs of life of this node. Lower notices a return sooner, at more writes to the store.
+    heartbeat_interval: float = 5.0
+    #: Seconds without one after which a node is gone. Lower notices sooner, and takes a busy node for a dead one sooner.
+    heartbeat_timeout: float = 30.0
+    #: Whether another node is tried when one fails in a way that allows it.
+    enable_failover: bool = True
+    #: Further tries after the first.
+    max_retries: int = 2
+    #: Seconds; the wait before a further try is drawn from 0 to this, then from 0 to twice as much, up to 0.25 s.
+    retry_delay: float = 0.1
+    #: What this node tells of itself, such as zone or version: names and JSON values.
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    #: Key for signing requests. Signing is not available yet: only None is accepted.
+    secret: Any = None
+    #: A ``requests.Session`` of the user's own for all calls; None means one made for the purpose.
+    session: Any = None
+    #: As in ``requests``: True, False (no check of certificates), or a path to CA certificates.
+    verify: bool | str = True
+    #: As in ``requests``: a path to a client certificate, or (certificate, key). None means none.
+    cert: Any = None
+    #: True lets a node without a secret be reached from other machines, by anybody who reaches its port.
+    insecure: bool = False
+    #: ``auto`` or ``off``. Compression is not available yet: both send as it is.
+    compression: str = "auto"
+    #: The longest body that is sent or read, in bytes.
+    max_body_bytes: int = 4 * 1024 * 1024
+    #: Connections to one node, and so calls to it at once; more callers wait for a free one.
+    pool_size: int = 64
+
+    def __post_init__(self) -> None:
+        fill = object.__setattr__
+        if self.node_id is None:
+            fill(self, "node_id", _host_name())
+        check_node_id(self.node_id)
+        if self.endpoint is not None:
+            fill(self, "endpoint", check_endpoint(self.endpoint))
+        _check(
+            isinstance(self.cluster_name, str) and _CLUSTER_NAME.fullmatch(self.cluster_name),
+            f"cluster_name: give 1 to 64 characters of A-Z a-z 0-9 . _ -, not {self.cluster_name!r}",
+        )
+        for name in ("request_timeout", "heartbeat_interval", "heartbeat_timeout"):
+            fill(self, name, _seconds(name, getattr(self, name), zero=False))
+        fill(self, "retry_delay", _seconds("retry_delay", self.retry_delay, zero=True))
+        _check(
+            self.heartbeat_timeout > self.heartbeat_interval,
+            f"heartbeat_timeout: give more than heartbeat_interval ({self.heartbeat_interval} s), "
+            f"not {self.heartbeat_timeout} s",
+        )
+        for name, least in (("max_retries", 0), ("max_body_bytes", 1024), ("pool_size", 1)):
+            _whole(name, getattr(self, name), least)
+        for name in ("enable_failover", "insecure"):
+            value = getattr(self, name)
+            _check(isinstance(value, bool), f"{name}: give True or False, not {value!r}")
+        fill(self, "metadata", _json_object("metadata", self.metadata))
+        _check(self.compression in ("auto", "off"), f"compression: give 'auto' or 'off', not {self.compression!r}")
+        _check(self.secret is None, "secret: request signing is not available in this version; leave it None")
+        self._check_discovery()
+        self._check_exposure()
+
+    def _check_discovery(self) -> None:
+        if self.peers is not None and self.discovery is None:
+            object.__setattr__(self, "discovery", "static")
+        if self.discovery == "static":
+            _check(
+                self.peers is not None,
+                'peers: discovery="static" needs them, as in {"node-2": "http://host:port"}',
+            )
+        else:
+            _check(self.peers is None, 'peers: they go with discovery="static" only')
+
+    def _check_exposure(self) -> None:
+        if self.endpoint is None or self.insecure or is_loopback_host(url_host(self.endpoint)):
+            return
+        raise ConfigurationError(
+            f"endpoint: {self.endpoint!r} can be reached from other machines, and whoever reaches it could call every "
+            f"handler; use a loopback endpoint (http://localhost:port), or write insecure=True if something else "
+            f"guards it"
+        )
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], **overrides: Any) -> ClusterOptions:
+        """
+        Read the options from a mapping with keys such as ``CATGA_NODE_ID``, as ``app.config`` has them.
+
+        Args:
+            mapping: Keys that do not start with ``CATGA_`` are ignored.
+            overrides: Options that win over the mapping.
+
+        Raises:
+            ConfigurationError: A ``CATGA_`` key names no option, or a value is wrong.
+        """
+        given = {
+            key[len(ENVIRONMENT_PREFIX) :].lower(): value
+            for key, value in mapping.items()
+            if isinstance(key, str) and key.startswith(ENVIRONMENT_PREFIX)
+        }
+        return cls.make({**given, **overrides})
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> ClusterOptions:
+        """
+        Read the options from environment variables such as ``CATGA_NODE_ID``.
+
+        Numbers and true/false are written as one would; ``metadata`` and ``peers`` as JSON objects.
+
+        Args:
+            environ: None means ``os.environ``.
+            overrides: Options that win over the environment.
+
+        Raises:
+            ConfigurationError: A ``CATGA_`` variable names no option, or a value is wrong.
+        """
+        if environ is None:
+            import os
+
+            environ = os.environ
+        given = {
+            key[len(ENVIRONMENT_PREFIX) :].lower(): value
+            for key, value in environ.items()
+            if key.startswith(ENVIRONMENT_PREFIX)
+        }
+        parsed = {name: _from_text(name, text) for name, text in given.items()}
+        return cls.make({**parsed, **overrides})
+
+    @classmethod
+    def make(cls, given: Mapping[str, Any]) -> ClusterOptions:
+        """Return the options with these values; an unknown name is an error that suggests the nearest one."""
+        known = {each.name for each in dataclasses.fields(cls)}
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
+                raise ConfigurationError(f"{name}: no such option{hint}")
+        return cls(**given)
+
+    def with_changes(self, changes: Mapping[str, Any]) -> ClusterOptions:
+        """Return options in which the given ones differ."""
+        if not changes:
+            return self
+        return self.make({**{each.name: getattr(self, each.name) for each in dataclasses.fields(self)}, **changes})
+
+
+def _check(condition: object, text: str) -> None:
+    if not condition:
+        raise ConfigurationError(text)
+
+
+def _host_name() -> str:
+    return re.sub(r"[^A-Za-z0-9._\-]", "-", socket.gethostname())[:128] or "node"
+
+
+def _seconds(name: str, value: object, *, zero: bool) -> float:
+    bound = "of at least 0" if zero else "above 0"
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):  # type: ignore[arg-type, operator]
+        raise ConfigurationError(f"{name}: give seconds {bound}, not {value!r}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{name}: give a whole number of at least {least}, not {value!r}")
+
+
+def _json_object(name: str, value: object) -> dict[str, Any]:
+    try:
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            return dict(json.loads(json.dumps(dict(value), allow_nan=False)))
+    except (TypeError, ValueError):
+        pass
+    raise ConfigurationError(f"{name}: give a mapping of names to JSON values, not {value!r}")
+
+
+def _from_text(name: str, text: str) -> Any:
+    reader = _READERS.get(name)
+    if reader is None:
+        return text
+    try:
+        return reader(text)
+    except ValueError as exc:
+        raise ConfigurationError(f"{name}: {text!r} cannot be read ({exc})") from exc
+
+
+def _boolean(text: str) -> bool:
+    lowered = text.strip().lower()
+    if lowered in ("1", "true", "yes", "on"):
+        return True
+    if lowered in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("write true or false")
+
+
+def _verify(text: str) -> bool | str:
+    try:
+        return _boolean(text)
+    except ValueError:
+        return text
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "request_timeout": float,
+    "heartbeat_interval": float,
+    "heartbeat_timeout": float,
+    "retry_delay": float,
+    "max_retries": int,
+    "max_body_bytes": int,
+    "pool_size": int,
+    "enable_failover": _boolean,
+    "insecure": _boolean,
+    "verify": _verify,
+    "metadata": json.loads,
+    "peers": json.loads,
+}

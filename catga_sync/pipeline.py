@@ -1,0 +1,115 @@
+"""One call shape for handlers and behaviours, and the chain that is built from them once per type.
+
+    Handler  = (request) -> CatgaResult
+    Behavior = (next handler) -> handler        the first one added is the outermost
+
+Rules of this file:
+1. A chain is built when it is first needed and after a behaviour was added, never per send.
+2. Whatever user code does, a chain returns a ``CatgaResult``: values are wrapped, exceptions become failures.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+from catga_sync.context import current_call
+from catga_sync.errors import CallError, Delivery, ErrorCode
+from catga_sync.results import CatgaResult
+
+__all__ = ["MAX_ERROR_TEXT", "Behavior", "Handler", "build_chain", "handler_step", "limit_text"]
+
+Handler = Callable[[Any], CatgaResult[Any]]
+Behavior = Callable[[Handler], Callable[[Any], Any]]
+
+#: Characters of an error text that a caller gets to see; the same here as over the wire.
+MAX_ERROR_TEXT = 512
+
+_log = logging.getLogger(__name__)
+
+
+def limit_text(text: str) -> str:
+    """Return ``text``, cut to ``MAX_ERROR_TEXT`` characters."""
+    return text if len(text) <= MAX_ERROR_TEXT else text[: MAX_ERROR_TEXT - 1] + "…"
+
+
+def build_chain(innermost: Handler, behaviors: Sequence[Behavior], name: str) -> Handler:
+    """Return the handler that runs ``behaviors``, the first one outermost, around ``innermost``."""
+    chain = innermost
+    for behavior in reversed(behaviors):
+        chain = _guarded(behavior(chain), name)
+    return chain
+
+
+def handler_step(function: Callable[[Any], Any], name: str, check: tuple[type, ...] | None) -> Handler:
+    """
+    Return the innermost step: run the user's handler and turn what it did into a result.
+
+    Args:
+        function: The user's handler.
+        name: Wire name of the request type, for texts.
+        check: What the answer must be an instance of; None means anything. None as an answer is always fine.
+    """
+
+    def run(request: Any) -> CatgaResult[Any]:
+        started = perf_counter()
+        try:
+            answer = function(request)
+        except Exception as exc:
+            result = _failure_of(exc, name)
+        else:
+            if isinstance(answer, CatgaResult):
+                fits = not answer.is_success or _fits(answer.value, check)
+                result = _own(answer) if fits else _wrong_answer(answer.value, name, check)
+            elif answer is None or check is None or isinstance(answer, check):
+                return CatgaResult(True, answer, processing_time_ms=(perf_counter() - started) * 1000.0)
+            else:
+                result = _wrong_answer(answer, name, check)
+        return result._with(processing_time_ms=(perf_counter() - started) * 1000.0)
+
+    return run
+
+
+def _guarded(step: Callable[[Any], Any], name: str) -> Handler:
+    def run(request: Any) -> CatgaResult[Any]:
+        try:
+            answer = step(request)
+        except Exception as exc:
+            return _failure_of(exc, name)
+        return answer if isinstance(answer, CatgaResult) else CatgaResult(True, answer)
+
+    return run
+
+
+def _fits(value: Any, check: tuple[type, ...] | None) -> bool:
+    return value is None or check is None or isinstance(value, check)
+
+
+def _own(answer: CatgaResult[Any]) -> CatgaResult[Any]:
+    """Return a handler's result as its own: it ran, whatever a node that it asked in turn has said."""
+    error = answer.error
+    if error is not None and len(error) > MAX_ERROR_TEXT:
+        error = limit_text(error)
+    return answer._with(delivery=Delivery.EXECUTED, error=error, attempts=(), node_id=None, request_id=None)
+
+
+def _failure_of(exc: Exception, name: str) -> CatgaResult[Any]:
+    call = current_call()
+    request_id = "-" if call is None else call.request_id
+    if isinstance(exc, CallError):
+        _log.info("%s answered with an error: request_id=%s code=%s layer=business", name, request_id, exc.code)
+        return CatgaResult.failure(limit_text(str(exc)), exc.code)
+    # The text of any other exception may hold paths, SQL or secrets: it stays in this log.
+    _log.error("the handler of %s raised: request_id=%s layer=business", name, request_id, exc_info=exc)
+    return CatgaResult.failure(
+        f"the handler of {name} raised an error; the log of the node that ran it has the details", ErrorCode.UNKNOWN
+    )
+
+
+def _wrong_answer(value: Any, name: str, check: tuple[type, ...] | None) -> CatgaResult[Any]:
+    expected = " or ".join(kind.__name__ for kind in check or ())
+    text = f"the handler of {name} returned {type(value).__name__}, not {expected}"
+    _log.error("%s: layer=serialization", text)
+    return CatgaResult.failure(text, ErrorCode.INTERNAL)

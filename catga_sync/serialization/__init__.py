@@ -1,0 +1,35 @@
+"""Messages as bytes: the registry of their types, and the schemas that write and read them.
+
+    registry.py       type name <-> class <-> schema and codec
+    registration.py   a class is checked and entered
+    derive.py         annotations -> strict fields         hints.py    what an annotation means
+    fields.py, choices.py, containers.py                   shape.py    a dataclass as a whole
+    schema.py         CatgaSchema                          foreign.py  a schema of the user's own
+    codec.py          objects <-> bytes                    jsontext.py strict JSON
+
+This package is the only place where marshmallow is used. Of the rest it knows ``errors`` and ``messages``.
+"""
+
+from __future__ import annotations
+
+from catga_sync.serialization.codec import Codec
+from catga_sync.serialization.jsontext import MAX_DEPTH, check_depth, dumps, loads
+from catga_sync.serialization.message_type import MessageKind, MessageType
+from catga_sync.serialization.registry import MessageRegistry
+from catga_sync.serialization.schema import CatgaSchema
+from catga_sync.serialization.typenames import MAX_NAME, default_name, short_name
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_NAME",
+    "CatgaSchema",
+    "Codec",
+    "MessageKind",
+    "MessageRegistry",
+    "MessageType",
+    "check_depth",
+    "default_name",
+    "dumps",
+    "loads",
+    "short_name",
+]

@@ -1,0 +1,132 @@
+"""Strict marshmallow fields for one of a fixed set of values: Enum, Flag and Literal.
+
+Rule of this file: values are compared with their type, so that ``True`` is not ``1``.
+"""
+
+# the methods of a field are documented once, in StrictField
+
+from __future__ import annotations
+
+import enum
+from decimal import Decimal
+from typing import Any
+
+from marshmallow import ValidationError
+
+from catga_sync.serialization.fields import StrictField, check_text, fail
+
+__all__ = ["EnumField", "FlagField", "LiteralField"]
+
+#: What a member's value or a literal can be.
+SCALARS = (str, int, float, bool)
+
+
+def _choices(values: list[Any]) -> str:
+    shown = ", ".join(repr(value) for value in values[:8])
+    return f"expected one of {shown}" + (", ..." if len(values) > 8 else "")
+
+
+class EnumField(StrictField):
+    """A member as its value; read by value or by name. Immutable once bound, thread-safe."""
+
+    kind = "enum"
+    keyable = True
+
+    def __init__(self, enum_class: type[enum.Enum], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.enum_class = enum_class
+        self._by_value = {(type(member.value), member.value): member for member in enum_class}
+        names = enum_class.__members__
+        folded: dict[str, Any] = {}
+        for name in names:
+            # Two names that differ in letter case only are found by their exact spelling alone.
+            folded[name.lower()] = None if name.lower() in folded else names[name]
+        self._by_name = {**{name: member for name, member in folded.items() if member is not None}, **names}
+        self._expected = _choices([member.value for member in enum_class])
+        self._by_text = {str(member.value): member for member in enum_class}
+
+    def to_wire(self, value: Any) -> Any:
+        if not isinstance(value, self.enum_class):
+            fail(self.enum_class.__name__, value)
+        return value.value
+
+    def from_wire(self, raw: Any) -> Any:
+        kind = type(raw)
+        if kind is Decimal:
+            kind, raw = float, float(raw)
+        if kind in SCALARS:
+            member = self._by_value.get((kind, raw))
+            if member is None and kind is int:
+                member = self._by_value.get((float, raw))  # 1.0 may be written as 1
+            if member is None and kind is str:
+                member = self._by_name.get(raw)
+                if member is None:
+                    member = self._by_name.get(raw.lower())
+            if member is not None:
+                return member
+        raise ValidationError(self._expected)
+
+    def key_to_wire(self, value: Any) -> str:
+        text = str(self.to_wire(value))
+        check_text(text)
+        return text
+
+    def key_from_wire(self, text: str) -> Any:
+        member = self._by_text.get(text)
+        return self.from_wire(text) if member is None else member
+
+    def describe(self) -> list[Any]:
+        return [self.kind, sorted(repr(member.value) for member in self.enum_class)]
+
+
+class FlagField(EnumField):
+    """Flags as their number; read by number, also of several flags together, or by the name of one."""
+
+    kind = "flag"
+
+    def __init__(self, enum_class: type[enum.Flag], **kwargs: Any) -> None:
+        super().__init__(enum_class, **kwargs)
+        self._known = 0
+        for member in enum_class.__members__.values():
+            self._known |= member.value
+
+    def to_wire(self, value: Any) -> Any:
+        return self._check(super().to_wire(value))
+
+    def from_wire(self, raw: Any) -> Any:
+        if type(raw) is not int:
+            return super().from_wire(raw)
+        return self.enum_class(self._check(raw))
+
+    def _check(self, number: int) -> int:
+        # An IntFlag takes any number, and keeps an object for each one that it has ever seen: not from outside.
+        if number < 0 or number & ~self._known:
+            raise ValidationError(self._expected + " or several of them together")
+        return number
+
+    def key_from_wire(self, text: str) -> Any:
+        return self.from_wire(int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text)
+
+
+class LiteralField(StrictField):
+    """One of the values of a ``Literal``. Immutable once bound, thread-safe."""
+
+    kind = "literal"
+
+    def __init__(self, values: tuple[Any, ...], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._values = {(type(value), value) for value in values}
+        self._expected = _choices(list(values))
+        self.keyable = all(type(value) is str for value in values)  # type: ignore[misc]  # of this one only
+
+    def to_wire(self, value: Any) -> Any:
+        kind = type(value)
+        if kind not in SCALARS or (kind, value) not in self._values:
+            raise ValidationError(self._expected)
+        return value
+
+    def from_wire(self, raw: Any) -> Any:
+        return self.to_wire(raw)
+
+    def describe(self) -> list[Any]:
+        return [self.kind, sorted(repr(value) for _, value in self._values)]

@@ -1,0 +1,123 @@
+"""Objects to bytes and back, for one annotation.
+
+Rules of this file:
+1. Nothing but ``SerializationError`` comes out, whatever goes in.
+2. Its text starts with the path to what is wrong, and shows neither values nor the text of an exception:
+
+    messages.GetUser.address.zip: expected str, not int
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+from marshmallow import ValidationError
+
+from catga_sync.errors import SerializationError
+from catga_sync.serialization import jsontext
+from catga_sync.serialization.fields import DecimalField, StrictField
+from catga_sync.serialization.foreign import SchemaField, schema_reads_decimals
+from catga_sync.serialization.refusal import Refusal, flatten
+
+__all__ = ["Codec"]
+
+#: How many of the errors in one message are told.
+_TOLD = 5
+
+
+class Codec:
+    """
+    Write and read the values of one annotation. Immutable, thread-safe.
+
+    Args:
+        field:
+            What does the work.
+
+        label:
+            What to call the whole in an error.
+
+        nullable:
+            Whether None is a value: it is an answer, but not a request.
+
+    .. versionadded:: 0.1
+    """
+
+    __slots__ = ("_decimals", "_dump", "_load", "field", "label", "nullable")
+
+    def __init__(self, field: StrictField, label: str, *, nullable: bool) -> None:
+        self.field = field
+        self.label = label
+        self.nullable = nullable
+        self._dump = field.to_wire
+        self._load = field.from_wire
+        self._decimals = _reads_decimals(field)
+
+    def encode(self, value: Any) -> bytes:
+        """
+        Return the UTF-8 JSON of a value.
+
+        Raises:
+            SerializationError: It does not fit the annotation.
+        """
+        if value is None:
+            if self.nullable:
+                return b"null"
+            raise SerializationError(f"{self.label}: may not be None")
+        try:
+            return jsontext.dumps(self._dump(value))
+        except Exception as exc:
+            error, cause = self._explain(exc, "written")
+            raise error from cause
+
+    def decode(self, raw: bytes) -> Any:
+        """
+        Return the value for UTF-8 JSON.
+
+        Raises:
+            SerializationError: It is not JSON, or does not fit the annotation.
+        """
+        try:
+            data = jsontext.loads(raw, decimals=self._decimals, unique_keys=True)
+            if data is not None:
+                return self._load(data)
+        except Exception as exc:
+            error, cause = self._explain(exc, "read")
+            raise error from cause
+        if self.nullable:
+            return None
+        raise SerializationError(f"{self.label}: may not be null")
+
+    def _explain(self, exc: Exception, verb: str) -> tuple[SerializationError, Exception]:
+        """Return the error to raise, and what to raise it from."""
+        if isinstance(exc, SerializationError):
+            return SerializationError(f"{self.label}: {exc}"), exc
+        if isinstance(exc, RecursionError):
+            return SerializationError(f"{self.label}: nested too deeply, or it contains itself"), exc
+        if not isinstance(exc, ValidationError):
+            return SerializationError(f"{self.label}: cannot be {verb} ({type(exc).__name__})"), exc
+        found = list(islice(flatten(exc.messages, self.label), _TOLD + 1))
+        told = [f"{path}: {message}" for path, message in found[:_TOLD]]
+        if len(found) > _TOLD:
+            told.append("and more")
+        # What a class raised is more to the point than marshmallow's account of it.
+        causes = [message.cause for _, message in found if isinstance(message, Refusal)]
+        return SerializationError("; ".join(told)), causes[0] if causes else exc
+
+    def __repr__(self) -> str:
+        return f"Codec({self.label})"
+
+
+def _reads_decimals(field: StrictField) -> bool:
+    seen: set[int] = set()
+    waiting = [field]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, DecimalField):
+            return True
+        if isinstance(current, SchemaField) and schema_reads_decimals(current.schema):
+            return True
+        if id(current) not in seen:
+            seen.add(id(current))
+            waiting.extend(current.inner())
+    return False

@@ -1,0 +1,142 @@
+"""Strict marshmallow fields for many values: list, set, tuple and dict.
+
+Rules of this file:
+1. The first bad item ends the reading, and the error has its place in the path: ``items[3].name``.
+2. The keys of a dict are data: never re-cased, and one that is not a str is written as its text.
+"""
+
+# the methods of a field are documented once, in StrictField
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import ValidationError
+
+from catga_sync.serialization.fields import StrictField, fail
+
+__all__ = ["DictField", "ListField", "SetField", "TupleField"]
+
+
+class ListField(StrictField):
+    """A list. Immutable once bound, thread-safe."""
+
+    kind = "list"
+
+    def __init__(self, item: StrictField, collection: Any = list, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.item = item
+        self.collection = collection
+
+    def inner(self) -> tuple[StrictField, ...]:
+        return (self.item,)
+
+    def to_wire(self, value: Any) -> Any:
+        if not isinstance(value, self.collection):
+            fail(self.collection.__name__, value)
+        return _each(self.item.dump_value, value)
+
+    def from_wire(self, raw: Any) -> Any:
+        if not isinstance(raw, list):
+            fail("list", raw)
+        items = _each(self.item.load_value, raw)
+        return items if self.collection is list else self.collection(items)
+
+
+def _each(convert: Any, items: Any) -> list[Any]:
+    out: list[Any] = []
+    try:
+        for item in items:
+            out.append(convert(item))  # noqa: PERF401  # len(out) is the place of the bad item
+    except ValidationError as exc:
+        raise ValidationError({len(out): exc.messages}) from exc
+    return out
+
+
+class SetField(ListField):
+    """A set or a frozenset: a list on the wire, without a promise of its order."""
+
+    kind = "set"
+
+    def from_wire(self, raw: Any) -> Any:
+        try:
+            return super().from_wire(raw)
+        except TypeError as exc:
+            raise ValidationError(f"has an item that cannot be in a {self.collection.__name__}") from exc
+
+
+class TupleField(StrictField):
+    """A tuple of a fixed length: a list on the wire. ``tuple[X, ...]`` is a ``ListField``."""
+
+    kind = "tuple"
+
+    def __init__(self, items: tuple[StrictField, ...], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.items = items
+        self._dumpers = tuple(item.dump_value for item in items)
+        self._loaders = tuple(item.load_value for item in items)
+
+    def inner(self) -> tuple[StrictField, ...]:
+        return self.items
+
+    def to_wire(self, value: Any) -> Any:
+        if not isinstance(value, tuple):
+            fail("tuple", value)
+        return self._apply(self._dumpers, value)
+
+    def from_wire(self, raw: Any) -> Any:
+        if not isinstance(raw, list):
+            fail("list", raw)
+        return tuple(self._apply(self._loaders, raw))
+
+    def _apply(self, converters: tuple[Any, ...], items: Any) -> list[Any]:
+        if len(items) != len(converters):
+            raise ValidationError(f"expected {len(converters)} items, not {len(items)}")
+        out: list[Any] = []
+        try:
+            for convert, item in zip(converters, items, strict=True):
+                out.append(convert(item))
+        except ValidationError as exc:
+            raise ValidationError({len(out): exc.messages}) from exc
+        return out
+
+
+class DictField(StrictField):
+    """A dict. Immutable once bound, thread-safe."""
+
+    kind = "dict"
+
+    def __init__(self, key: StrictField, value: StrictField, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.key = key
+        self.value = value
+
+    def inner(self) -> tuple[StrictField, ...]:
+        return (self.key, self.value)
+
+    def to_wire(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            fail("dict", value)
+        return self._convert(value, self.key.key_to_wire, self.value.dump_value)
+
+    def from_wire(self, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            fail("object", raw)
+        return self._convert(raw, self.key.key_from_wire, self.value.load_value)
+
+    def _convert(self, items: dict[Any, Any], convert_key: Any, convert_value: Any) -> dict[Any, Any]:
+        out: dict[Any, Any] = {}
+        key = None
+        try:
+            for key, item in items.items():
+                out[convert_key(key)] = convert_value(item)
+        except ValidationError as exc:
+            raise ValidationError({_place(key): exc.messages}) from exc
+        if len(out) != len(items):
+            raise ValidationError("has two keys that mean the same")
+        return out
+
+
+def _place(key: object) -> str:
+    text = repr(key)
+    return f"[{text if len(text) <= 40 else text[:36] + '...'}]"

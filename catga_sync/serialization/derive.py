@@ -1,0 +1,238 @@
+"""From annotations to strict fields: what API.md's list of types means on the wire.
+
+    str int float bool bytes Decimal datetime date time timedelta UUID Enum Flag Literal Any
+    X | None    list[X]    tuple[X, Y]    tuple[X, ...]    set[X]    frozenset[X]    dict[K, V]    a dataclass of these
+
+Rules of this file:
+1. What is not in that list is an error that names class and field, at registration and not at the first call.
+2. A class is entered before its fields are derived, so it may contain itself, and so may two each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, get_args, get_origin
+from uuid import UUID
+
+from marshmallow import Schema
+
+from catga_sync.errors import RegistrationError
+from catga_sync.serialization import fields as f
+from catga_sync.serialization.choices import SCALARS, EnumField, FlagField, LiteralField
+from catga_sync.serialization.containers import DictField, ListField, SetField, TupleField
+from catga_sync.serialization.foreign import SchemaField
+from catga_sync.serialization.hints import Scope, annotation_of
+from catga_sync.serialization.names import camel_case
+from catga_sync.serialization.shape import Shape, ShapeField
+from catga_sync.serialization.typenames import default_name
+
+__all__ = ["Deriver", "unwrap"]
+
+_SCALAR_FIELDS: dict[Any, type[f.StrictField]] = {
+    str: f.StrField,
+    int: f.IntField,
+    float: f.FloatField,
+    bool: f.BoolField,
+    bytes: f.BytesField,
+    Decimal: f.DecimalField,
+    datetime: f.DateTimeField,
+    date: f.DateField,
+    time: f.TimeField,
+    timedelta: f.TimeDeltaField,
+    UUID: f.UUIDField,
+    Any: f.AnyField,
+    type(None): f.NoneField,
+}
+#: What a container without a parameter holds.
+_BARE: dict[Any, Any] = {
+    list: list[Any],
+    tuple: tuple[Any, ...],
+    set: set[Any],
+    frozenset: frozenset[Any],
+    dict: dict[str, Any],
+    typing.List: list[Any],  # noqa: UP006  # what users wrote
+    typing.Tuple: tuple[Any, ...],  # noqa: UP006
+    typing.Set: set[Any],  # noqa: UP006
+    typing.FrozenSet: frozenset[Any],  # noqa: UP006
+    typing.Dict: dict[str, Any],  # noqa: UP006
+    None: type(None),
+}
+_SUPPORTED = (
+    "str, int, float, bool, bytes, Decimal, datetime, date, time, timedelta, UUID, an Enum, Literal, Any, Optional, "
+    "list, tuple, set, frozenset, dict, a dataclass of these, or a class with @message(schema=...)"
+)
+
+
+def unwrap(annotation: Any) -> tuple[Any, bool]:
+    """Return an annotation without Annotated, NewType, ``type X = ...`` and Optional; and whether None was allowed."""
+    nullable = False
+    while True:
+        if get_origin(annotation) is typing.Annotated:
+            annotation = get_args(annotation)[0]
+        elif isinstance(annotation, typing.NewType):
+            annotation = annotation.__supertype__
+        elif type(annotation).__name__ == "TypeAliasType":  # Python 3.12
+            annotation = annotation.__value__
+        elif get_origin(annotation) in (typing.Union, types.UnionType):
+            others = [part for part in get_args(annotation) if part is not type(None)]
+            if len(others) != 1 or len(others) == len(get_args(annotation)):
+                return annotation, nullable
+            annotation, nullable = others[0], True
+        else:
+            return annotation, nullable
+
+
+class Deriver:
+    """
+    Make fields of annotations. Not thread-safe; the registry uses one at a time.
+
+    Args:
+        shapes:
+            Shapes made before, by class and type arguments; new ones are added.
+
+        schema_of:
+            Returns the user's own schema of a class, or None.
+    """
+
+    def __init__(self, shapes: dict[Any, Shape], schema_of: Callable[[type], Schema | None]) -> None:
+        self._shapes = shapes
+        self._schema_of = schema_of
+
+    def field(self, annotation: Any, scope: Scope, **options: Any) -> f.StrictField:
+        """
+        Return the field for an annotation.
+
+        Args:
+            annotation:
+                Anything that the list above has.
+
+            scope:
+                Where it stands.
+
+            options:
+                Arguments of the field, ``required`` and ``data_key``.
+
+        Raises:
+            RegistrationError: It is not in the list, or a part of it is not.
+        """
+        annotation, nullable = unwrap(scope.resolve(annotation))
+        if nullable:
+            options["allow_none"] = True
+            annotation = scope.resolve(annotation)
+        try:
+            annotation = _BARE.get(annotation, annotation)
+        except TypeError:  # unhashable, so nothing that is known here
+            raise _underivable(annotation, scope) from None
+        if annotation in _SCALAR_FIELDS:
+            if annotation is Any or annotation is type(None):
+                options["allow_none"] = True
+            return _SCALAR_FIELDS[annotation](**options)
+        origin = get_origin(annotation)
+        if origin is typing.Literal:
+            return _literal(annotation, scope, options)
+        if origin in (list, set, frozenset, tuple, dict):
+            return self._container(origin, get_args(annotation), scope, options)
+        cls = origin if isinstance(origin, type) else annotation
+        if isinstance(cls, type):
+            schema = self._schema_of(cls)
+            if schema is not None:
+                return SchemaField(schema, cls, **options)
+            if issubclass(cls, enum.Enum):
+                return _enum(cls, scope, options)
+            if dataclasses.is_dataclass(cls):
+                return ShapeField(self.shape(cls, get_args(annotation)), **options)
+        raise _underivable(annotation, scope)
+
+    def shape(self, cls: type, arguments: tuple[Any, ...] = ()) -> Shape:
+        """
+        Return how a dataclass goes over the wire.
+
+        Raises:
+            RegistrationError: One of its fields cannot be derived.
+        """
+        label = default_name(cls)
+        shape = self._shapes.get((cls, arguments))
+        if shape is not None:
+            return shape
+        _check_decorated(cls, label)
+        shape = self._shapes[cls, arguments] = Shape(cls, label)
+        bound = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
+        derived: dict[str, f.StrictField] = {}
+        for field in dataclasses.fields(cls):
+            if not field.init:
+                continue
+            place = f"{label}.{field.name}"
+            annotation = annotation_of(cls, field.name, field.type, place, bound)
+            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            derived[field.name] = self.field(
+                annotation, Scope(cls, place, bound), required=required, data_key=camel_case(field.name)
+            )
+        shape.fill(derived)
+        return shape
+
+    def _container(self, origin: Any, args: tuple[Any, ...], scope: Scope, options: dict[str, Any]) -> f.StrictField:
+        if origin is list:
+            return ListField(self.field(args[0], scope), **options)
+        if origin in (set, frozenset):
+            return SetField(self.field(args[0], scope), origin, **options)
+        if origin is tuple:
+            if len(args) == 2 and args[1] is ...:
+                return ListField(self.field(args[0], scope), tuple, **options)
+            args = () if args == ((),) else args  # how Python 3.10 gives tuple[()]
+            return TupleField(tuple(self.field(arg, scope) for arg in args), **options)
+        key = self.field(args[0], scope)
+        if not key.keyable or key.allow_none:
+            raise RegistrationError(
+                f"{scope.place}: a dict cannot have keys of {_text(args[0])} on the wire; use str, int, bool, Decimal, "
+                "UUID, datetime, date or an Enum"
+            )
+        return DictField(key, self.field(args[1], scope), **options)
+
+
+def _underivable(annotation: Any, scope: Scope) -> RegistrationError:
+    return RegistrationError(f"{scope.place}: cannot derive a field from {_text(annotation)}; use {_SUPPORTED}")
+
+
+def _literal(annotation: Any, scope: Scope, options: dict[str, Any]) -> f.StrictField:
+    values = tuple(value for value in get_args(annotation) if value is not None)
+    if len(values) < len(get_args(annotation)):
+        options["allow_none"] = True
+    if not values or any(type(value) not in SCALARS for value in values):
+        raise RegistrationError(f"{scope.place}: a Literal can have str, int, bool and None, unlike {annotation!r}")
+    return LiteralField(values, **options)
+
+
+def _enum(cls: type[enum.Enum], scope: Scope, options: dict[str, Any]) -> f.StrictField:
+    for member in cls:
+        if type(member.value) not in SCALARS:
+            raise RegistrationError(
+                f"{scope.place}: {cls.__name__}.{member.name} has a value of {type(member.value).__name__}; an Enum "
+                "goes over the wire as its value, which can be str, int, float or bool"
+            )
+    return FlagField(cls, **options) if issubclass(cls, enum.Flag) else EnumField(cls, **options)
+
+
+def _check_decorated(cls: type, label: str) -> None:
+    annotations = inspect.get_annotations(cls)
+    known = cls.__dict__.get("__dataclass_fields__")
+    if known is None and annotations:
+        raise RegistrationError(
+            f"{label}: adds {', '.join(annotations)} to a dataclass and is none itself; add @dataclass(frozen=True)"
+        )
+    for name, field in getattr(cls, "__dataclass_fields__", {}).items():
+        # dataclasses.fields() leaves these out, as it does class variables.
+        if getattr(field, "_field_type", None) is dataclasses._FIELD_INITVAR:  # type: ignore[attr-defined]
+            raise RegistrationError(
+                f"{label}.{name}: an InitVar cannot be written, as the object does not keep it; make it a field"
+            )
+
+
+def _text(annotation: Any) -> str:
+    return default_name(annotation) if isinstance(annotation, type) and not get_args(annotation) else repr(annotation)

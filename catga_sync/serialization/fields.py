@@ -1,0 +1,465 @@
+"""Strict marshmallow fields for single values; ``containers.py`` has those for many.
+
+Rules of this file:
+1. A field converts nothing that is not its type: ``"1"`` is no int, ``1`` no str, ``True`` neither. Writing is as
+   strict as reading, so what cannot be read is not sent.
+2. ``to_wire`` and ``from_wire`` do the work for a value that is not None; marshmallow's own machinery and the codec
+   both end there, so the two cannot differ.
+3. An error says what was expected and which type was found, never the value.
+
+Fields are immutable once they are bound, and thread-safe.
+"""
+
+# the methods of a field are documented once, in StrictField
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from uuid import UUID
+
+from marshmallow import ValidationError, fields, missing
+
+from catga_sync.serialization import isotext
+
+if TYPE_CHECKING:
+    _Field = fields.Field[Any]
+else:
+    _Field = fields.Field  # not generic in marshmallow 3
+
+__all__ = [
+    "AnyField",
+    "BoolField",
+    "BytesField",
+    "DateField",
+    "DateTimeField",
+    "DecimalField",
+    "FloatField",
+    "IntField",
+    "NoneField",
+    "StrField",
+    "StrictField",
+    "TimeDeltaField",
+    "TimeField",
+    "UUIDField",
+    "check_text",
+    "fail",
+    "type_name",
+]
+
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}")
+
+
+def type_name(value: object) -> str:
+    """Return what to call the type of a value in an error."""
+    return "null" if value is None else type(value).__name__
+
+
+def fail(expected: str, value: object) -> NoReturn:
+    """Raise the error for a value of the wrong type."""
+    raise ValidationError(f"expected {expected}, not {type_name(value)}")
+
+
+_MESSAGES = {"required": "is missing", "null": "may not be null"}
+
+
+class StrictField(_Field):
+    """Base of the fields that are derived from annotations. Immutable once bound, thread-safe."""
+
+    #: What the value is on the wire, for the fingerprint of a contract.
+    kind: ClassVar[str] = ""
+    #: Whether a key of a dict can be of this type.
+    keyable: ClassVar[bool] = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(error_messages=dict(_MESSAGES), **kwargs)
+
+    def to_wire(self, value: Any, /) -> Any:
+        """Return plain JSON data for a value that is not None. Raises ValidationError."""
+        raise NotImplementedError
+
+    def from_wire(self, raw: Any, /) -> Any:
+        """Return the value for plain JSON data that is not None. Raises ValidationError."""
+        raise NotImplementedError
+
+    def key_to_wire(self, value: Any) -> str:
+        """Return the text of a key of a dict. Only where ``keyable``."""
+        return str(self.to_wire(value))
+
+    def key_from_wire(self, text: str) -> Any:
+        """Return the key of a dict for its text. Only where ``keyable``."""
+        return self.from_wire(text)
+
+    def inner(self) -> tuple[StrictField, ...]:
+        """Return the fields of what is inside, if this is a container."""
+        return ()
+
+    def describe(self) -> list[Any]:
+        """Return the contract of this field without that of ``inner``: plain data, the same in every process."""
+        return [self.kind]
+
+    def dump_value(self, value: Any) -> Any:
+        """Return plain JSON data for any value, None included."""
+        if value is None:
+            if self.allow_none:
+                return None
+            raise ValidationError("may not be None; annotate it as Optional if it may")
+        return self.to_wire(value)
+
+    def load_value(self, raw: Any) -> Any:
+        """Return the value for any plain JSON data, null included."""
+        if raw is None:
+            if self.allow_none:
+                return None
+            raise ValidationError("may not be null")
+        return self.from_wire(raw)
+
+    # -- what marshmallow calls ---------------------------------------------------------------------------------
+
+    def serialize(self, attr: str, obj: Any, accessor: Any = None, **kwargs: Any) -> Any:
+        """Return plain JSON data for an attribute of an object; an error names the attribute."""
+        try:
+            value = self.get_value(obj, attr, accessor=accessor)
+            if value is missing:
+                raise ValidationError("is missing")
+            return self.dump_value(value)
+        except ValidationError as exc:
+            raise ValidationError({attr: exc.messages}) from exc
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
+        return self.dump_value(value)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        return self.from_wire(value)
+
+
+class StrField(StrictField):
+    """Text. Half of a surrogate pair is refused: UTF-8 cannot carry it."""
+
+    kind = "str"
+    keyable = True
+
+    def to_wire(self, value: Any) -> Any:
+        if not isinstance(value, str):
+            fail("str", value)
+        if not value.isascii():
+            check_text(value)
+        return value
+
+    from_wire = to_wire
+
+    def key_to_wire(self, value: Any) -> str:
+        # Not str(value): that of a member of a ``class Color(str, Enum)`` is "Color.RED".
+        text: str = self.to_wire(value)
+        return text
+
+
+def check_text(text: str) -> None:
+    """Refuse a text that UTF-8 cannot carry."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValidationError("has half of a surrogate pair in it, which UTF-8 cannot carry") from None
+
+
+class BoolField(StrictField):
+    """True or False, and no number."""
+
+    kind = "bool"
+    keyable = True
+
+    def to_wire(self, value: Any) -> Any:
+        if value is not True and value is not False:
+            fail("bool", value)
+        return value
+
+    from_wire = to_wire
+
+    def key_to_wire(self, value: Any) -> str:
+        return "true" if self.to_wire(value) else "false"
+
+    def key_from_wire(self, text: str) -> Any:
+        lower = text.lower()
+        if lower not in ("true", "false"):
+            raise ValidationError("expected 'true' or 'false'")
+        return lower == "true"
+
+
+class IntField(StrictField):
+    """An integer, and no bool."""
+
+    kind = "int"
+    keyable = True
+
+    def to_wire(self, value: Any) -> Any:
+        if type(value) is not int and (isinstance(value, bool) or not isinstance(value, int)):
+            fail("int", value)
+        return value
+
+    def from_wire(self, raw: Any) -> Any:
+        if type(raw) is not int:
+            fail("int", _as_float(raw))
+        return raw
+
+    def key_to_wire(self, value: Any) -> str:
+        try:
+            return int.__repr__(self.to_wire(value))
+        except ValueError as exc:  # thousands of digits
+            raise ValidationError("has too many digits") from exc
+
+    def key_from_wire(self, text: str) -> Any:
+        if _INTEGER.fullmatch(text) is None:
+            raise ValidationError("expected the text of an integer")
+        try:
+            return int(text)
+        except ValueError as exc:
+            raise ValidationError("has too many digits") from exc
+
+
+def _as_float(raw: Any) -> Any:
+    # Where a Decimal is somewhere in the message, all fractions were read as one; on the wire they look the same.
+    return 0.0 if type(raw) is Decimal else raw
+
+
+class FloatField(StrictField):
+    """A finite number; an integer will do."""
+
+    kind = "float"
+
+    def to_wire(self, value: Any) -> Any:
+        if type(value) is not float and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            fail("float", value)
+        return _finite(value)
+
+    def from_wire(self, raw: Any) -> Any:
+        if type(raw) not in (float, int, Decimal):
+            fail("float", raw)
+        return _finite(raw)
+
+
+def _finite(value: float | Decimal) -> float:
+    try:
+        number = float(value)
+    except (OverflowError, ValueError) as exc:
+        raise ValidationError("is too large for a float") from exc
+    if number - number != 0.0:
+        raise ValidationError("may not be NaN or Infinity")
+    return number
+
+
+class DecimalField(StrictField):
+    """A finite decimal number with all its digits: a JSON number, read from a string too."""
+
+    kind = "decimal"
+    keyable = True
+
+    def to_wire(self, value: Any) -> Any:
+        if not isinstance(value, Decimal):
+            fail("Decimal", value)
+        if not value.is_finite():
+            raise ValidationError("may not be NaN or Infinity")
+        return value
+
+    def from_wire(self, raw: Any) -> Any:
+        kind = type(raw)
+        if kind is Decimal:
+            number: Decimal = raw
+        elif kind is int:
+            number = Decimal(raw)
+        elif kind is float:  # only where somebody else has parsed the JSON
+            number = Decimal(repr(raw))
+        elif kind is str:
+            return self.key_from_wire(raw)
+        else:
+            fail("a decimal number", raw)
+        if not number.is_finite():
+            raise ValidationError("may not be NaN or Infinity")
+        return number
+
+    def key_from_wire(self, text: str) -> Any:
+        if _NUMBER.fullmatch(text) is None:
+            raise ValidationError("expected the text of a decimal number")
+        try:
+            number = Decimal(text)
+        except ArithmeticError as exc:
+            raise ValidationError("has too large an exponent") from exc
+        if not number.is_finite():
+            raise ValidationError("has too large an exponent")
+        return number
+
+
+class BytesField(StrictField):
+    """Bytes as base64."""
+
+    kind = "bytes"
+
+    def to_wire(self, value: Any) -> Any:
+        if not isinstance(value, bytes):
+            fail("bytes", value)
+        return base64.b64encode(value).decode("ascii")
+
+    def from_wire(self, raw: Any) -> Any:
+        if type(raw) is not str:
+            fail("base64 text", raw)
+        try:
+            return base64.b64decode(raw.encode("ascii"), validate=True)
+        except (binascii.Error, ValueError) as exc:
+            raise ValidationError("expected base64 text") from exc
+
+
+class DateTimeField(StrictField):
+    """A moment as ISO 8601; without a zone it stays without one."""
+
+    kind = "datetime"
+    keyable = True
+
+    def to_wire(self, value: Any) -> Any:
+        if not isinstance(value, datetime):
+            fail("datetime", value)
+        return value.isoformat()
+
+    def from_wire(self, raw: Any) -> Any:
+        if type(raw) is not str:
+            fail("ISO 8601 text", raw)
+        try:
+            return isotext.parse_datetime(raw)
+        except (ValueError, OverflowError) as exc:
+            raise ValidationError("expected a date and time such as '2024-02-29T12:30:00Z'") from exc
+
+
+class DateField(StrictField):
+    """A day as ISO 8601. A datetime is refused: its time would be lost."""
+
+    kind = "date"
+    keyable = True
+
+    def to_wire(self, value: Any) -> Any:
+        if not isinstance(value, date) or isinstance(value, datetime):
+            fail("date", value)
+        return value.isoformat()
+
+    def from_wire(self, raw: Any) -> Any:
+        if type(raw) is not str:
+            fail("ISO 8601 text", raw)
+        try:
+            return isotext.parse_date(raw)
+        except (ValueError, OverflowError) as exc:
+            raise ValidationError("expected a date such as '2024-02-29'") from exc
+
+
+class TimeField(StrictField):
+    """A time of day as ISO 8601."""
+
+    kind = "time"
+
+    def to_wire(self, value: Any) -> Any:
+        if not isinstance(value, time):
+            fail("time", value)
+        return value.isoformat()
+
+    def from_wire(self, raw: Any) -> Any:
+        if type(raw) is not str:
+            fail("ISO 8601 text", raw)
+        try:
+            return isotext.parse_time(raw)
+        except (ValueError, OverflowError) as exc:
+            raise ValidationError("expected a time such as '12:30:00'") from exc
+
+
+class TimeDeltaField(StrictField):
+    """A span as .NET's ``TimeSpan``."""
+
+    kind = "timedelta"
+
+    def to_wire(self, value: Any) -> Any:
+        if not isinstance(value, timedelta):
+            fail("timedelta", value)
+        return isotext.format_timedelta(value)
+
+    def from_wire(self, raw: Any) -> Any:
+        if type(raw) is not str:
+            fail("text of the form [-][d.]hh:mm:ss[.fffffff]", raw)
+        try:
+            return isotext.parse_timedelta(raw)
+        except (ValueError, OverflowError) as exc:
+            raise ValidationError("expected a span of the form [-][d.]hh:mm:ss[.fffffff]") from exc
+
+
+class UUIDField(StrictField):
+    """Hyphenated; 32 hex digits are read too."""
+
+    kind = "uuid"
+    keyable = True
+
+    def to_wire(self, value: Any) -> Any:
+        if not isinstance(value, UUID):
+            fail("UUID", value)
+        return str(value)
+
+    def from_wire(self, raw: Any) -> Any:
+        if type(raw) is not str:
+            fail("the text of a UUID", raw)
+        if _UUID.fullmatch(raw) is None:
+            raise ValidationError("expected a UUID such as '0b9f6a4e-1c1d-4b5e-9d2f-3a4b5c6d7e8f'")
+        return UUID(raw)
+
+
+class NoneField(StrictField):
+    """Nothing: the answer of a request that has none."""
+
+    kind = "none"
+
+    def to_wire(self, value: Any) -> Any:
+        fail("None", value)
+
+    def from_wire(self, raw: Any) -> Any:
+        fail("null", raw)
+
+
+class AnyField(StrictField):
+    """Plain JSON data: None, bool, int, float, str, and lists, tuples and dicts (keys: str) of them."""
+
+    kind = "any"
+
+    def to_wire(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is str:
+            if not value.isascii():
+                check_text(value)
+            return value
+        if kind is bool or kind is int or value is None:
+            return value
+        if isinstance(value, float):
+            return _finite(value)
+        if isinstance(value, dict):
+            return {self._key(key): self.to_wire(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.to_wire(item) for item in value]
+        if isinstance(value, (int, str)):
+            return value
+        raise ValidationError(
+            f"expected plain JSON data, not {type_name(value)}; annotate it with its own type and not as Any"
+        )
+
+    def from_wire(self, raw: Any) -> Any:
+        kind = type(raw)
+        if kind is Decimal:
+            return _finite(raw)
+        if kind is dict:
+            return {self._key(key): self.from_wire(item) for key, item in raw.items()}
+        if kind is list:
+            return [self.from_wire(item) for item in raw]
+        return self.to_wire(raw)
+
+    def _key(self, key: Any) -> str:
+        if not isinstance(key, str):
+            fail("str as the key of a dict", key)
+        if not key.isascii():
+            check_text(key)
+        return key

@@ -1,0 +1,155 @@
+"""A marshmallow schema of the user's own, as a field: for messages with ``@message(schema=...)``.
+
+Rules of this file:
+1. The schema is the application's: what its validators say is shown, what its code raises by accident is not.
+2. A plain schema loads a dict; it becomes the keyword arguments of the class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields
+
+from catga_sync.errors import RegistrationError
+from catga_sync.serialization.fields import StrictField, fail
+from catga_sync.serialization.refusal import construct, refuse
+from catga_sync.serialization.schema import CatgaSchema
+
+__all__ = ["SchemaField", "describe_schema", "schema_instance", "schema_reads_decimals"]
+
+
+def schema_instance(schema: Any, cls: type | None, owner: str) -> Schema:
+    """
+    Return the instance for a schema class or instance that a user gave.
+
+    Args:
+        schema:
+            The class or instance. A ``CatgaSchema`` is told to make ``cls``, unless it makes something already.
+
+        cls:
+            What it is for. None means: whatever it loads.
+
+        owner:
+            What to call it in an error.
+
+    Raises:
+        RegistrationError: It is no schema, cannot be instantiated, or is for another class or for many objects.
+    """
+    if isinstance(schema, type) and issubclass(schema, Schema):
+        try:
+            schema = schema()
+        except Exception as exc:
+            raise RegistrationError(f"{owner}: schema: {schema.__name__}() raised {type(exc).__name__}: {exc}") from exc
+    if not isinstance(schema, Schema):
+        raise RegistrationError(f"{owner}: schema: give a marshmallow Schema, class or instance, not {schema!r}")
+    if cls is None:
+        return schema
+    if schema.many:
+        raise RegistrationError(f"{owner}: schema: {type(schema).__name__} is for many objects; leave many=True away")
+    if isinstance(schema, CatgaSchema):
+        if schema.makes is None:
+            schema.makes = cls
+        elif not issubclass(schema.makes, cls):
+            raise RegistrationError(
+                f"{owner}: schema: {type(schema).__name__} makes {schema.makes.__name__}; "
+                f"give a schema for {cls.__name__}"
+            )
+    return schema
+
+
+class SchemaField(StrictField):
+    """
+    A field that a user's schema reads and writes. Immutable once bound, thread-safe.
+
+    Args:
+        schema:
+            The instance.
+
+        cls:
+            The class of the values. None means: whatever the schema takes and makes.
+    """
+
+    kind = "schema"
+
+    def __init__(self, schema: Schema, cls: type | None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.schema = schema
+        self.cls = cls
+
+    def to_wire(self, value: Any) -> Any:
+        """Return what the schema dumps."""
+        if self.cls is not None and not isinstance(value, self.cls):
+            fail(self.cls.__name__, value)
+        try:
+            return self.schema.dump(value)
+        except (ValidationError, RecursionError):
+            raise
+        except Exception as exc:
+            raise refuse(f"{type(self.schema).__name__} cannot write it", exc) from exc
+
+    def from_wire(self, raw: Any) -> Any:
+        """Return what the schema loads, as an object of the class."""
+        try:
+            loaded = self.schema.load(raw)
+        except (ValidationError, RecursionError):
+            raise
+        except Exception as exc:
+            raise refuse(f"{type(self.schema).__name__} cannot read it", exc) from exc
+        if self.cls is None or isinstance(loaded, self.cls):
+            return loaded
+        if isinstance(loaded, Mapping):
+            return construct(self.cls, loaded)
+        raise ValidationError(f"{type(self.schema).__name__} made no {self.cls.__name__}")
+
+    def describe(self) -> list[Any]:
+        """Return the contract of the schema."""
+        return [self.kind, describe_schema(self.schema)]
+
+
+def describe_schema(schema: Schema, above: tuple[type, ...] = ()) -> list[Any]:
+    """Return the contract of a user's schema: plain data, the same in every process and version of marshmallow."""
+    kind = type(schema)
+    if kind in above:
+        return ["again", len(above) - above.index(kind)]
+    names = {**schema.load_fields, **schema.dump_fields}
+    described = [
+        [field.data_key or name, _describe_field(field, (*above, kind)), bool(field.required), bool(field.allow_none)]
+        for name, field in names.items()
+    ]
+    return [bool(schema.many), sorted(described, key=repr)]
+
+
+def _describe_field(field: Any, above: tuple[type, ...]) -> list[Any]:
+    described: list[Any] = [type(field).__name__]
+    described.extend(describe_schema(nested, above) for nested in _nested_schemas(field))
+    described.extend(_describe_field(inner, above) for inner in _inner_fields(field))
+    return described
+
+
+def schema_reads_decimals(schema: Schema, above: tuple[type, ...] = ()) -> bool:
+    """Return whether there is a ``fields.Decimal`` anywhere in a user's schema."""
+    if type(schema) in above:
+        return False
+    return any(_reads_decimals(field, (*above, type(schema))) for field in schema.load_fields.values())
+
+
+def _reads_decimals(field: Any, above: tuple[type, ...]) -> bool:
+    return (
+        isinstance(field, fields.Decimal)
+        or any(schema_reads_decimals(nested, above) for nested in _nested_schemas(field))
+        or any(_reads_decimals(inner, above) for inner in _inner_fields(field))
+    )
+
+
+def _nested_schemas(field: Any) -> list[Schema]:
+    if isinstance(field, fields.Pluck) or not isinstance(field, fields.Nested):
+        return []
+    return [field.schema]
+
+
+def _inner_fields(field: Any) -> list[Any]:
+    inner = [getattr(field, name, None) for name in ("inner", "key_field", "value_field")]
+    inner.extend(getattr(field, "tuple_fields", ()))
+    return [found for found in inner if isinstance(found, fields.Field)]

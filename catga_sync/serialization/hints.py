@@ -1,0 +1,161 @@
+"""What the annotations of a class mean: forward references resolved, type variables substituted.
+
+Rules of this file:
+1. Each field is resolved alone and in the module of the class that wrote it, so that one unresolvable annotation does
+   not spoil another, and a base class may live elsewhere.
+2. The names of a module, and built-in ones, come before those of the class: in ``date: date = None`` the annotation
+   is the type.
+3. Annotations are the program's own text, never something that came over the wire.
+"""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ForwardRef, TypeVar, get_args, get_origin
+
+from catga_sync.errors import RegistrationError
+from catga_sync.messages import Request
+from catga_sync.serialization.typenames import default_name
+
+__all__ = ["Scope", "annotation_of", "bases_of", "response_annotation"]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where an annotation stands: the class, what its type variables are, and what to call the place in an error."""
+
+    cls: type
+    place: str
+    arguments: Mapping[Any, Any] = field(default_factory=dict)
+
+    def resolve(self, annotation: Any) -> Any:
+        """
+        Return an annotation without forward references and type variables at its top.
+
+        Raises:
+            RegistrationError: A name in it is not known in the module, or a type variable stands for nothing.
+        """
+        if isinstance(annotation, (str, ForwardRef, types.GenericAlias)) or get_origin(annotation) is not None:
+            annotation = self._evaluate(annotation)
+        return self._substitute(annotation)
+
+    def _evaluate(self, annotation: Any) -> Any:
+        holder = types.SimpleNamespace(__annotations__={"it": annotation})
+        try:
+            # The empty locals make ForwardRef evaluate anew: it remembers otherwise, and ``Optional["Node"]`` is one
+            # and the same object in every module that writes it.
+            found = typing.get_type_hints(holder, _namespace(self.cls), {}, include_extras=True)["it"]
+        except NameError as exc:
+            raise RegistrationError(
+                f"{self.place}: cannot resolve {annotation!r} ({exc}); import the name at the top of module "
+                f"{self.cls.__module__!r}, outside of TYPE_CHECKING and of functions"
+            ) from exc
+        except Exception as exc:
+            said = f"{type(exc).__name__}: {exc}"
+            raise RegistrationError(f"{self.place}: cannot resolve {annotation!r} ({said})") from exc
+        # Python 3.10 leaves the text in ``list["Node"]`` as it is.
+        if isinstance(found, types.GenericAlias):
+            parts = found.__args__
+            if any(isinstance(part, (str, types.GenericAlias)) for part in parts):
+                done = tuple(self._evaluate(p) if isinstance(p, (str, types.GenericAlias)) else p for p in parts)
+                origin: Any = found.__origin__
+                return origin[done]
+        return found
+
+    def _substitute(self, annotation: Any) -> Any:
+        if isinstance(annotation, TypeVar):
+            if annotation not in self.arguments:
+                raise RegistrationError(
+                    f"{self.place}: the type variable {annotation} stands for nothing here; write the class with its "
+                    "parameter, as in Page[User]"
+                )
+            return self.arguments[annotation]
+        parameters = getattr(annotation, "__parameters__", ())
+        if parameters and get_origin(annotation) is not None:
+            return annotation[tuple(self._substitute(parameter) for parameter in parameters)]
+        return annotation
+
+
+def _namespace(cls: type) -> dict[str, Any]:
+    names: dict[str, Any] = {base.__name__: base for base in cls.__mro__}
+    names.update({parameter.__name__: parameter for parameter in getattr(cls, "__type_params__", ())})
+    names.update(vars(cls))
+    names[cls.__name__] = cls
+    names.update(vars(builtins))  # in ``str: str = ""`` too the annotation is the type
+    names.update(vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {})
+    names["__builtins__"] = builtins
+    return names
+
+
+def annotation_of(cls: type, name: str, annotation: Any, place: str, arguments: Mapping[Any, Any]) -> Any:
+    """
+    Return what the annotation of a dataclass field means.
+
+    Args:
+        cls:
+            The dataclass.
+
+        name:
+            The field; its annotation may have been inherited.
+
+        annotation:
+            As ``dataclasses.Field.type`` has it.
+
+        place:
+            What to call the field in an error.
+
+        arguments:
+            What the type variables of ``cls`` stand for.
+
+    Raises:
+        RegistrationError: It cannot be resolved.
+    """
+    owner = next((base for base in cls.__mro__ if name in inspect.get_annotations(base)), cls)
+    for base, found in bases_of(cls, arguments, place):
+        if base is owner:
+            return Scope(owner, place, found).resolve(annotation)
+    return Scope(owner, place).resolve(annotation)
+
+
+def bases_of(cls: type, arguments: Mapping[Any, Any], place: str) -> Iterator[tuple[type, Mapping[Any, Any]]]:
+    """Yield the class and all its bases, each with what its type variables stand for."""
+    yield cls, arguments
+    for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
+        origin = get_origin(base) or base
+        if origin in (typing.Generic, typing.Protocol, object) or not isinstance(origin, type):
+            continue
+        parameters = getattr(origin, "__parameters__", ())
+        values: dict[Any, Any] = {}
+        for parameter, value in zip(parameters, get_args(base), strict=False):
+            # ``class Base(Request[T])`` used without a parameter: T is unknown, which only matters to who asks for it.
+            if not _is_open(value, arguments):
+                values[parameter] = Scope(cls, place, arguments).resolve(value)
+        yield from bases_of(origin, values, place)
+
+
+def _is_open(value: Any, arguments: Mapping[Any, Any]) -> bool:
+    parameters = (value,) if isinstance(value, TypeVar) else getattr(value, "__parameters__", ())
+    return any(parameter not in arguments for parameter in parameters)
+
+
+def response_annotation(cls: type) -> Any:
+    """
+    Return the parameter of ``Request[...]``, wherever in the bases of a request class it was given.
+
+    Returns:
+        The annotation, or ``Any`` for a bare ``Request``.
+
+    Raises:
+        RegistrationError: The annotation cannot be resolved.
+    """
+    for base, arguments in bases_of(cls, {}, f"{default_name(cls)}: response"):
+        if base is Request:
+            for value in arguments.values():
+                return type(None) if value is None else value
+    return Any

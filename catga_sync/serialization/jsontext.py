@@ -1,0 +1,171 @@
+"""JSON text in and out, stricter than the standard library's.
+
+In: UTF-8 without a byte order mark, at most 32 levels deep, no NaN or Infinity, no number that a float cannot hold.
+Out: the same, compact. A ``Decimal`` is a number with all its digits: the standard library can only read one.
+
+Rules of this file:
+1. Whatever the bytes are, only ``SerializationError`` comes out.
+2. No error repeats a value: it may be a secret, and it may be long.
+
+Every function is pure and thread-safe.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from decimal import Decimal
+from typing import Any, NoReturn
+
+from catga_sync.errors import SerializationError
+
+__all__ = ["MAX_DEPTH", "check_depth", "dumps", "loads"]
+
+#: Levels of arrays and objects. System.Text.Json stops at 64, a recursive reader in Python at a few hundred.
+MAX_DEPTH = 32
+
+_STRINGS = re.compile(rb'"[^"]*"?')
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def check_depth(raw: bytes, limit: int = MAX_DEPTH) -> None:
+    """
+    Refuse JSON that is nested too deeply, before a recursive parser sees it. Linear, and in C.
+
+    Text with unbalanced brackets is left to the parser, unless more of them are open than the limit allows.
+
+    Raises:
+        SerializationError: The text is deeper than ``limit``.
+    """
+    if raw.count(b"[") + raw.count(b"{") <= limit:
+        return
+    # Without escaped backslashes and then escaped quotes, every quote that is left opens or closes a string. One
+    # pattern for all of it ("(?:[^"\\]|\\.)*") would be quadratic, or use a lot of memory, on text made for that.
+    plain = _STRINGS.sub(b"", raw.replace(b"\\\\", b"").replace(b'\\"', b""))
+    rest = plain.translate(_BRACKETS, _NOT_BRACKETS)
+    for _ in range(limit):  # each round takes the innermost level away
+        shorter = rest.replace(b"[]", b"")
+        if len(shorter) == len(rest):
+            break
+        rest = shorter
+    if b"[]" in rest or rest.count(b"[") > limit:
+        raise SerializationError(f"JSON: nested more than {limit} levels deep")
+
+
+def loads(raw: bytes, *, decimals: bool = False, unique_keys: bool = False) -> Any:
+    """
+    Read JSON.
+
+    Args:
+        raw:
+            UTF-8 without a byte order mark.
+
+        decimals:
+            True makes every number with a fraction or an exponent a ``Decimal`` and not a ``float``.
+
+        unique_keys:
+            True refuses an object that has a property twice; otherwise the last one counts.
+
+    Raises:
+        SerializationError: It is not such JSON.
+    """
+    try:
+        if raw[:3] == b"\xef\xbb\xbf":
+            raise SerializationError("JSON: starts with a byte order mark; send UTF-8 without one")
+        text = str(raw, "utf-8")
+        check_depth(raw)
+        return _DECODERS[decimals, unique_keys].decode(text)
+    except SerializationError:
+        raise
+    except UnicodeDecodeError as exc:
+        raise SerializationError(f"JSON: not UTF-8 at byte {exc.start}") from exc
+    except json.JSONDecodeError as exc:
+        raise SerializationError(f"JSON: {exc.msg} at character {exc.pos}") from exc
+    except RecursionError as exc:
+        raise SerializationError("JSON: nested too deeply") from exc
+    except (ValueError, ArithmeticError) as exc:
+        # An integer beyond Python's limit of digits, a Decimal beyond its exponents.
+        raise SerializationError("JSON: a number has too many digits") from exc
+    except Exception as exc:
+        raise SerializationError(f"JSON: cannot be read ({type(exc).__name__})") from exc
+
+
+def dumps(value: Any) -> bytes:
+    """
+    Write JSON: compact, UTF-8, non-ASCII characters as they are.
+
+    Args:
+        value:
+            None, bool, int, float, Decimal, str, and lists, tuples and dicts of them.
+
+    Raises:
+        SerializationError: Something in it is not JSON, or nested too deeply.
+    """
+    try:
+        text = _ENCODER.encode(value)
+        if _TOKEN in text:
+            text = _DECIMALS.sub(r"\1", text)
+        raw = text.encode("utf-8")
+    except SerializationError:
+        raise
+    except UnicodeEncodeError as exc:
+        raise SerializationError("JSON: a text has half of a surrogate pair in it, which UTF-8 cannot carry") from exc
+    except RecursionError as exc:
+        raise SerializationError("JSON: nested too deeply, or it contains itself") from exc
+    except TypeError as exc:
+        raise SerializationError(f"JSON: {exc}") from exc
+    except ValueError as exc:
+        raise SerializationError(
+            "JSON: NaN, Infinity, an integer of thousands of digits and a value that contains itself cannot be written"
+        ) from exc
+    check_depth(raw)
+    return raw
+
+
+# A Decimal goes through the encoder as a string with this mark, which then loses mark and quotes. The mark never leaves
+# the process, so no text from outside can have it. The other ways (a float subclass with its own repr, a pure Python
+# encoder) are ignored by the C encoder, or make it twenty times slower.
+_TOKEN = f"decimal:{secrets.token_hex(16)}:"
+_DECIMALS = re.compile(f'"{_TOKEN}([^"]*)"')
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise SerializationError("JSON: a Decimal that is NaN or Infinity cannot be written")
+        return f"{_TOKEN}{value}"
+    raise TypeError(f"{type(value).__name__} is not plain JSON data")
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default)
+
+
+def _constant(token: str) -> NoReturn:
+    raise SerializationError(f"JSON: {token} is not a JSON number")
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if number - number != 0.0:  # infinite
+        raise SerializationError("JSON: a number is too large for a float")
+    return number
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise SerializationError("JSON: an object has a property twice")
+    return found
+
+
+_DECODERS = {
+    (decimals, unique_keys): json.JSONDecoder(
+        parse_float=Decimal if decimals else _float,
+        parse_constant=_constant,
+        object_pairs_hook=_unique if unique_keys else None,
+    )
+    for decimals in (False, True)
+    for unique_keys in (False, True)
+}

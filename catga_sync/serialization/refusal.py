@@ -1,0 +1,67 @@
+"""A message of marshmallow's that remembers the exception it stands for.
+
+marshmallow collects messages and forgets where they came from. The text of an application's exception must not reach
+the peer, but its traceback belongs into the log: it travels inside the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from marshmallow import ValidationError
+
+__all__ = ["Refusal", "construct", "flatten", "refuse"]
+
+
+class Refusal(str):
+    """A message with its ``cause``."""
+
+    __slots__ = ("cause",)
+
+    cause: Exception
+
+    @classmethod
+    def of(cls, text: str, cause: Exception) -> Refusal:
+        """Return the message for an exception whose own text stays here."""
+        message = cls(text)
+        message.cause = cause
+        return message
+
+
+def refuse(text: str, cause: Exception) -> ValidationError:
+    """Return the error to raise from ``cause``."""
+    return ValidationError([Refusal.of(text, cause)])
+
+
+def construct(cls: Any, values: Mapping[str, Any]) -> Any:
+    """
+    Return ``cls(**values)``.
+
+    Raises:
+        ValidationError: The class raised; the text does not say what.
+    """
+    try:
+        return cls(**values)
+    except Exception as exc:
+        raise refuse(f"{cls.__name__} refused the values", exc) from exc
+
+
+def flatten(messages: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yield (path, message) of everything that marshmallow collected: nested dicts and lists of texts."""
+    if isinstance(messages, Mapping):
+        for key, inner in messages.items():
+            yield from flatten(inner, _join(path, key))
+    elif isinstance(messages, (list, tuple)):
+        for inner in messages:
+            yield from flatten(inner, path)
+    else:
+        yield path, messages if isinstance(messages, str) else str(messages)
+
+
+def _join(path: str, key: Any) -> str:
+    if key == "_schema":  # marshmallow's name for "the whole of it"
+        return path
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    return f"{path}{key}" if str(key).startswith("[") else f"{path}.{key}"

@@ -1,0 +1,229 @@
+"""From a class to its ``MessageType``: what is checked once, so that no call has to.
+
+Rule of this file: a ``Draft`` only adds to itself. The registry takes over all of it or, after an error, nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any, get_args, get_origin
+
+from marshmallow import Schema
+
+from catga_sync.errors import RegistrationError
+from catga_sync.messages import Event, MessageOptions, Query, Request, options_of
+from catga_sync.serialization.codec import Codec
+from catga_sync.serialization.derive import Deriver, unwrap
+from catga_sync.serialization.fields import StrictField
+from catga_sync.serialization.fingerprint import fingerprint
+from catga_sync.serialization.foreign import SchemaField, schema_instance
+from catga_sync.serialization.hints import Scope, response_annotation
+from catga_sync.serialization.message_type import MessageKind, MessageType
+from catga_sync.serialization.shape import Shape, ShapeField
+from catga_sync.serialization.typenames import check_name, default_name, short_name
+
+__all__ = ["Draft"]
+
+
+class Draft:
+    """
+    A registration under way. Not thread-safe; one for each call of ``register``.
+
+    Args:
+        by_type, by_name, shapes:
+            What the registry has already; not changed.
+    """
+
+    def __init__(
+        self, by_type: Mapping[type, MessageType], by_name: Mapping[str, MessageType], shapes: Mapping[Any, Shape]
+    ) -> None:
+        self._known_types = by_type
+        self._known_names = by_name
+        #: What was added.
+        self.by_type: dict[type, MessageType] = {}
+        self.by_name: dict[str, MessageType] = {}
+        self.shapes: dict[Any, Shape] = dict(shapes)
+        self._schemas: dict[type, Schema] = {}
+        self._deriver = Deriver(self.shapes, self._schema_of)
+
+    def add(self, cls: type, options: MessageOptions) -> MessageType:
+        """
+        Enter a class, and the class of its answer.
+
+        Raises:
+            RegistrationError: Something about it is wrong; the text names the class and the field.
+        """
+        label = default_name(cls)
+        kind = _kind(cls, label)
+        name = check_name(label if options.name is None else options.name, label)
+        aliases = tuple(check_name(alias, label) for alias in options.aliases)
+        if options.schema is not None:
+            self._schemas[cls] = schema_instance(options.schema, cls, label)
+        field = self._field_of(cls, label, kind)
+        schema = field.schema if isinstance(field, SchemaField) else self._deriver.shape(cls).schema()
+        _check_key(cls, schema, options.key, label)
+        response = _Response() if kind is not MessageKind.REQUEST else self._response(cls, options, label)
+        idempotent = issubclass(cls, Query) if options.idempotent is None else options.idempotent
+        entry = MessageType(
+            cls=cls,
+            name=name,
+            aliases=aliases,
+            kind=kind,
+            schema=schema,
+            codec=Codec(field, label, nullable=kind is MessageKind.DATA),
+            response_name=response.names[0] if response.names else "",
+            response_codec=response.codec,
+            response_type=response.annotation,
+            response_check=response.check,
+            idempotent=kind is MessageKind.REQUEST and idempotent,
+            route=options.route,
+            key=options.key,
+            remote=options.remote,
+            fingerprint=fingerprint(field, response.codec.field if response.codec else None),
+            response_names=frozenset(both for each in response.names for both in (each, short_name(each))),
+        )
+        self._enter(entry)
+        return entry
+
+    def _enter(self, entry: MessageType) -> None:
+        for name in (entry.name, *entry.aliases):
+            for spelling in (name, short_name(name)):
+                other = self.by_name.get(spelling) or self._known_names.get(spelling)
+                if other is not None and other.cls is not entry.cls:
+                    raise RegistrationError(
+                        f"{name!r} is the name of two classes, {_where(other.cls)} and {_where(entry.cls)}; "
+                        "give one of them another with @message(name=...)"
+                    )
+                self.by_name[spelling] = entry
+        self.by_type[entry.cls] = entry
+
+    def _known(self, cls: type) -> MessageType | None:
+        return self.by_type.get(cls) or self._known_types.get(cls)
+
+    def _schema_of(self, cls: type) -> Schema | None:
+        """Return the user's own schema of a class, or None. Each class has one instance."""
+        if cls not in self._schemas:
+            known = self._known(cls)
+            if known is not None:
+                return known.schema if isinstance(known.codec.field, SchemaField) else None
+            given = options_of(cls).schema
+            if given is None:
+                return None
+            self._schemas[cls] = schema_instance(given, cls, default_name(cls))
+        return self._schemas[cls]
+
+    def _field_of(self, cls: type, label: str, kind: MessageKind) -> StrictField:
+        schema = self._schema_of(cls)
+        if schema is not None:
+            return SchemaField(schema, cls)
+        if not dataclasses.is_dataclass(cls):
+            what = "is no dataclass" if kind is MessageKind.DATA else f"is {kind.name.lower()} and no dataclass"
+            raise RegistrationError(f"{label}: {what}; add @dataclass(frozen=True) or give @message(schema=...)")
+        return ShapeField(self._deriver.shape(cls))
+
+    def _response(self, cls: type, options: MessageOptions, label: str) -> _Response:
+        annotation = response_annotation(cls)
+        scope = Scope(cls, f"{label}: response")
+        core, _ = unwrap(annotation)
+        if options.response_schema is not None:
+            made = core if isinstance(core, type) and get_origin(core) is None else None
+            schema = schema_instance(options.response_schema, made, scope.place)
+            field: StrictField = SchemaField(schema, made)
+        else:
+            if self._is_message(core):
+                self.add(core, options_of(core))
+            field = self._deriver.field(annotation, scope)
+        known = self._known(core) if isinstance(core, type) and get_origin(core) is None else None
+        if known is not None:
+            names: tuple[str, ...] = (known.name, *known.aliases)
+        elif isinstance(core, type) and get_origin(core) is None:
+            names = (self._name_of(core), *options_of(core).aliases)
+        else:
+            names = (self._text_of(annotation),)
+        return _Response(annotation, names, Codec(field, names[0], nullable=True), _check_of(core))
+
+    def _is_message(self, core: Any) -> bool:
+        """Return whether the class of an answer is to be registered with its request."""
+        if not isinstance(core, type) or get_origin(core) is not None or issubclass(core, (Request, Event)):
+            return False
+        if self._known(core) is not None:
+            return False
+        if options_of(core).schema is not None:
+            return True
+        # An open generic has no one shape; deriving the field says what is wrong with it.
+        return dataclasses.is_dataclass(core) and not getattr(core, "__parameters__", ())
+
+    def _name_of(self, cls: type) -> str:
+        known = self._known(cls)
+        if known is not None:
+            return known.name
+        given = options_of(cls).name
+        if given is not None:
+            return given
+        return cls.__qualname__ if cls.__module__ in _PLAIN_MODULES else default_name(cls)
+
+    def _text_of(self, annotation: Any) -> str:
+        """Return one readable text for an annotation; the same in every process."""
+        annotation, nullable = unwrap(annotation)
+        if annotation is Any:
+            return "any"
+        if annotation is None or annotation is type(None):
+            return "none"
+        origin, args = get_origin(annotation), get_args(annotation)
+        if origin is typing.Literal:
+            text = f"Literal[{', '.join(map(repr, args))}]"
+        elif origin is not None:
+            parts = ["..." if arg is ... else self._text_of(arg) for arg in args]
+            text = f"{self._name_of(origin)}[{', '.join(parts)}]"
+        else:
+            text = self._name_of(annotation) if isinstance(annotation, type) else str(annotation)
+        return f"Optional[{text}]" if nullable else text
+
+
+_PLAIN_MODULES = ("builtins", "datetime", "decimal", "uuid")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Response:
+    """What a request says of its answer; as it stands, of one that has none."""
+
+    annotation: Any = None
+    names: tuple[str, ...] = ()
+    codec: Codec | None = None
+    check: tuple[type, ...] | None = None
+
+
+def _kind(cls: type, label: str) -> MessageKind:
+    if issubclass(cls, Request) and issubclass(cls, Event):
+        raise RegistrationError(f"{label}: is a Request and an Event; make it one of them")
+    if issubclass(cls, Request):
+        return MessageKind.REQUEST
+    return MessageKind.EVENT if issubclass(cls, Event) else MessageKind.DATA
+
+
+def _check_key(cls: type, schema: Schema, key: str | None, label: str) -> None:
+    if key is None:
+        return
+    if dataclasses.is_dataclass(cls):
+        names = [field.name for field in dataclasses.fields(cls)]
+    else:
+        names = [field.attribute or name for name, field in schema.fields.items()]
+    if key not in names:
+        raise RegistrationError(f"{label}: key: {key!r} is none of its fields, which are: {', '.join(names)}")
+
+
+def _check_of(core: Any) -> tuple[type, ...] | None:
+    origin = get_origin(core)
+    if core is float:
+        return (float, int)
+    if core is None:
+        return (type(None),)
+    if origin is None:
+        return (core,) if isinstance(core, type) else None
+    return (origin,) if isinstance(origin, type) else None
+
+
+def _where(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,75 @@
+"""The names of message types: the default one, and those of .NET.
+
+    messages.GetUser
+    Acme.Users.GetUser, Acme.Users, Version=1.0.0.0, Culture=neutral, PublicKeyToken=null
+    Acme.Page`1[[Acme.User, Acme.Users, Version=1.0.0.0]], Acme.Paging
+
+The short form of a .NET name has no assembly in it, neither of the type nor of its arguments: ``Acme.Users.GetUser``,
+``Acme.Page`1[[Acme.User]]``. Two names with one short form are the same type, so a new version changes nothing.
+
+Rule of this file: a name is text. Nothing here (or anywhere else) imports or looks up what it says.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import PurePath
+
+from catga_sync.errors import RegistrationError
+
+__all__ = ["MAX_NAME", "check_name", "default_name", "short_name"]
+
+#: Characters in the longest type name that is registered or looked up.
+MAX_NAME = 512
+
+
+def default_name(cls: type) -> str:
+    """Return ``module.QualName``; ``__main__`` becomes the name of the file, as other processes import it."""
+    module = cls.__module__
+    if module == "__main__":
+        file = getattr(sys.modules.get("__main__"), "__file__", None)
+        module = PurePath(file).stem if file else module
+    return f"{module}.{cls.__qualname__}"
+
+
+def check_name(name: object, owner: str) -> str:
+    """
+    Return a type name if it can be one.
+
+    Raises:
+        RegistrationError: It is not 1 to 512 printable characters.
+    """
+    if not isinstance(name, str):
+        raise RegistrationError(f"{owner}: name: give a string, not {type(name).__name__}")
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable() or not short_name(name):
+        raise RegistrationError(f"{owner}: name: give 1 to {MAX_NAME} printable characters, not {name[:80]!r}")
+    return name
+
+
+def short_name(name: str) -> str:
+    """Return a type name without the assemblies; any other name unchanged."""
+    if "," not in name:
+        return name
+    out: list[str] = []
+    quoted: list[bool] = []  # for each open bracket: does an assembly-qualified name start in it?
+    skipping_at: int | None = None  # the depth of the comma from which an assembly is being left out
+    previous = ""
+    for char in name:
+        if char == "]" and quoted:
+            if skipping_at == len(quoted):
+                skipping_at = None
+            quoted.pop()
+        elif char == "," and skipping_at is None:
+            if not quoted:
+                break
+            if quoted[-1]:
+                skipping_at = len(quoted)
+        if skipping_at is None:
+            out.append(char)
+        if char == "[":
+            # ``[[Type, Assembly],[Type, Assembly]]``: such a bracket follows a bracket or a comma. Any other, as in
+            # ``Type[,]`` or ``list[dict[str, int]]``, has commas of its own.
+            quoted.append(previous in ("[", ","))
+        if not char.isspace():
+            previous = char
+    return "".join(out).strip()

@@ -1,0 +1,225 @@
+"""Connections that keep one deadline for the whole exchange and remember what was handed over.
+
+``requests`` and urllib3 time out per socket read, so a peer that drips a byte a second holds a thread for ever;
+and their exceptions do not tell whether the request had left. Both are settled below them, where bytes move:
+
+* ``Exchange`` is the evidence of one exchange. The thread that runs it carries it (``Exchange.run``).
+* the sockets give each read and write only what is left of its deadline, and count what the kernel took.
+* a connection that has been idle or alive for too long is not used again.
+
+Rules of this file:
+1. Evidence only: nothing here judges what an exchange means.
+2. A thread without an exchange gets urllib3's own behaviour.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+__all__ = ["DeadlineAdapter", "Exchange"]
+
+#: Seconds that an idle connection is kept when its server has not said how long it keeps it: half of gunicorn's 2 s.
+IDLE_LIMIT = 1.0
+#: Seconds after which a connection is replaced, give or take a tenth, so that a change of DNS is followed.
+MAX_AGE = 300.0
+
+_here = threading.local()
+
+
+class Exchange:
+    """
+    The evidence of one request and its answer. Belongs to the thread that runs it.
+
+    Args:
+        expires: Monotonic time at which the exchange ends, whatever the peer does.
+        idle_limit: Seconds for which a connection may have been idle to be used; None means ``IDLE_LIMIT``.
+    """
+
+    __slots__ = ("bytes_sent", "connection", "expires", "idle_limit", "request_complete", "reused")
+
+    def __init__(self, expires: float, idle_limit: float | None = None) -> None:
+        self.expires = expires
+        self.idle_limit = IDLE_LIMIT if idle_limit is None else idle_limit
+        #: Bytes of the request that the kernel has taken.
+        self.bytes_sent = 0
+        #: Whether it has taken all of them.
+        self.request_complete = False
+        #: Whether the connection had carried another exchange before.
+        self.reused = False
+        self.connection: _Guarded | None = None
+
+    @contextlib.contextmanager
+    def run(self) -> Iterator[Exchange]:
+        """Make this the exchange of the current thread."""
+        _here.exchange = self
+        try:
+            yield self
+        finally:
+            _here.exchange = None
+
+    def left(self) -> float:
+        """
+        Return the seconds left.
+
+        Raises:
+            TimeoutError: There are none.
+        """
+        left = self.expires - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the time of the exchange is up")
+        return left
+
+    def retire(self) -> None:
+        """Have the connection closed instead of used again."""
+        if self.connection is not None:
+            self.connection.retired = True
+
+
+def _current() -> Exchange | None:
+    return getattr(_here, "exchange", None)
+
+
+class _DeadlineSocket(socket.socket):
+    """A socket whose reads and writes get what is left of the current exchange."""
+
+    def recv_into(self, *args: Any) -> int:
+        exchange = _current()
+        if exchange is not None:
+            self.settimeout(exchange.left())
+        return super().recv_into(*args)
+
+    def send(self, *args: Any) -> int:
+        exchange = _current()
+        if exchange is not None:
+            self.settimeout(exchange.left())
+        return super().send(*args)
+
+
+class _DeadlineTlsSocket(ssl.SSLSocket):
+    """The same over TLS."""
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        exchange = _current()
+        if exchange is not None:
+            self.settimeout(exchange.left())
+        return super().recv_into(*args, **kwargs)
+
+    def send(self, *args: Any, **kwargs: Any) -> int:
+        exchange = _current()
+        if exchange is not None:
+            self.settimeout(exchange.left())
+        return super().send(*args, **kwargs)
+
+
+class _Guarded(HTTPConnection):
+    """What the plain and the TLS connection have in common."""
+
+    retired = False
+    _used_at = 0.0
+    _replace_at = 0.0
+
+    def connect(self) -> None:
+        super().connect()
+        sock = self.sock
+        try:
+            if sock.getsockname() == sock.getpeername():
+                # A connect to a free local port may meet itself (RFC 9293, simultaneous open): nobody listens there.
+                raise ConnectionRefusedError("connected to itself: nobody listens on that port")
+        except BaseException:
+            self.close()
+            raise
+        now = time.monotonic()
+        self.retired = False
+        self._used_at = now
+        self._replace_at = now + MAX_AGE * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load, guards nothing
+
+    @property
+    def is_connected(self) -> bool:
+        if self.sock is None:
+            return False
+        now = time.monotonic()
+        exchange = _current()
+        limit = IDLE_LIMIT if exchange is None else exchange.idle_limit
+        if self.retired or now - self._used_at > limit or now > self._replace_at:
+            return False
+        return super().is_connected
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        exchange = _current()
+        if exchange is not None:
+            exchange.connection = self
+            exchange.reused = self.sock is not None
+        super().request(*args, **kwargs)
+        if exchange is not None:
+            exchange.request_complete = True
+
+    def getresponse(self) -> Any:
+        response = super().getresponse()
+        self._used_at = time.monotonic()
+        return response
+
+    def send(self, data: Any) -> None:
+        exchange = _current()
+        if exchange is None or not isinstance(data, (bytes, bytearray, memoryview)):
+            super().send(data)
+            return
+        if self.sock is None:
+            self.connect()
+        rest = memoryview(data)
+        while rest:
+            taken = self.sock.send(rest)
+            exchange.bytes_sent += taken
+            rest = rest[taken:]
+
+
+class _Connection(_Guarded):
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        return _DeadlineSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+
+
+class _TlsConnection(_Guarded, HTTPSConnection):
+    pass
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class DeadlineAdapter(HTTPAdapter):
+    """
+    The adapter of ``requests`` over connections that keep the deadline. Thread-safe, as urllib3's pools are.
+
+    It overrides no ``send``: whatever replaces ``HTTPAdapter.send``, as the ``responses`` package does, goes on
+    working.
+    """
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
+        """Make the pools; see ``HTTPAdapter``."""
+        super().init_poolmanager(connections, maxsize, block, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+    def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
+        """Return the pool for a request; see ``HTTPAdapter``."""
+        pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        if isinstance(pool, _TlsPool) and "ssl_context" not in pool.conn_kw:
+            needed = ssl.CERT_NONE if verify is False else ssl.CERT_REQUIRED
+            context = urllib3.util.ssl_.create_urllib3_context(cert_reqs=needed)
+            context.sslsocket_class = _DeadlineTlsSocket
+            pool.conn_kw["ssl_context"] = context
+        return pool

@@ -1,0 +1,96 @@
+"""Asking a node what it says of itself: ``GET /catga/cluster/node``."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+import urllib3
+
+from catga_sync.errors import SerializationError
+from catga_sync.serialization import jsontext
+from catga_sync.transport.connection import Exchange
+from catga_sync.transport.session import new_session
+
+__all__ = ["NODE_PATH", "HttpProbe", "Probe", "ProbeOutcome"]
+
+NODE_PATH = "/catga/cluster/node"
+
+_LIMIT = 1024 * 1024
+
+
+class ProbeOutcome(enum.Enum):
+    """How a probe ended."""
+
+    #: With a description.
+    ANSWERED = "ANSWERED"
+    #: Something is there, but it has no such route or says no.
+    OTHER = "OTHER"
+    #: Nobody listens at the address.
+    REFUSED = "REFUSED"
+    #: Nothing came within the time; a busy node looks like this too.
+    SILENT = "SILENT"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What came of asking. Immutable."""
+
+    outcome: ProbeOutcome
+    #: What the node says of itself, as parsed JSON; empty unless it answered. Unchecked: see ``NodeRecord``.
+    description: Mapping[str, Any] = field(default_factory=dict)
+
+
+class HttpProbe:
+    """
+    Ask nodes to describe themselves. Thread-safe; every probe opens a connection of its own.
+
+    Args:
+        verify: As in ``requests``.
+        cert: As in ``requests``.
+    """
+
+    def __init__(self, *, verify: bool | str = True, cert: str | tuple[str, str] | None = None) -> None:
+        self._verify = verify
+        self._cert = cert
+
+    def ask(self, endpoint: str, timeout: float) -> Probe:
+        """
+        Ask the node at ``endpoint``; wait up to ``timeout`` seconds. Raises nothing.
+        """
+        exchange = Exchange(time.monotonic() + timeout)
+        try:
+            with new_session(1) as session, exchange.run():
+                answer = session.get(
+                    endpoint + NODE_PATH,
+                    headers={"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "catga-sync"},
+                    timeout=timeout,
+                    verify=self._verify,
+                    cert=self._cert,
+                    stream=True,
+                    allow_redirects=False,
+                )
+                with answer:
+                    raw = answer.raw.read(_LIMIT)
+            parsed = jsontext.loads(raw) if answer.status_code == 200 else None
+        except SerializationError:
+            return Probe(ProbeOutcome.OTHER)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
+            refused = not exchange.request_complete and _refused(exc)
+            return Probe(ProbeOutcome.REFUSED if refused else ProbeOutcome.SILENT)
+        return Probe(ProbeOutcome.ANSWERED, parsed) if isinstance(parsed, dict) else Probe(ProbeOutcome.OTHER)
+
+
+def _refused(exc: BaseException) -> bool:
+    seen: list[BaseException] = [exc]
+    while seen:
+        current = seen.pop()
+        if isinstance(current, ConnectionRefusedError):
+            return True
+        linked = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
+        seen.extend(item for item in linked if isinstance(item, BaseException))
+    return False

@@ -1,0 +1,109 @@
+"""What every test gets: no leaked threads, free ports, and skips that cannot hide in CI."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sysconfig
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import catga_sync
+from tests import processes
+
+__all__ = ["require_free_port", "require_module", "require_service"]
+
+#: Seconds that a closed mediator's threads may take to end.
+THREAD_GRACE = 2.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the long soaks too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Set by the tox environments that test an installed package: then nothing may come from the checkout.
+    if os.environ.get("CATGA_TESTS_INSTALLED") and not _is_installed(Path(catga_sync.__file__)):
+        raise pytest.UsageError(f"catga_sync comes from {catga_sync.__file__}, not from an installed wheel")
+
+
+def _is_installed(file: Path) -> bool:
+    return Path(sysconfig.get_path("purelib")).resolve() in file.resolve().parents
+
+
+def pytest_report_header() -> str:
+    return f"catga_sync: {catga_sync.__version__} from {Path(catga_sync.__file__).parent}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    slow = {item for item in items if item.get_closest_marker("slow") is not None}
+    if slow:
+        config.hook.pytest_deselected(items=list(slow))
+        items[:] = [item for item in items if item not in slow]
+
+
+def require_service(available: bool, reason: str) -> None:
+    """
+    Go on if what the test needs is there. If not, skip the test or module, but fail it in CI: there a skip hides.
+
+    Args:
+        available: Whether it is there.
+        reason: What is missing and how to get it.
+    """
+    __tracebackhide__ = True
+    if available:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason} (outside CI this is a skip)", pytrace=False)
+    pytest.skip(reason, allow_module_level=True)
+
+
+def require_free_port(port: int) -> None:
+    """Go on if that very port is free."""
+    __tracebackhide__ = True
+    require_service(processes.port_is_free(port), f"port {port} is taken, and this test needs that very one")
+
+
+def require_module(name: str) -> ModuleType:
+    """
+    Return an optional package; call it at the top of a test module in place of an import.
+
+    The environment that is there to have no extras skips without it even in CI.
+    """
+    __tracebackhide__ = True
+    if importlib.util.find_spec(name.partition(".")[0]) is None:
+        if os.environ.get("CATGA_TESTS_NOEXTRAS"):
+            pytest.skip(f"no {name} in an environment without extras", allow_module_level=True)
+        require_service(False, f"needs {name}: pip install -e '.[test]'")
+    return importlib.import_module(name)
+
+
+def _our_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("catga-")}
+
+
+@pytest.fixture(autouse=True)
+def _no_leaked_threads() -> Iterator[None]:
+    """Fail a test whose ``catga-*`` threads outlive it. Those of fixtures with a wider scope were there before."""
+    before = _our_threads()
+    yield
+    end = time.monotonic() + THREAD_GRACE
+    for thread in _our_threads() - before:
+        thread.join(max(0.0, end - time.monotonic()))
+    leaked = sorted(thread.name for thread in _our_threads() - before)
+    if leaked:
+        pytest.fail(f"threads left behind, close what started them: {', '.join(leaked)}", pytrace=False)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens."""
+    return processes.free_port()

@@ -1,0 +1,194 @@
+"""Real server processes for tests: start, wait until they answer, end, and show what they said when a test fails.
+
+    with running([sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "app:app"], port=port) as server:
+        requests.get(server.url)
+
+Rules of this file:
+1. A process leads its own group, and the whole group is gone when the ``with`` block is left.
+2. Nothing waits for a time: everything polls a condition until a deadline.
+3. The environment of the tests does not reach the process where it could change what it does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import requests
+
+__all__ = ["Process", "clean_environment", "free_port", "get", "group_is_gone", "port_is_free", "running", "until"]
+
+T = TypeVar("T")
+
+#: Below the range from which systems take the ports of outgoing connections, so that none of those gets in between.
+_PORTS = range(20_000, 32_000)
+
+_FOREIGN = ("CATGA_", "DJANGO_", "FLASK_", "GUNICORN_", "WEB_CONCURRENCY", "PORT")
+
+
+def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Return whether a server could listen there."""
+    with socket.socket() as probe:
+        # As servers do: a port whose last connections are still in TIME_WAIT is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 on which nobody listens."""
+    for port in random.sample(_PORTS, 200):
+        if port_is_free(port):
+            return port
+    raise RuntimeError(f"no free port among 200 of {_PORTS.start}-{_PORTS.stop - 1}")
+
+
+def until(probe: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:
+    """
+    Call ``probe`` until it returns something true, and return that.
+
+    Raises:
+        AssertionError: The time was up; the text says what was waited for.
+    """
+    pause = threading.Event()
+    end = time.monotonic() + timeout
+    while True:
+        found = probe()
+        if found:
+            return found
+        if time.monotonic() >= end:
+            raise AssertionError(f"not within {timeout:g} s: {what}")
+        pause.wait(0.05)
+
+
+def get(url: str, timeout: float = 10.0) -> requests.Response | None:
+    """GET as curl would, without proxies, or None where nobody answers."""
+    with requests.Session() as session:
+        session.trust_env = False
+        try:
+            return session.get(url, timeout=timeout)
+        except requests.RequestException:
+            return None
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of this process without what would configure a server, and with ``extra``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    return {**kept, "PYTHONUNBUFFERED": "1", **(extra or {})}
+
+
+def group_is_gone(group: int) -> bool:
+    """Return whether no process of that group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # macOS: nothing but zombies is left
+        return True
+    return False
+
+
+@dataclass(frozen=True)
+class Process:
+    """A running server. Immutable."""
+
+    popen: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        """Where it answers, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is the id of its group too."""
+        return self.popen.pid
+
+    def output(self) -> str:
+        """Return everything that it has written to stdout and stderr."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process itself, not to its group."""
+        self.popen.send_signal(number)
+
+    def stop(self, timeout: float = 15.0) -> None:
+        """End it as an operator would, with SIGTERM; kill what is left of its group after ``timeout`` seconds."""
+        group = self.popen.pid
+        with contextlib.suppress(ProcessLookupError):
+            self.popen.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.wait(timeout)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+        self.popen.wait()
+
+    def is_listening(self) -> bool:
+        """
+        Return whether its port takes connections.
+
+        Raises:
+            AssertionError: It has ended instead.
+        """
+        if self.popen.poll() is not None:
+            raise AssertionError(f"ended with {self.popen.returncode} before it listened on port {self.port}")
+        with socket.socket() as probe:
+            probe.settimeout(1.0)
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str | Path],
+    *,
+    port: int,
+    cwd: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 30.0,
+) -> Iterator[Process]:
+    """
+    Run a server until the block is left.
+
+    Args:
+        command: Program and arguments.
+        port: Where it will listen, on 127.0.0.1.
+        cwd: Where it runs. None means: here.
+        env: Added to ``clean_environment()``.
+        timeout: Seconds until it must listen.
+    """
+    with tempfile.TemporaryDirectory(prefix="catga-test-") as folder:
+        log = Path(folder, "output")
+        with log.open("wb") as output:
+            popen = subprocess.Popen(
+                [str(part) for part in command],
+                cwd=cwd,
+                env=clean_environment(env),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        process = Process(popen, port, log)
+        try:
+            until(process.is_listening, f"{command} listens on port {port}", timeout)
+            yield process
+        finally:
+            process.stop()
+            # pytest keeps this, and shows it with a test that fails.
+            print(f"--- {' '.join(map(str, command))} (pid {popen.pid}) said:\n{process.output()}--- end")

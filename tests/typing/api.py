@@ -1,0 +1,128 @@
+"""What a type checker sees of the public API. Checked by mypy, never executed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from typing_extensions import assert_type
+
+from catga_sync import (
+    CatgaResult,
+    ClusterMediator,
+    ClusterNode,
+    Delivery,
+    ErrorCode,
+    Event,
+    Mediator,
+    Query,
+    Request,
+    create_cluster,
+    message,
+)
+
+
+@dataclass(frozen=True)
+class User:
+    user_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class GetUser(Query[User]):
+    user_id: str
+
+
+@message(name="users.Rename", idempotent=True)
+@dataclass(frozen=True)
+class RenameUser(Request[None]):
+    user_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class ListUsers(Query[list[User]]):
+    pass
+
+
+@dataclass(frozen=True)
+class UserRenamed(Event):
+    user_id: str
+
+
+local = Mediator()
+
+
+@local.handler
+def get_user(request: GetUser) -> User:
+    return User(request.user_id, "Ada")
+
+
+@local.handler
+def list_users(request: ListUsers) -> CatgaResult[list[User]]:
+    return CatgaResult.success([User("1", "Ada")])
+
+
+@local.subscriber
+def forget(event: UserRenamed) -> None:
+    pass
+
+
+class Rename:
+    def handle(self, request: RenameUser) -> None:
+        pass
+
+
+# The decorators return the function itself.
+assert_type(get_user(GetUser("1")), User)
+assert_type(list_users(ListUsers()), CatgaResult[list[User]])
+assert_type(forget, Callable[[UserRenamed], None])
+# @message returns the class itself.
+assert_type(RenameUser("1", "Bo"), RenameUser)
+
+local.register(RenameUser, Rename())
+local.subscribe(UserRenamed, forget)
+
+# The type of the answer comes from the type of the request, whichever mediator is asked.
+assert_type(local.send(GetUser("1")), CatgaResult[User])
+assert_type(local.send(GetUser("1"), timeout=2), CatgaResult[User])
+assert_type(local.send(ListUsers()), CatgaResult[list[User]])
+assert_type(local.send(RenameUser("1", "Bo")), CatgaResult[None])
+
+mediator = create_cluster(local, node_id="node-1", endpoint="http://localhost:5001")
+assert_type(mediator, ClusterMediator)
+assert_type(mediator.send(GetUser("1")), CatgaResult[User])
+assert_type(mediator.send(GetUser("1"), timeout=2.5), CatgaResult[User])
+assert_type(mediator.send(ListUsers()).unwrap(), list[User])
+assert_type(mediator.send_batch([GetUser("1"), GetUser("2")], timeout=2), list[CatgaResult[User]])
+assert_type(mediator.send_stream(GetUser(str(n)) for n in range(9)), Iterator[CatgaResult[User]])
+assert_type(mediator.broadcast(GetUser("1")), dict[str, CatgaResult[User]])
+assert_type(mediator.nodes(), tuple[ClusterNode, ...])
+
+with mediator as entered:
+    assert_type(entered, ClusterMediator)
+
+result = mediator.send(GetUser("1"))
+assert_type(result.unwrap(), User)
+assert_type(result.value, User | None)
+assert_type(result.is_success, bool)
+assert_type(result.error, str | None)
+assert_type(result.code, ErrorCode | str | None)
+assert_type(result.delivery, Delivery)
+
+
+def anything(request: Request[Any]) -> CatgaResult[Any]:
+    """A request whose type is not known stays usable."""
+    return mediator.send(request)
+
+
+def either(one: Mediator | ClusterMediator) -> CatgaResult[User]:
+    """Code that does not care which mediator it has."""
+    return one.send(GetUser("1"))
+
+
+# Mistakes that a checker must catch: without an error here, mypy reports the ignore as unused.
+mediator.send("no request")  # type: ignore[arg-type]
+mediator.send(UserRenamed("1"))  # type: ignore[arg-type]
+local.send(GetUser("1"), timeout="2")  # type: ignore[arg-type]
