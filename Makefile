@@ -83,9 +83,11 @@ soak: $(VENV)/has-test
 lint types imports wheel: $(VENV)/has-tox
 	@$(RUN) -m tox run --quiet -e $@
 
+# pyenv hides the interpreters that are not selected; tox is to see them all.
 .PHONY: tox
 tox: $(VENV)/has-tox
-	@$(RUN) -m tox run-parallel --parallel 2 --parallel-no-spinner $(ARGS)
+	@for bin in "$$(pyenv root 2>/dev/null)"/versions/3.1*/bin; do PATH="$$PATH:$$bin"; done; \
+	  $(RUN) -m tox run-parallel --parallel 2 --parallel-no-spinner $(ARGS)
 
 .PHONY: format
 format: $(VENV)/has-lint

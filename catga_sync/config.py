@@ -112,7 +112,6 @@ def create_cluster(
             discovery,
             this,
             events,
-            heartbeat_timeout=chosen.heartbeat_timeout,
             describe=lambda endpoint: _ask(probe, endpoint),
         ),
         presence=presence,

@@ -2,6 +2,7 @@
 
     CatgaError                      the one root
     |-- ConfigurationError          an option is wrong; the text starts with its name
+    |   `-- NodeIdTaken             another live node has this node_id
     |-- RegistrationError           a message type, handler or subscriber cannot be registered
     |-- UnknownTypeError            a type name or class is not in the registry
     `-- CallError                   a call failed; raised by ``CatgaResult.unwrap``
@@ -37,6 +38,7 @@ __all__ = [
     "HandlerFailed",
     "NetworkError",
     "NoHandlerError",
+    "NodeIdTaken",
     "RegistrationError",
     "SerializationError",
     "UnknownTypeError",
@@ -110,6 +112,18 @@ class CatgaError(Exception):
 
 class ConfigurationError(CatgaError, ValueError):
     """An option is wrong. The text starts with the option's name and says what to write."""
+
+
+class NodeIdTaken(ConfigurationError):
+    """Another live node, at another endpoint, is in the cluster under this node's id."""
+
+    def __init__(self, node_id: str, endpoint: str) -> None:
+        super().__init__(f"node_id: {node_id!r} is taken by the node at {endpoint}; give every node an id of its own")
+        self.node_id = node_id
+        self.endpoint = endpoint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.node_id, self.endpoint))
 
 
 class RegistrationError(CatgaError, TypeError):

@@ -163,12 +163,15 @@ class NodeRecord:
     """
     What a node writes about itself into a discovery store. Immutable.
 
-    Writers write no time: an observer notes on its own clock when ``seq`` has changed, so clocks need not agree.
+    Writers write no time: its age is told by the one clock of the store, or by an observer that notes on its own
+    clock when ``seq`` has changed. So the clocks of two machines need not agree.
     """
 
     node: ClusterNode
     #: Goes up with every heartbeat of one incarnation.
     seq: int = 0
+    #: Seconds since it was written, by the clock of the store that returned it; None when the store cannot tell.
+    age: float | None = None
 
     def to_text(self) -> str:
         """Return the record as JSON text."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from catga_sync.context import current_call
 from catga_sync.errors import CallError, Delivery, ErrorCode
-from catga_sync.results import CatgaResult
+from catga_sync.results import CatgaResult, succeeded
 
 __all__ = ["MAX_ERROR_TEXT", "Behavior", "Handler", "build_chain", "handler_step", "limit_text"]
 
@@ -64,7 +64,7 @@ def handler_step(function: Callable[[Any], Any], name: str, check: tuple[type, .
                 fits = not answer.is_success or _fits(answer.value, check)
                 result = _own(answer) if fits else _wrong_answer(answer.value, name, check)
             elif answer is None or check is None or isinstance(answer, check):
-                return CatgaResult(True, answer, processing_time_ms=(perf_counter() - started) * 1000.0)
+                return succeeded(answer, (perf_counter() - started) * 1000.0)
             else:
                 result = _wrong_answer(answer, name, check)
         return result._with(processing_time_ms=(perf_counter() - started) * 1000.0)

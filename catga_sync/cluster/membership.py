@@ -2,7 +2,7 @@
 
 Rules of this file:
 1. Readers take the snapshot without a lock. No store is touched on the way of a call, but for the very first.
-2. A node is alive as long as its sequence number changes, timed by this process's own monotonic clock.
+2. The store keeps the time: what it returns is alive. No clock of a node, and no pause of this process, can evict one.
 3. A store that is down changes nothing: the last snapshot serves.
 """
 
@@ -74,7 +74,6 @@ class Membership:
         discovery: Where the records are.
         this: This node; it is left out of what the store says.
         events: Told of nodes that come and go.
-        heartbeat_timeout: Seconds without a new sequence number after which a node is gone.
         describe: Asks the node at an endpoint what it says of itself; None when it says nothing.
         clock: None means the system's.
     """
@@ -85,19 +84,18 @@ class Membership:
         this: ClusterNode,
         events: EventBoard,
         *,
-        heartbeat_timeout: float,
         describe: Callable[[str], Mapping[str, Any] | None],
         clock: Clock | None = None,
     ) -> None:
         self._discovery = discovery
         self._this = this
         self._events = events
-        self._heartbeat_timeout = heartbeat_timeout
         self._describe = describe
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._lock = threading.Lock()
         # Guarded by _lock, which also lets only one refresh run at a time:
-        self._seen: dict[str, _Sighting] = {}
+        #: node id -> its last (incarnation, seq), and the epoch time of it
+        self._sightings: dict[str, tuple[tuple[str, int], float]] = {}
         self._descriptions: dict[str, _Description] = {}
         self._store_is_down = False
         self._refreshed_at = float("-inf")
@@ -123,8 +121,8 @@ class Membership:
 
     def last_heartbeat(self, node_id: str) -> float | None:
         """Return the epoch time at which this process last saw a sign of life of a node."""
-        sighting = self._seen.get(node_id)
-        return None if sighting is None else sighting.time
+        sighting = self._sightings.get(node_id)
+        return None if sighting is None else sighting[1]
 
     def refresh(self, max_age: float = 0.0) -> None:
         """Fetch the records and swap the snapshot, unless that was done less than ``max_age`` seconds ago."""
@@ -161,21 +159,18 @@ class Membership:
             if node.node_id == self._this.node_id or node.endpoint is None:
                 continue
             present.add(node.node_id)
-            if self._is_fresh(record, now) and node.status is not NodeStatus.OFFLINE:
+            self._note_sign_of_life(record)
+            if node.status is not NodeStatus.OFFLINE:
                 nodes.append(node if node.handles is not None else self._described(node, now))
-        for gone in [node_id for node_id in self._seen if node_id not in present]:
-            del self._seen[gone]
+        for gone in [node_id for node_id in self._sightings if node_id not in present]:
+            del self._sightings[gone]
         return tuple(sorted(nodes, key=lambda node: node.node_id))
 
-    def _is_fresh(self, record: NodeRecord, now: float) -> bool:
-        node = record.node
-        mark = (node.incarnation, record.seq)
-        sighting = self._seen.get(node.node_id)
-        if sighting is None or sighting.mark != mark:
-            self._seen[node.node_id] = _Sighting(mark, now, self._clock.time())
-            return True
-        # A record of a static list has no heartbeat: nothing is known, so nothing is held against it.
-        return not node.incarnation or now - sighting.at <= self._heartbeat_timeout
+    def _note_sign_of_life(self, record: NodeRecord) -> None:
+        mark = (record.node.incarnation, record.seq)
+        sighting = self._sightings.get(record.node.node_id)
+        if sighting is None or sighting[0] != mark:
+            self._sightings[record.node.node_id] = (mark, self._clock.time() - (record.age or 0.0))
 
     def _described(self, node: ClusterNode, now: float) -> ClusterNode:
         endpoint = node.endpoint or ""
@@ -205,13 +200,6 @@ class Membership:
         for node_id, node in new.items():
             if node_id not in old:
                 self._events.tell(ClusterEvent(EventKind.NODE_JOINED, node))
-
-
-@dataclasses.dataclass
-class _Sighting:
-    mark: tuple[str, int]
-    at: float
-    time: float
 
 
 @dataclasses.dataclass

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.cluster.workers import WorkerGroup
 from catga_sync.discovery.base import Discovery
+from catga_sync.errors import NodeIdTaken
 from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.transport.probe import Probe, ProbeOutcome
 
@@ -143,7 +144,7 @@ class Presence:
         self.hasten()
 
     def _enter(self) -> float:
-        pause, self._look = self._look, min(self._look * 1.5, _LAST_LOOK)
+        pause, self._look = self._look, min(self._look * 1.15, _LAST_LOOK)
         if not self._may_serve():
             return pause
         answer = self._probe.ask(self._endpoint, _PROBE_TIMEOUT)
@@ -179,6 +180,9 @@ class Presence:
         node = replace(self._describe(), incarnation=self._group.incarnation)
         try:
             self._discovery.register(NodeRecord(node, self._seq), self._timeout)
+        except NodeIdTaken as exc:
+            _log.error("this node is not in the cluster: %s", exc)
+            return self._interval
         except Exception as exc:
             _log.warning("the heartbeat could not be written: %r", exc)
             return min(self._interval, _LAST_LOOK)

@@ -31,14 +31,23 @@ class Discovery(Protocol):
 
         Args:
             record: What to write.
-            ttl: Seconds after which the store may forget it unless it is renewed.
+            ttl: Seconds after which the store forgets it unless it is renewed.
+
+        Raises:
+            NodeIdTaken: A record of the same node id that has not expired has another endpoint. One with the same
+                endpoint is replaced: that node was restarted.
         """
 
     def deregister(self, node_id: str, incarnation: str) -> None:
         """Remove the record of a node, if it is still the one of this incarnation."""
 
     def nodes(self) -> Sequence[NodeRecord]:
-        """Return the records of all nodes that are there: the complete set, never a part of it."""
+        """
+        Return the records of all nodes that are there: the complete set, never a part of it.
+
+        The store keeps the time: a record that was not renewed within its ``ttl`` is not returned. Each record's
+        ``age`` says how long ago it was written, as far as the store knows.
+        """
 
     def close(self) -> None:
         """Let go of connections. Safe to call twice."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync.errors import NodeIdTaken
 from catga_sync.nodes import NodeRecord
 
 __all__ = ["MemoryDiscovery"]
@@ -26,13 +28,18 @@ class MemoryDiscovery:
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._lock = threading.Lock()
-        # Guarded by _lock: node id -> (record, monotonic time at which it expires)
-        self._records: dict[str, tuple[NodeRecord, float]] = {}
+        # Guarded by _lock: node id -> (record, monotonic time of writing, and of expiry)
+        self._records: dict[str, tuple[NodeRecord, float, float]] = {}
 
     def register(self, record: NodeRecord, ttl: float) -> None:
         """See ``Discovery``."""
+        node_id = record.node.node_id
+        now = self._clock.monotonic()
         with self._lock:
-            self._records[record.node.node_id] = (record, self._clock.monotonic() + ttl)
+            held = self._records.get(node_id)
+            if held is not None and held[2] > now and held[0].node.endpoint != record.node.endpoint:
+                raise NodeIdTaken(node_id, str(held[0].node.endpoint))
+            self._records[node_id] = (record, now, now + ttl)
 
     def deregister(self, node_id: str, incarnation: str) -> None:
         """See ``Discovery``."""
@@ -45,7 +52,8 @@ class MemoryDiscovery:
         """See ``Discovery``."""
         now = self._clock.monotonic()
         with self._lock:
-            return [record for record, expires in self._records.values() if expires > now]
+            held = list(self._records.values())
+        return [replace(record, age=now - written) for record, written, expires in held if expires > now]
 
     def close(self) -> None:
         """See ``Discovery``. The records stay: other mediators may share this object."""

@@ -14,10 +14,12 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
-from catga_sync.errors import ConfigurationError
+from catga_sync.errors import ConfigurationError, NodeIdTaken
 from catga_sync.nodes import ClusterNode, NodeRecord
 
 __all__ = ["SqliteDiscovery"]
@@ -28,7 +30,9 @@ CREATE TABLE IF NOT EXISTS nodes (
     node_id TEXT NOT NULL,
     incarnation TEXT NOT NULL,
     record TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
     boot TEXT NOT NULL,
+    written REAL NOT NULL,
     expires REAL NOT NULL,
     PRIMARY KEY (cluster, node_id)
 )
@@ -75,9 +79,26 @@ class SqliteDiscovery:
 
     def register(self, record: NodeRecord, ttl: float) -> None:
         """See ``Discovery``."""
-        node = record.node
-        row = (self._cluster, node.node_id, node.incarnation, record.to_text(), _boot_id(), self._now() + ttl)
-        self._run("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?)", row, create=True)
+        node, boot, now = record.node, _boot_id(), self._now()
+        row = (self._cluster, node.node_id, node.incarnation, record.to_text(), node.endpoint, boot, now, now + ttl)
+        # One statement, so that of two nodes with one id that start at once only one gets in. What a dead node left
+        # behind is no obstacle.
+        taken = self._run(
+            "INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cluster, node_id) DO UPDATE SET "
+            "incarnation = excluded.incarnation, record = excluded.record, endpoint = excluded.endpoint, "
+            "boot = excluded.boot, written = excluded.written, expires = excluded.expires "
+            "WHERE endpoint = excluded.endpoint OR boot <> excluded.boot OR expires <= excluded.written "
+            "RETURNING endpoint",
+            row,
+            create=True,
+        )
+        if taken:
+            return
+        held = [other.node for other in self.nodes() if other.node.node_id == node.node_id]
+        if held:
+            raise NodeIdTaken(node.node_id, str(held[0].endpoint))
+        self._run("DELETE FROM nodes WHERE cluster = ? AND node_id = ?", (self._cluster, node.node_id))
+        self._run("INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def deregister(self, node_id: str, incarnation: str) -> None:
         """See ``Discovery``."""
@@ -88,14 +109,15 @@ class SqliteDiscovery:
 
     def nodes(self) -> Sequence[NodeRecord]:
         """See ``Discovery``. A file that is not there yet holds no nodes."""
+        now = self._now()
         rows = self._run(
-            "SELECT record FROM nodes WHERE cluster = ? AND boot = ? AND expires > ? ORDER BY node_id",
-            (self._cluster, _boot_id(), self._now()),
+            "SELECT record, written FROM nodes WHERE cluster = ? AND boot = ? AND expires > ? ORDER BY node_id",
+            (self._cluster, _boot_id(), now),
         )
         records = []
-        for (text,) in rows:
+        for text, written in rows:
             with contextlib.suppress(ConfigurationError):
-                records.append(NodeRecord.from_text(text))
+                records.append(replace(NodeRecord.from_text(text), age=max(0.0, now - written)))
         if self._is_alive is None:
             return records
         return [record for record in records if self._is_alive(record.node) is not False]
@@ -106,7 +128,7 @@ class SqliteDiscovery:
     def _now(self) -> float:
         return self._clock.monotonic()
 
-    def _run(self, statement: str, values: tuple[object, ...], *, create: bool = False) -> list[tuple[str, ...]]:
+    def _run(self, statement: str, values: tuple[object, ...], *, create: bool = False) -> list[tuple[Any, ...]]:
         if not self.path.exists():
             if not create:
                 return []

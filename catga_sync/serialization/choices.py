@@ -35,15 +35,17 @@ class EnumField(StrictField):
     def __init__(self, enum_class: type[enum.Enum], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.enum_class = enum_class
-        self._by_value = {(type(member.value), member.value): member for member in enum_class}
         names = enum_class.__members__
+        # Not "for member in enum_class": of a Flag, Python 3.10 gives other members than 3.11.
+        self._values = [member.value for member in names.values()]
+        self._by_value = {(type(member.value), member.value): member for member in names.values()}
         folded: dict[str, Any] = {}
         for name in names:
             # Two names that differ in letter case only are found by their exact spelling alone.
             folded[name.lower()] = None if name.lower() in folded else names[name]
         self._by_name = {**{name: member for name, member in folded.items() if member is not None}, **names}
-        self._expected = _choices([member.value for member in enum_class])
-        self._by_text = {str(member.value): member for member in enum_class}
+        self._expected = _choices(list(dict.fromkeys(self._values)))
+        self._by_text = {str(member.value): member for member in names.values()}
 
     def to_wire(self, value: Any) -> Any:
         if not isinstance(value, self.enum_class):
@@ -76,7 +78,7 @@ class EnumField(StrictField):
         return self.from_wire(text) if member is None else member
 
     def describe(self) -> list[Any]:
-        return [self.kind, sorted(repr(member.value) for member in self.enum_class)]
+        return [self.kind, sorted({repr(value) for value in self._values})]
 
 
 class FlagField(EnumField):
@@ -87,8 +89,8 @@ class FlagField(EnumField):
     def __init__(self, enum_class: type[enum.Flag], **kwargs: Any) -> None:
         super().__init__(enum_class, **kwargs)
         self._known = 0
-        for member in enum_class.__members__.values():
-            self._known |= member.value
+        for value in self._values:
+            self._known |= value
 
     def to_wire(self, value: Any) -> Any:
         return self._check(super().to_wire(value))

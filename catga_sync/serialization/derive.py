@@ -210,7 +210,7 @@ def _literal(annotation: Any, scope: Scope, options: dict[str, Any]) -> f.Strict
 
 
 def _enum(cls: type[enum.Enum], scope: Scope, options: dict[str, Any]) -> f.StrictField:
-    for member in cls:
+    for member in cls.__members__.values():
         if type(member.value) not in SCALARS:
             raise RegistrationError(
                 f"{scope.place}: {cls.__name__}.{member.name} has a value of {type(member.value).__name__}; an Enum "

@@ -141,7 +141,7 @@ class Draft:
         elif isinstance(core, type) and get_origin(core) is None:
             names = (self._name_of(core), *options_of(core).aliases)
         else:
-            names = (self._text_of(annotation),)
+            names = (self._text_of(core),)  # without Optional: any answer may be nothing
         return _Response(annotation, names, Codec(field, names[0], nullable=True), _check_of(core))
 
     def _is_message(self, core: Any) -> bool:
