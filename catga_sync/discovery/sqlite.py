@@ -83,16 +83,15 @@ class SqliteDiscovery:
         row = (self._cluster, node.node_id, node.incarnation, record.to_text(), node.endpoint, boot, now, now + ttl)
         # One statement, so that of two nodes with one id that start at once only one gets in. What a dead node left
         # behind is no obstacle.
-        taken = self._run(
+        _, written = self._run(
             "INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cluster, node_id) DO UPDATE SET "
             "incarnation = excluded.incarnation, record = excluded.record, endpoint = excluded.endpoint, "
             "boot = excluded.boot, written = excluded.written, expires = excluded.expires "
-            "WHERE endpoint = excluded.endpoint OR boot <> excluded.boot OR expires <= excluded.written "
-            "RETURNING endpoint",
+            "WHERE endpoint = excluded.endpoint OR boot <> excluded.boot OR expires <= excluded.written",
             row,
             create=True,
         )
-        if taken:
+        if written:
             return
         held = [other.node for other in self.nodes() if other.node.node_id == node.node_id]
         if held:
@@ -110,7 +109,7 @@ class SqliteDiscovery:
     def nodes(self) -> Sequence[NodeRecord]:
         """See ``Discovery``. A file that is not there yet holds no nodes."""
         now = self._now()
-        rows = self._run(
+        rows, _ = self._run(
             "SELECT record, written FROM nodes WHERE cluster = ? AND boot = ? AND expires > ? ORDER BY node_id",
             (self._cluster, _boot_id(), now),
         )
@@ -128,23 +127,27 @@ class SqliteDiscovery:
     def _now(self) -> float:
         return self._clock.monotonic()
 
-    def _run(self, statement: str, values: tuple[object, ...], *, create: bool = False) -> list[tuple[Any, ...]]:
+    def _run(self, statement: str, values: tuple[object, ...], *, create: bool = False) -> tuple[list[Any], int]:
         if not self.path.exists():
             if not create:
-                return []
+                return [], 0
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Made here rather than by SQLite, so that no other user can ever read it.
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         with contextlib.closing(sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)) as db:
             try:
-                return db.execute(statement, values).fetchall()
+                return _outcome(db.execute(statement, values))
             except sqlite3.OperationalError as exc:
                 if "no such table" not in str(exc):
                     raise
             if not create:
-                return []
+                return [], 0
             db.execute(_SCHEMA)
-            return db.execute(statement, values).fetchall()
+            return _outcome(db.execute(statement, values))
+
+
+def _outcome(cursor: sqlite3.Cursor) -> tuple[list[Any], int]:
+    return cursor.fetchall(), cursor.rowcount
 
 
 def _boot_id() -> str:

@@ -235,4 +235,6 @@ def _check_decorated(cls: type, label: str) -> None:
 
 
 def _text(annotation: Any) -> str:
-    return default_name(annotation) if isinstance(annotation, type) and not get_args(annotation) else repr(annotation)
+    if not isinstance(annotation, type) or get_args(annotation):
+        return repr(annotation)
+    return annotation.__qualname__ if annotation.__module__ == "builtins" else default_name(annotation)

@@ -127,33 +127,30 @@ class Draft:
         annotation = response_annotation(cls)
         scope = Scope(cls, f"{label}: response")
         core, _ = unwrap(annotation)
+        answer = _class_of(core)
         if options.response_schema is not None:
-            made = core if isinstance(core, type) and get_origin(core) is None else None
+            # Of a list, a dict and the like the schema's own result is the answer.
+            made = None if answer is None or answer.__module__ == "builtins" else answer
             schema = schema_instance(options.response_schema, made, scope.place)
             field: StrictField = SchemaField(schema, made)
         else:
-            if self._is_message(core):
-                self.add(core, options_of(core))
+            if answer is not None and self._is_message(answer):
+                self.add(answer, options_of(answer))
             field = self._deriver.field(annotation, scope)
-        known = self._known(core) if isinstance(core, type) and get_origin(core) is None else None
-        if known is not None:
-            names: tuple[str, ...] = (known.name, *known.aliases)
-        elif isinstance(core, type) and get_origin(core) is None:
-            names = (self._name_of(core), *options_of(core).aliases)
-        else:
-            names = (self._text_of(core),)  # without Optional: any answer may be nothing
+        names: tuple[str, ...] = (self._text_of(core),)  # without Optional: any answer may be nothing
+        if answer is not None:
+            known = self._known(answer)
+            names += options_of(answer).aliases if known is None else known.aliases
         return _Response(annotation, names, Codec(field, names[0], nullable=True), _check_of(core))
 
-    def _is_message(self, core: Any) -> bool:
+    def _is_message(self, answer: type) -> bool:
         """Return whether the class of an answer is to be registered with its request."""
-        if not isinstance(core, type) or get_origin(core) is not None or issubclass(core, (Request, Event)):
+        if issubclass(answer, (Request, Event)) or self._known(answer) is not None:
             return False
-        if self._known(core) is not None:
-            return False
-        if options_of(core).schema is not None:
+        if options_of(answer).schema is not None:
             return True
         # An open generic has no one shape; deriving the field says what is wrong with it.
-        return dataclasses.is_dataclass(core) and not getattr(core, "__parameters__", ())
+        return dataclasses.is_dataclass(answer) and not getattr(answer, "__parameters__", ())
 
     def _name_of(self, cls: type) -> str:
         known = self._known(cls)
@@ -214,15 +211,19 @@ def _check_key(cls: type, schema: Schema, key: str | None, label: str) -> None:
         raise RegistrationError(f"{label}: key: {key!r} is none of its fields, which are: {', '.join(names)}")
 
 
+def _class_of(core: Any) -> type | None:
+    # Any is a class since Python 3.11, list[int] looked like one before.
+    plain = isinstance(core, type) and get_origin(core) is None and core not in (Any, type(None))
+    return core if plain else None
+
+
 def _check_of(core: Any) -> tuple[type, ...] | None:
-    origin = get_origin(core)
     if core is float:
         return (float, int)
-    if core is None:
+    if core is None or core is type(None):
         return (type(None),)
-    if origin is None:
-        return (core,) if isinstance(core, type) else None
-    return (origin,) if isinstance(origin, type) else None
+    cls = _class_of(core) or get_origin(core)
+    return (cls,) if isinstance(cls, type) else None
 
 
 def _where(cls: type) -> str:

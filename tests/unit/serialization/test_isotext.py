@@ -1,3 +1,4 @@
+# ruff: noqa: DTZ001, DTZ901  # a moment without a zone stays without one
 """Times and spans as text."""
 
 from datetime import date, datetime, time, timedelta, timezone
@@ -19,7 +20,10 @@ UTC = timezone.utc
         ("2024-02-29T12:30:45.1", datetime(2024, 2, 29, 12, 30, 45, 100000)),
         ("2024-02-29T12:30:45.1234567Z", datetime(2024, 2, 29, 12, 30, 45, 123456, tzinfo=UTC)),
         ("2024-02-29T12:30:45+02:00", datetime(2024, 2, 29, 12, 30, 45, tzinfo=timezone(timedelta(hours=2)))),
-        ("2024-02-29T12:30:45-0530", datetime(2024, 2, 29, 12, 30, 45, tzinfo=timezone(-timedelta(hours=5, minutes=30)))),
+        (
+            "2024-02-29T12:30:45-0530",
+            datetime(2024, 2, 29, 12, 30, 45, tzinfo=timezone(-timedelta(hours=5, minutes=30))),
+        ),
         ("0001-01-01T00:00:00", datetime.min),
         ("9999-12-31T23:59:59.9999999", datetime.max),
     ],
@@ -91,7 +95,9 @@ def test_a_span_is_read_with_any_fraction():
     assert isotext.parse_timedelta("00:00:00.1234567") == timedelta(microseconds=123456)
 
 
-@pytest.mark.parametrize("text", ["", "1", "24:00:00", "00:60:00", "00:00:60", "00:00", "1 day, 0:00:00", "+00:00:01", "P1D"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "24:00:00", "00:60:00", "00:00:60", "00:00", "1 day, 0:00:00", "+00:00:01", "P1D"]
+)
 def test_what_is_no_span_is_refused(text):
     with pytest.raises(ValueError):
         isotext.parse_timedelta(text)

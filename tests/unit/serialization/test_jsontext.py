@@ -1,6 +1,8 @@
 """Strict JSON text."""
 
+import contextlib
 import json
+import sys
 import time
 from decimal import Decimal
 
@@ -21,7 +23,14 @@ def test_thirty_two_levels_are_read(raw):
 
 @pytest.mark.parametrize(
     "raw",
-    [nested(33), b'{"a":' * 33 + b"1" + b"}" * 33, nested(100_000), b"[" * 100_000, b'[{"a":' * 50_000, b"]" + b"[" * 40],
+    [
+        nested(33),
+        b'{"a":' * 33 + b"1" + b"}" * 33,
+        nested(100_000),
+        b"[" * 100_000,
+        b'[{"a":' * 50_000,
+        b"]" + b"[" * 40,
+    ],
 )
 def test_more_than_thirty_two_levels_are_refused(raw):
     with pytest.raises(SerializationError, match="more than 32 levels"):
@@ -43,14 +52,19 @@ def test_the_limit_is_an_argument():
 
 @pytest.mark.parametrize(
     "raw",
-    [b'"' * 1_000_000, b'\\"' * 1_000_000, b'"' + b'\\"' * 1_000_000, b"\\" * 2_000_000, b'{"' * 500_000, b"[]" * 500_000],
+    [
+        b'"' * 1_000_000,
+        b'\\"' * 1_000_000,
+        b'"' + b'\\"' * 1_000_000,
+        b"\\" * 2_000_000,
+        b'{"' * 500_000,
+        b"[]" * 500_000,
+    ],
 )
 def test_the_depth_of_text_made_to_be_slow_is_found_in_linear_time(raw):
     started = time.perf_counter()
-    try:
+    with contextlib.suppress(SerializationError):
         check_depth(b"[" * 33 + raw)
-    except SerializationError:
-        pass
     assert time.perf_counter() - started < 2.0  # quadratic would be hours
 
 
@@ -85,12 +99,10 @@ def test_a_property_twice_is_refused_where_asked():
         loads(raw, unique_keys=True)
 
 
-@pytest.mark.parametrize("digits", [5_000, 100_000])
-def test_an_integer_of_thousands_of_digits_is_no_accident(digits):
-    try:
-        loads(b"9" * digits)
-    except SerializationError as exc:
-        assert "digits" in str(exc)  # Python's own limit; the earliest 3.10 have none
+@pytest.mark.skipif(not hasattr(sys, "get_int_max_str_digits"), reason="an early 3.10 has no limit")
+def test_an_integer_beyond_pythons_limit_of_digits_is_refused():
+    with pytest.raises(SerializationError, match="too many digits"):
+        loads(b"9" * (sys.get_int_max_str_digits() + 1))
 
 
 def test_fractions_can_be_read_as_decimals():
@@ -106,7 +118,9 @@ def test_json_is_written_compact_and_in_utf_8():
     assert dumps({"a": [1, 2.5, None, True, "é\u2028"], "b": {}}) == '{"a":[1,2.5,null,true,"é\u2028"],"b":{}}'.encode()
 
 
-@pytest.mark.parametrize("text", ["1.10", "0.1000000000000000000000000000000000001", "-0", "1E+30", "1E-30", "123456789" * 5])
+@pytest.mark.parametrize(
+    "text", ["1.10", "0.1000000000000000000000000000000000001", "-0", "1E+30", "1E-30", "123456789" * 5]
+)
 def test_a_decimal_is_written_as_a_number_with_all_its_digits(text):
     assert dumps({"a": Decimal(text), "b": "x"}) == b'{"a":%s,"b":"x"}' % text.encode()
 
@@ -128,7 +142,7 @@ def test_what_contains_itself_is_refused():
     [float("nan"), float("inf"), Decimal("NaN"), Decimal("-Infinity"), "\ud800", {"\udfff": 1}, object(), {1, 2}, b"x"],
 )
 def test_what_is_not_json_is_not_written(value):
-    with pytest.raises(SerializationError, match="^JSON: "):
+    with pytest.raises(SerializationError, match=r"^JSON: "):
         dumps([value])
 
 

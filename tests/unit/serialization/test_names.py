@@ -55,7 +55,7 @@ def test_matching_changes_nothing_that_was_given():
 
 
 def test_two_spellings_of_one_property_are_refused():
-    with pytest.raises(ValidationError, match="userId.*twice"):
+    with pytest.raises(ValidationError, match=r"userId.*twice"):
         WireKeys({"user_id": "userId"}, "C").match({"userId": 1, "USERID": 2})
 
 
