@@ -84,6 +84,7 @@ class ClusterMediator:
         self._routers = routers
         self._failover = failover
         self._invoker = invoker
+        self._tidy: Callable[[], None] | None = getattr(invoker, "close_stale", None)
         self._timeout = request_timeout
         self._close_discovery = close_discovery
         self._behaviors: tuple[Behavior, ...] = ()
@@ -404,6 +405,8 @@ class ClusterMediator:
 
     def _step(self) -> float:
         self._membership.refresh()
+        if self._tidy is not None:
+            self._tidy()
         pause = self._membership.refresh_interval
         return pause if self._presence is None else min(pause, self._presence.step())
 

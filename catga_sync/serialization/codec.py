@@ -24,6 +24,8 @@ __all__ = ["Codec"]
 
 #: How many of the errors in one message are told.
 _TOLD = 5
+#: Characters of one of them: what a validator says may repeat what it was given.
+_LONGEST = 400
 
 
 class Codec:
@@ -97,7 +99,7 @@ class Codec:
         if not isinstance(exc, ValidationError):
             return SerializationError(f"{self.label}: cannot be {verb} ({type(exc).__name__})"), exc
         found = list(islice(flatten(exc.messages, self.label), _TOLD + 1))
-        told = [f"{path}: {message}" for path, message in found[:_TOLD]]
+        told = [_shown(f"{path}: {message}") for path, message in found[:_TOLD]]
         if len(found) > _TOLD:
             told.append("and more")
         # What a class raised is more to the point than marshmallow's account of it.
@@ -106,6 +108,11 @@ class Codec:
 
     def __repr__(self) -> str:
         return f"Codec({self.label})"
+
+
+def _shown(text: str) -> str:
+    text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _reads_decimals(field: StrictField) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from marshmallow import ValidationError
 
 from catga_sync.serialization.fields import StrictField, fail
+from catga_sync.serialization.refusal import place_of_key
 
 __all__ = ["DictField", "ListField", "SetField", "TupleField"]
 
@@ -131,12 +132,7 @@ class DictField(StrictField):
             for key, item in items.items():
                 out[convert_key(key)] = convert_value(item)
         except ValidationError as exc:
-            raise ValidationError({_place(key): exc.messages}) from exc
+            raise ValidationError({place_of_key(key): exc.messages}) from exc
         if len(out) != len(items):
             raise ValidationError("has two keys that mean the same")
         return out
-
-
-def _place(key: object) -> str:
-    text = repr(key)
-    return f"[{text if len(text) <= 40 else text[:36] + '...'}]"

@@ -11,7 +11,7 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-__all__ = ["Refusal", "construct", "flatten", "refuse"]
+__all__ = ["Refusal", "construct", "flatten", "place_of_key", "refuse"]
 
 
 class Refusal(str):
@@ -27,6 +27,12 @@ class Refusal(str):
         message = cls(text)
         message.cause = cause
         return message
+
+
+class Place(str):
+    """The key of a dict in the messages, ready to be shown."""
+
+    __slots__ = ()
 
 
 def refuse(text: str, cause: Exception) -> ValidationError:
@@ -64,4 +70,14 @@ def _join(path: str, key: Any) -> str:
         return path
     if isinstance(key, int):
         return f"{path}[{key}]"
-    return f"{path}{key}" if str(key).startswith("[") else f"{path}.{key}"
+    if isinstance(key, Place):
+        return f"{path}{key}"
+    name = str(key)
+    # A property that nobody knows may have any name: one to be shown in a log, and of bounded length.
+    return f"{path}.{name}" if name.isprintable() and len(name) <= 60 else f"{path}{place_of_key(key)}"
+
+
+def place_of_key(key: object) -> Place:
+    """Return how a path shows the key of a dict: in brackets, printable, and not too long."""
+    text = ascii(key)
+    return Place(f"[{text if len(text) <= 40 else text[:36] + '...'}]")

@@ -15,6 +15,7 @@ Rules of this file:
 from __future__ import annotations
 
 import contextlib
+import queue
 import random
 import socket
 import ssl
@@ -128,6 +129,7 @@ class _Guarded(HTTPConnection):
     retired = False
     _used_at = 0.0
     _replace_at = 0.0
+    _idle_limit = IDLE_LIMIT
 
     def connect(self) -> None:
         super().connect()
@@ -146,19 +148,19 @@ class _Guarded(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        if self.sock is None:
-            return False
+        return not self.is_stale and super().is_connected
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it is not to be used again: told so, idle for too long, or too old."""
         now = time.monotonic()
-        exchange = _current()
-        limit = IDLE_LIMIT if exchange is None else exchange.idle_limit
-        if self.retired or now - self._used_at > limit or now > self._replace_at:
-            return False
-        return super().is_connected
+        return self.retired or now - self._used_at > self._idle_limit or now > self._replace_at
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         exchange = _current()
         if exchange is not None:
             exchange.connection = self
+            self._idle_limit = exchange.idle_limit
             exchange.reused = self.sock is not None
         super().request(*args, **kwargs)
         if exchange is not None:
@@ -193,11 +195,33 @@ class _TlsConnection(_Guarded, HTTPSConnection):
     pass
 
 
-class _Pool(urllib3.HTTPConnectionPool):
+class _Reaped(urllib3.HTTPConnectionPool):
+    """What the plain and the TLS pool have in common."""
+
+    def close_stale(self) -> None:
+        """Close the connections that wait in the pool and will not be used again; urllib3 would keep them for ever."""
+        waiting = self.pool
+        if waiting is None or not any(conn is not None and conn.sock and conn.is_stale for conn in list(waiting.queue)):
+            return
+        taken = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                taken.append(waiting.get(block=False))
+        for conn in reversed(taken):
+            if conn is not None and conn.is_stale:
+                conn.close()
+            with contextlib.suppress(queue.Full):
+                waiting.put(conn, block=False)
+                continue
+            if conn is not None:
+                conn.close()
+
+
+class _Pool(_Reaped):
     ConnectionCls = _Connection
 
 
-class _TlsPool(urllib3.HTTPSConnectionPool):
+class _TlsPool(_Reaped, urllib3.HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
@@ -213,6 +237,13 @@ class DeadlineAdapter(HTTPAdapter):
         """Make the pools; see ``HTTPAdapter``."""
         super().init_poolmanager(connections, maxsize, block, **options)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+    def close_stale(self) -> None:
+        """Close the connections that will not be used again."""
+        for key in self.poolmanager.pools.keys():  # noqa: SIM118 - urllib3's container cannot be iterated
+            pool = self.poolmanager.pools.get(key)
+            if isinstance(pool, _Reaped):
+                pool.close_stale()
 
     def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
         """Return the pool for a request; see ``HTTPAdapter``."""

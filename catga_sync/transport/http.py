@@ -34,7 +34,7 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import limit_text
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry, MessageType
-from catga_sync.transport.connection import Exchange
+from catga_sync.transport.connection import DeadlineAdapter, Exchange
 from catga_sync.transport.session import adopt_session, is_stock, new_session
 
 __all__ = ["INVOKE_PATH", "HttpInvoker"]
@@ -151,6 +151,14 @@ class HttpInvoker:
             self._pools = {}
         if session is not None and self._given is None:
             session.close()
+
+    def close_stale(self) -> None:
+        """Close the connections that have been idle for too long; to be called now and then."""
+        session = self._session
+        if session is not None and self._pid == os.getpid():
+            for adapter in session.adapters.values():
+                if isinstance(adapter, DeadlineAdapter):
+                    adapter.close_stale()
 
     def forget(self) -> None:
         """In a forked child: drop the parent's connections. Their descriptors are closed, nothing is sent."""

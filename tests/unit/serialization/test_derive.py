@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import enum
+import sys
+import types
 import typing
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Optional, TypeVar, Union
 
 import pytest
 
-from catga_sync.errors import RegistrationError
+from catga_sync.errors import RegistrationError, SerializationError
 from catga_sync.messages import Event, Query, Request, message
 from catga_sync.serialization import MessageRegistry
 
@@ -179,9 +181,6 @@ def test_an_annotation_is_the_type_even_if_a_field_has_its_name():
 
 
 def test_one_forward_reference_means_another_class_in_another_module(monkeypatch):
-    import sys
-    import types
-
     found = {}
     for name, kind in (("one", int), ("two", str)):
         module = types.ModuleType(f"module_{name}")
@@ -195,9 +194,6 @@ def test_one_forward_reference_means_another_class_in_another_module(monkeypatch
 
 
 def test_an_inherited_field_is_resolved_in_the_module_that_wrote_it(monkeypatch):
-    import sys
-    import types
-
     module = types.ModuleType("module_of_base")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     module.OnlyThere = int
@@ -226,3 +222,58 @@ def test_a_class_with_a_schema_of_its_own_may_be_a_field():
     codec = MessageRegistry().register(cls).codec
     assert codec.encode(cls([Point(1)], None)) == b'{"points":[{"x":1}],"anyOf":null}'
     assert codec.decode(b'{"points":[{"x":1}],"anyOf":1}').points[0].x == 1
+
+
+@dataclass
+class Endless(Generic[T]):
+    more: Endless[list[T]] | None
+
+
+def test_a_type_without_an_end_is_an_error():
+    with pytest.raises(RegistrationError, match="its types have no end"):
+        register(Endless[int])
+
+
+def test_slots_and_keyword_only_fields_are_fine():
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class C(Request[int]):
+        a: int
+        b: str = ""
+
+    codec = MessageRegistry().register(C).codec
+    assert codec.decode(codec.encode(C(a=1, b="x"))) == C(a=1, b="x")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="syntax of Python 3.12")
+def test_the_generics_of_python_3_12_are_fine():
+    source = """
+from __future__ import annotations
+from dataclasses import dataclass
+from catga_sync.messages import Request
+
+type Number = int | None
+type Rows[X] = list[X]
+
+@dataclass
+class Page[T]:
+    items: list[T]
+    count: Number
+
+@dataclass
+class Base[T](Request[Page[T]]):
+    one: T
+
+@dataclass
+class Get(Base[int]):
+    pass
+"""
+    module = types.ModuleType("module_of_312")
+    sys.modules[module.__name__] = module
+    try:
+        exec(source, vars(module))
+        entry = MessageRegistry().register(module.Get)
+    finally:
+        del sys.modules[module.__name__]
+    assert entry.response_codec.decode(b'{"items":[1],"count":null}') == module.Page([1], None)
+    with pytest.raises(SerializationError, match=r"items\[0\]: expected int"):
+        entry.response_codec.decode(b'{"items":["x"],"count":null}')

@@ -275,3 +275,20 @@ def test_a_decimal_written_as_text_stays_text():
 
     found = codec(Point, Text)
     assert found.encode(Point(Decimal("1.10"))) == b'{"x_pos":"1.10"}'
+
+
+@pytest.mark.parametrize("name", ["x" * 100_000, "\\ud800", "a\\nb", "a\\u202eb"])
+def test_an_error_about_a_property_of_any_name_is_short_and_printable(name):
+    with pytest.raises(SerializationError, match="Unknown field") as caught:
+        codec(Point, PlainSchema).decode(f'{{"x_pos":1,"{name}":1}}'.encode())
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).isprintable()
+
+
+def test_what_a_validator_repeats_can_always_be_sent_on():
+    class Chatty(PlainSchema):
+        x_pos = fields.Str(validate=validate.OneOf(["a"], error="{input} is wrong"))
+
+    with pytest.raises(SerializationError, match="is wrong|\\.\\.\\.$") as caught:
+        codec(Point, Chatty).decode(b'{"x_pos":"\\ud800%s"}' % (b"x" * 1000))
+    assert len(str(caught.value).encode()) < 500
