@@ -61,7 +61,7 @@ $(VENV)/made-in:
 # $(VENV)/has-X: the package, editable, with its extra X.
 $(VENV)/has-%: $(VENV)/made-in setup.cfg setup.py pyproject.toml
 	@echo "installing catga_sync[$*] into $(VENV)"
-	@$(RUN) -m pip install --quiet --editable ".[$*]"
+	@$(RUN) -m pip install --quiet --quiet --editable ".[$*]"
 	@touch $@
 
 # -- what one does ----------------------------------------------------------------------------------------------------

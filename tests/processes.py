@@ -59,7 +59,7 @@ def free_port() -> int:
 
 def until(probe: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:
     """
-    Call ``probe`` until it returns something true, and return that.
+    Call ``probe`` until it returns something else than None or False, and return that.
 
     Raises:
         AssertionError: The time was up; the text says what was waited for.
@@ -68,7 +68,7 @@ def until(probe: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:
     end = time.monotonic() + timeout
     while True:
         found = probe()
-        if found:
+        if found is not None and found is not False:  # an answer with status 404 is "false" to requests
             return found
         if time.monotonic() >= end:
             raise AssertionError(f"not within {timeout:g} s: {what}")

@@ -404,7 +404,7 @@ class ClusterMediator:
     # -- the background thread ------------------------------------------------------------------------------------
 
     def _step(self) -> float:
-        self._membership.refresh()
+        self._membership.refresh(ask=True)
         if self._tidy is not None:
             self._tidy()
         pause = self._membership.refresh_interval

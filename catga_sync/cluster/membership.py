@@ -8,22 +8,21 @@ Rules of this file:
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync.cluster.descriptions import Descriptions
 from catga_sync.cluster.events import ClusterEvent, EventBoard, EventKind
 from catga_sync.discovery.base import Discovery
-from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 
 __all__ = ["Membership", "Snapshot"]
 
-#: Seconds between two attempts to have a node of a static list describe itself.
-_DESCRIBE_INTERVAL = 5.0
+#: Seconds that the first call of a process waits for nodes to describe themselves.
+_FIRST_WAIT = 0.25
 
 _log = logging.getLogger(__name__)
 
@@ -90,29 +89,30 @@ class Membership:
         self._discovery = discovery
         self._this = this
         self._events = events
-        self._describe = describe
         self._clock = SYSTEM_CLOCK if clock is None else clock
+        self._descriptions = Descriptions(describe, self._clock)
         self._lock = threading.Lock()
         # Guarded by _lock, which also lets only one refresh run at a time:
         #: node id -> its last (incarnation, seq), and the epoch time of it
         self._sightings: dict[str, tuple[tuple[str, int], float]] = {}
-        self._descriptions: dict[str, _Description] = {}
         self._store_is_down = False
         self._refreshed_at = float("-inf")
+        #: Swapped whole: what the store said last.
+        self._records: tuple[NodeRecord, ...] = ()
         #: Swapped whole; None before the first refresh.
         self._snapshot: Snapshot | None = None
+        self._nobody = Snapshot((), this)
+        #: Set after the first refresh of the background thread, which asks the nodes to describe themselves, too.
+        self._complete = threading.Event()
+        self._is_ready = False
 
     @property
     def snapshot(self) -> Snapshot:
-        """The present one; the first call in a process fetches it."""
-        snapshot = self._snapshot
-        if snapshot is None:
-            self.refresh()
-            snapshot = self._snapshot
-            if snapshot is None:
-                # The store is down and never has been up: there is nobody but this node.
-                return Snapshot((), self._this)
-        return snapshot
+        """The present one. The first call in a process fetches it, and waits briefly for nodes to describe themselves."""
+        if not self._is_ready:
+            self._get_ready()
+        # Without one the store is down and has never been up: there is nobody but this node.
+        return self._nobody if self._snapshot is None else self._snapshot
 
     @property
     def refresh_interval(self) -> float:
@@ -124,44 +124,71 @@ class Membership:
         sighting = self._sightings.get(node_id)
         return None if sighting is None else sighting[1]
 
-    def refresh(self, max_age: float = 0.0) -> None:
-        """Fetch the records and swap the snapshot, unless that was done less than ``max_age`` seconds ago."""
+    def refresh(self, max_age: float = 0.0, *, ask: bool = False) -> None:
+        """
+        Fetch the records and swap the snapshot.
+
+        Args:
+            max_age: Do nothing if that was done less than so many seconds ago.
+            ask: Whether to ask nodes of which only the address is known what they are. It takes as long as they
+                take, so only the background thread does it.
+        """
+        self._refresh(max_age)
+        if ask:
+            self._ask()
+            self._complete.set()
+
+    def _get_ready(self) -> None:
+        if self._snapshot is None:
+            self.refresh()
+        if self._snapshot is not None and any(node.handles is None for node in self._snapshot.nodes):
+            self._complete.wait(_FIRST_WAIT)
+        self._is_ready = self._snapshot is not None
+
+    def _refresh(self, max_age: float) -> None:
         with self._lock:
             if max_age and self._clock.monotonic() - self._refreshed_at < max_age:
                 return
             try:
-                records = self._discovery.nodes()
+                self._records = tuple(self._discovery.nodes())
             except Exception as exc:
                 self._note_store(down=True, exc=exc)
                 self._refreshed_at = self._clock.monotonic()
                 return
             self._note_store(down=False)
-            nodes = self._judge(records)
-            before = self._snapshot
-            if before is None or before.nodes != nodes:
-                self._snapshot = Snapshot(nodes, self._this)
             self._refreshed_at = self._clock.monotonic()
-        self._tell(before, nodes)
+            before, after = self._swap_locked()
+        self._tell(before, after)
+
+    def _ask(self) -> None:
+        if self._descriptions.ask(record.node for record in self._records if record.node.handles is None):
+            with self._lock:
+                before, after = self._swap_locked()
+            self._tell(before, after)
 
     def forget(self) -> None:
-        """In a forked child: the lock may have been held. The snapshot is as good there as here."""
+        """In a forked child: the locks may have been held. The snapshot is as good there as here."""
         self._lock = threading.Lock()
+        self._complete = threading.Event()
         self._events.forget()
 
-    # -- the rest runs under the lock -----------------------------------------------------------------------------
+    def _swap_locked(self) -> tuple[Snapshot, Snapshot]:
+        before = self._nobody if self._snapshot is None else self._snapshot
+        nodes = self._judge_locked()
+        if self._snapshot is None or self._snapshot.nodes != nodes:
+            self._snapshot = Snapshot(nodes, self._this)
+        return before, self._snapshot
 
-    def _judge(self, records: Any) -> tuple[ClusterNode, ...]:
-        now = self._clock.monotonic()
+    def _judge_locked(self) -> tuple[ClusterNode, ...]:
         nodes = []
-        present = set()
-        for record in records:
+        for record in self._records:
             node = record.node
             if node.node_id == self._this.node_id or node.endpoint is None:
                 continue
-            present.add(node.node_id)
             self._note_sign_of_life(record)
             if node.status is not NodeStatus.OFFLINE:
-                nodes.append(node if node.handles is not None else self._described(node, now))
+                nodes.append(node if node.handles is not None else self._descriptions.of(node))
+        present = {record.node.node_id for record in self._records}
         for gone in [node_id for node_id in self._sightings if node_id not in present]:
             del self._sightings[gone]
         return tuple(sorted(nodes, key=lambda node: node.node_id))
@@ -172,18 +199,6 @@ class Membership:
         if sighting is None or sighting[0] != mark:
             self._sightings[record.node.node_id] = (mark, self._clock.time() - (record.age or 0.0))
 
-    def _described(self, node: ClusterNode, now: float) -> ClusterNode:
-        endpoint = node.endpoint or ""
-        known = self._descriptions.get(endpoint)
-        if known is None or now >= known.ask_again_at:
-            answer = self._describe(endpoint)
-            if answer is None and known is not None:
-                known.ask_again_at = now + _DESCRIBE_INTERVAL
-            else:
-                known = _Description(_read_description(node, answer), now + _DESCRIBE_INTERVAL)
-                self._descriptions[endpoint] = known
-        return node if known.node is None else known.node
-
     def _note_store(self, *, down: bool, exc: Exception | None = None) -> None:
         if down and not self._store_is_down:
             _log.warning("the discovery store cannot be read; going on with the nodes known: %r", exc)
@@ -191,31 +206,10 @@ class Membership:
             _log.info("the discovery store can be read again")
         self._store_is_down = down
 
-    def _tell(self, before: Snapshot | None, nodes: tuple[ClusterNode, ...]) -> None:
-        old = {} if before is None else before.by_id
-        new = {node.node_id: node for node in nodes}
-        for node_id, node in old.items():
-            if node_id not in new:
+    def _tell(self, before: Snapshot, after: Snapshot) -> None:
+        for node_id, node in before.by_id.items():
+            if node_id not in after.by_id:
                 self._events.tell(ClusterEvent(EventKind.NODE_LEFT, node))
-        for node_id, node in new.items():
-            if node_id not in old:
+        for node_id, node in after.by_id.items():
+            if node_id not in before.by_id:
                 self._events.tell(ClusterEvent(EventKind.NODE_JOINED, node))
-
-
-@dataclasses.dataclass
-class _Description:
-    #: None when the node says nothing of itself.
-    node: ClusterNode | None
-    ask_again_at: float
-
-
-def _read_description(node: ClusterNode, answer: Mapping[str, Any] | None) -> ClusterNode | None:
-    """Return the node as it describes itself, under the id and endpoint by which it is known here."""
-    if answer is None:
-        return None
-    try:
-        said = NodeRecord.from_mapping({**answer, "nodeId": node.node_id, "endpoint": node.endpoint}).node
-    except ConfigurationError as exc:
-        _log.warning("node %s at %s describes itself wrongly: %s", node.node_id, node.endpoint, exc)
-        return None
-    return said

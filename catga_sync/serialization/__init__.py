@@ -3,7 +3,7 @@
     registry.py       type name <-> class <-> schema and codec
     registration.py   a class is checked and entered
     derive.py         annotations -> strict fields         hints.py    what an annotation means
-    fields.py, choices.py, containers.py                   shape.py    a dataclass as a whole
+    fields.py, numeric.py, textual.py, choices.py, containers.py          shape.py    a dataclass as a whole
     schema.py         CatgaSchema                          foreign.py  a schema of the user's own
     codec.py          objects <-> bytes                    jsontext.py strict JSON
 

@@ -3,8 +3,6 @@
 Rule of this file: values are compared with their type, so that ``True`` is not ``1``.
 """
 
-# the methods of a field are documented once, in StrictField
-
 from __future__ import annotations
 
 import enum

@@ -16,8 +16,9 @@ from marshmallow import ValidationError
 
 from catga_sync.errors import SerializationError
 from catga_sync.serialization import jsontext
-from catga_sync.serialization.fields import DecimalField, StrictField
+from catga_sync.serialization.fields import StrictField
 from catga_sync.serialization.foreign import SchemaField, schema_reads_decimals
+from catga_sync.serialization.numeric import DecimalField
 from catga_sync.serialization.refusal import Refusal, flatten
 
 __all__ = ["Codec"]

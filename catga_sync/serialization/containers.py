@@ -5,8 +5,6 @@ Rules of this file:
 2. The keys of a dict are data: never re-cased, and one that is not a str is written as its text.
 """
 
-# the methods of a field are documented once, in StrictField
-
 from __future__ import annotations
 
 from typing import Any

@@ -25,6 +25,7 @@ from marshmallow import Schema
 
 from catga_sync.errors import RegistrationError
 from catga_sync.serialization import fields as f
+from catga_sync.serialization import numeric, textual
 from catga_sync.serialization.choices import SCALARS, EnumField, FlagField, LiteralField
 from catga_sync.serialization.containers import DictField, ListField, SetField, TupleField
 from catga_sync.serialization.foreign import SchemaField
@@ -37,16 +38,16 @@ __all__ = ["Deriver", "unwrap"]
 
 _SCALAR_FIELDS: dict[Any, type[f.StrictField]] = {
     str: f.StrField,
-    int: f.IntField,
-    float: f.FloatField,
+    int: numeric.IntField,
+    float: numeric.FloatField,
     bool: f.BoolField,
-    bytes: f.BytesField,
-    Decimal: f.DecimalField,
-    datetime: f.DateTimeField,
-    date: f.DateField,
-    time: f.TimeField,
-    timedelta: f.TimeDeltaField,
-    UUID: f.UUIDField,
+    bytes: textual.BytesField,
+    Decimal: numeric.DecimalField,
+    datetime: textual.DateTimeField,
+    date: textual.DateField,
+    time: textual.TimeField,
+    timedelta: textual.TimeDeltaField,
+    UUID: textual.UUIDField,
     Any: f.AnyField,
     type(None): f.NoneField,
 }
@@ -64,6 +65,8 @@ _BARE: dict[Any, Any] = {
     typing.Dict: dict[str, Any],  # noqa: UP006
     None: type(None),
 }
+#: How often one generic class may stand in itself with different parameters.
+_MAX_NESTING = 8
 _SUPPORTED = (
     "str, int, float, bool, bytes, Decimal, datetime, date, time, timedelta, UUID, an Enum, Literal, Any, Optional, "
     "list, tuple, set, frozenset, dict, a dataclass of these, or a class with @message(schema=...)"
@@ -104,6 +107,7 @@ class Deriver:
     def __init__(self, shapes: dict[Any, Shape], schema_of: Callable[[type], Schema | None]) -> None:
         self._shapes = shapes
         self._schema_of = schema_of
+        self._open: list[type] = []  # the classes whose fields are being derived, each inside the one before
 
     def field(self, annotation: Any, scope: Scope, **options: Any) -> f.StrictField:
         """
@@ -161,8 +165,13 @@ class Deriver:
         shape = self._shapes.get((cls, arguments))
         if shape is not None:
             return shape
+        if self._open.count(cls) == _MAX_NESTING:
+            raise RegistrationError(
+                f"{label}: contains itself with another type parameter at each level, without an end; use the same one"
+            )
         _check_decorated(cls, label)
         shape = self._shapes[cls, arguments] = Shape(cls, label)
+        self._open.append(cls)
         bound = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
         derived: dict[str, f.StrictField] = {}
         for field in dataclasses.fields(cls):
@@ -174,6 +183,7 @@ class Deriver:
             derived[field.name] = self.field(
                 annotation, Scope(cls, place, bound), required=required, data_key=camel_case(field.name)
             )
+        self._open.pop()
         shape.fill(derived)
         return shape
 

@@ -1,4 +1,6 @@
-"""Strict marshmallow fields for single values; ``containers.py`` has those for many.
+"""The base of the strict marshmallow fields, and those for text, bool, nothing and anything.
+
+The others: ``numeric.py``, ``textual.py`` (bytes, times, UUIDs), ``choices.py`` (Enum, Literal), ``containers.py``.
 
 Rules of this file:
 1. A field converts nothing that is not its type: ``"1"`` is no int, ``1`` no str, ``True`` neither. Writing is as
@@ -10,21 +12,12 @@ Rules of this file:
 Fields are immutable once they are bound, and thread-safe.
 """
 
-# the methods of a field are documented once, in StrictField
-
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
-from uuid import UUID
 
 from marshmallow import ValidationError, fields, missing
-
-from catga_sync.serialization import isotext
 
 if TYPE_CHECKING:
     _Field = fields.Field[Any]
@@ -34,26 +27,14 @@ else:
 __all__ = [
     "AnyField",
     "BoolField",
-    "BytesField",
-    "DateField",
-    "DateTimeField",
-    "DecimalField",
-    "FloatField",
-    "IntField",
     "NoneField",
     "StrField",
     "StrictField",
-    "TimeDeltaField",
-    "TimeField",
-    "UUIDField",
     "check_text",
     "fail",
+    "finite",
     "type_name",
 ]
-
-_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
-_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}")
 
 
 def type_name(value: object) -> str:
@@ -191,59 +172,8 @@ class BoolField(StrictField):
         return lower == "true"
 
 
-class IntField(StrictField):
-    """An integer, and no bool."""
-
-    kind = "int"
-    keyable = True
-
-    def to_wire(self, value: Any) -> Any:
-        if type(value) is not int and (isinstance(value, bool) or not isinstance(value, int)):
-            fail("int", value)
-        return value
-
-    def from_wire(self, raw: Any) -> Any:
-        if type(raw) is not int:
-            fail("int", _as_float(raw))
-        return raw
-
-    def key_to_wire(self, value: Any) -> str:
-        try:
-            return int.__repr__(self.to_wire(value))
-        except ValueError as exc:  # thousands of digits
-            raise ValidationError("has too many digits") from exc
-
-    def key_from_wire(self, text: str) -> Any:
-        if _INTEGER.fullmatch(text) is None:
-            raise ValidationError("expected the text of an integer")
-        try:
-            return int(text)
-        except ValueError as exc:
-            raise ValidationError("has too many digits") from exc
-
-
-def _as_float(raw: Any) -> Any:
-    # Where a Decimal is somewhere in the message, all fractions were read as one; on the wire they look the same.
-    return 0.0 if type(raw) is Decimal else raw
-
-
-class FloatField(StrictField):
-    """A finite number; an integer will do."""
-
-    kind = "float"
-
-    def to_wire(self, value: Any) -> Any:
-        if type(value) is not float and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            fail("float", value)
-        return _finite(value)
-
-    def from_wire(self, raw: Any) -> Any:
-        if type(raw) not in (float, int, Decimal):
-            fail("float", raw)
-        return _finite(raw)
-
-
-def _finite(value: float | Decimal) -> float:
+def finite(value: float | Decimal) -> float:
+    """Return a number as a float. Raises ValidationError where it is NaN, infinite or too large."""
     try:
         number = float(value)
     except (OverflowError, ValueError) as exc:
@@ -251,163 +181,6 @@ def _finite(value: float | Decimal) -> float:
     if number - number != 0.0:
         raise ValidationError("may not be NaN or Infinity")
     return number
-
-
-class DecimalField(StrictField):
-    """A finite decimal number with all its digits: a JSON number, read from a string too."""
-
-    kind = "decimal"
-    keyable = True
-
-    def to_wire(self, value: Any) -> Any:
-        if not isinstance(value, Decimal):
-            fail("Decimal", value)
-        if not value.is_finite():
-            raise ValidationError("may not be NaN or Infinity")
-        return value
-
-    def from_wire(self, raw: Any) -> Any:
-        kind = type(raw)
-        if kind is Decimal:
-            number: Decimal = raw
-        elif kind is int:
-            number = Decimal(raw)
-        elif kind is float:  # only where somebody else has parsed the JSON
-            number = Decimal(repr(raw))
-        elif kind is str:
-            return self.key_from_wire(raw)
-        else:
-            fail("a decimal number", raw)
-        if not number.is_finite():
-            raise ValidationError("may not be NaN or Infinity")
-        return number
-
-    def key_from_wire(self, text: str) -> Any:
-        if _NUMBER.fullmatch(text) is None:
-            raise ValidationError("expected the text of a decimal number")
-        try:
-            number = Decimal(text)
-        except ArithmeticError as exc:
-            raise ValidationError("has too large an exponent") from exc
-        if not number.is_finite():
-            raise ValidationError("has too large an exponent")
-        return number
-
-
-class BytesField(StrictField):
-    """Bytes as base64."""
-
-    kind = "bytes"
-
-    def to_wire(self, value: Any) -> Any:
-        if not isinstance(value, bytes):
-            fail("bytes", value)
-        return base64.b64encode(value).decode("ascii")
-
-    def from_wire(self, raw: Any) -> Any:
-        if type(raw) is not str:
-            fail("base64 text", raw)
-        try:
-            return base64.b64decode(raw.encode("ascii"), validate=True)
-        except (binascii.Error, ValueError) as exc:
-            raise ValidationError("expected base64 text") from exc
-
-
-class DateTimeField(StrictField):
-    """A moment as ISO 8601; without a zone it stays without one."""
-
-    kind = "datetime"
-    keyable = True
-
-    def to_wire(self, value: Any) -> Any:
-        if not isinstance(value, datetime):
-            fail("datetime", value)
-        return value.isoformat()
-
-    def from_wire(self, raw: Any) -> Any:
-        if type(raw) is not str:
-            fail("ISO 8601 text", raw)
-        try:
-            return isotext.parse_datetime(raw)
-        except (ValueError, OverflowError) as exc:
-            raise ValidationError("expected a date and time such as '2024-02-29T12:30:00Z'") from exc
-
-
-class DateField(StrictField):
-    """A day as ISO 8601. A datetime is refused: its time would be lost."""
-
-    kind = "date"
-    keyable = True
-
-    def to_wire(self, value: Any) -> Any:
-        if not isinstance(value, date) or isinstance(value, datetime):
-            fail("date", value)
-        return value.isoformat()
-
-    def from_wire(self, raw: Any) -> Any:
-        if type(raw) is not str:
-            fail("ISO 8601 text", raw)
-        try:
-            return isotext.parse_date(raw)
-        except (ValueError, OverflowError) as exc:
-            raise ValidationError("expected a date such as '2024-02-29'") from exc
-
-
-class TimeField(StrictField):
-    """A time of day as ISO 8601."""
-
-    kind = "time"
-
-    def to_wire(self, value: Any) -> Any:
-        if not isinstance(value, time):
-            fail("time", value)
-        return value.isoformat()
-
-    def from_wire(self, raw: Any) -> Any:
-        if type(raw) is not str:
-            fail("ISO 8601 text", raw)
-        try:
-            return isotext.parse_time(raw)
-        except (ValueError, OverflowError) as exc:
-            raise ValidationError("expected a time such as '12:30:00'") from exc
-
-
-class TimeDeltaField(StrictField):
-    """A span as .NET's ``TimeSpan``."""
-
-    kind = "timedelta"
-
-    def to_wire(self, value: Any) -> Any:
-        if not isinstance(value, timedelta):
-            fail("timedelta", value)
-        return isotext.format_timedelta(value)
-
-    def from_wire(self, raw: Any) -> Any:
-        if type(raw) is not str:
-            fail("text of the form [-][d.]hh:mm:ss[.fffffff]", raw)
-        try:
-            return isotext.parse_timedelta(raw)
-        except (ValueError, OverflowError) as exc:
-            raise ValidationError("expected a span of the form [-][d.]hh:mm:ss[.fffffff]") from exc
-
-
-class UUIDField(StrictField):
-    """Hyphenated; 32 hex digits are read too."""
-
-    kind = "uuid"
-    keyable = True
-
-    def to_wire(self, value: Any) -> Any:
-        if not isinstance(value, UUID):
-            fail("UUID", value)
-        return str(value)
-
-    def from_wire(self, raw: Any) -> Any:
-        if type(raw) is not str:
-            fail("the text of a UUID", raw)
-        if _UUID.fullmatch(raw) is None:
-            raise ValidationError("expected a UUID such as '0b9f6a4e-1c1d-4b5e-9d2f-3a4b5c6d7e8f'")
-        return UUID(raw)
 
 
 class NoneField(StrictField):
@@ -436,7 +209,7 @@ class AnyField(StrictField):
         if kind is bool or kind is int or value is None:
             return value
         if isinstance(value, float):
-            return _finite(value)
+            return finite(value)
         if isinstance(value, dict):
             return {self._key(key): self.to_wire(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
@@ -450,7 +223,7 @@ class AnyField(StrictField):
     def from_wire(self, raw: Any) -> Any:
         kind = type(raw)
         if kind is Decimal:
-            return _finite(raw)
+            return finite(raw)
         if kind is dict:
             return {self._key(key): self.from_wire(item) for key, item in raw.items()}
         if kind is list:

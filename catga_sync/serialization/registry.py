@@ -93,13 +93,7 @@ class MessageRegistry:
                 _check_same(known, given)
                 return known
             draft = Draft(self._by_type, self._by_name, self._shapes)
-            try:
-                entry = draft.add(cls, replace(options_of(cls), **given))
-            except RecursionError as exc:
-                raise RegistrationError(
-                    f"{default_name(cls)}: its types have no end; a generic class cannot contain itself with another "
-                    "parameter at each level"
-                ) from exc
+            entry = draft.add(cls, replace(options_of(cls), **given))
             self._by_name = {**self._by_name, **draft.by_name}
             self._shapes = {**self._shapes, **draft.shapes}
             self._by_type = {**self._by_type, **draft.by_type}

@@ -59,13 +59,14 @@ def answer(url: str, status: int = 200) -> requests.Response:
     """Ask until the page has that status: the nodes need a moment to find each other."""
     last: list[str] = []
 
-    def probe() -> requests.Response | None:
+    def probe() -> list[requests.Response]:
         response = processes.get(url)
         last[:] = ["nobody answers" if response is None else f"{response.status_code} {response.text}"]
-        return response if response is not None and response.status_code == status else None
+        # In a list, since a Response with a status of 400 and up is false.
+        return [response] if response is not None and response.status_code == status else []
 
     try:
-        return processes.until(probe, f"{url} answers {status}")
+        return processes.until(probe, f"{url} answers {status}")[0]
     except AssertionError as error:
         raise AssertionError(f"{error}; last: {last[0]}") from None
 

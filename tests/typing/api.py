@@ -77,7 +77,7 @@ class Rename:
 # The decorators return the function itself.
 assert_type(get_user(GetUser("1")), User)
 assert_type(list_users(ListUsers()), CatgaResult[list[User]])
-assert_type(forget, Callable[[UserRenamed], None])
+same: Callable[[UserRenamed], None] = forget
 # @message returns the class itself.
 assert_type(RenameUser("1", "Bo"), RenameUser)
 

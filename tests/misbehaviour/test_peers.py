@@ -1,0 +1,356 @@
+"""Whatever a peer does, a call ends within its deadline and tells the truth about delivery."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import requests
+import responses
+from requests.adapters import HTTPAdapter
+
+from catga_sync import CatgaResult, ClusterMediator, Delivery, ErrorCode, Mediator, Query, Request, create_cluster
+from catga_sync.nodes import ClusterNode
+from catga_sync.serialization import MessageRegistry
+from catga_sync.transport import HttpInvoker
+from tests.misbehaviour import peers
+from tests.misbehaviour.peers import PEERS, read_request, reply, serving
+from tests.processes import free_port
+
+_ID = "0123456789abcdef0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Order(Request[None]):
+    """Has side effects."""
+
+    text: str = "x"
+
+
+@dataclass(frozen=True)
+class Look(Query[None]):
+    """Has none."""
+
+    text: str = "x"
+
+
+@contextlib.contextmanager
+def cluster_of(**endpoints: str) -> Iterator[ClusterMediator]:
+    with create_cluster(
+        Mediator(), node_id="caller", peers=endpoints, router="round-robin", max_body_bytes=100_000
+    ) as mediator:
+        yield mediator
+
+
+@pytest.fixture
+def invoker() -> Iterator[HttpInvoker]:
+    made = HttpInvoker(MessageRegistry(), source_node_id="caller", max_body_bytes=100_000)
+    yield made
+    made.close()
+
+
+def invoke(invoker: HttpInvoker, endpoint: str, message: Request[None], timeout: float = 5.0) -> CatgaResult[None]:
+    return invoker.invoke(ClusterNode("peer", endpoint), message, timeout=timeout, request_id=_ID)
+
+
+@pytest.mark.parametrize("script", PEERS, ids=lambda script: script.__name__)
+def test_every_misbehaviour_has_its_delivery_and_code(script: peers.Script, invoker: HttpInvoker) -> None:
+    delivery, code = PEERS[script]
+    with serving(script) as peer:
+        result = invoke(invoker, peer.endpoint, Order(), timeout=0.5)
+    assert (result.delivery, result.code) == (Delivery[delivery], ErrorCode[code])
+    assert result.error
+    assert result.value is None
+
+
+@pytest.mark.parametrize(
+    "script", [script for script, (delivery, _) in PEERS.items() if delivery == "UNKNOWN"], ids=lambda s: s.__name__
+)
+def test_a_plain_request_that_may_have_run_is_never_sent_again(script: peers.Script) -> None:
+    with serving(script) as bad, serving(script) as worse, cluster_of(a=bad.endpoint, b=worse.endpoint) as mediator:
+        result = mediator.send(Order(), timeout=0.5)
+        posts = [r for r in bad.requests + worse.requests if r.startswith(b"POST")]
+    assert result.delivery is Delivery.UNKNOWN
+    assert len(posts) == len(result.attempts) == 1
+
+
+@pytest.mark.parametrize("script", PEERS, ids=lambda script: script.__name__)
+def test_a_query_is_answered_by_the_other_node(script: peers.Script) -> None:
+    expected = PEERS[script][1] not in ("RESOURCE_EXHAUSTED",)
+    with serving(script) as bad, serving(peers.answers) as good, cluster_of(a=bad.endpoint, b=good.endpoint) as mediator:
+        results = [mediator.send(Look(), timeout=2) for _ in range(2)]
+    assert [result.is_success for result in results].count(True) >= (2 if expected else 1)
+
+
+def test_a_refused_connection_proves_that_nothing_ran(invoker: HttpInvoker) -> None:
+    result = invoke(invoker, f"http://127.0.0.1:{free_port()}", Order())
+    assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.UNAVAILABLE)
+
+
+def test_a_plain_request_goes_to_another_node_when_it_provably_did_not_run() -> None:
+    with serving(peers.answers) as good, cluster_of(a=f"http://127.0.0.1:{free_port()}", b=good.endpoint) as mediator:
+        results = [mediator.send(Order()) for _ in range(4)]
+    assert all(results)
+    assert any(len(result.attempts) == 2 for result in results)
+
+
+def test_a_request_that_the_kernel_never_took_whole_did_not_run(invoker: HttpInvoker) -> None:
+    big = HttpInvoker(MessageRegistry(), max_body_bytes=64 * 1024 * 1024)
+
+    def reads_a_little_then_resets(connection: socket.socket, over: threading.Event) -> None:
+        connection.recv(1000)
+        peers._reset(connection)
+
+    with serving(reads_a_little_then_resets) as peer:
+        result = invoke(big, peer.endpoint, Order("x" * 30_000_000))
+    big.close()
+    assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.UNAVAILABLE)
+
+
+def test_a_peer_that_stops_reading_ends_at_the_deadline_with_nothing_run() -> None:
+    big = HttpInvoker(MessageRegistry(), max_body_bytes=64 * 1024 * 1024)
+
+    def reads_nothing(connection: socket.socket, over: threading.Event) -> None:
+        over.wait()
+
+    with serving(reads_nothing) as peer:
+        result = invoke(big, peer.endpoint, Order("x" * 30_000_000), timeout=0.4)
+    big.close()
+    assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.DEADLINE_EXCEEDED)
+
+
+def test_an_unaccepted_connection_ends_at_the_deadline(invoker: HttpInvoker) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
+        result = invoke(invoker, f"http://127.0.0.1:{listener.getsockname()[1]}", Order(), timeout=0.3)
+    assert result.code is ErrorCode.DEADLINE_EXCEEDED
+
+
+def test_a_time_that_is_up_sends_nothing(invoker: HttpInvoker) -> None:
+    with serving(peers.answers) as peer:
+        result = invoke(invoker, peer.endpoint, Order(), timeout=0.0)
+        assert peer.connections == 0
+    assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.DEADLINE_EXCEEDED)
+
+
+def test_a_redirect_is_not_followed(invoker: HttpInvoker) -> None:
+    with serving(peers.answers) as elsewhere:
+
+        def redirects(connection: socket.socket, over: threading.Event) -> None:
+            read_request(connection)
+            head = f"HTTP/1.1 307 T\r\nLocation: {elsewhere.endpoint}/x\r\nContent-Length: 0\r\n\r\n"
+            connection.sendall(head.encode())
+
+        with serving(redirects) as peer:
+            result = invoke(invoker, peer.endpoint, Order())
+        assert elsewhere.connections == 0
+    assert "redirect" in (result.error or "")
+
+
+def test_proxies_netrc_and_cookies_stay_out(
+    invoker: HttpInvoker, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = tmp_path_factory.mktemp("home")
+    (home / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("NETRC", str(home / ".netrc"))
+
+    def sets_a_cookie(connection: socket.socket, over: threading.Event) -> None:
+        while request := read_request(connection):
+            connection.sendall(reply(request, headers="Set-Cookie: a=b\r\n"))
+
+    with serving(peers.never_answers) as proxy, serving(sets_a_cookie) as peer:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.endpoint)
+        results = [invoke(invoker, peer.endpoint, Order()) for _ in range(2)]
+        assert all(results)
+        assert proxy.connections == 0
+        heads = b"".join(peer.requests).lower()
+    assert b"cookie" not in heads
+    assert b"authorization" not in heads
+
+
+def test_a_connection_is_used_again(invoker: HttpInvoker) -> None:
+    with serving(peers.answers) as peer:
+        assert all(invoke(invoker, peer.endpoint, Order()) for _ in range(5))
+        assert peer.connections == 1
+
+
+def test_a_connection_that_the_server_closed_while_idle_costs_nothing(invoker: HttpInvoker) -> None:
+    closed = threading.Event()
+
+    def answers_once(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(reply(read_request(connection)))
+        connection.close()
+        closed.set()
+
+    with serving(answers_once) as peer:
+        for _ in range(20):
+            closed.clear()
+            assert invoke(invoker, peer.endpoint, Order())
+            assert closed.wait(5)
+        assert peer.connections == 20
+
+
+def test_a_connection_is_not_used_again_when_it_was_idle_or_alive_for_too_long(
+    invoker: HttpInvoker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.monotonic()]
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            return now[0]
+
+    with serving(peers.answers) as peer:
+        invoke(invoker, peer.endpoint, Order())
+        monkeypatch.setattr("catga_sync.transport.connection.time", Clock)
+        monkeypatch.setattr("catga_sync.transport.http.time", _With(Clock))
+        now[0] += 0.9
+        assert invoke(invoker, peer.endpoint, Order())
+        assert peer.connections == 1
+        now[0] += 1.1
+        assert invoke(invoker, peer.endpoint, Order())
+        assert peer.connections == 2
+        for _ in range(400):
+            now[0] += 0.9
+            assert invoke(invoker, peer.endpoint, Order())
+        assert peer.connections == 3
+        now[0] += 1.1
+        invoker.close_stale()
+        pool = invoker._pools[peer.endpoint]
+        assert all(conn is None or conn.sock is None for conn in pool.pool.queue)
+
+
+class _With:
+    def __init__(self, clock: type) -> None:
+        self.monotonic = clock.monotonic  # type: ignore[attr-defined]
+        self.time = time.time
+
+
+def test_a_surplus_of_bytes_never_becomes_the_next_answer(invoker: HttpInvoker) -> None:
+    def sends_too_much(connection: socket.socket, over: threading.Event) -> None:
+        request = read_request(connection)
+        connection.sendall(reply(request) + reply(request, requestId="stale"))
+        over.wait()
+
+    with serving(sends_too_much) as peer:
+        results = [invoke(invoker, peer.endpoint, Order()) for _ in range(5)]
+        assert all(results)
+        assert peer.connections == 5
+
+
+def test_more_callers_than_connections_wait_for_a_free_one() -> None:
+    narrow = HttpInvoker(MessageRegistry(), pool_size=2)
+    with serving(peers.answers) as peer:
+        results: list[bool] = []
+
+        def call() -> None:
+            results.extend(bool(invoke(narrow, peer.endpoint, Order())) for _ in range(20))
+
+        threads = [threading.Thread(target=call) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert peer.connections <= 2
+    narrow.close()
+    assert results == [True] * 160
+
+
+def test_a_caller_that_finds_no_free_connection_in_time_has_sent_nothing() -> None:
+    narrow = HttpInvoker(MessageRegistry(), pool_size=1)
+    with serving(peers.never_answers) as peer:
+        first = threading.Thread(target=invoke, args=(narrow, peer.endpoint, Order(), 1.5))
+        first.start()
+        while not peer.requests:
+            assert first.is_alive()
+        result = invoke(narrow, peer.endpoint, Order(), timeout=0.1)
+        first.join()
+        assert len(peer.requests) == 1
+    narrow.close()
+    assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.DEADLINE_EXCEEDED)
+
+
+def test_what_is_sent_is_what_the_contract_says(invoker: HttpInvoker) -> None:
+    import base64
+    import json
+
+    with serving(peers.answers) as peer:
+        assert invoke(invoker, peer.endpoint, Order("hé"), timeout=7)
+        head, _, body = peer.requests[0].partition(b"\r\n\r\n")
+    lines = head.decode().lower().split("\r\n")
+    envelope = json.loads(body)
+    assert lines[0] == "post /catga/cluster/invoke http/1.1"
+    assert "content-type: application/json" in lines
+    assert "accept-encoding: identity" in lines
+    assert any(line.startswith("catga-timeout-ms: 6") for line in lines)
+    assert set(envelope) == {
+        "requestTypeName", "responseTypeName", "payloadData", "sourceNodeId", "requestId", "timestamp",
+    }  # fmt: skip
+    assert json.loads(base64.b64decode(envelope["payloadData"])) == {"text": "hé"}
+    assert envelope["requestId"] == _ID
+    assert envelope["sourceNodeId"] == "caller"
+
+
+# -- sessions and adapters of the user's own --------------------------------------------------------------------------
+
+
+@responses.activate
+def test_responses_can_stand_in_for_the_peer(invoker: HttpInvoker) -> None:
+    def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
+        whole = reply(b"\r\n\r\n" + bytes(request.body or b""), payloadData=None, isSuccess=False, errorMessage="no")
+        return 200, {}, whole.partition(b"\r\n\r\n")[2].decode()
+
+    responses.add_callback(responses.POST, "http://node.test:5000/catga/cluster/invoke", callback=answer)
+    result = invoke(invoker, "http://node.test:5000", Order())
+    assert (result.error, result.delivery) == ("no", Delivery.EXECUTED)
+    assert len(responses.calls) == 1
+
+
+@responses.activate
+@pytest.mark.parametrize(
+    ("raised", "delivery"),
+    [
+        (requests.ConnectTimeout(), Delivery.NOT_EXECUTED),
+        (requests.ReadTimeout(), Delivery.UNKNOWN),
+        (requests.ConnectionError("who knows"), Delivery.UNKNOWN),
+    ],
+    ids=["connect timeout", "read timeout", "connection error"],
+)
+def test_without_evidence_only_a_connection_never_made_proves_anything(
+    invoker: HttpInvoker, raised: Exception, delivery: Delivery
+) -> None:
+    responses.add(responses.POST, "http://node.test:5000/catga/cluster/invoke", body=raised)
+    assert invoke(invoker, "http://node.test:5000", Order()).delivery is delivery
+
+
+def test_an_adapter_that_the_user_mounted_is_used() -> None:
+    seen = []
+
+    class Noting(HTTPAdapter):
+        def send(self, request: requests.PreparedRequest, **options: object) -> requests.Response:  # type: ignore[override]
+            seen.append(request.url)
+            return super().send(request, **options)  # type: ignore[arg-type]
+
+    session = requests.Session()
+    session.mount("http://127.0.0.1", Noting())
+    session.headers["X-Team"] = "blue"
+    mine = HttpInvoker(MessageRegistry(), session=session)
+    with serving(peers.answers) as peer:
+        assert invoke(mine, peer.endpoint, Order())
+        assert b"x-team: blue" in peer.requests[0].lower()
+    assert seen == [f"{peer.endpoint}/catga/cluster/invoke"]
+    session.close()
+
+
+def test_a_session_of_the_users_own_keeps_the_deadline_too() -> None:
+    with requests.Session() as session:
+        mine = HttpInvoker(MessageRegistry(), session=session)
+        with serving(peers.drips_its_head) as peer:
+            result = invoke(mine, peer.endpoint, Order(), timeout=0.4)
+    assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED)
