@@ -1,7 +1,5 @@
 """A blocking cluster mediator for WSGI apps: ``mediator.send(request)`` runs the handler here or on another node."""
 
-import logging as _logging
-
 from catga_sync.cluster.events import ClusterEvent
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.config import create_cluster
@@ -65,6 +63,3 @@ __all__ = [
     "SerializationError",
     "UnknownTypeError",
 ]
-
-# A library does not decide where logs go; without this, Python would print our warnings to stderr.
-_logging.getLogger(__name__).addHandler(_logging.NullHandler())

@@ -23,7 +23,7 @@ from catga_sync.options import ClusterOptions
 from catga_sync.receiver import Receiver
 from catga_sync.routing import Router, create_router
 from catga_sync.transport import HttpInvoker, RemoteInvoker
-from catga_sync.transport.probe import HttpProbe, ProbeOutcome
+from catga_sync.transport.probe import HttpProbe, ProbeOutcome, nobody_listens
 
 __all__ = ["create_cluster"]
 
@@ -192,7 +192,11 @@ def _sqlite(path: Path, cluster_name: str) -> Discovery:
     from catga_sync.discovery.sqlite import SqliteDiscovery
 
     def is_alive(node: ClusterNode) -> bool | None:
-        return any_process_of(meeting_folder(), _group_key(cluster_name, node.node_id, node.endpoint or ""))
+        alive = any_process_of(meeting_folder(), _group_key(cluster_name, node.node_id, node.endpoint or ""))
+        if alive is False and not nobody_listens(node.endpoint or ""):
+            # Its workers have died, but somebody keeps the port for the next ones: gunicorn's master, say.
+            return None
+        return alive
 
     return SqliteDiscovery(path, cluster_name=cluster_name, is_alive=is_alive)
 

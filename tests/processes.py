@@ -12,6 +12,7 @@ Rules of this file:
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import signal
@@ -27,7 +28,17 @@ from typing import TypeVar
 
 import requests
 
-__all__ = ["Process", "clean_environment", "free_port", "get", "group_is_gone", "port_is_free", "running", "until"]
+__all__ = [
+    "Process",
+    "clean_environment",
+    "exclusive",
+    "free_port",
+    "get",
+    "group_is_gone",
+    "port_is_free",
+    "running",
+    "until",
+]
 
 T = TypeVar("T")
 
@@ -83,6 +94,22 @@ def get(url: str, timeout: float = 10.0) -> requests.Response | None:
             return session.get(url, timeout=timeout)
         except requests.RequestException:
             return None
+
+
+@contextlib.contextmanager
+def exclusive(name: str, timeout: float = 60.0) -> Iterator[None]:
+    """Let one test of this machine at a time into the block, whichever worker or checkout it belongs to."""
+    with Path(tempfile.gettempdir(), f"catga-tests-{name}.lock").open("a") as file:
+
+        def lock() -> bool:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+        until(lock, f"another test lets go of {name}", timeout)
+        yield  # closing the file unlocks it
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -172,6 +199,8 @@ def running(
         env: Added to ``clean_environment()``.
         timeout: Seconds until it must listen.
     """
+    if not port_is_free(port):
+        raise AssertionError(f"port {port} is taken, so nobody can tell who would answer there")
     with tempfile.TemporaryDirectory(prefix="catga-test-") as folder:
         log = Path(folder, "output")
         with log.open("wb") as output:

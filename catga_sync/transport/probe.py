@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -16,11 +18,13 @@ from catga_sync.serialization import jsontext
 from catga_sync.transport.connection import Exchange
 from catga_sync.transport.session import new_session
 
-__all__ = ["NODE_PATH", "HttpProbe", "Probe", "ProbeOutcome"]
+__all__ = ["NODE_PATH", "HttpProbe", "Probe", "ProbeOutcome", "nobody_listens"]
 
 NODE_PATH = "/catga/cluster/node"
 
 _LIMIT = 1024 * 1024
+#: Seconds for a connection within this machine.
+_LOCAL_CONNECT = 0.2
 
 
 class ProbeOutcome(enum.Enum):
@@ -83,6 +87,19 @@ class HttpProbe:
             refused = not exchange.request_complete and _refused(exc)
             return Probe(ProbeOutcome.REFUSED if refused else ProbeOutcome.SILENT)
         return Probe(ProbeOutcome.ANSWERED, parsed) if isinstance(parsed, dict) else Probe(ProbeOutcome.OTHER)
+
+
+def nobody_listens(endpoint: str) -> bool:
+    """Return whether a connection to the endpoint, which is on this machine, is refused."""
+    parts = urlsplit(endpoint)
+    port = parts.port if parts.port is not None else (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=_LOCAL_CONNECT).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _refused(exc: BaseException) -> bool:

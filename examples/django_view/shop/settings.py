@@ -6,4 +6,5 @@ SECRET_KEY = secrets.token_hex(32)
 ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
 ROOT_URLCONF = "shop.urls"
 WSGI_APPLICATION = "shop.wsgi.application"
+TIME_ZONE = "UTC"
 USE_TZ = True

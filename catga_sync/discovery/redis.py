@@ -1,0 +1,449 @@
+"""A Redis server: the store for nodes on many machines.
+
+Rules of this file:
+1. The server keeps the time. No clock of a node is read, so none has to be right.
+2. Every call is one script, and so atomic; ``nodes`` writes nothing. All keys of a cluster share one hash tag, and
+   none is looked for by a pattern.
+3. Nothing is repeated here. A call that fails raises at once: the caller goes on with the set it has and comes back.
+   redis-py by itself tries ten times and waits five seconds each (``redis/_defaults.py``).
+4. What the server says is untrusted: it is bounded, parsed strictly, and a record that is none is left out.
+
+    {prefix:cluster}:records   hash    node id -> endpoint, incarnation, digest, record; a line each
+    {prefix:cluster}:expiry    zset    node id -> server time at which the record expires, in milliseconds
+    {prefix:cluster}:late      zset    node id -> server time from which it is late: a quarter of its ttl has passed
+    {prefix:cluster}:changes   zset    node id -> version of its last change, kept when it is gone; "" -> version of
+                                       the beginning
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from catga_sync.errors import ConfigurationError, NodeIdTaken
+from catga_sync.nodes import MAX_RECORD, NodeRecord
+
+__all__ = ["RedisDiscovery"]
+
+E = TypeVar("E", bound=BaseException)
+
+#: Seconds to wait for a connection, and for each part of an answer.
+_TIMEOUT = 0.5
+#: Bytes of a record with its head, and of all that one answer may hold.
+_MAX_VALUE, _MAX_ANSWER = MAX_RECORD + 1024, 64 * 1024 * 1024
+#: Bounds of what is remembered of nodes that are gone: this many more than there are nodes.
+_MAX_GONE = 100
+
+_NAME = re.compile(r"[A-Za-z0-9._:\-]{1,64}")
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+
+_log = logging.getLogger(__name__)
+
+_COMMON = """
+local records, expiry, late, changes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+
+# Versions are times in microseconds that are made to grow: one from before the store was emptied never comes again.
+_CHANGING = """
+local function drop(id)
+  redis.call('HDEL', records, id)
+  redis.call('ZREM', expiry, id)
+  redis.call('ZREM', late, id)
+end
+
+local function note(ids)
+  local version = time[1] * 1000000 + time[2]
+  local last = tonumber(redis.call('ZREVRANGE', changes, 0, 0, 'WITHSCORES')[2])
+  if not last then
+    redis.call('ZADD', changes, version, '')
+    last = version
+  end
+  version = math.max(version, last + 1)
+  for _, id in ipairs(ids) do redis.call('ZADD', changes, version, id) end
+end
+"""
+
+# Where no node is left the rest means nothing, whether the last one went or the server threw a key away. A record
+# whose head cannot be read holds no id.
+_REGISTER = f"""
+{_COMMON}{_CHANGING}
+local id, endpoint, head, record, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+if redis.call('ZCARD', expiry) == 0 and redis.call('EXISTS', records, late, changes) > 0 then
+  redis.call('DEL', records, late, changes)
+end
+local held = redis.call('HGET', records, id)
+local expires = tonumber(redis.call('ZSCORE', expiry, id) or 0)
+if held and expires > now then
+  local other = string.match(held, '^("[^"\\n]*")\\n')
+  if other and other ~= endpoint then return other end
+end
+local changed = {{}}
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', expiry, '-inf', now, 'LIMIT', 0, 1000)) do
+  if gone ~= id then
+    drop(gone)
+    changed[#changed + 1] = gone
+  end
+end
+if not held or string.sub(held, 1, #head) ~= head or not redis.call('ZSCORE', changes, id) then
+  redis.call('HSET', records, id, head .. record)
+  changed[#changed + 1] = id
+end
+redis.call('ZADD', expiry, now + ttl, id)
+redis.call('ZADD', late, now + math.floor(ttl / 4), id)
+if #changed > 0 then note(changed) end
+if redis.call('ZCARD', changes) > 2 * redis.call('ZCARD', expiry) + {_MAX_GONE} then
+  for _, member in ipairs(redis.call('ZRANGE', changes, 0, -1)) do
+    if redis.call('HSTRLEN', records, member) == 0 then redis.call('ZREM', changes, member) end
+  end
+  note({{''}})
+end
+if redis.call('PTTL', expiry) < ttl then
+  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, 2 * ttl) end
+end
+return false
+"""
+
+_DEREGISTER = f"""
+{_COMMON}{_CHANGING}
+local id, incarnation = ARGV[1], ARGV[2]
+local held = redis.call('HGET', records, id)
+if held and string.match(held, '^[^\\n]*\\n([^\\n]*)\\n') == incarnation then
+  drop(id)
+  if redis.call('ZCARD', expiry) == 0 then redis.call('DEL', records, late, changes) else note({{id}}) end
+end
+return false
+"""
+
+# The mark is "beginning:version". Whoever knows this beginning gets what has changed since his version, and else
+# everything. Nothing is written, not even where records have expired: register sweeps them.
+_NODES = f"""
+{_COMMON}
+local base = redis.call('ZSCORE', changes, '') or '0'
+local last = redis.call('ZREVRANGE', changes, 0, 0, 'WITHSCORES')[2] or '0'
+local seen_base, seen = string.match(ARGV[1], '^(.*):(.*)$')
+local whole, ids = 0, {{}}
+if seen_base ~= base or tonumber(seen) > tonumber(last) then
+  whole, ids = 1, redis.call('HKEYS', records)
+elseif seen ~= last then
+  ids = redis.call('ZRANGEBYSCORE', changes, '(' .. seen, '+inf')
+end
+local changed, size = {{}}, 0
+for _, id in ipairs(ids) do
+  if id ~= '' then
+    local length, value = redis.call('HSTRLEN', records, id), ''
+    if length > {_MAX_VALUE} then value = 'too long' elseif length > 0 then value = redis.call('HGET', records, id) end
+    size = size + #id + #value
+    if size > {_MAX_ANSWER} then return redis.error_reply('ERR more than {_MAX_ANSWER} bytes of records') end
+    changed[#changed + 1] = id
+    changed[#changed + 1] = value
+  end
+end
+local ages, from = {{}}, redis.call('ZRANGEBYSCORE', late, '-inf', now, 'WITHSCORES')
+for i = 1, #from, 2 do
+  local expires, age = tonumber(redis.call('ZSCORE', expiry, from[i]) or 0), -1
+  if expires > now then age = now - from[i + 1] + math.floor((expires - from[i + 1]) / 3) end
+  ages[#ages + 1] = from[i]
+  ages[#ages + 1] = age
+end
+return {{base .. ':' .. last, whole, redis.call('HLEN', records), changed, ages}}
+"""
+
+
+class _Script:
+    """A script and the name that the server has for it. Immutable."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = hashlib.sha1(text.encode("ascii"), usedforsecurity=False).hexdigest()
+
+
+_register, _deregister, _nodes = _Script(_REGISTER), _Script(_DEREGISTER), _Script(_NODES)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What the store held at one version. Immutable, so that threads may swap it without a lock."""
+
+    mark: bytes = b"0:0"
+    records: Mapping[str, NodeRecord] = field(default_factory=lambda: MappingProxyType({}))
+    #: Node id -> digest of a record that could not be read.
+    refused: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
+    #: The records in the order of their ids, with an age of 0.
+    listed: tuple[NodeRecord, ...] = ()
+
+
+class RedisDiscovery:
+    """
+    Keep the records on a Redis server (5.0 or later). Thread-safe, and safe to share with forked processes.
+
+    Nothing is opened at construction. ``nodes`` fetches only what has changed since its last call, so the ``seq`` of a
+    record is that of its last change and not of its last heartbeat; ``age`` is exact once a quarter of the record's
+    ``ttl`` has passed, and 0 before.
+
+    Args:
+        url:
+            ``redis://[[user]:password@]host[:port][/db]``, or ``rediss://`` for TLS with a checked certificate. The
+            options below that start with ``ssl_``, and ``db``, may stand in its query.
+
+        cluster_name:
+            Nodes of other clusters on the same server are not seen.
+
+        prefix:
+            What all keys start with, within braces and followed by the cluster's name.
+
+        username:
+            Wins over the URL's.
+
+        password:
+            Wins over the URL's.
+
+        ssl_ca_certs:
+            File with the CA certificates to trust beside the system's.
+
+        ssl_certfile:
+            File with a client certificate.
+
+        ssl_keyfile:
+            File with its key. None means that it stands in ``ssl_certfile``.
+
+        client:
+            A client of your own in place of a URL, such as a ``redis.RedisCluster`` or one of a Sentinel; made with
+            ``socket_timeout=0.5``, without retries and without ``decode_responses``. It is never closed here.
+
+    Raises:
+        ImportError: The redis package is not installed.
+        ConfigurationError: The URL or an option is wrong.
+
+    .. versionadded:: 0.1
+    """
+
+    refresh_interval = 1.0
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        cluster_name: str = "default",
+        prefix: str = "catga",
+        username: str | None = None,
+        password: str | None = None,
+        ssl_ca_certs: str | os.PathLike[str] | None = None,
+        ssl_certfile: str | os.PathLike[str] | None = None,
+        ssl_keyfile: str | os.PathLike[str] | None = None,
+        client: Any = None,
+    ) -> None:
+        self._redis = _load_redis()
+        for option, value in (("prefix", prefix), ("cluster_name", cluster_name)):
+            if not isinstance(value, str) or not _NAME.fullmatch(value):
+                raise ConfigurationError(f"{option}: give 1 to 64 characters of A-Z a-z 0-9 . _ : -, not {value!r}")
+        self._keys = tuple(f"{{{prefix}:{cluster_name}}}:{key}" for key in ("records", "expiry", "late", "changes"))
+        if (url is None) == (client is None):
+            raise ConfigurationError("discovery: RedisDiscovery takes either a URL or a client")
+        files = {"ssl_ca_certs": ssl_ca_certs, "ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
+        given = {"username": username, "password": password}
+        given.update((option, os.fspath(path)) for option, path in files.items() if path is not None)
+        if client is not None and any(value is not None for value in given.values()):
+            raise ConfigurationError("discovery: user, password and ssl_ options go with a URL; give them to the client")
+        self._settings = {} if url is None else _settings(url, given)
+        self._where = f"{self._settings['host']}:{self._settings['port']}" if self._settings else "the given client's"
+        self._client = client
+        #: The client of one process, with its id. Swapped whole: where two threads make one each, one is dropped.
+        self._own: tuple[int, Any] | None = None
+        #: Swapped whole.
+        self._view = _View()
+
+    def register(self, record: NodeRecord, ttl: float) -> None:
+        """See ``Discovery``."""
+        node, text = record.node, record.to_text()
+        if len(text) > MAX_RECORD:
+            raise ConfigurationError(f"metadata: the node's record has {len(text)} characters; {MAX_RECORD} are allowed")
+        digest = hashlib.sha256(replace(record, seq=0).to_text().encode("ascii")).hexdigest()
+        endpoint = json.dumps(node.endpoint)
+        head = f"{endpoint}\n{json.dumps(node.incarnation)}\n{digest}\n"
+        other = self._run(_register, node.node_id, endpoint, head, text, max(1, round(ttl * 1000)))
+        if other is not None:
+            raise NodeIdTaken(node.node_id, ascii(other[1:301].decode("utf-8", "replace"))[1:-2])
+
+    def deregister(self, node_id: str, incarnation: str) -> None:
+        """See ``Discovery``."""
+        self._run(_deregister, node_id, json.dumps(incarnation))
+
+    def nodes(self) -> Sequence[NodeRecord]:
+        """See ``Discovery``."""
+        view, count, ages = self._seen(self._view)
+        if len(view.records) + len(view.refused) != count:
+            # A server that took over from another has lost its last writes: start anew.
+            view, count, ages = self._seen(_View(b":0", refused=view.refused))
+        self._view = view
+        if not ages:
+            return view.listed
+        late = ((record, ages.get(record.node.node_id, 0)) for record in view.listed)
+        return [replace(record, age=age / 1000) if age else record for record, age in late if age >= 0]
+
+    def close(self) -> None:
+        """See ``Discovery``. A later call opens a connection again."""
+        own, self._own = self._own, None
+        if own is not None and own[0] == os.getpid():
+            own[1].close()
+
+    def forget(self) -> None:
+        """In a forked child: drop the parent's connections without a word to the server."""
+        self._own = None
+
+    # -- the server -----------------------------------------------------------------------------------------------
+
+    def _run(self, script: _Script, *values: object) -> Any:
+        client, errors = self._connected(), self._redis.exceptions
+        try:
+            try:
+                return client.evalsha(script.sha, len(self._keys), *self._keys, *values)
+            except errors.NoScriptError:
+                # The server was restarted, or its scripts were flushed. EVAL loads and runs at once, where a load
+                # and a second EVALSHA could have another flush in between.
+                return client.eval(script.text, len(self._keys), *self._keys, *values)
+        except errors.RedisError as exc:
+            explained = self._explained(exc)
+            if explained is None:
+                raise
+            raise ConfigurationError(f"discovery: {explained}") from exc
+
+    def _connected(self) -> Any:
+        if self._client is not None:
+            return self._client
+        own, pid = self._own, os.getpid()
+        if own is None or own[0] != pid:
+            retry = self._redis.retry.Retry(self._redis.backoff.NoBackoff(), 0)
+            # RESP2: every server speaks it, and a new connection costs no HELLO.
+            own = (pid, self._redis.Redis(**self._settings, protocol=2, retry=retry))
+            self._own = own
+        return own[1]
+
+    def _explained(self, exc: Exception) -> str | None:
+        """Return what to do about an error that comes of a wrong setting, or None for any other."""
+        errors, where, text = self._redis.exceptions, f"the Redis server {self._where}", str(exc)
+        if isinstance(exc, errors.AuthenticationError):
+            if self._settings and self._settings.get("password") is None:
+                return f"{where} wants a password; write {self._scheme}://user:password@host:port ({text})"
+            return f"{where} does not accept the user name or the password ({text})"
+        # What a script may not do is an error of another class, with a text that differs between versions.
+        if isinstance(exc, errors.NoPermissionError) or re.search(r"NOPERM|ACL failure|can't run this command", text):
+            return f"{where} does not let this user do what is needed; see the ACL rule in docs/discovery.md ({text})"
+        if isinstance(exc, errors.MovedError):
+            return f"{where} is part of a Redis Cluster; give RedisDiscovery(client=redis.RedisCluster(...))"
+        missing = [option for option in _TLS_OPTIONS if not Path(self._settings.get(option) or os.curdir).exists()]
+        if missing:
+            return f"{missing[0]} names a file that is not there: {self._settings[missing[0]]}"
+        refused = _cause(exc, ssl.SSLError)
+        if isinstance(refused, ssl.SSLCertVerificationError):
+            return f"the certificate of {where} is not trusted ({refused.verify_message}); give its CA as ssl_ca_certs"
+        if refused is not None:
+            return f"no TLS with {where} ({refused}); is its port one for TLS, and does it want a client certificate?"
+        return None
+
+    @property
+    def _scheme(self) -> str:
+        return "rediss" if self._settings.get("ssl") else "redis"
+
+    def _seen(self, before: _View) -> tuple[_View, int, Mapping[str, int]]:
+        """Return what is there now, the number of records on the server, and the age in ms of those that are late."""
+        mark, whole, count, changed, late = self._run(_nodes, before.mark)
+        ages = dict(zip(map(_text, late[::2]), late[1::2], strict=True))
+        if not whole and not changed:
+            return (before if mark == before.mark else replace(before, mark=mark)), count, ages
+        records: dict[str, NodeRecord] = {} if whole else dict(before.records)
+        refused: dict[str, bytes] = {} if whole else dict(before.refused)
+        news: list[str] = []
+        for key, value in zip(changed[::2], changed[1::2], strict=True):
+            node_id = _text(key)
+            records.pop(node_id, None)
+            refused.pop(node_id, None)
+            if not value:
+                continue
+            try:
+                records[node_id] = _parsed(node_id, value)
+            except Exception as exc:  # whatever a reader of JSON may trip over: it is one record's fault
+                refused[node_id] = hashlib.sha256(value).digest()
+                if before.refused.get(node_id) != refused[node_id]:
+                    news.append(f"{node_id[:128]!a}: {str(exc)[:200]!a}")
+        if news:
+            _log.warning("%d records in the discovery store are no records and left out, as %s", len(news), news[0])
+        listed = tuple(records[node_id] for node_id in sorted(records))
+        return _View(mark, MappingProxyType(records), MappingProxyType(refused), listed), count, ages
+
+
+def _parsed(node_id: str, value: bytes) -> NodeRecord:
+    _, _, _, text = value.decode("utf-8").split("\n", 3)
+    record = NodeRecord.from_text(text)
+    if record.node.node_id != node_id:
+        raise ConfigurationError("nodeId: another one than that of the record's key")
+    return replace(record, age=0.0)
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")
+
+
+def _cause(exc: BaseException, kind: type[E]) -> E | None:
+    cause: BaseException | None = exc
+    while cause is not None and not isinstance(cause, kind):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+def _load_redis() -> Any:
+    try:
+        import redis.backoff
+        import redis.exceptions
+        import redis.retry
+    except ImportError as exc:
+        raise ImportError("discovery: Redis needs the redis package: pip install catga-sync[redis]") from exc
+    return redis
+
+
+def _settings(url: str, given: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return what ``redis.Redis`` takes. No error shows the URL: any part of it may be a piece of the password."""
+    wanted = "write redis://user:password@host:port/db, or rediss:// for TLS"
+    if not isinstance(url, str):
+        raise ConfigurationError(f"discovery: {wanted}")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "localhost", parts.port or 6379
+        query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        db = int(query.pop("db", parts.path.strip("/") or "0"))
+    except ValueError:
+        parts, host, port, query, db = urlsplit(""), "", 0, {}, 0
+    if parts.scheme not in ("redis", "rediss") or parts.fragment or "@" in parts.path + parts.query or db < 0:
+        hint = "what is special in a password or a path goes as %23 (#), %2F (/), %3A (:), %3F (?), %40 (@)"
+        # Not from the ValueError, which quotes what it could not read.
+        raise ConfigurationError(f"discovery: this is no Redis URL; {wanted}; {hint}") from None
+    if query.pop("ssl_cert_reqs", "required") != "required":
+        raise ConfigurationError("discovery: ssl_cert_reqs: the server's certificate is always checked; take it out")
+    if not query.keys() <= set(_TLS_OPTIONS):
+        raise ConfigurationError(f"discovery: the query of a Redis URL takes db, {', '.join(_TLS_OPTIONS)}")
+    merged: dict[str, Any] = {
+        "username": None if parts.username is None else unquote(parts.username) or None,
+        "password": None if parts.password is None else unquote(parts.password),
+        **query,
+        **{option: value for option, value in given.items() if value is not None},
+    }
+    tls = {option for option in _TLS_OPTIONS if merged.get(option)}
+    if tls and parts.scheme != "rediss":
+        raise ConfigurationError(f"discovery: {min(tls)} goes with rediss://; redis:// is not encrypted")
+    if "ssl_keyfile" in tls and "ssl_certfile" not in tls:
+        raise ConfigurationError("discovery: ssl_keyfile goes with ssl_certfile, the certificate that it is the key of")
+    if parts.scheme == "rediss":
+        # Written out: redis-py 5 does not check the name in the certificate unless told to.
+        merged.update(ssl=True, ssl_cert_reqs="required", ssl_check_hostname=True)
+    return {**merged, "host": host, "port": port, "db": db, "socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT}

@@ -1,0 +1,97 @@
+"""The app that the process tests serve: one node, configured by its environment, with handlers that tell who ran them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from flask import Flask
+
+from catga_sync import BusinessError, CatgaResult, Mediator, Query, Request, create_cluster, message
+from catga_sync.integrations.flask import cluster_blueprint
+
+
+@message(name="tests.Answer")
+@dataclass(frozen=True)
+class Answer:
+    """Says what was asked and who answered."""
+
+    text: str
+    pid: int
+
+
+@message(name="tests.Ask")
+@dataclass(frozen=True)
+class Ask(Query[Answer]):
+    """A query."""
+
+    text: str
+
+
+@message(name="tests.Do")
+@dataclass(frozen=True)
+class Do(Request[Answer]):
+    """A plain request."""
+
+    text: str
+
+
+@message(name="tests.Fail")
+@dataclass(frozen=True)
+class Fail(Request[Answer]):
+    """A request that the handler refuses in the way that ``how`` says."""
+
+    how: str
+
+
+@message(name="tests.Relay")
+@dataclass(frozen=True)
+class Relay(Request[Answer]):
+    """A request whose handler sends another one, which only the other node handles."""
+
+    text: str
+
+
+local = Mediator()
+
+
+def answer(text: str) -> Answer:
+    return Answer(text, os.getpid())
+
+
+if os.environ.get("ROLE", "all") in ("all", "leaf"):
+
+    @local.handler
+    def ask(request: Ask) -> Answer:
+        return answer(request.text)
+
+    @local.handler
+    def do(request: Do) -> Answer:
+        return answer(request.text)
+
+    @local.handler
+    def fail(request: Fail) -> CatgaResult[Answer]:
+        if request.how == "raise":
+            raise BusinessError("not today", code="CLOSED")
+        if request.how == "crash":
+            raise ValueError("a secret: s3cr3t")
+        return CatgaResult.failure("not today", "NOT_FOUND")
+
+
+if os.environ.get("ROLE") == "relay":
+
+    @local.handler
+    def relay(request: Relay) -> CatgaResult[Answer]:
+        return mediator.send(Ask(request.text))
+
+
+mediator = create_cluster(
+    local,
+    node_id=os.environ.get("NODE", "client"),
+    endpoint=f"http://127.0.0.1:{os.environ['PORT']}" if "PORT" in os.environ else None,
+    cluster_name=os.environ.get("CLUSTER", "tests"),
+    discovery=os.environ.get("DISCOVERY"),
+    heartbeat_interval=float(os.environ.get("HEARTBEAT", "5")),
+)
+app = Flask(__name__)
+app.register_blueprint(cluster_blueprint(mediator))

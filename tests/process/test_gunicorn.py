@@ -1,0 +1,201 @@
+"""Real gunicorn processes over real sockets: visibility, workers, crossed answers, keep-alive, equal results."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from catga_sync import CatgaResult, ClusterMediator, Delivery, ErrorCode, Mediator, create_cluster
+from tests import processes
+from tests.conftest import require_module
+from tests.process.app import Answer, Ask, Do, Fail, Relay
+from tests.processes import Process, free_port, running, until
+
+require_module("gunicorn")
+psutil = require_module("psutil")
+
+pytestmark = pytest.mark.process
+
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def cluster_name() -> str:
+    return f"tests-{uuid.uuid4().hex[:12]}"
+
+
+@contextlib.contextmanager
+def node(name: str, cluster_name: str, *options: str, **environment: str) -> Iterator[Process]:
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "-k", "gthread", "--threads", "8"]
+    env = {"NODE": name, "PORT": str(port), "CLUSTER": cluster_name, **environment}
+    with running([*command, *options, "tests.process.app:app"], port=port, cwd=_ROOT, env=env) as process:
+        yield process
+
+
+@pytest.fixture
+def client(cluster_name: str) -> Iterator[ClusterMediator]:
+    with create_cluster(Mediator(), node_id="client", cluster_name=cluster_name, router="round-robin") as mediator:
+        yield mediator
+
+
+def wait_for(client: ClusterMediator, *names: str) -> None:
+    until(lambda: sorted(each.node_id for each in client.nodes()) == sorted(names), f"exactly {names} are visible")
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
+def test_four_workers_are_one_node_that_outlives_each_of_them(
+    client: ClusterMediator, cluster_name: str, preload: tuple[str, ...]
+) -> None:
+    with node("n1", cluster_name, "-w", "4", *preload) as server:
+        wait_for(client, "n1")
+        workers = psutil.Process(server.pid).children()
+        assert len(workers) == 4
+        for worker in workers:
+            worker.kill()
+            until(lambda: len(psutil.Process(server.pid).children()) == 4, "a new worker")
+            until(lambda: client.send(Ask("x")).is_success, "an answer")
+        assert [each.node_id for each in client.nodes()] == ["n1"]
+        assert [event.kind.name for event in client.events()] == ["NODE_JOINED"]
+        server.signal(signal.SIGTERM)
+        server.popen.wait(20)
+        wait_for(client)
+
+
+def test_a_node_whose_every_process_is_killed_is_gone(client: ClusterMediator, cluster_name: str) -> None:
+    with node("n1", cluster_name, "-w", "2") as server:
+        wait_for(client, "n1")
+        os.killpg(server.pid, signal.SIGKILL)
+        server.popen.wait(20)
+        wait_for(client)
+
+
+def test_a_restarted_node_is_another_incarnation(client: ClusterMediator, cluster_name: str) -> None:
+    incarnations = set()
+    for _ in range(2):
+        with node("n1", cluster_name):
+            wait_for(client, "n1")
+            incarnations.add(client.nodes()[0].incarnation)
+        wait_for(client)
+    assert len(incarnations) == 2
+
+
+def test_a_process_that_only_imports_the_app_makes_no_node(client: ClusterMediator, cluster_name: str) -> None:
+    env = processes.clean_environment({"NODE": "n1", "PORT": str(free_port()), "CLUSTER": cluster_name})
+    script = "import tests.process.app as a, threading; threading.Event().wait(1.5); print(len(a.mediator.nodes()))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=_ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0"
+    assert client.nodes() == ()
+
+
+def test_many_threads_get_their_own_answers_from_both_nodes(client: ClusterMediator, cluster_name: str) -> None:
+    with node("n1", cluster_name), node("n2", cluster_name):
+        wait_for(client, "n1", "n2")
+        me = psutil.Process()
+        wrong: list[object] = []
+        served: Counter[str | None] = Counter()
+        start = threading.Barrier(32)
+
+        def call(thread: int) -> None:
+            start.wait()
+            for n in range(60):
+                text = f"{thread}-{n}"
+                result = client.send((Do if n % 2 else Ask)(text))
+                served[result.node_id] += 1
+                if not result.is_success or result.value is None or result.value.text != text:
+                    wrong.append(result)
+
+        for _ in range(2):
+            threads = [threading.Thread(target=call, args=(n,)) for n in range(32)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert wrong == []
+        assert set(served) == {"n1", "n2"}
+        assert min(served.values()) > 0.4 * sum(served.values())
+        # Idle connections are given back: nothing has grown but for what one more call needs.
+        until(lambda: me.num_fds() < 40, "the idle connections are closed")
+
+
+def test_connections_that_the_server_closed_while_idle_cost_no_call(client: ClusterMediator, cluster_name: str) -> None:
+    with node("n1", cluster_name, "--keep-alive", "1") as server:
+        wait_for(client, "n1")
+        for _ in range(3):
+            results: list[CatgaResult[Answer]] = []
+            threads = [threading.Thread(target=lambda: results.append(client.send(Do("x")))) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert [result for result in results if not result] == []
+
+            def is_idle() -> bool:
+                return all(
+                    each.status != psutil.CONN_ESTABLISHED or not each.raddr or each.laddr.port != server.port
+                    for worker in psutil.Process(server.pid).children()
+                    for each in worker.net_connections("tcp")
+                )
+
+            until(is_idle, "the server has closed its idle connections")
+
+
+def test_a_handler_can_send_to_a_third_node(client: ClusterMediator, cluster_name: str) -> None:
+    with node("leaf", cluster_name, ROLE="leaf"), node("relay", cluster_name, ROLE="relay"):
+        wait_for(client, "leaf", "relay")
+        # The relay's own view may be a moment behind ours.
+        result = until(lambda: client.send(Relay("hello")) or None, "an answer through the relay")
+        assert (result.value and result.value.text, result.node_id) == ("hello", "relay")
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "text"),
+    [
+        (Fail("return"), ErrorCode.NOT_FOUND, "not today"),
+        (Fail("raise"), "CLOSED", "not today"),
+        (Fail("crash"), ErrorCode.UNKNOWN, None),
+    ],
+    ids=["returned", "raised", "crashed"],
+)
+def test_a_failure_is_the_same_here_and_there(
+    client: ClusterMediator, cluster_name: str, request_: Fail, code: object, text: str | None
+) -> None:
+    from tests.process.app import local
+
+    with node("n1", cluster_name) as server:
+        wait_for(client, "n1")
+        there = client.send(request_)
+        assert "s3cr3t" not in str(there)
+        assert ("s3cr3t" in server.output()) == (request_.how == "crash")
+    here = local.send(request_)
+    assert there == here
+    assert (there.code, there.delivery) == (code, Delivery.EXECUTED)
+    assert text is None or there.error == text
+
+
+def test_two_processes_find_each_other_over_the_default_file_with_no_configuration(tmp_path: Path) -> None:
+    environment = {"TMPDIR": str(tmp_path), "NODE": "n1", "CLUSTER": "default"}
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "tests.process.app:app"]
+    ask = (
+        "import tests.process.app as a, threading\n"
+        "for _ in range(200):\n"
+        "    result = a.mediator.send(a.Ask('hi'))\n"
+        "    if result: break\n"
+        "    threading.Event().wait(0.05)\n"
+        "print(result.unwrap().text, result.node_id)\n"
+    )
+    with running(command, port=port, cwd=_ROOT, env={**environment, "PORT": str(port)}):
+        env = processes.clean_environment({"TMPDIR": str(tmp_path), "NODE": "n2", "CLUSTER": "default", "ROLE": "none"})
+        done = subprocess.run([sys.executable, "-c", ask], cwd=_ROOT, env=env, capture_output=True, text=True)
+    assert done.stdout.split() == ["hi", "n1"], done.stderr

@@ -1,0 +1,119 @@
+"""What the errors are, answer and survive."""
+
+import pickle
+
+import pytest
+
+from catga_sync import errors
+from catga_sync.envelope import EnvelopeError
+from catga_sync.errors import (
+    BusinessError,
+    CallError,
+    CatgaError,
+    ConfigurationError,
+    DeadlineExceeded,
+    Delivery,
+    ErrorCode,
+    HandlerFailed,
+    NetworkError,
+    NodeIdTaken,
+    NoHandlerError,
+    RegistrationError,
+    SerializationError,
+    UnknownTypeError,
+    parse_code,
+)
+
+GRPC = (
+    "CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
+    "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
+    "UNAUTHENTICATED"
+).split()
+
+
+def all_below(cls):
+    return [cls, *(found for child in cls.__subclasses__() for found in all_below(child))]
+
+
+def test_the_codes_are_the_canonical_ones_of_grpc_by_name():
+    assert [code.name for code in ErrorCode] == GRPC
+    assert all(code.value == code.name for code in ErrorCode)
+
+
+def test_there_are_three_kinds_of_delivery():
+    assert [kind.name for kind in Delivery] == ["EXECUTED", "NOT_EXECUTED", "UNKNOWN"]
+
+
+@pytest.mark.parametrize("name", GRPC)
+def test_a_text_that_is_the_name_of_a_code_becomes_that_code(name):
+    assert parse_code(name) is ErrorCode[name]
+
+
+@pytest.mark.parametrize("code", ["users.taken", "unavailable", "", None, ErrorCode.ABORTED])
+def test_any_other_code_stays_as_it_is(code):
+    assert parse_code(code) is code
+
+
+@pytest.mark.parametrize("cls", all_below(CallError))
+def test_a_call_error_has_a_code_even_when_none_was_given(cls):
+    if cls is EnvelopeError:
+        pytest.skip("takes no code: it always is INVALID_ARGUMENT")
+    assert cls("no").code is cls.default_code
+    assert cls("no", code="mine").code == "mine"
+    assert cls("no", code="NOT_FOUND").code is ErrorCode.NOT_FOUND
+    assert cls("no", code="").code == ""
+    assert cls("no").delivery is None
+
+
+@pytest.mark.parametrize(
+    ("cls", "code"),
+    [
+        (CallError, ErrorCode.UNKNOWN),
+        (NetworkError, ErrorCode.UNAVAILABLE),
+        (DeadlineExceeded, ErrorCode.DEADLINE_EXCEEDED),
+        (SerializationError, ErrorCode.INVALID_ARGUMENT),
+        (NoHandlerError, ErrorCode.UNIMPLEMENTED),
+        (errors.AccessDenied, ErrorCode.PERMISSION_DENIED),
+        (BusinessError, ErrorCode.FAILED_PRECONDITION),
+        (HandlerFailed, ErrorCode.UNKNOWN),
+    ],
+)
+def test_each_kind_of_failure_has_its_own_code(cls, code):
+    assert cls().code is code
+
+
+@pytest.mark.parametrize(
+    ("cls", "builtin"),
+    [(ConfigurationError, ValueError), (RegistrationError, TypeError), (UnknownTypeError, LookupError)],
+)
+def test_a_mistake_of_the_programmer_is_also_the_builtin_error_that_fits(cls, builtin):
+    assert issubclass(cls, builtin)
+    assert issubclass(cls, CatgaError)
+    assert not issubclass(cls, CallError)
+
+
+def test_a_deadline_is_one_of_the_ways_in_which_the_network_fails():
+    assert issubclass(DeadlineExceeded, NetworkError)
+    assert issubclass(HandlerFailed, BusinessError)
+
+
+def test_a_taken_node_id_says_whose_it_is_and_keeps_that_through_pickle():
+    error = NodeIdTaken("node-1", "http://localhost:5001")
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == str(error)
+    assert str(error).startswith("node_id: ")
+    assert (copy.node_id, copy.endpoint) == ("node-1", "http://localhost:5001")
+    assert isinstance(error, ConfigurationError)
+
+
+def test_an_envelope_error_keeps_the_request_id_through_pickle():
+    copy = pickle.loads(pickle.dumps(EnvelopeError("timestamp: missing", request_id="r-1")))
+    assert (type(copy), str(copy), copy.request_id) == (EnvelopeError, "timestamp: missing", "r-1")
+    assert copy.code is ErrorCode.INVALID_ARGUMENT
+
+
+def test_every_error_of_the_module_is_listed_in_its_tree_and_in_its_exports():
+    for cls in all_below(CatgaError):
+        if cls.__module__ == errors.__name__:
+            assert cls.__name__ in errors.__all__
+            assert cls.__name__ in (errors.__doc__ or "")
