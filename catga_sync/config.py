@@ -158,7 +158,7 @@ def _router_object(router: Any) -> Router:
 
 
 def _group_key(cluster_name: str, node_id: str, endpoint: str) -> str:
-    return "\n".join((cluster_name, node_id, endpoint))
+    return f"{cluster_name}\n{node_id}\n{endpoint}"
 
 
 def _discovery(options: ClusterOptions) -> Discovery:
@@ -166,9 +166,13 @@ def _discovery(options: ClusterOptions) -> Discovery:
     if given is None:
         return _sqlite(meeting_folder() / f"{options.cluster_name}.sqlite3", options.cluster_name)
     if not isinstance(given, str):
-        missing = [name for name in ("register", "deregister", "nodes", "close") if not callable(getattr(given, name, None))]
+        missing = [
+            name for name in ("register", "deregister", "nodes", "close") if not callable(getattr(given, name, None))
+        ]
         if missing:
-            raise ConfigurationError(f"discovery: {given!r} has no method {missing[0]}(); see catga_sync.discovery.Discovery")
+            raise ConfigurationError(
+                f"discovery: {given!r} has no method {missing[0]}(); see catga_sync.discovery.Discovery"
+            )
         found: Discovery = given
         return found
     if given == "static":
@@ -181,7 +185,9 @@ def _discovery(options: ClusterOptions) -> Discovery:
     if scheme == "sqlite":
         path = unquote(given[len("sqlite:///") :]) if given.startswith("sqlite:///") else ""
         if not path:
-            raise ConfigurationError(f"discovery: write sqlite:///relative/path or sqlite:////absolute/path, not {given!r}")
+            raise ConfigurationError(
+                f"discovery: write sqlite:///relative/path or sqlite:////absolute/path, not {given!r}"
+            )
         return _sqlite(Path(path), options.cluster_name)
     raise ConfigurationError(
         f"discovery: {_without_password(given)!r} is none of memory://, sqlite:///path, 'static', or an object"

@@ -74,13 +74,16 @@ class RequestEnvelope:
     def encode(self) -> bytes:
         """Return the JSON of the envelope."""
         stamp = datetime.fromtimestamp(self.timestamp or 0.0, timezone.utc)
-        return b'{"requestTypeName":%b,"responseTypeName":%b,"payloadData":"%b","sourceNodeId":%b,"requestId":%b,"timestamp":"%b"}' % (
-            _text(self.request_type_name),
-            _text(self.response_type_name),
-            base64.b64encode(self.payload),
-            _text(self.source_node_id),
-            _text(self.request_id),
-            stamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode("ascii"),
+        return (
+            b'{"requestTypeName":%b,"responseTypeName":%b,"payloadData":"%b","sourceNodeId":%b,"requestId":%b,"timestamp":"%b"}'
+            % (
+                _text(self.request_type_name),
+                _text(self.response_type_name),
+                base64.b64encode(self.payload),
+                _text(self.source_node_id),
+                _text(self.request_id),
+                stamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode("ascii"),
+            )
         )
 
     @classmethod
@@ -128,14 +131,17 @@ class ReplyEnvelope:
     def encode(self) -> bytes:
         """Return the JSON of the envelope."""
         code = self.error_code.name if isinstance(self.error_code, ErrorCode) else self.error_code
-        return b'{"requestId":%b,"isSuccess":%b,"payloadData":%b,"errorMessage":%b,"processedByNodeId":%b,"processingTimeMs":%d%b}' % (
-            _text(self.request_id),
-            b"true" if self.is_success else b"false",
-            b"null" if self.payload is None else b'"%b"' % base64.b64encode(self.payload),
-            _text(self.error_message),
-            _text(self.processed_by_node_id),
-            self.processing_time_ms,
-            b"" if code is None else b',"errorCode":%b' % _text(code),
+        return (
+            b'{"requestId":%b,"isSuccess":%b,"payloadData":%b,"errorMessage":%b,"processedByNodeId":%b,"processingTimeMs":%d%b}'
+            % (
+                _text(self.request_id),
+                b"true" if self.is_success else b"false",
+                b"null" if self.payload is None else b'"%b"' % base64.b64encode(self.payload),
+                _text(self.error_message),
+                _text(self.processed_by_node_id),
+                self.processing_time_ms,
+                b"" if code is None else b',"errorCode":%b' % _text(code),
+            )
         )
 
     @classmethod

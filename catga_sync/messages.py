@@ -1,8 +1,8 @@
 """The messages: what is asked, what is announced, and what a class cannot say of itself.
 
-    @dataclass(frozen=True)
-    class GetUser(Query[User]):
-        user_id: str
+@dataclass(frozen=True)
+class GetUser(Query[User]):
+    user_id: str
 """
 
 from __future__ import annotations

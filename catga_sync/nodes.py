@@ -23,7 +23,6 @@ _SCHEMES = frozenset({"http", "https", "grpc"})
 MAX_RECORD = 256 * 1024
 
 
-
 @enum.unique
 class NodeStatus(enum.Enum):
     """What the cluster thinks of a node."""

@@ -42,8 +42,8 @@ class ClusterOptions:
     endpoint: str | None = None
     #: Nodes of one name see each other.
     cluster_name: str = "default"
-    #: Where nodes find each other: ``memory://``, ``sqlite:///path``, ``static`` (with ``peers``), or an object with the
-    #: methods of ``catga_sync.discovery.Discovery``. None means an SQLite file of this user on this machine, or
+    #: Where nodes find each other: ``memory://``, ``sqlite:///path``, ``static`` (with ``peers``), or an object with
+    #: the methods of ``catga_sync.discovery.Discovery``. None means an SQLite file of this user on this machine, or
     #: ``static`` if ``peers`` are given.
     discovery: Any = None
     #: With ``discovery="static"``: node id -> endpoint of the others.
@@ -54,7 +54,7 @@ class ClusterOptions:
     request_timeout: float = 30.0
     #: Seconds between two signs of life of this node. Lower notices a return sooner, at more writes to the store.
     heartbeat_interval: float = 5.0
-    #: Seconds without one after which a node is gone. Lower notices sooner, and takes a busy node for a dead one sooner.
+    #: Seconds without one after which a node is gone. Lower notices sooner, and takes a busy node for dead sooner.
     heartbeat_timeout: float = 30.0
     #: Whether another node is tried when one fails in a way that allows it.
     enable_failover: bool = True

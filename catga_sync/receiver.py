@@ -293,7 +293,9 @@ class Receiver:
         text = header.strip()
         digits = text.removeprefix("-")
         if not digits.isdecimal() or not digits.isascii() or len(digits) > 20:
-            raise _Refused(400, ErrorCode.INVALID_ARGUMENT, "Catga-Timeout-Ms: a whole number of milliseconds is expected")
+            raise _Refused(
+                400, ErrorCode.INVALID_ARGUMENT, "Catga-Timeout-Ms: a whole number of milliseconds is expected"
+            )
         timeout = min(int(text), MAX_TIME_MS) / 1000.0
         # The time that is left is relative, which no clock can spoil; but a node that was paused cannot see how long
         # the request has waited for it. The time of sending can tell, give or take two clocks' difference.

@@ -193,7 +193,7 @@ class CatgaResult(_Cells, Generic[T]):
             DeadlineExceeded, NetworkError, SerializationError, NoHandlerError, AccessDenied: see ``catga_sync.errors``.
         """
         if self.is_success:
-            return self.value  # type: ignore[return-value]  # None only where the handler returned nothing
+            return cast("T", self.value)  # None only where the handler returned nothing
         raise self._error_class()(self.error or "", code=self.code, delivery=self.delivery, result=self)
 
     def _error_class(self) -> type[CallError]:

@@ -30,7 +30,8 @@ def retry_behavior(
 
     A failure is tried again when its code says that it may pass (UNAVAILABLE, RESOURCE_EXHAUSTED, ABORTED) and
     either it provably did not run or the request is idempotent. A plain request that may have run is never
-    repeated. The wait is drawn from ``[0, delay * 2 ** n)`` (full jitter, as AWS and Envoy do) and ends with the call's deadline.
+    repeated. The wait is drawn from ``[0, delay * 2 ** n)`` (full jitter, as AWS and Envoy do) and never outlasts the
+    call's deadline.
 
     Args:
         attempts: Calls in total, the first included; at least 1.

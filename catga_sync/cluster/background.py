@@ -11,6 +11,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -129,16 +130,29 @@ class Background:
 
 
 _watched: weakref.WeakSet[Background] = weakref.WeakSet()
-_told = False
 
 
 def _watch(background: Background) -> None:
-    global _told
+    _tell_os()
     _watched.add(background)
-    if not _told and hasattr(os, "register_at_fork"):
-        _told = True
-        os.register_at_fork(
-            before=lambda: [each._before_fork() for each in list(_watched)],
-            after_in_parent=lambda: [each._after_in_parent() for each in list(_watched)],
-            after_in_child=lambda: [each._after_in_child() for each in list(_watched)],
-        )
+
+
+@functools.cache
+def _tell_os() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+
+
+def _before_fork() -> None:
+    for each in list(_watched):
+        each._before_fork()
+
+
+def _after_in_parent() -> None:
+    for each in list(_watched):
+        each._after_in_parent()
+
+
+def _after_in_child() -> None:
+    for each in list(_watched):
+        each._after_in_child()

@@ -112,7 +112,7 @@ class Failover:
                 self._sleep(wait)
 
     def _share(self, left: float, entry: MessageType, candidates: int, unknown: int) -> float:
-        """Return the seconds for one try: all that is left, or half of it when a silent node can be followed by another."""
+        """Return the seconds for one try: all that is left, or half if another node can follow a silent one."""
         if entry.idempotent and self._tries > 1 and candidates > 1 and unknown == 0:
             return left / 2
         return left

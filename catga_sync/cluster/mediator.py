@@ -148,8 +148,7 @@ class ClusterMediator:
         Raises:
             TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
         """
-        if not isinstance(request, Request):
-            self.local.require_request(request)
+        self.local.require_request(request)
         return self._send(request, nested_call(self._timeout if timeout is None else check_timeout(timeout)))
 
     def send_batch(self, requests: Iterable[Request[Any]], *, timeout: float | None = None) -> list[CatgaResult[Any]]:

@@ -108,7 +108,7 @@ class Membership:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The present one. The first call in a process fetches it, and waits briefly for nodes to describe themselves."""
+        """The present one. The first call of a process fetches it; it waits briefly for nodes to say what they are."""
         if not self._is_ready:
             self._get_ready()
         # Without one the store is down and has never been up: there is nobody but this node.

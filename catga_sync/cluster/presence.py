@@ -9,8 +9,9 @@ Only then does it join the node's workers; one of them leads and sends the heart
 imports the app (a shell, ``manage.py migrate``, the parent of a reloader or of ``--preload``) never gets there on
 its own, and what it cannot do it cannot fake.
 
-    outside --endpoint answers--> serving --endpoint refuses, or silent too long--> outside
-                                     \\------leave(): the last worker takes the record along
+    outside --endpoint answers--> serving --endpoint refuses, or is silent for too long--> outside
+
+and when a process leaves, the last one of the node takes the record along.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import socket
 import stat
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -217,10 +219,10 @@ def port_of(endpoint: str) -> int:
 def listens_on(port: int) -> bool:
     """Return whether this process has a socket that listens on a port; 0 means on any."""
     try:
-        descriptors = os.listdir("/dev/fd")
+        descriptors = [int(path.name) for path in Path("/dev/fd").iterdir() if path.name.isdigit()]
     except OSError:
         return False
-    return any(_is_listener(int(name), port) for name in descriptors if name.isdigit())
+    return any(_is_listener(fd, port) for fd in descriptors)
 
 
 def _is_listener(fd: int, port: int) -> bool:

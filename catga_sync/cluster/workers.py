@@ -22,13 +22,15 @@ import os
 import threading
 import uuid
 from pathlib import Path
+from typing import Any
 
 from catga_sync.folders import ensure_private
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # Windows: no gunicorn there either, so a node is one process.
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 __all__ = ["WorkerGroup", "any_process_of"]
 

@@ -1,4 +1,7 @@
-"""Discovery stores: ``base.py`` says what one does, one file each holds a kind of store. Siblings never import each other."""
+"""Discovery stores: ``base.py`` says what one does, one file each holds a kind of store.
+
+Siblings never import each other.
+"""
 
 from catga_sync.discovery.base import Discovery
 from catga_sync.discovery.memory import MemoryDiscovery

@@ -26,8 +26,10 @@ class Discovery(Protocol):
 
     def register(self, record: NodeRecord, ttl: float) -> None:
         """
-        Write or renew the record of this node. The first call and every heartbeat are the same call, so that a
-        store that was emptied is complete again one heartbeat later.
+        Write or renew the record of this node.
+
+        The first call and every heartbeat are the same call, so that a store that was emptied is complete again
+        one heartbeat later.
 
         Args:
             record: What to write.

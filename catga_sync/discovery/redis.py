@@ -26,8 +26,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from catga_sync.errors import ConfigurationError, NodeIdTaken
@@ -35,13 +34,11 @@ from catga_sync.nodes import MAX_RECORD, NodeRecord
 
 __all__ = ["RedisDiscovery"]
 
-E = TypeVar("E", bound=BaseException)
-
 #: Seconds to wait for a connection, and for each part of an answer.
 _TIMEOUT = 0.5
 #: Bytes of a record with its head, and of all that one answer may hold.
 _MAX_VALUE, _MAX_ANSWER = MAX_RECORD + 1024, 64 * 1024 * 1024
-#: Bounds of what is remembered of nodes that are gone: this many more than there are nodes.
+#: Nodes that are gone are remembered up to so many more than there are nodes.
 _MAX_GONE = 100
 
 _NAME = re.compile(r"[A-Za-z0-9._:\-]{1,64}")
@@ -58,9 +55,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 # Versions are times in microseconds that are made to grow: one from before the store was emptied never comes again.
 _CHANGING = """
 local function drop(id)
-  redis.call('HDEL', records, id)
-  redis.call('ZREM', expiry, id)
-  redis.call('ZREM', late, id)
+  redis.call('HDEL', records, id); redis.call('ZREM', expiry, id); redis.call('ZREM', late, id)
 end
 
 local function note(ids)
@@ -86,15 +81,12 @@ end
 local held = redis.call('HGET', records, id)
 local expires = tonumber(redis.call('ZSCORE', expiry, id) or 0)
 if held and expires > now then
-  local other = string.match(held, '^("[^"\\n]*")\\n')
+  local other = string.match(held, '^("[!#-~]*")\\n')
   if other and other ~= endpoint then return other end
 end
 local changed = {{}}
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', expiry, '-inf', now, 'LIMIT', 0, 1000)) do
-  if gone ~= id then
-    drop(gone)
-    changed[#changed + 1] = gone
-  end
+  if gone ~= id then drop(gone); changed[#changed + 1] = gone end
 end
 if not held or string.sub(held, 1, #head) ~= head or not redis.call('ZSCORE', changes, id) then
   redis.call('HSET', records, id, head .. record)
@@ -146,30 +138,17 @@ for _, id in ipairs(ids) do
     if length > {_MAX_VALUE} then value = 'too long' elseif length > 0 then value = redis.call('HGET', records, id) end
     size = size + #id + #value
     if size > {_MAX_ANSWER} then return redis.error_reply('ERR more than {_MAX_ANSWER} bytes of records') end
-    changed[#changed + 1] = id
-    changed[#changed + 1] = value
+    changed[#changed + 1] = id; changed[#changed + 1] = value
   end
 end
 local ages, from = {{}}, redis.call('ZRANGEBYSCORE', late, '-inf', now, 'WITHSCORES')
 for i = 1, #from, 2 do
   local expires, age = tonumber(redis.call('ZSCORE', expiry, from[i]) or 0), -1
   if expires > now then age = now - from[i + 1] + math.floor((expires - from[i + 1]) / 3) end
-  ages[#ages + 1] = from[i]
-  ages[#ages + 1] = age
+  ages[#ages + 1] = from[i]; ages[#ages + 1] = age
 end
 return {{base .. ':' .. last, whole, redis.call('HLEN', records), changed, ages}}
 """
-
-
-class _Script:
-    """A script and the name that the server has for it. Immutable."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.sha = hashlib.sha1(text.encode("ascii"), usedforsecurity=False).hexdigest()
-
-
-_register, _deregister, _nodes = _Script(_REGISTER), _Script(_DEREGISTER), _Script(_NODES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +156,9 @@ class _View:
     """What the store held at one version. Immutable, so that threads may swap it without a lock."""
 
     mark: bytes = b"0:0"
-    records: Mapping[str, NodeRecord] = field(default_factory=lambda: MappingProxyType({}))
+    records: Mapping[str, NodeRecord] = field(default_factory=dict)
     #: Node id -> digest of a record that could not be read.
-    refused: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
+    refused: Mapping[str, bytes] = field(default_factory=dict)
     #: The records in the order of their ids, with an age of 0.
     listed: tuple[NodeRecord, ...] = ()
 
@@ -193,33 +172,16 @@ class RedisDiscovery:
     ``ttl`` has passed, and 0 before.
 
     Args:
-        url:
-            ``redis://[[user]:password@]host[:port][/db]``, or ``rediss://`` for TLS with a checked certificate. The
-            options below that start with ``ssl_``, and ``db``, may stand in its query.
-
-        cluster_name:
-            Nodes of other clusters on the same server are not seen.
-
-        prefix:
-            What all keys start with, within braces and followed by the cluster's name.
-
-        username:
-            Wins over the URL's.
-
-        password:
-            Wins over the URL's.
-
-        ssl_ca_certs:
-            File with the CA certificates to trust beside the system's.
-
-        ssl_certfile:
-            File with a client certificate.
-
-        ssl_keyfile:
-            File with its key. None means that it stands in ``ssl_certfile``.
-
-        client:
-            A client of your own in place of a URL, such as a ``redis.RedisCluster`` or one of a Sentinel; made with
+        url: ``redis://[[user]:password@]host[:port][/db]``, or ``rediss://`` for TLS with a checked certificate. ``db``
+            and the options below that start with ``ssl_`` may stand in its query.
+        cluster_name: Nodes of other clusters on the same server are not seen.
+        prefix: What all keys start with, within braces and followed by the cluster's name.
+        username: Wins over the URL's.
+        password: Wins over the URL's.
+        ssl_ca_certs: File with CA certificates to trust beside the system's.
+        ssl_certfile: File with a client certificate.
+        ssl_keyfile: File with its key. None means that it stands in ``ssl_certfile``.
+        client: A client of your own in place of a URL, such as a ``redis.RedisCluster``; made with
             ``socket_timeout=0.5``, without retries and without ``decode_responses``. It is never closed here.
 
     Raises:
@@ -249,36 +211,34 @@ class RedisDiscovery:
             if not isinstance(value, str) or not _NAME.fullmatch(value):
                 raise ConfigurationError(f"{option}: give 1 to 64 characters of A-Z a-z 0-9 . _ : -, not {value!r}")
         self._keys = tuple(f"{{{prefix}:{cluster_name}}}:{key}" for key in ("records", "expiry", "late", "changes"))
-        if (url is None) == (client is None):
-            raise ConfigurationError("discovery: RedisDiscovery takes either a URL or a client")
         files = {"ssl_ca_certs": ssl_ca_certs, "ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
-        given = {"username": username, "password": password}
-        given.update((option, os.fspath(path)) for option, path in files.items() if path is not None)
-        if client is not None and any(value is not None for value in given.values()):
-            raise ConfigurationError("discovery: user, password and ssl_ options go with a URL; give them to the client")
+        given = {option: os.fspath(path) for option, path in files.items() if path is not None}
+        given.update({k: v for k, v in (("username", username), ("password", password)) if v is not None})
+        if (url is None) == (client is None) or (client is not None and given):
+            raise ConfigurationError("discovery: give RedisDiscovery a URL, or a client that has all it needs")
+        if client is not None and client.get_encoder().decode_responses:
+            raise ConfigurationError("discovery: make the Redis client with decode_responses=False")
         self._settings = {} if url is None else _settings(url, given)
-        self._where = f"{self._settings['host']}:{self._settings['port']}" if self._settings else "the given client's"
         self._client = client
-        #: The client of one process, with its id. Swapped whole: where two threads make one each, one is dropped.
+        # Both are swapped whole. The client of one process, with its id: of two that threads make at once one is lost.
         self._own: tuple[int, Any] | None = None
-        #: Swapped whole.
         self._view = _View()
 
     def register(self, record: NodeRecord, ttl: float) -> None:
         """See ``Discovery``."""
         node, text = record.node, record.to_text()
         if len(text) > MAX_RECORD:
-            raise ConfigurationError(f"metadata: the node's record has {len(text)} characters; {MAX_RECORD} are allowed")
+            raise ConfigurationError(f"metadata: a record takes {MAX_RECORD} characters; this one has {len(text)}")
         digest = hashlib.sha256(replace(record, seq=0).to_text().encode("ascii")).hexdigest()
         endpoint = json.dumps(node.endpoint)
         head = f"{endpoint}\n{json.dumps(node.incarnation)}\n{digest}\n"
-        other = self._run(_register, node.node_id, endpoint, head, text, max(1, round(ttl * 1000)))
+        other = self._run(_REGISTER, node.node_id, endpoint, head, text, max(1, round(ttl * 1000)))
         if other is not None:
-            raise NodeIdTaken(node.node_id, ascii(other[1:301].decode("utf-8", "replace"))[1:-2])
+            raise NodeIdTaken(node.node_id, _text(other[1:-1])[:300])
 
     def deregister(self, node_id: str, incarnation: str) -> None:
         """See ``Discovery``."""
-        self._run(_deregister, node_id, json.dumps(incarnation))
+        self._run(_DEREGISTER, node_id, json.dumps(incarnation))
 
     def nodes(self) -> Sequence[NodeRecord]:
         """See ``Discovery``."""
@@ -304,15 +264,16 @@ class RedisDiscovery:
 
     # -- the server -----------------------------------------------------------------------------------------------
 
-    def _run(self, script: _Script, *values: object) -> Any:
+    def _run(self, script: str, *values: object) -> Any:
         client, errors = self._connected(), self._redis.exceptions
+        name = hashlib.sha1(script.encode("ascii"), usedforsecurity=False).hexdigest()
         try:
             try:
-                return client.evalsha(script.sha, len(self._keys), *self._keys, *values)
+                return client.evalsha(name, len(self._keys), *self._keys, *values)
             except errors.NoScriptError:
                 # The server was restarted, or its scripts were flushed. EVAL loads and runs at once, where a load
                 # and a second EVALSHA could have another flush in between.
-                return client.eval(script.text, len(self._keys), *self._keys, *values)
+                return client.eval(script, len(self._keys), *self._keys, *values)
         except errors.RedisError as exc:
             explained = self._explained(exc)
             if explained is None:
@@ -324,41 +285,38 @@ class RedisDiscovery:
             return self._client
         own, pid = self._own, os.getpid()
         if own is None or own[0] != pid:
-            retry = self._redis.retry.Retry(self._redis.backoff.NoBackoff(), 0)
+            waits = {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT}
+            once = self._redis.retry.Retry(self._redis.backoff.NoBackoff(), 0)
             # RESP2: every server speaks it, and a new connection costs no HELLO.
-            own = (pid, self._redis.Redis(**self._settings, protocol=2, retry=retry))
-            self._own = own
+            own = self._own = (pid, self._redis.Redis(**self._settings, **waits, retry=once, protocol=2))
         return own[1]
 
     def _explained(self, exc: Exception) -> str | None:
         """Return what to do about an error that comes of a wrong setting, or None for any other."""
-        errors, where, text = self._redis.exceptions, f"the Redis server {self._where}", str(exc)
+        errors, settings, text = self._redis.exceptions, self._settings, str(exc)
+        where = f"the Redis server {settings['host']}:{settings['port']}" if settings else "the client's Redis server"
         if isinstance(exc, errors.AuthenticationError):
-            if self._settings and self._settings.get("password") is None:
-                return f"{where} wants a password; write {self._scheme}://user:password@host:port ({text})"
+            if settings and settings["password"] is None:
+                return f"{where} wants a password; write it into the URL as in redis://user:password@host ({text})"
             return f"{where} does not accept the user name or the password ({text})"
         # What a script may not do is an error of another class, with a text that differs between versions.
         if isinstance(exc, errors.NoPermissionError) or re.search(r"NOPERM|ACL failure|can't run this command", text):
             return f"{where} does not let this user do what is needed; see the ACL rule in docs/discovery.md ({text})"
         if isinstance(exc, errors.MovedError):
             return f"{where} is part of a Redis Cluster; give RedisDiscovery(client=redis.RedisCluster(...))"
-        missing = [option for option in _TLS_OPTIONS if not Path(self._settings.get(option) or os.curdir).exists()]
-        if missing:
-            return f"{missing[0]} names a file that is not there: {self._settings[missing[0]]}"
-        refused = _cause(exc, ssl.SSLError)
+        for option in _TLS_OPTIONS:
+            if settings.get(option) and not Path(settings[option]).exists():
+                return f"{option} names a file that is not there: {settings[option]}"
+        refused = _tls_error(exc)
         if isinstance(refused, ssl.SSLCertVerificationError):
             return f"the certificate of {where} is not trusted ({refused.verify_message}); give its CA as ssl_ca_certs"
         if refused is not None:
             return f"no TLS with {where} ({refused}); is its port one for TLS, and does it want a client certificate?"
         return None
 
-    @property
-    def _scheme(self) -> str:
-        return "rediss" if self._settings.get("ssl") else "redis"
-
     def _seen(self, before: _View) -> tuple[_View, int, Mapping[str, int]]:
         """Return what is there now, the number of records on the server, and the age in ms of those that are late."""
-        mark, whole, count, changed, late = self._run(_nodes, before.mark)
+        mark, whole, count, changed, late = self._run(_NODES, before.mark)
         ages = dict(zip(map(_text, late[::2]), late[1::2], strict=True))
         if not whole and not changed:
             return (before if mark == before.mark else replace(before, mark=mark)), count, ages
@@ -380,7 +338,7 @@ class RedisDiscovery:
         if news:
             _log.warning("%d records in the discovery store are no records and left out, as %s", len(news), news[0])
         listed = tuple(records[node_id] for node_id in sorted(records))
-        return _View(mark, MappingProxyType(records), MappingProxyType(refused), listed), count, ages
+        return _View(mark, records, refused, listed), count, ages
 
 
 def _parsed(node_id: str, value: bytes) -> NodeRecord:
@@ -395,11 +353,10 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
 
 
-def _cause(exc: BaseException, kind: type[E]) -> E | None:
-    cause: BaseException | None = exc
-    while cause is not None and not isinstance(cause, kind):
-        cause = cause.__cause__ or cause.__context__
-    return cause
+def _tls_error(exc: BaseException | None) -> ssl.SSLError | None:
+    while exc is not None and not isinstance(exc, ssl.SSLError):
+        exc = exc.__cause__ or exc.__context__
+    return exc
 
 
 def _load_redis() -> Any:
@@ -412,38 +369,32 @@ def _load_redis() -> Any:
     return redis
 
 
-def _settings(url: str, given: Mapping[str, str | None]) -> dict[str, Any]:
+def _settings(url: str, given: Mapping[str, str]) -> dict[str, Any]:
     """Return what ``redis.Redis`` takes. No error shows the URL: any part of it may be a piece of the password."""
-    wanted = "write redis://user:password@host:port/db, or rediss:// for TLS"
-    if not isinstance(url, str):
-        raise ConfigurationError(f"discovery: {wanted}")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "localhost", parts.port or 6379
-        query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
         db = int(query.pop("db", parts.path.strip("/") or "0"))
     except ValueError:
-        parts, host, port, query, db = urlsplit(""), "", 0, {}, 0
+        parts, host, port, query, db = urlsplit(""), "", 0, {}, -1
     if parts.scheme not in ("redis", "rediss") or parts.fragment or "@" in parts.path + parts.query or db < 0:
-        hint = "what is special in a password or a path goes as %23 (#), %2F (/), %3A (:), %3F (?), %40 (@)"
-        # Not from the ValueError, which quotes what it could not read.
-        raise ConfigurationError(f"discovery: this is no Redis URL; {wanted}; {hint}") from None
+        raise ConfigurationError(
+            "discovery: write redis://user:password@host:port/db, or rediss:// for TLS; what is special in a password "
+            "or a path goes as %23 (#), %2F (/), %3A (:), %3F (?), %40 (@)"
+        )
     if query.pop("ssl_cert_reqs", "required") != "required":
         raise ConfigurationError("discovery: ssl_cert_reqs: the server's certificate is always checked; take it out")
     if not query.keys() <= set(_TLS_OPTIONS):
         raise ConfigurationError(f"discovery: the query of a Redis URL takes db, {', '.join(_TLS_OPTIONS)}")
-    merged: dict[str, Any] = {
-        "username": None if parts.username is None else unquote(parts.username) or None,
-        "password": None if parts.password is None else unquote(parts.password),
-        **query,
-        **{option: value for option, value in given.items() if value is not None},
-    }
-    tls = {option for option in _TLS_OPTIONS if merged.get(option)}
+    user, password = (None if part is None else unquote(part) for part in (parts.username, parts.password))
+    merged: dict[str, Any] = {"username": user or None, "password": password, **query, **given}
+    tls = [option for option in _TLS_OPTIONS if option in merged]
     if tls and parts.scheme != "rediss":
-        raise ConfigurationError(f"discovery: {min(tls)} goes with rediss://; redis:// is not encrypted")
+        raise ConfigurationError(f"discovery: {tls[0]} goes with rediss://; redis:// is not encrypted")
     if "ssl_keyfile" in tls and "ssl_certfile" not in tls:
         raise ConfigurationError("discovery: ssl_keyfile goes with ssl_certfile, the certificate that it is the key of")
     if parts.scheme == "rediss":
         # Written out: redis-py 5 does not check the name in the certificate unless told to.
         merged.update(ssl=True, ssl_cert_reqs="required", ssl_check_hostname=True)
-    return {**merged, "host": host, "port": port, "db": db, "socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT}
+    return {**merged, "host": host, "port": port, "db": db}

@@ -99,7 +99,9 @@ class CatgaCluster:
 def _of_current_app() -> ClusterMediator:
     found = current_app.extensions.get(_EXTENSION)
     if found is None:
-        raise ConfigurationError("app: it has no cluster mediator; register cluster_blueprint(mediator) or CatgaCluster")
+        raise ConfigurationError(
+            "app: it has no cluster mediator; register cluster_blueprint(mediator) or CatgaCluster"
+        )
     return cast("ClusterMediator", found)
 
 

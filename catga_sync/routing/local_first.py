@@ -5,34 +5,63 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import ClusterNode
-from catga_sync.routing.base import Router
+from catga_sync.routing.base import Router, check_callable
+from catga_sync.routing.candidates import PerType
 
 __all__ = ["LocalFirstRouter"]
 
 
 class LocalFirstRouter:
     """
-    Take this node while it has room; else ask another router about the rest. Thread-safe.
+    Take this node while it has room; else ask another router about the rest. Thread-safe if the other one is.
 
     Args:
-        node_id: The id of this node.
-        otherwise: Asked about the other nodes.
-        has_room: Tells whether this node takes more work; None means that it always does.
+        otherwise:
+            Asked about the other nodes. Through ``create_router`` a name will do; None there means ``round-robin``.
+
+        node_id:
+            The id of this node. "" is nobody's: then all is left to the other router.
+
+        has_room:
+            Tells whether this node takes more work; None means that it always does. Called on the way of every send
+            for which there is a choice.
 
     .. versionadded:: 0.1
     """
 
-    def __init__(self, node_id: str, otherwise: Router, has_room: Callable[[], bool] | None = None) -> None:
+    def __init__(self, otherwise: Router, *, node_id: str = "", has_room: Callable[[], bool] | None = None) -> None:
+        if not isinstance(node_id, str):
+            raise ConfigurationError(f"node_id: give the id of this node, not {node_id!r}")
+        check_callable("has_room", has_room, "a function without arguments")
         self._node_id = node_id
         self._otherwise = otherwise
         self._has_room = has_room
+        self._tell = getattr(otherwise, "completed", None)
+        self._split = PerType(self._apart)
 
     def route(self, message: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode:
         """See ``Router``."""
-        for node in nodes:
+        this, others = self._split.of(message, nodes)
+        if this is not None and (not others or self._has_room is None or self._has_room()):
+            return this
+        return self._otherwise.route(message, others)
+
+    def completed(self, node: ClusterNode, message: Any, result: Any, elapsed: float) -> None:
+        """See ``Router``: the other router hears of what it was asked about."""
+        if self._tell is not None and node.node_id != self._node_id:
+            self._tell(node, message, result, elapsed)
+
+    def forget(self) -> None:
+        """See ``Router``."""
+        forget = getattr(self._otherwise, "forget", None)
+        if forget is not None:
+            forget()
+
+    def _apart(self, nodes: tuple[ClusterNode, ...]) -> tuple[ClusterNode | None, tuple[ClusterNode, ...]]:
+        """Return this node, or None, and the others: a tuple that is the same as long as ``nodes`` is."""
+        for at, node in enumerate(nodes):
             if node.node_id == self._node_id:
-                if len(nodes) == 1 or self._has_room is None or self._has_room():
-                    return node
-                return self._otherwise.route(message, tuple(other for other in nodes if other is not node))
-        return self._otherwise.route(message, nodes)
+                return node, nodes[:at] + nodes[at + 1 :]
+        return None, nodes

@@ -20,9 +20,7 @@ class RemoteInvoker(Protocol):
     .. versionadded:: 0.1
     """
 
-    def invoke(
-        self, node: ClusterNode, request: Request[T], *, timeout: float, request_id: str
-    ) -> CatgaResult[T]:
+    def invoke(self, node: ClusterNode, request: Request[T], *, timeout: float, request_id: str) -> CatgaResult[T]:
         """
         Send ``request`` to ``node`` once; never anywhere else and never again.
 

@@ -179,7 +179,7 @@ class HttpInvoker:
         try:
             with exchange.run():
                 left = exchange.left()
-                timeout = urllib3.Timeout(connect=min(CONNECT_TIMEOUT, left), read=left)
+                connect = min(CONNECT_TIMEOUT, left)
                 headers = self._headers(call.request_id, left)
                 if evident and self._given is None:
                     response = self._pool_of(call.node, session, adapter).urlopen(
@@ -192,11 +192,11 @@ class HttpInvoker:
                         assert_same_host=False,
                         preload_content=False,
                         decode_content=False,
-                        timeout=timeout,
+                        timeout=urllib3.Timeout(connect=connect, read=left),
                     )
                     raw = _read(response, self._max_body_bytes)
                 else:
-                    response, raw = self._through_session(session, url, headers, body, timeout, exchange)
+                    response, raw = self._through_session(session, url, headers, body, (connect, left), exchange)
             return self._judge(call, response, raw, exchange)
         except Exception as exc:
             return call.broken(exc, exchange, evident)
@@ -211,7 +211,7 @@ class HttpInvoker:
         url: str,
         headers: dict[str, str],
         body: bytes,
-        timeout: urllib3.Timeout,
+        timeout: tuple[float, float],
         exchange: Exchange,
     ) -> tuple[Any, bytes]:
         """The long way, for sessions and adapters of the user's own, and for ``responses``."""
@@ -219,7 +219,7 @@ class HttpInvoker:
         verify = session.verify if self._verify is True else self._verify
         answer = session.send(
             prepared,
-            timeout=(timeout.connect_timeout, timeout.read_timeout),
+            timeout=timeout,
             verify=verify,
             cert=self._cert if self._cert is not None else session.cert,
             proxies=session.proxies,
@@ -390,7 +390,7 @@ class _Call:
 
     def no_envelope(self, status: int, exc: EnvelopeError) -> CatgaResult[Any]:
         if 300 <= status < 400:
-            text = f"{self.where} answered with a redirect (HTTP status {status}), which is not followed; check its endpoint"
+            text = f"{self.where} answered with a redirect ({status}), which is not followed; check its endpoint"
             return self.failed("network", text, ErrorCode.UNAVAILABLE, Delivery.UNKNOWN)
         if status == 200:
             text = f"{self.where} answered with something that is no envelope ({exc})"
@@ -401,10 +401,7 @@ class _Call:
 
     def broken(self, exc: Exception, exchange: Exchange, evident: bool) -> CatgaResult[Any]:
         """Judge an exchange that ended without an answer."""
-        if evident:
-            sent = exchange.request_complete
-        else:
-            sent = not _never_connected(exc)
+        sent = exchange.request_complete if evident else not _never_connected(exc)
         delivery = Delivery.UNKNOWN if sent else Delivery.NOT_EXECUTED
         _log.debug("request_id=%s: %r", self.request_id, exc)
         if isinstance(exc, _TooLong):

@@ -63,9 +63,7 @@ class HttpProbe:
         self._cert = cert
 
     def ask(self, endpoint: str, timeout: float) -> Probe:
-        """
-        Ask the node at ``endpoint``; wait up to ``timeout`` seconds. Raises nothing.
-        """
+        """Ask the node at ``endpoint``; wait up to ``timeout`` seconds. Raises nothing."""
         exchange = Exchange(time.monotonic() + timeout)
         try:
             with new_session(1) as session, exchange.run():

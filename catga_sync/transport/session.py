@@ -46,7 +46,7 @@ def adopt_session(session: requests.Session, pool_size: int) -> None:
 
 
 def is_stock(adapter: object) -> bool:
-    """Return whether calls through this adapter really go over our connections: it is ours, and nothing replaced its ``send``."""
+    """Return whether calls really go over our connections: the adapter is ours, and nothing replaced its ``send``."""
     return type(adapter) is DeadlineAdapter and HTTPAdapter.send is _STOCK_SEND
 
 

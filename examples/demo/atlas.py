@@ -14,15 +14,16 @@ from messages import FindZone, ListZones
 from tally import keep_tally
 
 local = Mediator()
-zones = sorted(available_timezones())
+# Kept, since zoneinfo itself keeps only the last few and would read the others from disk again and again.
+zones = {name: ZoneInfo(name) for name in sorted(available_timezones())}
 
 
 @local.handler
 def list_zones(query: ListZones) -> list[str]:
-    here = [name for name in zones if name.startswith(f"{query.region}/")]
+    here = {name: zone for name, zone in zones.items() if name.startswith(f"{query.region}/")}
     if not here:
         raise BusinessError(f"there is no region {query.region}", code=ErrorCode.NOT_FOUND)
-    return [name for name in here if query.at.astimezone(ZoneInfo(name)).utcoffset() == query.offset]
+    return [name for name, zone in here.items() if query.at.astimezone(zone).utcoffset() == query.offset]
 
 
 @local.handler

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta, timezone
+from datetime import timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 from flask import Flask
@@ -15,12 +15,12 @@ from messages import ConvertTime, Reading
 from tally import keep_tally
 
 local = Mediator()
-zones = available_timezones()
+zones = {name: ZoneInfo(name) for name in available_timezones()}
 
 
 @local.handler
 def convert(query: ConvertTime) -> Reading:
-    there = query.time.replace(tzinfo=zone(query.zone)).astimezone(timezone.utc).astimezone(zone(query.to))
+    there = query.time.replace(tzinfo=zone(query.zone)).astimezone(zone(query.to))
     offset = there.utcoffset() or timedelta(0)
     return Reading(query.to, there.replace(tzinfo=None), offset, there.tzname() or "")
 
@@ -28,7 +28,7 @@ def convert(query: ConvertTime) -> Reading:
 def zone(name: str) -> ZoneInfo:
     if name not in zones:
         raise BusinessError(f"there is no time zone {name}", code=ErrorCode.NOT_FOUND)
-    return ZoneInfo(name)
+    return zones[name]
 
 
 mediator = create_cluster(local, ClusterOptions.from_env())

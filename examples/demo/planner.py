@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 
 from flask import Flask
 
@@ -23,20 +23,19 @@ mediator = create_cluster(local, ClusterOptions.from_env())
 @local.handler
 def find_meeting(query: FindMeeting) -> Meeting:
     # A "no" of another node becomes ours, text and code: unwrap raises it, and the mediator hands it on.
-    zones = {city: mediator.send(FindZone(city)).unwrap() for city in query.cities}
-    work = [Span(utc(query, WORK_BEGINS, zone), utc(query, WORK_ENDS, zone)) for zone in zones.values()]
+    zones = [result.unwrap() for result in mediator.send_batch(FindZone(city) for city in query.cities)]
+    work = [Span(utc(query.day, WORK_BEGINS, zone), utc(query.day, WORK_ENDS, zone)) for zone in zones]
     common = mediator.send(Overlap(work)).unwrap()
     if common.end - common.begin < HOUR:
-        cities = ", ".join(query.cities)
-        raise BusinessError(f"{cities} have no working hour in common", code="NO_COMMON_HOUR")
+        raise BusinessError(f"{', '.join(query.cities)} have no working hour in common", code="NO_COMMON_HOUR")
 
     begin = common.begin.replace(tzinfo=None)
-    clocks = mediator.send_batch(ConvertTime(begin, "UTC", zone) for zone in zones.values())
-    return Meeting(common.begin, {city: clock.unwrap() for city, clock in zip(zones, clocks, strict=True)})
+    clocks = [result.unwrap() for result in mediator.send_batch(ConvertTime(begin, "UTC", zone) for zone in zones)]
+    return Meeting(common.begin, dict(zip(query.cities, clocks, strict=True)))
 
 
-def utc(query: FindMeeting, when: time, zone: str) -> datetime:
-    reading = mediator.send(ConvertTime(datetime.combine(query.day, when), zone, "UTC")).unwrap()
+def utc(day: date, when: time, zone: str) -> datetime:
+    reading = mediator.send(ConvertTime(datetime.combine(day, when), zone, "UTC")).unwrap()
     return reading.time.replace(tzinfo=timezone.utc)
 
 

@@ -1,4 +1,4 @@
-"""The app that the process tests serve: one node, configured by its environment, with handlers that tell who ran them."""
+"""The app that the process tests serve: one node, configured by its environment; its handlers tell who ran them."""
 
 from __future__ import annotations
 

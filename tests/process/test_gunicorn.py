@@ -11,14 +11,15 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from catga_sync import CatgaResult, ClusterMediator, Delivery, ErrorCode, Mediator, create_cluster
+from catga_sync import ClusterMediator, Delivery, ErrorCode, Mediator, create_cluster
 from tests import processes
 from tests.conftest import require_module
-from tests.process.app import Answer, Ask, Do, Fail, Relay
+from tests.process.app import Ask, Do, Fail, Relay
 from tests.processes import Process, free_port, running, until
 
 require_module("gunicorn")
@@ -59,8 +60,8 @@ def test_four_workers_are_one_node_that_outlives_each_of_them(
 ) -> None:
     with node("n1", cluster_name, "-w", "4", *preload) as server:
         wait_for(client, "n1")
+        until(lambda: len(psutil.Process(server.pid).children()) == 4, "four workers")
         workers = psutil.Process(server.pid).children()
-        assert len(workers) == 4
         for worker in workers:
             worker.kill()
             until(lambda: len(psutil.Process(server.pid).children()) == 4, "a new worker")
@@ -93,7 +94,9 @@ def test_a_restarted_node_is_another_incarnation(client: ClusterMediator, cluste
 def test_a_process_that_only_imports_the_app_makes_no_node(client: ClusterMediator, cluster_name: str) -> None:
     env = processes.clean_environment({"NODE": "n1", "PORT": str(free_port()), "CLUSTER": cluster_name})
     script = "import tests.process.app as a, threading; threading.Event().wait(1.5); print(len(a.mediator.nodes()))"
-    done = subprocess.run([sys.executable, "-c", script], cwd=_ROOT, env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=_ROOT, env=env, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "0"
     assert client.nodes() == ()
 
@@ -132,12 +135,8 @@ def test_connections_that_the_server_closed_while_idle_cost_no_call(client: Clus
     with node("n1", cluster_name, "--keep-alive", "1") as server:
         wait_for(client, "n1")
         for _ in range(3):
-            results: list[CatgaResult[Answer]] = []
-            threads = [threading.Thread(target=lambda: results.append(client.send(Do("x")))) for _ in range(8)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            with ThreadPoolExecutor(8) as pool:
+                results = list(pool.map(client.send, [Do("x")] * 8))
             assert [result for result in results if not result] == []
 
             def is_idle() -> bool:

@@ -31,8 +31,8 @@ GRPC = (
 ).split()
 
 
-def all_below(cls):
-    return [cls, *(found for child in cls.__subclasses__() for found in all_below(child))]
+CLASSES = [found for name in errors.__all__ if isinstance(found := getattr(errors, name), type)]
+CALL_ERRORS = [cls for cls in CLASSES if issubclass(cls, CallError)]
 
 
 def test_the_codes_are_the_canonical_ones_of_grpc_by_name():
@@ -54,10 +54,8 @@ def test_any_other_code_stays_as_it_is(code):
     assert parse_code(code) is code
 
 
-@pytest.mark.parametrize("cls", all_below(CallError))
+@pytest.mark.parametrize("cls", CALL_ERRORS)
 def test_a_call_error_has_a_code_even_when_none_was_given(cls):
-    if cls is EnvelopeError:
-        pytest.skip("takes no code: it always is INVALID_ARGUMENT")
     assert cls("no").code is cls.default_code
     assert cls("no", code="mine").code == "mine"
     assert cls("no", code="NOT_FOUND").code is ErrorCode.NOT_FOUND
@@ -113,7 +111,13 @@ def test_an_envelope_error_keeps_the_request_id_through_pickle():
 
 
 def test_every_error_of_the_module_is_listed_in_its_tree_and_in_its_exports():
-    for cls in all_below(CatgaError):
-        if cls.__module__ == errors.__name__:
-            assert cls.__name__ in errors.__all__
-            assert cls.__name__ in (errors.__doc__ or "")
+    made_here = {
+        name: cls
+        for name, cls in vars(errors).items()
+        if isinstance(cls, type) and issubclass(cls, Exception) and cls.__module__ == errors.__name__
+    }
+    assert len(made_here) > 10
+    for name, cls in made_here.items():
+        assert issubclass(cls, CatgaError)
+        assert name in errors.__all__
+        assert name in errors.__doc__

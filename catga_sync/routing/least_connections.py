@@ -1,0 +1,33 @@
+"""The node with the fewest calls under way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from catga_sync.nodes import ClusterNode
+from catga_sync.routing.outstanding import Outstanding
+
+__all__ = ["LeastConnectionsRouter"]
+
+
+class LeastConnectionsRouter:
+    """
+    Take the node to which this process has the fewest calls under way; equals in turn. Thread-safe.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self) -> None:
+        self._outstanding = Outstanding()
+
+    def route(self, message: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode:
+        """See ``Router``."""
+        return self._outstanding.take(type(message), nodes)
+
+    def completed(self, node: ClusterNode, message: Any, result: Any, elapsed: float) -> None:
+        """See ``Router``: the call is under way no longer, whatever came of it."""
+        self._outstanding.end(node.node_id)
+
+    def forget(self) -> None:
+        """See ``Router``."""
+        self._outstanding.forget()

@@ -1,0 +1,44 @@
+"""The node that reports the lowest load."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from catga_sync.nodes import ClusterNode
+from catga_sync.routing.candidates import PerType, reported_load
+from catga_sync.routing.outstanding import Outstanding
+
+__all__ = ["LeastLoadRouter"]
+
+
+class LeastLoadRouter:
+    """
+    Take the node that reports the lowest load; among equals the one with the fewest calls of this process. Thread-safe.
+
+    A report is as old as the last heartbeat, and until the next one every process sends all it has to the same node.
+    So this is for few calls that each take long; ``p2c-ewma`` and ``weighted-round-robin`` spread many.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self) -> None:
+        self._outstanding = Outstanding()
+        self._idlest = PerType(_idlest)
+
+    def route(self, message: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode:
+        """See ``Router``."""
+        return self._outstanding.take(type(message), self._idlest.of(message, nodes))
+
+    def completed(self, node: ClusterNode, message: Any, result: Any, elapsed: float) -> None:
+        """See ``Router``: the call is under way no longer, whatever came of it."""
+        self._outstanding.end(node.node_id)
+
+    def forget(self) -> None:
+        """See ``Router``."""
+        self._outstanding.forget()
+
+
+def _idlest(nodes: tuple[ClusterNode, ...]) -> tuple[ClusterNode, ...]:
+    loads = [reported_load(node) for node in nodes]
+    lowest = min(loads)
+    return tuple(node for node, load in zip(nodes, loads, strict=True) if load == lowest)

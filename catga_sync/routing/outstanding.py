@@ -1,0 +1,89 @@
+"""The calls that were routed and have not ended, and the node that has the fewest of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from itertools import chain, islice
+
+from catga_sync.nodes import ClusterNode
+from catga_sync.routing.candidates import most_remembered
+
+__all__ = ["Outstanding"]
+
+
+class Outstanding:
+    """
+    Count calls by node id. Thread-safe.
+
+    A node without a call is not in the table, so one that has left goes out of it with the end of its last call. If
+    ends are never told, those that have been in it for the longest time make room once it outgrows the cluster.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew."""
+        self._lock = threading.Lock()
+        # Guarded by _lock: node id -> calls, 1 or more; message type -> where its next look begins.
+        self._busy: dict[str, int] = {}
+        self._begin: dict[type, int] = {}
+        self._bound = most_remembered(0)
+
+    def __len__(self) -> int:
+        return len(self._busy)
+
+    def count(self, node_id: str) -> int:
+        """Return the calls that a node has."""
+        return self._busy.get(node_id, 0)
+
+    def take(self, kind: type, nodes: tuple[ClusterNode, ...]) -> ClusterNode:
+        """
+        Return the node with the fewest calls, with one more of them.
+
+        Args:
+            kind: The message type. Among equals each type goes round by itself: with one turn for all, two types sent
+                alternately would each always go to the same one of two nodes.
+            nodes: The candidates.
+        """
+        with self._lock:
+            at = self._least_locked(nodes, self._begin.get(kind, 0) % len(nodes))
+            self._begin[kind] = at + 1
+            node = nodes[at]
+            self._busy[node.node_id] = self._busy.get(node.node_id, 0) + 1
+            self._make_room_locked(len(nodes))
+        return node
+
+    def end(self, node_id: str) -> None:
+        """Take note that a call has ended; one too many is ignored."""
+        with self._lock:
+            calls = self._busy.get(node_id, 0)
+            if calls > 1:
+                self._busy[node_id] = calls - 1
+            elif calls:
+                del self._busy[node_id]
+
+    def _least_locked(self, nodes: tuple[ClusterNode, ...], begin: int) -> int:
+        busy = self._busy
+        if len(busy) < len(nodes):
+            # Somebody has nothing to do, and after ``begin`` most likely the very next: no need to look at all.
+            for at in _round(begin, len(nodes)):
+                if nodes[at].node_id not in busy:
+                    return at
+        calls = [busy.get(node.node_id, 0) for node in nodes]
+        least = min(calls)
+        try:
+            return calls.index(least, begin)
+        except ValueError:
+            return calls.index(least)
+
+    def _make_room_locked(self, nodes: int) -> None:
+        self._bound = max(self._bound, most_remembered(nodes))
+        if len(self._busy) > self._bound:
+            for node_id in list(islice(self._busy, len(self._busy) // 2)):
+                del self._busy[node_id]
+
+
+def _round(begin: int, end: int) -> Iterator[int]:
+    return chain(range(begin, end), range(begin))

@@ -1,0 +1,164 @@
+"""The better of two nodes, judged by how long its last calls took and how many it has.
+
+Power of two choices with Finagle's peak EWMA (``PeakEwma.scala``). For each node: ``cost``, the seconds that a call
+takes, and ``pending``, the calls that it has.
+
+    observe(rtt):  cost = rtt                            if rtt > cost: one slow answer is believed at once
+                   cost = rtt * (1 - w) + cost * w       else, with w = exp(-(time since the last one) / decay)
+    load:          observe(0)                            so that a node nobody asks is tried again some day
+                   PENALTY + pending                     if cost == 0 and pending: unknown, so one try at a time
+                   cost * (pending + 1)                  else
+
+Our addition: a failure counts as ``failure_penalty`` seconds at least. Else a node that fails at once would look like
+the fastest of all and attract every call.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from typing import Any
+
+from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync.errors import Delivery, ErrorCode
+from catga_sync.nodes import ClusterNode
+from catga_sync.routing.base import check_method, check_seconds
+from catga_sync.routing.candidates import LOTS, most_remembered
+
+__all__ = ["P2cEwmaRouter"]
+
+#: Seconds that count for a node which has its first calls and has answered none: more than any cost. Finagle's.
+_PENALTY = 2.0**47 / 1e9
+
+#: Answers of a handler that speak against its node. Every other code is the application's: its "no" is an answer.
+_FAULTS = frozenset({ErrorCode.UNKNOWN, ErrorCode.INTERNAL, ErrorCode.UNAVAILABLE, ErrorCode.DATA_LOSS})
+
+
+class P2cEwmaRouter:
+    """
+    Draw two nodes and take the one with the lower load. Thread-safe; takes as long for a thousand nodes as for two.
+
+    Args:
+        decay:
+            Seconds in which what was observed loses two thirds of its weight. Lower forgets a slow answer sooner.
+
+        failure_penalty:
+            Seconds that a failed call counts for at least. It should be well above what a call takes: a failing node
+            is avoided until that has decayed to the cost of the others, ``decay * ln(failure_penalty / cost)``
+            seconds, which is 53 s for calls of 5 ms.
+
+        rng:
+            Draws the nodes; None means one that all routers share and that a forked child seeds anew.
+
+        clock:
+            None means the system's.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(
+        self,
+        *,
+        decay: float = 10.0,
+        failure_penalty: float = 1.0,
+        rng: random.Random | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._decay = check_seconds("decay", decay)
+        self._failure_penalty = check_seconds("failure_penalty", failure_penalty)
+        check_method("rng", rng, "random", "a random.Random")
+        check_method("clock", clock, "monotonic", "an object with monotonic()")
+        self._draw = (LOTS if rng is None else rng).random
+        self._monotonic = (SYSTEM_CLOCK if clock is None else clock).monotonic
+        self.forget()
+
+    def forget(self) -> None:
+        """See ``Router``."""
+        self._lock = threading.Lock()
+        # Guarded by _lock:
+        self._peaks: dict[str, _Peak] = {}
+        self._bound = most_remembered(0)
+
+    def route(self, message: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode:
+        """See ``Router``."""
+        count = len(nodes)
+        if count == 1:
+            with self._lock:
+                self._peak_locked(nodes[0], 1).pending += 1
+            return nodes[0]
+        one = int(self._draw() * count)
+        two = int(self._draw() * (count - 1))
+        if two >= one:
+            two += 1
+        first, second = nodes[one], nodes[two]
+        now = self._monotonic()
+        with self._lock:
+            peak, other = self._peak_locked(first, count), self._peak_locked(second, count)
+            if other.load(now, self._decay) < peak.load(now, self._decay):
+                peak, first = other, second
+            peak.pending += 1
+        return first
+
+    def completed(self, node: ClusterNode, message: Any, result: Any, elapsed: float) -> None:
+        """See ``Router``: the node is judged by the time it took, or by the penalty if it failed."""
+        took = elapsed if elapsed > 0.0 else 0.0
+        if result is not None and _speaks_against_node(result):
+            took = max(took, self._failure_penalty)
+        now = self._monotonic()
+        with self._lock:
+            peak = self._peaks.get(node.node_id)
+            if peak is None or peak.incarnation != node.incarnation:
+                return  # a call of an earlier life says nothing about this one
+            if peak.pending:
+                peak.pending -= 1
+            if result is not None:
+                peak.observe(took, now, self._decay)
+
+    def _peak_locked(self, node: ClusterNode, candidates: int) -> _Peak:
+        peak = self._peaks.get(node.node_id)
+        if peak is None or peak.incarnation != node.incarnation:
+            if peak is None:
+                self._make_room_locked(candidates)
+            peak = self._peaks[node.node_id] = _Peak(node.incarnation)
+        return peak
+
+    def _make_room_locked(self, candidates: int) -> None:
+        """Forget those that have not been looked at for the longest time, once there are too many: they have left."""
+        self._bound = max(self._bound, most_remembered(candidates))
+        if len(self._peaks) >= self._bound:
+            oldest_first = sorted(self._peaks.items(), key=lambda item: item[1].stamp)
+            self._peaks = dict(oldest_first[len(oldest_first) // 2 :])
+
+
+class _Peak:
+    """What is known of one node. Not thread-safe."""
+
+    __slots__ = ("cost", "incarnation", "pending", "stamp")
+
+    def __init__(self, incarnation: str) -> None:
+        self.incarnation = incarnation
+        self.pending = 0
+        self.cost = 0.0
+        self.stamp = -math.inf
+
+    def observe(self, rtt: float, now: float, decay: float) -> None:
+        since = now - self.stamp
+        if rtt > self.cost:
+            self.cost = rtt
+        elif since > 0.0:  # a thread may have read the clock before another one, and come later
+            kept = math.exp(-since / decay)
+            self.cost = rtt * (1.0 - kept) + self.cost * kept
+        self.stamp = max(self.stamp, now)
+
+    def load(self, now: float, decay: float) -> float:
+        self.observe(0.0, now, decay)
+        if self.cost == 0.0 and self.pending:
+            return _PENALTY + self.pending
+        return self.cost * (self.pending + 1)
+
+
+def _speaks_against_node(result: Any) -> bool:
+    if result.is_success:
+        return False
+    return result.delivery is not Delivery.EXECUTED or result.code in _FAULTS

@@ -1,0 +1,140 @@
+"""Redis servers for tests: real ones, private, on a free port, in a folder of their own, without persistence.
+
+    with RedisServer() as server:
+        RedisDiscovery(server.url)
+        server.kill()
+        server.start()          # on the same port, empty
+
+Rules of this file:
+1. ``require_redis`` skips where there is no ``redis-server``, and fails in CI.
+2. Whatever a test did to it, the server is gone when its ``with`` block is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import processes
+from tests.conftest import require_module, require_service
+
+__all__ = ["RedisServer", "redis_server", "require_redis"]
+
+
+def require_redis() -> Any:
+    """Return the redis package if it and a Redis server are there; call it at the top of a test module."""
+    __tracebackhide__ = True
+    redis = require_module("redis")
+    require_service(shutil.which("redis-server") is not None, "needs redis-server: apt install redis-server, or alike")
+    return redis
+
+
+class RedisServer:
+    """
+    One server. Not thread-safe.
+
+    Args:
+        options: As on the command line, without the dashes: ``requirepass="x"``, ``tls_port=1``. A ``port`` of "0" and
+            a ``tls_port`` of "" are filled in with a free one.
+    """
+
+    def __init__(self, **options: str) -> None:
+        self.port = processes.free_port()
+        self.folder = Path()
+        self._options = {name: str(self.port) if name == "tls_port" else value for name, value in options.items()}
+        self._around = contextlib.ExitStack()
+        self._run = contextlib.ExitStack()
+        self._process: processes.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers, without user and password."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def process(self) -> processes.Process:
+        assert self._process is not None, "not started"
+        return self._process
+
+    def __enter__(self) -> RedisServer:
+        self.folder = Path(self._around.enter_context(tempfile.TemporaryDirectory(prefix="catga-redis-")))
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.kill()
+        self._around.close()
+
+    def start(self) -> None:
+        """Start it, empty, on the port it had."""
+        standard = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "save": "",
+            "appendonly": "no",
+            "dir": str(self.folder),
+            "databases": "2",
+        }
+        arguments = [
+            part
+            for name, value in {**standard, **self._options}.items()
+            for part in (f"--{name.replace('_', '-')}", *value.split(" "))
+        ]
+        self._process = self._run.enter_context(
+            processes.running(["redis-server", *arguments], port=self.port, cwd=self.folder)
+        )
+
+    def kill(self) -> None:
+        """End it as a power failure would. Does nothing to one that is not there."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.signal(signal.SIGKILL)
+            self._process.popen.wait()
+            self._process = None
+        self._run.close()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have it hang, with its connections open, until the block is left."""
+        self.process.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.signal(signal.SIGCONT)
+
+    def client(self, **settings: Any) -> Any:
+        """Return a client of the tests' own, for looking and for mischief; close it."""
+        import redis
+
+        return redis.Redis(port=self.port, protocol=2, **settings)
+
+    def command(self, *words: Any) -> Any:
+        """Run a command, on a connection of its own, and return the answer."""
+        with contextlib.closing(self.client()) as client:
+            return client.execute_command(*words)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[dict[str, int]]:
+        """Count the commands of the block, those inside scripts too: name -> calls, filled in at its end."""
+        counts: dict[str, int] = {}
+        with contextlib.closing(self.client()) as client:
+            client.config_resetstat()
+            begun = client.info("stats")["total_net_output_bytes"]
+            yield counts
+            counts["bytes out"] = client.info("stats")["total_net_output_bytes"] - begun
+            found = client.info("commandstats")
+        counts.update({name.removeprefix("cmdstat_"): each["calls"] for name, each in found.items()})
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[RedisServer]:
+    """A server for the tests of one module that do it no harm."""
+    with RedisServer() as server:
+        yield server
