@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from catga_sync.access import unsigned_refusal
 from catga_sync.cluster.events import EventBoard
+from catga_sync.cluster.dispatch import Dispatcher
 from catga_sync.cluster.failover import Failover
+from catga_sync.cluster.load import default_load, rounded
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.presence import Presence
+from catga_sync.cluster.upkeep import Upkeep
 from catga_sync.cluster.workers import WorkerGroup, any_process_of
 from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.folders import meeting_folder
 from catga_sync.mediator import Mediator
-from catga_sync.nodes import ClusterNode
+from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
 from catga_sync.receiver import Receiver
+from catga_sync.resilience.budget import RetryBudget
+from catga_sync.resilience.ejection import Ejection
 from catga_sync.routing import Router, create_router
+from catga_sync.serverinfo import server_info
 from catga_sync.transport import HttpInvoker, RemoteInvoker
 from catga_sync.transport.probe import HttpProbe, ProbeOutcome, nobody_listens
 
 __all__ = ["create_cluster"]
 
-#: Seconds to wait for a node of a static list to describe itself.
+#: Seconds to wait for a node to describe itself.
 _DESCRIBE_TIMEOUT = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 def create_cluster(
@@ -64,69 +74,191 @@ def create_cluster(
     if options is not None and not isinstance(options, ClusterOptions):
         raise ConfigurationError(f"options: give a ClusterOptions, not {options!r}")
     chosen = ClusterOptions.make(option_overrides) if options is None else options.with_changes(option_overrides)
-    node_id = chosen.node_id or ""
-    this = ClusterNode(node_id, chosen.endpoint, metadata=chosen.metadata)
-    probe = HttpProbe(verify=chosen.verify, cert=chosen.cert)
-    discovery = _discovery(chosen)
-    events = EventBoard()
+    return _Assembly(local, chosen, invoker).make()
 
-    def router_named(name: str) -> Router:
-        return create_router(name, **({"node_id": node_id} if name == "local-first" else {}))
 
-    def receiver(mediator: ClusterMediator) -> Receiver:
+class _Assembly:
+    """The parts of one cluster mediator, made in the order in which they need each other."""
+
+    def __init__(self, local: Mediator, options: ClusterOptions, invoker: RemoteInvoker | None) -> None:
+        self.local = local
+        self.options = options
+        self.this = ClusterNode(options.node_id or "", options.endpoint, metadata=options.metadata)
+        self.probe = HttpProbe(verify=options.verify, cert=options.cert)
+        self.discovery = _discovery(options)
+        self.events = EventBoard()
+        self.budget = RetryBudget()
+        self.ejection = Ejection(lambda node, ejected: self.upkeep.tell_ejected(node, ejected))
+        self.invoker = self._http() if invoker is None else invoker
+        self.receiver = self._receiver()
+        self.presence = self._presence()
+        self.membership = Membership(
+            self.discovery,
+            self.this,
+            self.events,
+            suspect_after=3 * options.heartbeat_interval,
+            keep_missing=options.heartbeat_timeout,
+            describe=self._ask,
+            is_gone=self._is_gone,
+        )
+        self.upkeep = Upkeep(
+            self.membership,
+            self.presence,
+            self.ejection,
+            self.budget,
+            self.events,
+            self.receiver,
+            self.invoker,
+            is_alive=self._is_alive,
+            close_discovery=self.discovery.close,
+            forget_discovery=getattr(self.discovery, "forget", lambda: None),
+        )
+
+    def make(self) -> ClusterMediator:
+        options = self.options
+        router = options.router
+        dispatcher = Dispatcher(
+            self.local,
+            self.this,
+            self.membership,
+            self.ejection,
+            self.budget,
+            Failover(
+                self.this.node_id,
+                self.ejection,
+                self.budget,
+                enabled=options.enable_failover,
+                max_retries=options.max_retries,
+                retry_delay=options.retry_delay,
+            ),
+            self.invoker,
+            self._router(router) if isinstance(router, str) else _router_object(router),
+            _Routers(self._router),
+            room=lambda: self.receiver.room,
+            timeout=options.request_timeout,
+        )
+        self.mediator = ClusterMediator(
+            self.local,
+            this=self.this,
+            dispatcher=dispatcher,
+            membership=self.membership,
+            presence=self.presence,
+            ejection=self.ejection,
+            events=self.events,
+            receiver=self.receiver,
+            upkeep=self.upkeep,
+            describe=self._describe,
+            request_timeout=options.request_timeout,
+        )
+        return self.mediator
+
+    # -- what this node is ----------------------------------------------------------------------------------------
+
+    def _describe(self) -> ClusterNode:
+        handled = [entry for entry in self.local.handled if entry.remote]
+        info = server_info()
+        most = self._max_concurrency()
+        drained = self.presence is not None and self.presence.drain_wished
+        return replace(
+            self.this,
+            status=NodeStatus.DRAINING if drained or self.receiver.draining else NodeStatus.ONLINE,
+            load=self._load(),
+            handles=frozenset(entry.name for entry in handled),
+            subscribes=frozenset(entry.name for entry in self.local.subscribed if entry.remote),
+            contracts={entry.name: entry.contract for entry in handled},
+            incarnation="" if self.presence is None else self.presence.incarnation,
+            keep_alive=info.keep_alive,
+            concurrency=None if most is None else most * (info.workers or 1),
+            features=frozenset({"batch"}),
+        )
+
+    def _describe_on_the_wire(self) -> Mapping[str, Any]:
+        types = {entry.name: entry.response_name for entry in self.local.handled if entry.remote}
+        return {**NodeRecord(self._describe()).to_mapping(), "idle": self.upkeep.is_idle, "responses": types}
+
+    def _load(self) -> float:
+        reporter = self.options.load_reporter
+        try:
+            return rounded(float(reporter()) if reporter is not None else default_load(self._share_in_use))
+        except Exception:
+            _log.exception("load_reporter failed; the node is reported as fully loaded")
+            return 100.0
+
+    def _share_in_use(self) -> float:
+        most = self._max_concurrency()
+        return 0.0 if most is None else min(1.0, self.receiver.in_flight / most)
+
+    def _max_concurrency(self) -> int | None:
+        given = self.options.max_concurrency
+        if given is not None:
+            return given
+        threads = server_info().threads
+        if threads is None:
+            return None
+        # Some threads stay free, so that health checks and refusals always get through.
+        return max(1, threads - (2 if threads > 4 else 1))
+
+    # -- the parts ------------------------------------------------------------------------------------------------
+
+    def _router(self, name: str) -> Router:
+        injected: dict[str, Any] = {}
+        if name == "local-first":
+            injected = {"node_id": self.this.node_id, "has_room": lambda: self.receiver.room != 0}
+        return create_router(name, **injected)
+
+    def _http(self) -> RemoteInvoker:
+        options = self.options
+        return HttpInvoker(
+            self.local.registry,
+            source_node_id=options.node_id,
+            pool_size=options.pool_size,
+            max_body_bytes=options.max_body_bytes,
+            session=options.session,
+            verify=options.verify,
+            cert=options.cert,
+        )
+
+    def _receiver(self) -> Receiver:
+        options = self.options
         return Receiver(
-            local,
-            node_id=node_id,
-            describe=mediator.describe,
-            refuse=_let_in_all if chosen.insecure else unsigned_refusal,
-            on_request=mediator.notice_request,
-            max_body_bytes=chosen.max_body_bytes,
-            default_timeout=chosen.request_timeout,
+            self.local,
+            node_id=self.this.node_id,
+            describe=self._describe_on_the_wire,
+            refuse=_let_in_all if options.insecure else unsigned_refusal,
+            on_request=lambda: self.mediator.notice_request(),
+            on_drain=lambda: self.upkeep.begin_drain(),
+            max_body_bytes=options.max_body_bytes,
+            max_concurrency=self._max_concurrency,
+            default_timeout=options.request_timeout,
         )
 
-    presence = None
-    if chosen.endpoint is not None:
-        presence = Presence(
-            chosen.endpoint,
-            WorkerGroup(meeting_folder(), _group_key(chosen.cluster_name, node_id, chosen.endpoint)),
-            discovery,
-            probe,
-            lambda: mediator.node,
-            heartbeat_interval=chosen.heartbeat_interval,
-            heartbeat_timeout=chosen.heartbeat_timeout,
+    def _presence(self) -> Presence | None:
+        options = self.options
+        if options.endpoint is None:
+            return None
+        return Presence(
+            options.endpoint,
+            WorkerGroup(meeting_folder(), _group_key(options.cluster_name, self.this.node_id, options.endpoint)),
+            self.discovery,
+            self.probe,
+            self._describe,
+            heartbeat_interval=options.heartbeat_interval,
+            heartbeat_timeout=options.heartbeat_timeout,
         )
-    if invoker is None:
-        invoker = HttpInvoker(
-            local.registry,
-            source_node_id=node_id,
-            pool_size=chosen.pool_size,
-            max_body_bytes=chosen.max_body_bytes,
-            session=chosen.session,
-            verify=chosen.verify,
-            cert=chosen.cert,
-        )
-    mediator = ClusterMediator(
-        local,
-        this=this,
-        membership=Membership(
-            discovery,
-            this,
-            events,
-            describe=lambda endpoint: _ask(probe, endpoint),
-        ),
-        presence=presence,
-        events=events,
-        router=router_named(chosen.router) if isinstance(chosen.router, str) else _router_object(chosen.router),
-        routers=_Routers(router_named),
-        failover=Failover(
-            enabled=chosen.enable_failover, max_retries=chosen.max_retries, retry_delay=chosen.retry_delay
-        ),
-        invoker=invoker,
-        receiver=receiver,
-        request_timeout=chosen.request_timeout,
-        close_discovery=discovery.close,
-    )
-    return mediator
+
+    # -- asking other nodes ---------------------------------------------------------------------------------------
+
+    def _ask(self, endpoint: str) -> Mapping[str, Any] | None:
+        answer = self.probe.ask(endpoint, _DESCRIBE_TIMEOUT)
+        return answer.description if answer.outcome is ProbeOutcome.ANSWERED else None
+
+    def _is_gone(self, endpoint: str) -> bool:
+        return self.probe.ask(endpoint, _DESCRIBE_TIMEOUT).outcome is ProbeOutcome.REFUSED
+
+    def _is_alive(self, node: ClusterNode) -> bool:
+        # A node without the describe route answers something else, which is a sign of life as well.
+        answer = self.probe.ask(node.endpoint or "", _DESCRIBE_TIMEOUT)
+        return answer.outcome in (ProbeOutcome.ANSWERED, ProbeOutcome.OTHER)
 
 
 class _Routers:
@@ -139,11 +271,6 @@ class _Routers:
     def __call__(self, name: str) -> Router:
         router = self._made.get(name)
         return self._made.setdefault(name, self._make(name)) if router is None else router
-
-
-def _ask(probe: HttpProbe, endpoint: str) -> Mapping[str, Any] | None:
-    answer = probe.ask(endpoint, _DESCRIBE_TIMEOUT)
-    return answer.description if answer.outcome is ProbeOutcome.ANSWERED else None
 
 
 def _let_in_all(remote_address: str | None, headers: Mapping[str, str]) -> str | None:

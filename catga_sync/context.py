@@ -16,6 +16,7 @@ import uuid
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, replace
 
+from catga_sync.chain import Hop
 from catga_sync.deadline import Deadline
 
 __all__ = ["CallContext", "current_call", "enter_call", "leave_call", "new_request_id"]
@@ -41,8 +42,8 @@ class CallContext:
     #: W3C trace context, carried on to nested calls as it came.
     traceparent: str | None = None
     tracestate: str | None = None
-    #: The nodes through which this call came, the first caller first.
-    chain: tuple[str, ...] = ()
+    #: The nodes through which this call came, the first caller first, and the room that each had left.
+    chain: tuple[Hop, ...] = ()
 
     def nested(self, request_id: str, timeout: float) -> CallContext:
         """Return the context of a call made inside this one: its own id and time, within this one's deadline."""

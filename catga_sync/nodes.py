@@ -127,14 +127,18 @@ class ClusterNode:
     incarnation: str = ""
     #: Names of the event types it has subscribers for; None when it has not said.
     subscribes: frozenset[str] | None = None
-    #: Type name -> fingerprint of the contract, for the types of which it has told one.
+    #: Type name -> contract, for the types of which it has told one; see ``catga_sync.contracts``.
     contracts: Mapping[str, str] = field(default_factory=dict)
     #: Seconds that it keeps an idle connection open; None when it has not said.
     keep_alive: float | None = None
+    #: Calls that it takes at once, all its workers together; None when it has not said.
+    concurrency: int | None = None
+    #: What it understands beyond the common form of the wire: "batch".
+    features: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         fill = object.__setattr__
-        for name in ("handles", "subscribes"):
+        for name in ("handles", "subscribes", "features"):
             types = getattr(self, name)
             if types is not None and not isinstance(types, frozenset):
                 fill(self, name, frozenset(types))
@@ -190,6 +194,8 @@ class NodeRecord:
             "subscribes": None if node.subscribes is None else sorted(node.subscribes),
             "contracts": dict(sorted(node.contracts.items())),
             "keepAlive": node.keep_alive,
+            "concurrency": node.concurrency,
+            "features": sorted(node.features),
             "metadata": dict(node.metadata),
         }
 
@@ -232,6 +238,9 @@ class NodeRecord:
             raise ConfigurationError("keepAlive: seconds are expected")
         if not isinstance(metadata, dict):
             raise ConfigurationError("metadata: an object is expected")
+        concurrency = data.get("concurrency")
+        if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
+            raise ConfigurationError("concurrency: a whole number of at least 1 is expected")
         contracts = data.get("contracts", {})
         if not isinstance(contracts, dict) or not all(isinstance(value, str) for value in contracts.values()):
             raise ConfigurationError("contracts: an object of texts is expected")
@@ -246,6 +255,8 @@ class NodeRecord:
             subscribes=_types(data, "subscribes"),
             contracts=contracts,
             keep_alive=None if keep_alive is None else float(keep_alive),
+            concurrency=concurrency,
+            features=_types(data, "features") or frozenset(),
         )
         return cls(node, seq)
 

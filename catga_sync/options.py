@@ -78,6 +78,12 @@ class ClusterOptions:
     compression: str = "auto"
     #: The longest body that is sent or read, in bytes.
     max_body_bytes: int = 4 * 1024 * 1024
+    #: Calls of other nodes that one worker process runs at once; one more is refused, so that health checks and refusals
+    #: get through. None means the server's threads less one or two where a server hook tells them, else any number.
+    max_concurrency: int | None = None
+    #: Returns the load of this node, 0 to 100, before each heartbeat. None means the larger of the share of
+    #: ``max_concurrency`` in use and the load of the processors.
+    load_reporter: Any = None
     #: Connections to one node, and so calls to it at once; more callers wait for a free one.
     pool_size: int = 64
 
@@ -102,6 +108,12 @@ class ClusterOptions:
         )
         for name, least in (("max_retries", 0), ("max_body_bytes", 1024), ("pool_size", 1)):
             _whole(name, getattr(self, name), least)
+        if self.max_concurrency is not None:
+            _whole("max_concurrency", self.max_concurrency, 1)
+        _check(
+            self.load_reporter is None or callable(self.load_reporter),
+            f"load_reporter: give a function that returns 0 to 100, not {self.load_reporter!r}",
+        )
         for name in ("enable_failover", "insecure"):
             value = getattr(self, name)
             _check(isinstance(value, bool), f"{name}: give True or False, not {value!r}")
@@ -259,6 +271,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "max_retries": int,
     "max_body_bytes": int,
     "pool_size": int,
+    "max_concurrency": int,
     "enable_failover": _boolean,
     "insecure": _boolean,
     "verify": _verify,

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from catga_sync.chain import LONGEST, read_chain
 from catga_sync.context import CallContext
 from catga_sync.deadline import Deadline
 from catga_sync.envelope import MAX_TIME_MS, EnvelopeError, ReplyEnvelope, RequestEnvelope, valid_id
@@ -31,10 +32,12 @@ from catga_sync.pipeline import limit_text
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageKind, MessageRegistry, MessageType
 
-__all__ = ["INVOKE_PATH", "NODE_PATH", "Handlers", "RawReply", "RawRequest", "Receiver"]
+__all__ = ["BATCH_PATH", "DRAIN_PATH", "INVOKE_PATH", "NODE_PATH", "Handlers", "RawReply", "RawRequest", "Receiver"]
 
 INVOKE_PATH = "/catga/cluster/invoke"
 NODE_PATH = "/catga/cluster/node"
+DRAIN_PATH = "/catga/cluster/drain"
+BATCH_PATH = "/catga/cluster/batch"
 
 #: Seconds by which two machines' clocks may differ when the age of a request is judged.
 CLOCK_SKEW = 2.0
@@ -113,8 +116,14 @@ class Receiver:
         on_request:
             Called at the start of every request, in its thread; must be quick.
 
+        on_drain:
+            Called when the node is asked to go offline.
+
         max_body_bytes:
             The longest body that is read.
+
+        max_concurrency:
+            Returns how many calls run at once in this process; one more is refused. None means any number.
 
         default_timeout:
             Seconds for a call whose sender gave no time.
@@ -130,7 +139,9 @@ class Receiver:
         describe: Callable[[], Mapping[str, Any]],
         refuse: Callable[[str | None, Mapping[str, str]], str | None],
         on_request: Callable[[], None] = lambda: None,
+        on_drain: Callable[[], None] = lambda: None,
         max_body_bytes: int = 4 * 1024 * 1024,
+        max_concurrency: Callable[[], int | None] = lambda: None,
         default_timeout: float = 30.0,
     ) -> None:
         self._local = local
@@ -138,7 +149,9 @@ class Receiver:
         self._describe = describe
         self._refuse = refuse
         self._on_request = on_request
+        self._on_drain = on_drain
         self._max_body_bytes = max_body_bytes
+        self._max_concurrency = max_concurrency
         self._default_timeout = default_timeout
         self._idle = threading.Condition()
         # Guarded by _idle: how many handlers run, and whether new work is refused.
@@ -151,6 +164,12 @@ class Receiver:
     def in_flight(self) -> int:
         """How many received requests are running."""
         return self._running
+
+    @property
+    def room(self) -> int | None:
+        """How many more calls this process takes; None when there is no limit."""
+        most = self._max_concurrency()
+        return None if most is None else max(0, most - self._running)
 
     @property
     def draining(self) -> bool:
@@ -182,7 +201,9 @@ class Receiver:
         run = _Run(request_id or "unknown")
         try:
             if raw.path == NODE_PATH:
-                return self._answer_description(raw)
+                return self._answer_description(raw, ("GET", "HEAD"))
+            if raw.path == DRAIN_PATH:
+                return self._answer_description(raw, ("POST",), self._on_drain)
             reply = self._invoke(raw, run)
         except _Refused as exc:
             _log.warning(
@@ -214,9 +235,14 @@ class Receiver:
             request = self._request(entry, envelope)
             if deadline.expired:
                 raise _Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
+            chain = read_chain(raw.headers.get("catga-chain"))
+            if chain is None:
+                text = f"Catga-Chain: it cannot be read, or the call has come over more than {LONGEST} nodes in a loop"
+                raise _Refused(400, ErrorCode.INVALID_ARGUMENT, text)
             call = CallContext(
                 envelope.request_id,
                 deadline,
+                chain=chain,
                 source_node_id=envelope.source_node_id,
                 traceparent=raw.headers.get("traceparent"),
                 tracestate=raw.headers.get("tracestate"),
@@ -238,6 +264,8 @@ class Receiver:
         with self._idle:
             if self._draining:
                 raise _Refused(503, ErrorCode.UNAVAILABLE, f"node {self._node_id} is going offline; ask another node")
+            if self.room == 0:
+                raise _Refused(503, ErrorCode.RESOURCE_EXHAUSTED, f"node {self._node_id} is busy; ask another node")
             self._running += 1
         try:
             yield
@@ -344,10 +372,13 @@ class Receiver:
 
     # -- answers --------------------------------------------------------------------------------------------------
 
-    def _answer_description(self, raw: RawRequest) -> RawReply:
-        if raw.method not in ("GET", "HEAD"):
-            raise _Refused(405, ErrorCode.UNIMPLEMENTED, "this route takes GET")
+    def _answer_description(
+        self, raw: RawRequest, methods: tuple[str, ...], first: Callable[[], None] = lambda: None
+    ) -> RawReply:
+        if raw.method not in methods:
+            raise _Refused(405, ErrorCode.UNIMPLEMENTED, f"this route takes {methods[0]}")
         self._let_in(raw)
+        first()
         body = json.dumps(dict(self._describe())).encode("ascii")
         return RawReply(200, body, {"Content-Type": "application/json", "Cache-Control": "no-store"})
 

@@ -2,12 +2,13 @@
 
     it succeeded, or the handler said no            -> that is the answer
     provably not run, for a reason that may pass    -> another node
-    may have run, and the request is idempotent     -> another node, two nodes at most
-    may have run, and it is not                     -> that is the answer; a plain request never runs twice
+    may have run, and may run twice                 -> another node, two nodes at most
+    may have run, and may not run twice             -> that is the answer; a plain request never runs twice
 
 Rules of this file:
 1. A node that was tried is not tried again while there is one that was not.
 2. All tries share the call's deadline; the waits between them do, too.
+3. What a try shows about its node is told to ``Ejection``; every further try is paid from the ``RetryBudget``.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from catga_sync.context import CallContext
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.nodes import ClusterNode
+from catga_sync.resilience.budget import RetryBudget
+from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import Attempt, CatgaResult
 from catga_sync.routing.base import Router
-from catga_sync.serialization import MessageType
 
-__all__ = ["Failover"]
+__all__ = ["Failover", "Plan"]
 
 #: Seconds that must be left for another try to make sense.
 _LEAST_LEFT = 0.050
@@ -33,6 +36,8 @@ _LEAST_LEFT = 0.050
 _LONGEST_WAIT = 0.250
 #: Nodes on which a request may be left behind without an answer: a request that kills its node must not kill all.
 _MOST_UNKNOWN = 2
+#: A caller that gave less time than this, in seconds, learns nothing about the node from running out of it.
+_FAIR_TIME = 0.100
 
 _PASSING = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.UNIMPLEMENTED})
 _UNANSWERED = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED, ErrorCode.INTERNAL})
@@ -42,11 +47,35 @@ _log = logging.getLogger(__name__)
 Step = Callable[[ClusterNode, Any, float], CatgaResult[Any]]
 
 
+@dataclass
+class Plan:
+    """One call on its way over the nodes."""
+
+    request: Any
+    #: The candidates; never empty.
+    nodes: tuple[ClusterNode, ...]
+    call: CallContext
+    router: Router
+    #: Whether it may run twice.
+    repeatable: bool
+    attempts: list[Attempt] = field(default_factory=list)
+    tried: set[str] = field(default_factory=set)
+    unknown: int = 0
+
+    def remaining(self) -> float:
+        """Return the seconds left for the call."""
+        left = self.call.remaining()
+        return float("inf") if left is None else left
+
+
 class Failover:
     """
     Try nodes until one answers. Thread-safe.
 
     Args:
+        this: The id of this node; what happens to calls that run here says nothing about other nodes.
+        ejection: Keeps the record of failing nodes.
+        budget: Grants further tries.
         enabled: False makes the first try the only one.
         max_retries: Further tries after the first.
         retry_delay: Seconds; the first wait is drawn from 0 to this, the next from 0 to twice as much.
@@ -56,6 +85,9 @@ class Failover:
 
     def __init__(
         self,
+        this: str,
+        ejection: Ejection,
+        budget: RetryBudget,
         *,
         enabled: bool,
         max_retries: int,
@@ -63,103 +95,106 @@ class Failover:
         sleep: Callable[[float], object] | None = None,
         rng: random.Random | None = None,
     ) -> None:
+        self._this = this
+        self._ejection = ejection
+        self._budget = budget
         self._tries = 1 + max_retries if enabled else 1
         self._retry_delay = retry_delay
         self._sleep = time.sleep if sleep is None else sleep
         self._rng = random.Random() if rng is None else rng  # noqa: S311 - spreads load, guards nothing
 
-    def run(
-        self,
-        request: Any,
-        entry: MessageType,
-        nodes: tuple[ClusterNode, ...],
-        call: CallContext,
-        router: Router,
-        step: Step,
-    ) -> CatgaResult[Any]:
+    def run(self, plan: Plan, step: Step) -> CatgaResult[Any]:
         """
-        Return the result of ``request`` on one of ``nodes``.
+        Return the result of a request on one of the plan's nodes.
 
         Args:
-            request: The message.
-            entry: Its type.
-            nodes: The candidates; never empty.
-            call: The call, with its deadline.
-            router: Picks one.
+            plan: The call.
             step: Runs the request on one node within so many seconds.
         """
-        attempts: list[Attempt] = []
-        tried: set[str] = set()
-        unknown = 0
+        self._budget.pay_in()
         while True:
-            node = self._pick(router, request, nodes, tried)
-            if isinstance(node, CatgaResult):
-                return node
-            tried.add(node.node_id)
-            left = call.remaining() or 0.0
-            started = time.monotonic()
-            result = step(node, request, self._share(left, entry, len(nodes), unknown))
-            elapsed = time.monotonic() - started
-            attempts.append(Attempt(node.node_id, elapsed, result.delivery, result.code, result.error))
-            completed = getattr(router, "completed", None)
-            if completed is not None:
-                _tell(completed, node, request, result, elapsed)
-            unknown += result.delivery is Delivery.UNKNOWN
-            wait = self._wait_before_next(result, entry, len(attempts), tried, nodes, unknown)
-            if wait is None or (call.remaining() or 0.0) - wait < _LEAST_LEFT:
-                return result._with(attempts=tuple(attempts))
+            node = self._pick(plan)
+            if node is None:
+                return CatgaResult.failure(
+                    "router: its route() returned none of the nodes that it was given",
+                    ErrorCode.INTERNAL,
+                    delivery=Delivery.NOT_EXECUTED,
+                )
+            result = self._try(plan, node, step)
+            wait = self._wait_before_next(plan, result)
+            if wait is None or plan.remaining() - wait < _LEAST_LEFT or not self._budget.take():
+                return result._with(attempts=tuple(plan.attempts))
             if wait:
                 self._sleep(wait)
 
-    def _share(self, left: float, entry: MessageType, candidates: int, unknown: int) -> float:
+    def _try(self, plan: Plan, node: ClusterNode, step: Step) -> CatgaResult[Any]:
+        plan.tried.add(node.node_id)
+        time_given = self._share(plan)
+        started = time.monotonic()
+        result: CatgaResult[Any] | None = None
+        try:
+            result = step(node, plan.request, time_given)
+        finally:
+            elapsed = time.monotonic() - started
+            completed = getattr(plan.router, "completed", None)
+            if completed is not None:
+                _tell(completed, node, plan.request, _ABANDONED if result is None else result, elapsed)
+        plan.attempts.append(Attempt(node.node_id, elapsed, result.delivery, result.code, result.error))
+        plan.unknown += result.delivery is Delivery.UNKNOWN
+        if node.node_id != self._this:
+            self._learn(node, result, time_given)
+        return result
+
+    def _learn(self, node: ClusterNode, result: CatgaResult[Any], time_given: float) -> None:
+        if result.delivery is Delivery.EXECUTED:
+            self._ejection.succeeded(node)
+        elif result.delivery is Delivery.UNKNOWN:
+            if result.code in _UNANSWERED and (result.code is not ErrorCode.DEADLINE_EXCEEDED or time_given >= _FAIR_TIME):
+                self._ejection.failed(node)
+        elif result.code is ErrorCode.UNAVAILABLE:
+            # Nobody listens there, or the node said that it is going offline.
+            self._ejection.refused(node)
+
+    def _share(self, plan: Plan) -> float:
         """Return the seconds for one try: all that is left, or half if another node can follow a silent one."""
-        if entry.idempotent and self._tries > 1 and candidates > 1 and unknown == 0:
+        left = plan.remaining()
+        if plan.repeatable and self._tries > 1 and len(plan.nodes) > 1 and plan.unknown == 0:
             return left / 2
         return left
 
-    def _pick(
-        self, router: Router, request: Any, nodes: tuple[ClusterNode, ...], tried: set[str]
-    ) -> ClusterNode | CatgaResult[Any]:
-        options = nodes
-        if tried:
-            options = tuple(node for node in nodes if node.node_id not in tried) or nodes
+    def _pick(self, plan: Plan) -> ClusterNode | None:
+        options = self._ejection.usable(plan.nodes)
+        if plan.tried:
+            untried = tuple(node for node in options if node.node_id not in plan.tried)
+            options = untried or tuple(node for node in plan.nodes if node.node_id not in plan.tried) or options
         try:
-            node = router.route(request, options)
+            node = plan.router.route(plan.request, options)
         except Exception:
             _log.exception("the router failed")
-            node = None
-        if node not in options:
-            return CatgaResult.failure(
-                "router: its route() returned none of the nodes that it was given",
-                ErrorCode.INTERNAL,
-                delivery=Delivery.NOT_EXECUTED,
-            )
-        return node
+            return None
+        return node if node in options else None
 
-    def _wait_before_next(
-        self,
-        result: CatgaResult[Any],
-        entry: MessageType,
-        made: int,
-        tried: set[str],
-        nodes: tuple[ClusterNode, ...],
-        unknown: int,
-    ) -> float | None:
+    def _wait_before_next(self, plan: Plan, result: CatgaResult[Any]) -> float | None:
         """Return the seconds to wait before the next try, or None when there is to be none."""
+        made = len(plan.attempts)
         if result.is_success or made >= self._tries:
             return None
-        untried = len(tried) < len(nodes)
+        untried = len(plan.tried) < len(plan.nodes)
         if result.delivery is Delivery.NOT_EXECUTED:
             if result.code not in _PASSING or (result.code is ErrorCode.UNIMPLEMENTED and (made > 1 or not untried)):
                 return None
             if made == 1 and untried:
                 return 0.0
         elif result.delivery is Delivery.UNKNOWN:
-            if not entry.idempotent or result.code not in _UNANSWERED or unknown >= _MOST_UNKNOWN or not untried:
+            if not plan.repeatable or result.code not in _UNANSWERED or plan.unknown >= _MOST_UNKNOWN or not untried:
                 return None
         else:
             return None
         return self._rng.uniform(0.0, min(_LONGEST_WAIT, self._retry_delay * 2 ** (made - 1)))
+
+
+#: What a router is told of a try that was cut short by the end of the process.
+_ABANDONED: CatgaResult[Any] = CatgaResult.failure("abandoned", ErrorCode.CANCELLED, delivery=Delivery.UNKNOWN)
 
 
 def _tell(completed: Callable[..., object], node: ClusterNode, request: Any, result: Any, elapsed: float) -> None:

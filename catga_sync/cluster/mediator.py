@@ -8,45 +8,35 @@ Rules of this file:
 from __future__ import annotations
 
 import atexit
-import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
 from catga_sync.cluster.background import Background
+from catga_sync.cluster.dispatch import Dispatcher, at_once
 from catga_sync.cluster.events import ClusterEvent, EventBoard
-from catga_sync.cluster.failover import Failover
+from catga_sync.cluster.explain import Explanation
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.presence import Presence
-from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
+from catga_sync.cluster.upkeep import Upkeep
+from catga_sync.context import CallContext, enter_call, leave_call, new_request_id
 from catga_sync.deadline import check_timeout
-from catga_sync.errors import Delivery, ErrorCode
-from catga_sync.mediator import Mediator, expired_before_start, nested_call, require_event
+from catga_sync.mediator import Mediator, nested_call, require_event
 from catga_sync.messages import Event, Request
-from catga_sync.nodes import ClusterNode, NodeRecord
+from catga_sync.nodes import ClusterNode, NodeStatus
 from catga_sync.pipeline import Behavior, build_chain
 from catga_sync.receiver import Receiver
+from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import CatgaResult
-from catga_sync.routing.base import Router
-from catga_sync.serialization import MessageRegistry, MessageType
-from catga_sync.transport.base import RemoteInvoker
+from catga_sync.serialization import MessageRegistry
 
 __all__ = ["ClusterMediator"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-
-#: The oldest snapshot, in seconds, on which "nobody handles this" is answered.
-_FRESH = 0.1
-#: Calls at once that one ``broadcast`` or ``publish`` makes.
-_FAN_OUT = 16
-
-_log = logging.getLogger(__name__)
 
 
 class ClusterMediator:
@@ -64,38 +54,35 @@ class ClusterMediator:
         local: Mediator,
         *,
         this: ClusterNode,
+        dispatcher: Dispatcher,
         membership: Membership,
         presence: Presence | None,
+        ejection: Ejection,
         events: EventBoard,
-        router: Router,
-        routers: Callable[[str], Router],
-        failover: Failover,
-        invoker: RemoteInvoker,
-        receiver: Callable[[ClusterMediator], Receiver],
+        receiver: Receiver,
+        upkeep: Upkeep,
+        describe: Callable[[], ClusterNode],
         request_timeout: float,
-        close_discovery: Callable[[], None],
     ) -> None:
         self.local = local
+        #: Answers the requests of other nodes; what the integrations hand their requests to.
+        self.receiver = receiver
         self._this = this
+        self._dispatcher = dispatcher
         self._membership = membership
         self._presence = presence
+        self._ejection = ejection
         self._events = events
-        self._router = router
-        self._routers = routers
-        self._failover = failover
-        self._invoker = invoker
-        self._tidy: Callable[[], None] | None = getattr(invoker, "close_stale", None)
+        self._upkeep = upkeep
+        self._describe = describe
         self._timeout = request_timeout
-        self._close_discovery = close_discovery
         self._behaviors: tuple[Behavior, ...] = ()
-        self._chain = build_chain(self._forward, (), "the call")
+        self._chain = build_chain(dispatcher.forward, (), "the call")
         self._lock = threading.Lock()
         self._exit_is_watched = False
         self._background = Background(
-            f"catga-cluster-{this.node_id}", self._step, in_child=self._in_child, in_parent=self._in_parent
+            f"catga-cluster-{this.node_id}", upkeep.step, in_child=self._in_child, in_parent=self._in_parent
         )
-        #: Answers the requests of other nodes; what the integrations hand their requests to.
-        self.receiver = receiver(self)
 
     # -- registration goes to the local mediator ------------------------------------------------------------------
 
@@ -126,7 +113,7 @@ class ClusterMediator:
         """Put a behaviour around every send that starts here, whichever node runs it. The first one is outermost."""
         with self._lock:
             self._behaviors = (*self._behaviors, behavior)
-            self._chain = build_chain(self._forward, self._behaviors, "the call")
+            self._chain = build_chain(self._dispatcher.forward, self._behaviors, "the call")
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -160,12 +147,12 @@ class ClusterMediator:
             timeout: Seconds for all of them together; None as for ``send``.
         """
         items = [self.local.require_request(request) for request in requests]
-        batch = nested_call(self._timeout if timeout is None else check_timeout(timeout))
-        token = enter_call(batch)
-        try:
-            return [self._send(request, batch.nested(new_request_id(), self._timeout)) for request in items]
-        finally:
-            leave_call(token)
+        call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
+        self._background.ensure()
+        if not self._behaviors:
+            return self._dispatcher.batch(items, call)
+        # Behaviours are written for one call, so with them every item is one.
+        return at_once(lambda item: self._send(item, call.nested(new_request_id(), self._timeout)), items, call)
 
     def send_stream(self, requests: Iterable[Request[Any]]) -> Iterator[CatgaResult[Any]]:
         """Send each request when its result is asked for; yield the results in order. Holds one at a time."""
@@ -189,7 +176,7 @@ class ClusterMediator:
             node for node in self._membership.snapshot.nodes
             if entry.remote and node.subscribes is not None and entry.name in node.subscribes
         ]  # fmt: skip
-        results = self._on_each(nodes, event, call)
+        results = self._dispatcher.on_each(nodes, event, call)
         token = enter_call(call)
         try:
             here = self.local.deliver(event)
@@ -217,24 +204,33 @@ class ClusterMediator:
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
         self._background.ensure()
         here = self.local.handles(entry.cls)
-        others = [node for node in self._candidates(entry, here) if node.node_id != self._this.node_id]
-        results = self._on_each(others, request, call)
+        nodes = self._dispatcher.candidates(entry, here)
+        others = [node for node in nodes if node.node_id != self._this.node_id]
+        results = self._dispatcher.on_each(others, request, call)
         if here:
             results[self._this.node_id] = self.local.dispatch(request, call, self._this.node_id)
         return results
+
+    def explain(self, request: Request[Any], *, timeout: float | None = None) -> Explanation:
+        """
+        Return what ``send`` would do with the request and why: candidates, those left out with the reason, the choice.
+
+        Sends nothing. ``str()`` of the answer is readable.
+
+        Raises:
+            TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
+        """
+        self.local.require_request(request)
+        self._background.ensure()
+        call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
+        return self._dispatcher.explain(request, call)
 
     # -- the cluster ----------------------------------------------------------------------------------------------
 
     @property
     def node(self) -> ClusterNode:
         """This node as it is now."""
-        return replace(
-            self._this,
-            handles=frozenset(entry.name for entry in self.local.handled if entry.remote),
-            subscribes=frozenset(entry.name for entry in self.local.subscribed if entry.remote),
-            contracts={entry.name: entry.fingerprint for entry in self.local.handled if entry.remote},
-            incarnation="" if self._presence is None else self._presence.incarnation,
-        )
+        return self._describe()
 
     def nodes(self) -> tuple[ClusterNode, ...]:
         """
@@ -244,7 +240,11 @@ class ClusterMediator:
         """
         self._background.ensure()
         found = [
-            replace(node, last_heartbeat=self._membership.last_heartbeat(node.node_id))
+            replace(
+                node,
+                last_heartbeat=self._membership.last_heartbeat(node.node_id),
+                status=NodeStatus.FAULTED if self._ejection.is_ejected(node) else node.status,
+            )
             for node in self._membership.snapshot.nodes
         ]
         if self._presence is not None and self._presence.visible:
@@ -277,26 +277,25 @@ class ClusterMediator:
 
     def drain(self, timeout: float | None = None) -> bool:
         """
-        Go offline without losing a call: leave the cluster, refuse new requests, wait for those that run.
+        Go offline without losing a call; afterwards the process can be ended.
+
+        The other nodes are told first and get time to notice, while calls still run here; then new ones are refused
+        in a way that sends them elsewhere, and those that run are waited for.
 
         Args:
-            timeout: Seconds to wait for them; None means ``request_timeout``.
+            timeout: Seconds for all of it; None means ``request_timeout``.
 
         Returns:
             Whether nothing was running any more at the end.
         """
-        self.receiver.drain()
-        if self._presence is not None:
-            self._presence.leave()
-        return self.receiver.wait_idle(self._timeout if timeout is None else check_timeout(timeout))
+        self._background.ensure()
+        seconds = self._timeout if timeout is None else check_timeout(timeout)
+        return self._upkeep.drain(seconds)
 
     def close(self) -> None:
         """Leave the cluster and let go of the thread and the connections. Safe to call twice."""
         self._background.stop()
-        if self._presence is not None:
-            self._presence.leave()
-        self._invoker.close()
-        self._close_discovery()
+        self._upkeep.close()
 
     def __enter__(self) -> ClusterMediator:
         return self
@@ -305,10 +304,6 @@ class ClusterMediator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def describe(self) -> Mapping[str, Any]:
-        """Return what this node says of itself at ``GET /catga/cluster/node``, as a JSON object."""
-        return NodeRecord(self.node).to_mapping()
 
     def notice_request(self) -> None:
         """Take note that this process serves: the receiver calls it at the start of every request."""
@@ -331,83 +326,7 @@ class ClusterMediator:
             leave_call(token)
         return result if result._request_id is not None else result._with(request_id=call.request_id)
 
-    def _forward(self, request: Request[Any]) -> CatgaResult[Any]:
-        call = current_call()
-        if call is None:  # a behaviour has moved the call to a thread of its own, without its context
-            call = nested_call(self._timeout)
-        entry = self.registry.ensure(type(request))
-        here = self.local.handles(entry.cls)
-        if not entry.remote:
-            return self._here(request, call) if here else self.local.no_handler(entry.cls)
-        nodes = self._candidates(entry, here)
-        if not nodes:
-            return self._nobody(entry)
-        if call.deadline is not None and call.deadline.expired:
-            return expired_before_start()
-        router = self._router if entry.route is None else self._routers(entry.route)
-        return self._failover.run(request, entry, nodes, call, router, self._on)
-
-    def _candidates(self, entry: MessageType, here: bool) -> tuple[ClusterNode, ...]:
-        nodes = self._membership.snapshot.candidates(entry.name, here)
-        if not nodes:
-            # Perhaps the node has just come up: before saying that there is none, look at the store once more.
-            self._membership.refresh(_FRESH)
-            nodes = self._membership.snapshot.candidates(entry.name, here)
-        return nodes
-
-    def _on(self, node: ClusterNode, request: Any, timeout: float) -> CatgaResult[Any]:
-        call = current_call() or nested_call(timeout)
-        if node.node_id == self._this.node_id:
-            return self._here(request, call)
-        try:
-            return self._invoker.invoke(node, request, timeout=timeout, request_id=call.request_id)
-        except Exception:
-            _log.exception("the invoker failed: request_id=%s node=%s", call.request_id, node.node_id)
-            return CatgaResult.failure("the invoker failed; see the log", ErrorCode.INTERNAL, delivery=Delivery.UNKNOWN)
-
-    def _here(self, request: Any, call: CallContext) -> CatgaResult[Any]:
-        return self.local.dispatch(request, call, self._this.node_id)
-
-    def _on_each(self, nodes: list[ClusterNode], message: Any, call: CallContext) -> dict[str, CatgaResult[Any]]:
-        if not nodes:
-            return {}
-
-        def one(node: ClusterNode) -> CatgaResult[Any]:
-            left = call.remaining()
-            return self._on(node, message, self._timeout if left is None else left)
-
-        token = enter_call(call)
-        try:
-            with ThreadPoolExecutor(min(len(nodes), _FAN_OUT), thread_name_prefix="catga-fan-out") as pool:
-                running = {node.node_id: pool.submit(copy_context().run, one, node) for node in nodes}
-                return {node_id: future.result() for node_id, future in running.items()}
-        finally:
-            leave_call(token)
-
-    def _nobody(self, entry: MessageType) -> CatgaResult[Any]:
-        others = self._membership.snapshot.nodes
-        if others:
-            names = ", ".join(node.node_id for node in others[:5]) + (", ..." if len(others) > 5 else "")
-            return CatgaResult.failure(
-                f"no node handles {entry.name}: register a handler with @mediator.handler here or on one of {names}",
-                ErrorCode.UNIMPLEMENTED,
-                delivery=Delivery.NOT_EXECUTED,
-            )
-        return CatgaResult.failure(
-            f"no handler for {entry.name} here, and no other node is in the cluster: start one that has it, with the "
-            f"same cluster_name and discovery",
-            ErrorCode.UNAVAILABLE,
-            delivery=Delivery.NOT_EXECUTED,
-        )
-
     # -- the background thread ------------------------------------------------------------------------------------
-
-    def _step(self) -> float:
-        self._membership.refresh(ask=True)
-        if self._tidy is not None:
-            self._tidy()
-        pause = self._membership.refresh_interval
-        return pause if self._presence is None else min(pause, self._presence.step())
 
     def _in_parent(self) -> bool:
         presence = self._presence
@@ -421,14 +340,9 @@ class ClusterMediator:
         presence = self._presence
         serves = presence is not None and presence.attached and not presence.has_served
         self._lock = threading.Lock()
-        self._membership.forget()
-        self.receiver.forget()
+        self._upkeep.forget()
         if presence is not None:
-            presence.forget()
             presence.attached = serves
-        forget = getattr(self._invoker, "forget", None)
-        if forget is not None:
-            forget()
         return serves
 
     def _watch_exit(self) -> None:

@@ -2,67 +2,34 @@
 
 Rules of this file:
 1. Readers take the snapshot without a lock. No store is touched on the way of a call, but for the very first.
-2. The store keeps the time: what it returns is alive. No clock of a node, and no pause of this process, can evict one.
-3. A store that is down changes nothing: the last snapshot serves.
+2. The store keeps the time: what it returns is alive. No clock of a node, and no pause of this process, evicts one.
+3. A store that is down changes nothing: the last snapshot serves. One that has lost more than half of its nodes at
+   once is not believed either, until the nodes themselves are found gone.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.cluster.descriptions import Descriptions
 from catga_sync.cluster.events import ClusterEvent, EventBoard, EventKind
+from catga_sync.cluster.snapshot import Snapshot
 from catga_sync.discovery.base import Discovery
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 
-__all__ = ["Membership", "Snapshot"]
+__all__ = ["Membership"]
 
 #: Seconds that the first call of a process waits for nodes to describe themselves.
 _FIRST_WAIT = 0.25
+#: A refresh that takes more than this share of the nodes away is not believed.
+_MASS = 0.5
 
 _log = logging.getLogger(__name__)
-
-
-class Snapshot:
-    """
-    The nodes at one moment. Immutable, thread-safe.
-
-    Args:
-        nodes: The other nodes that are not offline.
-        this: This node.
-    """
-
-    def __init__(self, nodes: tuple[ClusterNode, ...], this: ClusterNode) -> None:
-        self.nodes = nodes
-        self.by_id: Mapping[str, ClusterNode] = {node.node_id: node for node in nodes}
-        self._with_this = tuple(sorted((*nodes, this), key=lambda node: node.node_id))
-        # A cache: two threads that fill the same place at once put equal tuples there.
-        self._candidates: dict[tuple[str, bool], tuple[ClusterNode, ...]] = {}
-
-    def candidates(self, type_name: str, here: bool) -> tuple[ClusterNode, ...]:
-        """
-        Return the nodes that may take a request of this type; the same object every time.
-
-        Args:
-            type_name: Wire name of the request type.
-            here: Whether this node handles it.
-        """
-        key = (type_name, here)
-        found = self._candidates.get(key)
-        if found is None:
-            pool = self._with_this if here else self.nodes
-            known = self.by_id
-            found = tuple(
-                node
-                for node in pool
-                if node.node_id not in known or (node.status is not NodeStatus.DRAINING and node.may_handle(type_name))
-            )
-            found = self._candidates.setdefault(key, found)
-        return found
 
 
 class Membership:
@@ -73,7 +40,10 @@ class Membership:
         discovery: Where the records are.
         this: This node; it is left out of what the store says.
         events: Told of nodes that come and go.
+        suspect_after: Seconds without a sign of life after which a node is used only when there is no better one.
+        keep_missing: Seconds for which nodes are kept that went missing all at once, unless they are found gone.
         describe: Asks the node at an endpoint what it says of itself; None when it says nothing.
+        is_gone: Tells whether nobody listens at an endpoint.
         clock: None means the system's.
     """
 
@@ -83,18 +53,26 @@ class Membership:
         this: ClusterNode,
         events: EventBoard,
         *,
+        suspect_after: float,
+        keep_missing: float,
         describe: Callable[[str], Mapping[str, Any] | None],
+        is_gone: Callable[[str], bool],
         clock: Clock | None = None,
     ) -> None:
         self._discovery = discovery
         self._this = this
         self._events = events
+        self._suspect_after = suspect_after
+        self._keep_missing = keep_missing
+        self._is_gone = is_gone
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._descriptions = Descriptions(describe, self._clock)
         self._lock = threading.Lock()
         # Guarded by _lock, which also lets only one refresh run at a time:
         #: node id -> its last (incarnation, seq), and the epoch time of it
         self._sightings: dict[str, tuple[tuple[str, int], float]] = {}
+        #: node id -> the node as it was, and the monotonic time at which it went missing with most others
+        self._missing: dict[str, tuple[ClusterNode, float]] = {}
         self._store_is_down = False
         self._refreshed_at = float("-inf")
         #: Swapped whole: what the store said last.
@@ -130,13 +108,19 @@ class Membership:
 
         Args:
             max_age: Do nothing if that was done less than so many seconds ago.
-            ask: Whether to ask nodes of which only the address is known what they are. It takes as long as they
-                take, so only the background thread does it.
+            ask: Whether to ask the nodes themselves where the store leaves doubts. It takes as long as they take, so
+                only the background thread does it.
         """
         self._refresh(max_age)
         if ask:
             self._ask()
             self._complete.set()
+
+    def forget(self) -> None:
+        """In a forked child: the locks may have been held. The snapshot is as good there as here."""
+        self._lock = threading.Lock()
+        self._complete = threading.Event()
+        self._events.forget()
 
     def _get_ready(self) -> None:
         if self._snapshot is None:
@@ -161,43 +145,15 @@ class Membership:
         self._tell(before, after)
 
     def _ask(self) -> None:
-        if self._descriptions.ask(record.node for record in self._records if record.node.handles is None):
-            with self._lock:
-                before, after = self._swap_locked()
-            self._tell(before, after)
-
-    def forget(self) -> None:
-        """In a forked child: the locks may have been held. The snapshot is as good there as here."""
-        self._lock = threading.Lock()
-        self._complete = threading.Event()
-        self._events.forget()
-
-    def _swap_locked(self) -> tuple[Snapshot, Snapshot]:
-        before = self._nobody if self._snapshot is None else self._snapshot
-        nodes = self._judge_locked()
-        if self._snapshot is None or self._snapshot.nodes != nodes:
-            self._snapshot = Snapshot(nodes, self._this)
-        return before, self._snapshot
-
-    def _judge_locked(self) -> tuple[ClusterNode, ...]:
-        nodes = []
-        for record in self._records:
-            node = record.node
-            if node.node_id == self._this.node_id or node.endpoint is None:
-                continue
-            self._note_sign_of_life(record)
-            if node.status is not NodeStatus.OFFLINE:
-                nodes.append(node if node.handles is not None else self._descriptions.of(node))
-        present = {record.node.node_id for record in self._records}
-        for gone in [node_id for node_id in self._sightings if node_id not in present]:
-            del self._sightings[gone]
-        return tuple(sorted(nodes, key=lambda node: node.node_id))
-
-    def _note_sign_of_life(self, record: NodeRecord) -> None:
-        mark = (record.node.incarnation, record.seq)
-        sighting = self._sightings.get(record.node.node_id)
-        if sighting is None or sighting[0] != mark:
-            self._sightings[record.node.node_id] = (mark, self._clock.time() - (record.age or 0.0))
+        gone = {node_id for node_id, (node, _) in list(self._missing.items()) if self._is_gone(node.endpoint or "")}
+        news = self._descriptions.ask(record.node for record in self._records if record.node.handles is None)
+        if not news and not gone:
+            return
+        with self._lock:
+            for node_id in gone:
+                self._missing.pop(node_id, None)
+            before, after = self._swap_locked(believed=gone)
+        self._tell(before, after)
 
     def _note_store(self, *, down: bool, exc: Exception | None = None) -> None:
         if down and not self._store_is_down:
@@ -213,3 +169,47 @@ class Membership:
         for node_id, node in after.by_id.items():
             if node_id not in before.by_id:
                 self._events.tell(ClusterEvent(EventKind.NODE_JOINED, node))
+
+    # -- under the lock -------------------------------------------------------------------------------------------
+
+    def _swap_locked(self, believed: Iterable[str] = ()) -> tuple[Snapshot, Snapshot]:
+        before = self._nobody if self._snapshot is None else self._snapshot
+        found = {node.node_id: node for node in self._read_locked()}
+        nodes = tuple(sorted(self._with_missing_locked(found, before, set(believed)), key=lambda node: node.node_id))
+        if self._snapshot is None or self._snapshot.nodes != nodes:
+            self._snapshot = Snapshot(nodes, self._this)
+        return before, self._snapshot
+
+    def _read_locked(self) -> Iterable[ClusterNode]:
+        present = set()
+        for record in self._records:
+            node = record.node
+            if node.node_id == self._this.node_id or node.endpoint is None or node.status is NodeStatus.OFFLINE:
+                continue
+            present.add(node.node_id)
+            mark = (node.incarnation, record.seq)
+            sighting = self._sightings.get(node.node_id)
+            if sighting is None or sighting[0] != mark:
+                self._sightings[node.node_id] = (mark, self._clock.time() - (record.age or 0.0))
+            if node.handles is None:
+                node = self._descriptions.of(node)
+            if record.age is not None and record.age > self._suspect_after and node.status is NodeStatus.ONLINE:
+                node = replace(node, status=NodeStatus.SUSPECT)
+            yield node
+        for gone in [node_id for node_id in self._sightings if node_id not in present]:
+            del self._sightings[gone]
+
+    def _with_missing_locked(
+        self, found: dict[str, ClusterNode], before: Snapshot, believed: set[str]
+    ) -> Iterable[ClusterNode]:
+        now = self._clock.monotonic()
+        lost = [node for node_id, node in before.by_id.items() if node_id not in found and node_id not in believed]
+        fresh = [node for node in lost if node.node_id not in self._missing]
+        if len(fresh) > len(before.nodes) * _MASS:
+            _log.warning("the discovery store has lost %d of %d nodes at once; asking them", len(fresh), len(before.nodes))
+            self._missing.update((node.node_id, (node, now)) for node in fresh)
+        for node_id, (_, since) in list(self._missing.items()):
+            if node_id in found or now - since > self._keep_missing:
+                del self._missing[node_id]
+        kept = (replace(node, status=NodeStatus.SUSPECT) for node, _ in self._missing.values())
+        return [*found.values(), *kept]

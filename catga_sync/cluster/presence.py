@@ -128,6 +128,26 @@ class Presence:
         self._due = float("-inf")
         self._look = _FIRST_LOOK
 
+    @property
+    def drain_wished(self) -> bool:
+        """Whether the node is to go offline."""
+        return self._group.drain_is_wished()
+
+    def wish_drain(self) -> bool:
+        """Have all workers of the node go offline; return False when this process is none of them."""
+        if not self._group.joined:
+            return False
+        self._group.wish_drain()
+        return True
+
+    def say_idle(self) -> None:
+        """Say that this worker is drained and has nothing left to do."""
+        self._group.say_idle()
+
+    def all_idle(self) -> bool:
+        """Return whether every worker of the node has said so."""
+        return self._group.all_idle()
+
     def leave(self) -> None:
         """Stop serving in this process; the last process of the node takes its record along. Raises nothing."""
         self.attached = False

@@ -1,9 +1,11 @@
 """The processes of one node on this machine: who is there, who speaks for the node, who is the last to leave.
 
-A node is not a worker: ``gunicorn -w 4`` is one node. Its processes agree through two files of one folder:
+A node is not a worker: ``gunicorn -w 4`` is one node. Its processes agree through a few files of one folder:
 
     <node>.members   every process that serves holds a shared lock; the first one writes a new incarnation into it
     <node>.leader    one process holds it exclusively; that one sends the heartbeats
+    <node>.busy      every process that serves holds a shared lock until it is drained and idle
+    <node>.drain     holds the incarnation that is to be drained
 
 The kernel lets go of a dead process's locks, however it died, so nobody has to be asked who is alive.
 
@@ -51,12 +53,14 @@ class WorkerGroup:
 
     def __init__(self, folder: Path, key: str) -> None:
         self._folder = folder
-        self._members_path, self._leader_path = _paths(folder, key)
+        self._stem = _stem(folder, key)
         self._lock = threading.Lock()
-        # Guarded by _lock: both descriptors and the incarnation.
+        # Guarded by _lock: the descriptors, the incarnation, and the wish to drain where there are no locks.
         self._members: int | None = None
         self._leader: int | None = None
+        self._busy: int | None = None
         self._incarnation = ""
+        self._drain_wished = False
 
     @property
     def joined(self) -> bool:
@@ -76,7 +80,7 @@ class WorkerGroup:
             if fcntl is None:
                 self._incarnation = uuid.uuid4().hex
                 return self._incarnation
-            fd = _open(self._folder, self._members_path)
+            fd = _open(self._folder, self._stem, "members")
             try:
                 incarnation = _first_of_all(fd)
                 fcntl.flock(fd, fcntl.LOCK_SH)
@@ -86,6 +90,8 @@ class WorkerGroup:
                 os.close(fd)
                 raise
             self._members, self._incarnation = fd, incarnation
+            self._busy = _open(self._folder, self._stem, "busy")
+            fcntl.flock(self._busy, fcntl.LOCK_SH)
             return incarnation
 
     def lead(self) -> bool:
@@ -95,7 +101,7 @@ class WorkerGroup:
                 return bool(self._incarnation)
             if not self._incarnation:
                 return False
-            fd = _open(self._folder, self._leader_path)
+            fd = _open(self._folder, self._stem, "leader")
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -112,8 +118,10 @@ class WorkerGroup:
             self._incarnation = ""
             leader, self._leader = self._leader, None
             members, self._members = self._members, None
-            if leader is not None:
-                os.close(leader)
+            busy, self._busy = self._busy, None
+            for fd in (leader, busy):
+                if fd is not None:
+                    os.close(fd)
             if members is None or fcntl is None:
                 return True
             try:
@@ -126,12 +134,47 @@ class WorkerGroup:
                 os.close(members)
             return True
 
+    # -- draining -------------------------------------------------------------------------------------------------
+
+    def wish_drain(self) -> None:
+        """Have all processes of this run of the node go offline."""
+        self._drain_wished = True
+        if fcntl is None or not self._incarnation:
+            return
+        fd = _open(self._folder, self._stem, "drain")
+        try:
+            os.pwrite(fd, self._incarnation.encode("ascii"), 0)
+        finally:
+            os.close(fd)
+
+    def drain_is_wished(self) -> bool:
+        """Return whether this run of the node is to go offline."""
+        if self._drain_wished or not self._incarnation or fcntl is None:
+            return self._drain_wished
+        with contextlib.suppress(OSError):
+            self._drain_wished = _path(self._stem, "drain").read_text("ascii") == self._incarnation
+        return self._drain_wished
+
+    def say_idle(self) -> None:
+        """Say that this process has nothing left to do, and takes nothing new."""
+        with self._lock:
+            busy, self._busy = self._busy, None
+        if busy is not None:
+            os.close(busy)
+
+    def all_idle(self) -> bool:
+        """Return whether every process of the node has said so."""
+        if fcntl is None:
+            return self._busy is None
+        return _is_free(_path(self._stem, "busy")) is not False
+
     def forget(self) -> None:
         """In a forked child: drop the parent's locks without touching them."""
         self._lock = threading.Lock()
-        descriptors = [fd for fd in (self._members, self._leader) if fd is not None]
-        self._members = self._leader = None
+        descriptors = [fd for fd in (self._members, self._leader, self._busy) if fd is not None]
+        self._members = self._leader = self._busy = None
         self._incarnation = ""
+        self._drain_wished = False
         for fd in descriptors:
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -141,27 +184,36 @@ def any_process_of(folder: Path, key: str) -> bool | None:
     """Return whether any process of the node is there; None when this machine cannot tell."""
     if fcntl is None:
         return None
+    free = _is_free(_path(_stem(folder, key), "members"))
+    return None if free is None else not free
+
+
+def _is_free(path: Path) -> bool | None:
+    """Return whether nobody holds a lock on the file; None when there is no such file."""
     try:
-        fd = os.open(_paths(folder, key)[0], os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return True
+        return False
     finally:
         os.close(fd)
-    return False
+    return True
 
 
-def _paths(folder: Path, key: str) -> tuple[Path, Path]:
-    stem = hashlib.sha256(key.encode("utf-8")).hexdigest()[:32]
-    return folder / f"{stem}.members", folder / f"{stem}.leader"
+def _stem(folder: Path, key: str) -> Path:
+    return folder / hashlib.sha256(key.encode("utf-8")).hexdigest()[:32]
 
 
-def _open(folder: Path, path: Path) -> int:
+def _path(stem: Path, kind: str) -> Path:
+    return stem.with_name(f"{stem.name}.{kind}")
+
+
+def _open(folder: Path, stem: Path, kind: str) -> int:
     ensure_private(folder)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    return os.open(_path(stem, kind), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 def _first_of_all(fd: int) -> str | None:

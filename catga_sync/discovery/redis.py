@@ -38,12 +38,11 @@ __all__ = ["RedisDiscovery"]
 _TIMEOUT = 0.5
 #: Bytes of a record with its head, and of all that one answer may hold.
 _MAX_VALUE, _MAX_ANSWER = MAX_RECORD + 1024, 64 * 1024 * 1024
-#: Nodes that are gone are remembered up to so many more than there are nodes.
+#: So many more nodes that are gone than nodes that are there are remembered.
 _MAX_GONE = 100
 
 _NAME = re.compile(r"[A-Za-z0-9._:\-]{1,64}")
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-
 _log = logging.getLogger(__name__)
 
 _COMMON = """
@@ -159,7 +158,7 @@ class _View:
     records: Mapping[str, NodeRecord] = field(default_factory=dict)
     #: Node id -> digest of a record that could not be read.
     refused: Mapping[str, bytes] = field(default_factory=dict)
-    #: The records in the order of their ids, with an age of 0.
+    #: The records, sorted, with an age of 0.
     listed: tuple[NodeRecord, ...] = ()
 
 
@@ -295,7 +294,7 @@ class RedisDiscovery:
         """Return what to do about an error that comes of a wrong setting, or None for any other."""
         errors, settings, text = self._redis.exceptions, self._settings, str(exc)
         where = f"the Redis server {settings['host']}:{settings['port']}" if settings else "the client's Redis server"
-        if isinstance(exc, errors.AuthenticationError):
+        if isinstance(exc, errors.AuthenticationError) or "unauthenticated" in text:
             if settings and settings["password"] is None:
                 return f"{where} wants a password; write it into the URL as in redis://user:password@host ({text})"
             return f"{where} does not accept the user name or the password ({text})"
@@ -311,7 +310,7 @@ class RedisDiscovery:
         if isinstance(refused, ssl.SSLCertVerificationError):
             return f"the certificate of {where} is not trusted ({refused.verify_message}); give its CA as ssl_ca_certs"
         if refused is not None:
-            return f"no TLS with {where} ({refused}); is its port one for TLS, and does it want a client certificate?"
+            return f"no TLS with {where} ({refused}): it hangs, its port has no TLS, or it wants another certificate"
         return None
 
     def _seen(self, before: _View) -> tuple[_View, int, Mapping[str, int]]:
@@ -353,8 +352,9 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
 
 
-def _tls_error(exc: BaseException | None) -> ssl.SSLError | None:
-    while exc is not None and not isinstance(exc, ssl.SSLError):
+def _tls_error(exc: BaseException | None) -> BaseException | None:
+    # A server that waits for the rest of a plain command lets the handshake time out, which is no SSLError.
+    while exc is not None and not isinstance(exc, ssl.SSLError) and "handshake" not in str(exc):
         exc = exc.__cause__ or exc.__context__
     return exc
 

@@ -10,10 +10,9 @@ from werkzeug.local import LocalProxy
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.config import create_cluster
 from catga_sync.errors import ConfigurationError
-from catga_sync.integrations.wsgi import raw_request
+from catga_sync.integrations.wsgi import ROUTES, raw_request
 from catga_sync.mediator import Mediator
 from catga_sync.options import ClusterOptions
-from catga_sync.receiver import INVOKE_PATH, NODE_PATH
 
 __all__ = ["CatgaCluster", "cluster_blueprint", "mediator"]
 
@@ -45,7 +44,8 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
 
     # The receiver answers a wrong method itself, with an envelope, so every method is let through to it.
     methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-    for endpoint, path in (("invoke", INVOKE_PATH), ("node", NODE_PATH)):
+    for path in sorted(ROUTES):
+        endpoint = path.rpartition("/")[2]
         blueprint.add_url_rule(path, endpoint, receive, methods=methods, provide_automatic_options=False)
 
     def attach(state: Any) -> None:

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.receiver import INVOKE_PATH, NODE_PATH, RawReply, RawRequest
+from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawReply, RawRequest
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["ROUTES", "ClusterMiddleware", "raw_request"]
 
 #: Paths that the receiver answers.
-ROUTES = frozenset({INVOKE_PATH, NODE_PATH})
+ROUTES = frozenset({BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH})
 
 
 def raw_request(environ: WSGIEnvironment) -> RawRequest:

@@ -1,4 +1,4 @@
-"""What several routers do with the candidates: remember what was made of a tuple, weigh a node, draw lots.
+"""What several routers do with the candidates: remember what was made of them, forget who has left, weigh, draw lots.
 
 Rules of this file:
 1. A tuple of nodes is known by its identity: comparing a thousand nodes takes longer than routing.
@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from catga_sync.nodes import ClusterNode
 
-__all__ = ["LOTS", "PerType", "most_remembered", "reported_load", "weight_of"]
+__all__ = ["LOTS", "PerType", "Present", "reported_load", "weight_of"]
 
 T = TypeVar("T")
 
@@ -25,8 +25,11 @@ LOTS = random.Random()  # noqa: S311 - spreads load, guards nothing
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=LOTS.seed)
 
-#: The share of a metadata["weight"] of 1 may be changed by this factor, up and down.
+#: The highest ``metadata["weight"]`` that counts; one divided by it is the lowest.
 _MOST_WEIGHT = 1000.0
+
+#: What is kept of nodes that have left, beside as many as there are present.
+_SPARE = 64
 
 
 class PerType(Generic[T]):
@@ -54,6 +57,34 @@ class PerType(Generic[T]):
         return made
 
 
+class Present:
+    """
+    Who is a candidate of any message type, so that tables by node id can be rid of who has left. Not thread-safe.
+
+    Nobody tells a router that a node has left, and one that a single tuple lacks need not have: another message type
+    has other candidates, and the second try of a call has those that are left. So a table may first grow to twice the
+    size that it needs.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[type, tuple[ClusterNode, ...]] = {}
+        self._bound = _SPARE
+
+    def note(self, kind: type, nodes: tuple[ClusterNode, ...]) -> None:
+        """Take note of the candidates of a message type."""
+        if self._last.get(kind) is not nodes:
+            self._last[kind] = nodes
+
+    def tidy(self, table: dict[str, Any]) -> None:
+        """Take out of a table those who are candidates of nothing, if it has grown that much."""
+        if len(table) <= self._bound:
+            return
+        here = {node.node_id for nodes in self._last.values() for node in nodes}
+        for node_id in [node_id for node_id in table if node_id not in here]:
+            del table[node_id]
+        self._bound = 2 * len(table) + _SPARE
+
+
 def weight_of(node: ClusterNode) -> float:
     """Return ``metadata["weight"]``, from 0.001 to 1000; 1 when it is no positive number."""
     weight = node.metadata.get("weight", 1.0)
@@ -64,10 +95,4 @@ def weight_of(node: ClusterNode) -> float:
 
 def reported_load(node: ClusterNode) -> float:
     """Return the load that the node reports, from 0 to 100; 100 when it is no number."""
-    load = node.load
-    return min(max(load, 0.0), 100.0) if load == load else 100.0  # noqa: PLR0124 - only NaN differs from itself
-
-
-def most_remembered(nodes: int) -> int:
-    """Return how many node ids a router remembers that has been given so many nodes at once."""
-    return 2 * nodes + 64
+    return 100.0 if math.isnan(node.load) else min(max(node.load, 0.0), 100.0)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import chain
 
 from catga_sync.nodes import ClusterNode
-from catga_sync.routing.candidates import most_remembered
+from catga_sync.routing.candidates import Present
 
 __all__ = ["Outstanding"]
 
@@ -16,8 +16,8 @@ class Outstanding:
     """
     Count calls by node id. Thread-safe.
 
-    A node without a call is not in the table, so one that has left goes out of it with the end of its last call. If
-    ends are never told, those that have been in it for the longest time make room once it outgrows the cluster.
+    A node without a call is not in the table, so one that has left goes out of it with the end of its last call; or
+    later, if that is never told.
     """
 
     def __init__(self) -> None:
@@ -26,10 +26,10 @@ class Outstanding:
     def forget(self) -> None:
         """Start anew."""
         self._lock = threading.Lock()
-        # Guarded by _lock: node id -> calls, 1 or more; message type -> where its next look begins.
+        # Guarded by _lock: node id -> calls, 1 or more; message type -> where its next look begins; who is there.
         self._busy: dict[str, int] = {}
         self._begin: dict[type, int] = {}
-        self._bound = most_remembered(0)
+        self._present = Present()
 
     def __len__(self) -> int:
         return len(self._busy)
@@ -52,7 +52,8 @@ class Outstanding:
             self._begin[kind] = at + 1
             node = nodes[at]
             self._busy[node.node_id] = self._busy.get(node.node_id, 0) + 1
-            self._make_room_locked(len(nodes))
+            self._present.note(kind, nodes)
+            self._present.tidy(self._busy)
         return node
 
     def end(self, node_id: str) -> None:
@@ -77,12 +78,6 @@ class Outstanding:
             return calls.index(least, begin)
         except ValueError:
             return calls.index(least)
-
-    def _make_room_locked(self, nodes: int) -> None:
-        self._bound = max(self._bound, most_remembered(nodes))
-        if len(self._busy) > self._bound:
-            for node_id in list(islice(self._busy, len(self._busy) // 2)):
-                del self._busy[node_id]
 
 
 def _round(begin: int, end: int) -> Iterator[int]:

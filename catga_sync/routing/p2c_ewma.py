@@ -24,7 +24,7 @@ from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.nodes import ClusterNode
 from catga_sync.routing.base import check_method, check_seconds
-from catga_sync.routing.candidates import LOTS, most_remembered
+from catga_sync.routing.candidates import LOTS, Present
 
 __all__ = ["P2cEwmaRouter"]
 
@@ -76,33 +76,30 @@ class P2cEwmaRouter:
     def forget(self) -> None:
         """See ``Router``."""
         self._lock = threading.Lock()
-        # Guarded by _lock:
+        # Guarded by _lock: node id -> what is known of it; who is there.
         self._peaks: dict[str, _Peak] = {}
-        self._bound = most_remembered(0)
+        self._present = Present()
 
     def route(self, message: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode:
         """See ``Router``."""
         count = len(nodes)
-        if count == 1:
-            with self._lock:
-                self._peak_locked(nodes[0], 1).pending += 1
-            return nodes[0]
-        one = int(self._draw() * count)
-        two = int(self._draw() * (count - 1))
-        if two >= one:
-            two += 1
-        first, second = nodes[one], nodes[two]
+        one = two = 0
+        if count > 1:
+            one, two = int(self._draw() * count), int(self._draw() * (count - 1))
+            two += two >= one
+        node, other = nodes[one], nodes[two]
         now = self._monotonic()
         with self._lock:
-            peak, other = self._peak_locked(first, count), self._peak_locked(second, count)
-            if other.load(now, self._decay) < peak.load(now, self._decay):
-                peak, first = other, second
+            self._present.note(type(message), nodes)
+            peak, rival = self._peak_locked(node, now), self._peak_locked(other, now)
+            if rival.load(now, self._decay) < peak.load(now, self._decay):
+                node, peak = other, rival
             peak.pending += 1
-        return first
+        return node
 
     def completed(self, node: ClusterNode, message: Any, result: Any, elapsed: float) -> None:
         """See ``Router``: the node is judged by the time it took, or by the penalty if it failed."""
-        took = elapsed if elapsed > 0.0 else 0.0
+        took = max(0.0, elapsed)
         if result is not None and _speaks_against_node(result):
             took = max(took, self._failure_penalty)
         now = self._monotonic()
@@ -115,20 +112,12 @@ class P2cEwmaRouter:
             if result is not None:
                 peak.observe(took, now, self._decay)
 
-    def _peak_locked(self, node: ClusterNode, candidates: int) -> _Peak:
+    def _peak_locked(self, node: ClusterNode, now: float) -> _Peak:
         peak = self._peaks.get(node.node_id)
         if peak is None or peak.incarnation != node.incarnation:
-            if peak is None:
-                self._make_room_locked(candidates)
-            peak = self._peaks[node.node_id] = _Peak(node.incarnation)
+            peak = self._peaks[node.node_id] = _Peak(node.incarnation, now)
+            self._present.tidy(self._peaks)
         return peak
-
-    def _make_room_locked(self, candidates: int) -> None:
-        """Forget those that have not been looked at for the longest time, once there are too many: they have left."""
-        self._bound = max(self._bound, most_remembered(candidates))
-        if len(self._peaks) >= self._bound:
-            oldest_first = sorted(self._peaks.items(), key=lambda item: item[1].stamp)
-            self._peaks = dict(oldest_first[len(oldest_first) // 2 :])
 
 
 class _Peak:
@@ -136,20 +125,20 @@ class _Peak:
 
     __slots__ = ("cost", "incarnation", "pending", "stamp")
 
-    def __init__(self, incarnation: str) -> None:
+    def __init__(self, incarnation: str, now: float) -> None:
         self.incarnation = incarnation
         self.pending = 0
         self.cost = 0.0
-        self.stamp = -math.inf
+        self.stamp = now
 
     def observe(self, rtt: float, now: float, decay: float) -> None:
-        since = now - self.stamp
+        since = max(now - self.stamp, 0.0)  # a thread may have read the clock before another one, and come later
         if rtt > self.cost:
             self.cost = rtt
-        elif since > 0.0:  # a thread may have read the clock before another one, and come later
+        else:
             kept = math.exp(-since / decay)
             self.cost = rtt * (1.0 - kept) + self.cost * kept
-        self.stamp = max(self.stamp, now)
+        self.stamp += since
 
     def load(self, now: float, decay: float) -> float:
         self.observe(0.0, now, decay)

@@ -21,7 +21,7 @@ from typing import Any
 
 from catga_sync.nodes import ClusterNode
 from catga_sync.routing.base import check_method
-from catga_sync.routing.candidates import LOTS, most_remembered, reported_load, weight_of
+from catga_sync.routing.candidates import LOTS, reported_load, weight_of
 
 __all__ = ["WeightedRoundRobinRouter"]
 
@@ -103,6 +103,6 @@ class _Turns:
             heap.append((wait * step, place, step, node))
         heapify(heap)
         self._nodes, self._heap, self._now = nodes, heap, 0.0
-        if len(waits) > most_remembered(len(nodes)):
+        if len(waits) > 2 * len(nodes) + 64:  # most of them have left
             for node_id in list(islice(waits, len(waits) // 2)):
                 del waits[node_id]

@@ -14,11 +14,12 @@ import hashlib
 import json
 from typing import Any
 
+from catga_sync.contracts import Form, contract_text
 from catga_sync.serialization.fields import StrictField
 from catga_sync.serialization.jsontext import MAX_DEPTH
 from catga_sync.serialization.shape import Shape, ShapeField
 
-__all__ = ["fingerprint"]
+__all__ = ["contract", "fingerprint"]
 
 
 def fingerprint(*contracts: StrictField | None) -> str:
@@ -27,13 +28,32 @@ def fingerprint(*contracts: StrictField | None) -> str:
     for field in contracts:
         if field is not None:
             _collect(field, shapes)
-    known: dict[Shape, str] = dict.fromkeys(shapes, "")
-    for _ in range(MAX_DEPTH):
-        described = {shape: _digest(_describe_shape(shape, known)) for shape in shapes}
-        if described == known:
-            break
-        known = described
+    known = _refine(shapes)
     return _digest([None if field is None else _describe(field, known) for field in contracts])
+
+
+def contract(request: StrictField, answer: StrictField | None) -> str:
+    """Return the contract of a request type, by which ``catga_sync.contracts.fits`` compares two nodes' forms of it."""
+    return contract_text(_form(request), {} if answer is None else _form(answer))
+
+
+def _form(field: StrictField) -> Form:
+    parts = field.shape.fields if isinstance(field, ShapeField) else {"": field}
+    return {
+        str(part.data_key or name): (_kind(part), bool(part.allow_none), bool(part.required))
+        for name, part in parts.items()
+    }
+
+
+def _kind(field: StrictField) -> str:
+    """Return the hash of a property's kind, whether or not it may be null itself."""
+    shapes: dict[Shape, None] = {}
+    _collect(field, shapes)
+    known = _refine(shapes)
+    described = _describe(field, known)
+    # The second entry from the end says whether it may be null; the contract says that apart.
+    described[-2] = None
+    return _digest(described)[:8]
 
 
 def _collect(field: StrictField, shapes: dict[Shape, None]) -> None:
@@ -45,6 +65,16 @@ def _collect(field: StrictField, shapes: dict[Shape, None]) -> None:
                 continue
             shapes[current.shape] = None
         waiting.extend(current.inner())
+
+
+def _refine(shapes: dict[Shape, None]) -> dict[Shape, str]:
+    known: dict[Shape, str] = dict.fromkeys(shapes, "")
+    for _ in range(MAX_DEPTH):
+        described = {shape: _digest(_describe_shape(shape, known)) for shape in shapes}
+        if described == known:
+            break
+        known = described
+    return known
 
 
 def _describe_shape(shape: Shape, known: dict[Shape, str]) -> list[Any]:

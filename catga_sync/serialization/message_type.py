@@ -57,6 +57,8 @@ class MessageType:
     remote: bool
     #: Hash of the wire contract of request and answer; see ``fingerprint.py``.
     fingerprint: str
+    #: The wire contract of request and answer in a form that can be compared; see ``catga_sync.contracts``.
+    contract: str
     #: Every name, in full and short, that means the type of the answer.
     response_names: frozenset[str] = field(default=frozenset(), repr=False)
 

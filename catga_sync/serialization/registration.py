@@ -17,7 +17,7 @@ from catga_sync.messages import Event, MessageOptions, Query, Request, options_o
 from catga_sync.serialization.codec import Codec
 from catga_sync.serialization.derive import Deriver, unwrap
 from catga_sync.serialization.fields import StrictField
-from catga_sync.serialization.fingerprint import fingerprint
+from catga_sync.serialization.fingerprint import contract, fingerprint
 from catga_sync.serialization.foreign import SchemaField, schema_instance
 from catga_sync.serialization.hints import Scope, response_annotation
 from catga_sync.serialization.message_type import MessageKind, MessageType
@@ -82,6 +82,7 @@ class Draft:
             key=options.key,
             remote=options.remote,
             fingerprint=fingerprint(field, response.codec.field if response.codec else None),
+            contract=contract(field, response.codec.field if response.codec else None),
             response_names=frozenset(both for each in response.names for both in (each, short_name(each))),
         )
         self._enter(entry)

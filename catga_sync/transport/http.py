@@ -26,6 +26,7 @@ import requests
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
+from catga_sync.chain import write_chain
 from catga_sync.context import current_call
 from catga_sync.envelope import MAX_TIME_MS, EnvelopeError, ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
@@ -138,7 +139,7 @@ class HttpInvoker:
         session = self._open_session()
         places = self._places_of(node)
         if not places.acquire(timeout=max(0.0, expires - time.monotonic())):
-            return call.expired(Delivery.NOT_EXECUTED, f"while all {self._pool_size} connections to it were in use")
+            return call.expired(Delivery.NOT_EXECUTED, "while waiting for its turn there")
         try:
             return self._exchange(session, call, body, expires)
         finally:
@@ -244,11 +245,14 @@ class HttpInvoker:
             "Catga-Request-Id": request_id,
             "Catga-Timeout-Ms": str(max(1, min(MAX_TIME_MS, int(left * 1000)))),
         }
-        outer = current_call()
-        if outer is not None and outer.traceparent is not None:
-            headers["traceparent"] = outer.traceparent
-            if outer.tracestate is not None:
-                headers["tracestate"] = outer.tracestate
+        call = current_call()
+        if call is not None:
+            if call.chain:
+                headers["Catga-Chain"] = write_chain(call.chain)
+            if call.traceparent is not None:
+                headers["traceparent"] = call.traceparent
+                if call.tracestate is not None:
+                    headers["tracestate"] = call.tracestate
         return headers
 
     def _judge(self, call: _Call, response: Any, raw: bytes, exchange: Exchange) -> CatgaResult[Any]:
@@ -297,7 +301,9 @@ class HttpInvoker:
         endpoint = node.endpoint or ""
         places = self._places.get(endpoint)
         if places is None:
-            places = self._places.setdefault(endpoint, threading.BoundedSemaphore(self._pool_size))
+            # No more at once than the node takes: a call waits here for its turn rather than being refused there.
+            at_once = self._pool_size if node.concurrency is None else min(self._pool_size, node.concurrency)
+            places = self._places.setdefault(endpoint, threading.BoundedSemaphore(at_once))
         return places
 
     def _pool_of(self, node: ClusterNode, session: requests.Session, adapter: Any) -> Any:

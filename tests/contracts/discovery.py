@@ -44,9 +44,7 @@ class HeldClock:
         return 1_700_000_000.0 + self.seconds
 
 
-def record(
-    node_id: str = "node-1", endpoint: str = "http://host-1:5000", *, seq: int = 1, **said: Any
-) -> NodeRecord:
+def record(node_id: str = "node-1", endpoint: str = "http://host-1:5000", *, seq: int = 1, **said: Any) -> NodeRecord:
     """Return a record; ``said`` is what a node says of itself."""
     return NodeRecord(ClusterNode(node_id, endpoint, **{"incarnation": "first", **said}), seq)
 
@@ -230,7 +228,8 @@ class DiscoveryContract:
         self, store: Discovery, other: Discovery
     ) -> None:
         for attempt in range(5):
-            start, outcomes = threading.Barrier(8), []
+            start = threading.Barrier(8)
+            outcomes: list[tuple[str, str]] = []
 
             def come(
                 number: int, name: str = f"node-{attempt}", start: threading.Barrier = start, out: Any = outcomes

@@ -20,12 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests import processes
 from tests.conftest import require_module, require_service
 
-__all__ = ["RedisServer", "redis_server", "require_redis"]
+__all__ = ["RedisServer", "require_redis"]
 
 
 def require_redis() -> Any:
@@ -41,14 +39,15 @@ class RedisServer:
     One server. Not thread-safe.
 
     Args:
-        options: As on the command line, without the dashes: ``requirepass="x"``, ``tls_port=1``. A ``port`` of "0" and
-            a ``tls_port`` of "" are filled in with a free one.
+        options: As on the command line, without the dashes: ``requirepass="x"``. With a ``tls_cert_file`` the port is
+            one for TLS.
     """
 
     def __init__(self, **options: str) -> None:
         self.port = processes.free_port()
         self.folder = Path()
-        self._options = {name: str(self.port) if name == "tls_port" else value for name, value in options.items()}
+        ports = {"port": "0", "tls_port": str(self.port)} if "tls_cert_file" in options else {"port": str(self.port)}
+        self._options = {**ports, **options}
         self._around = contextlib.ExitStack()
         self._run = contextlib.ExitStack()
         self._process: processes.Process | None = None
@@ -63,6 +62,10 @@ class RedisServer:
         assert self._process is not None, "not started"
         return self._process
 
+    def option(self, name: str) -> str:
+        """Return an option that it was made with."""
+        return self._options[name]
+
     def __enter__(self) -> RedisServer:
         self.folder = Path(self._around.enter_context(tempfile.TemporaryDirectory(prefix="catga-redis-")))
         self.start()
@@ -72,10 +75,9 @@ class RedisServer:
         self.kill()
         self._around.close()
 
-    def start(self) -> None:
-        """Start it, empty, on the port it had."""
+    def start(self, **options: str) -> None:
+        """Start it on the port it had, with ``options`` that differ this time; empty, unless it was told to save."""
         standard = {
-            "port": str(self.port),
             "bind": "127.0.0.1",
             "save": "",
             "appendonly": "no",
@@ -84,7 +86,7 @@ class RedisServer:
         }
         arguments = [
             part
-            for name, value in {**standard, **self._options}.items()
+            for name, value in {**standard, **self._options, **options}.items()
             for part in (f"--{name.replace('_', '-')}", *value.split(" "))
         ]
         self._process = self._run.enter_context(
@@ -131,10 +133,3 @@ class RedisServer:
             counts["bytes out"] = client.info("stats")["total_net_output_bytes"] - begun
             found = client.info("commandstats")
         counts.update({name.removeprefix("cmdstat_"): each["calls"] for name, each in found.items()})
-
-
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    """A server for the tests of one module that do it no harm."""
-    with RedisServer() as server:
-        yield server

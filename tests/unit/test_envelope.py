@@ -28,12 +28,12 @@ GOOD_REPLY = {
     "processedByNodeId": "node-1",
     "processingTimeMs": 3,
 }
-ALL_THERE_IS = object()
+ABSENT = type("Absent", (), {"__repr__": lambda self: "absent"})()
 
 
 def changed(base, **changes):
     fields = {**base, **changes}
-    return json.dumps({name: value for name, value in fields.items() if value is not ALL_THERE_IS}).encode()
+    return json.dumps({name: value for name, value in fields.items() if value is not ABSENT}).encode()
 
 
 def read(**changes):
@@ -174,8 +174,6 @@ def test_the_earliest_time_that_dotnet_has_is_a_time():
 
 @pytest.mark.parametrize("given", ["a", "A.b_c:d-9", "0" * 128, "0f8fad5bd9cb469fa16570867728950e", ":", "."])
 def test_an_id_is_any_of_1_to_128_plain_characters(given):
-    if given == "A.b_c:d-9":
-        pytest.skip("an underscore is none of A-Z a-z 0-9 . _ : - only if the contract is misread")
     assert well_formed_id(given)
     assert valid_id(given) == given
     assert read(requestId=given, sourceNodeId=given).request_id == given
@@ -183,7 +181,7 @@ def test_an_id_is_any_of_1_to_128_plain_characters(given):
 
 BAD_IDS = [
     "", " ", "a b", "a\n", "\na", "a\x00", "é", "a/b", "a%20", "0" * 129, "x" * 2**20, "\u202ea", "\ud800", "\u0661",
-    "x\n2026-01-01 ERROR forged", 7, True, ["a"], {"a": 1}, None, ALL_THERE_IS,
+    "x\n2026-01-01 ERROR forged", 7, True, ["a"], {"a": 1}, None, ABSENT,
 ]  # fmt: skip
 
 
@@ -200,7 +198,7 @@ def test_no_other_request_id_is_accepted(given):
 
 
 @pytest.mark.parametrize(
-    "given", [each for each in BAD_IDS if each not in (None, ALL_THERE_IS)], ids=lambda given: ascii(given)[:20]
+    "given", [each for each in BAD_IDS if each not in (None, ABSENT)], ids=lambda given: ascii(given)[:20]
 )
 def test_no_other_source_is_accepted_but_null(given):
     with pytest.raises(EnvelopeError, match=r"^sourceNodeId: ") as caught:
@@ -209,7 +207,7 @@ def test_no_other_source_is_accepted_but_null(given):
 
 
 def test_a_source_may_be_absent():
-    assert read(sourceNodeId=ALL_THERE_IS).source_node_id is None
+    assert read(sourceNodeId=ABSENT).source_node_id is None
     assert read(sourceNodeId=None).source_node_id is None
 
 
@@ -241,7 +239,7 @@ def test_an_envelope_error_is_a_serialization_error():
 
 
 @pytest.mark.parametrize("name", ["requestTypeName", "responseTypeName", "payloadData", "timestamp"])
-@pytest.mark.parametrize("value", [None, ALL_THERE_IS, 7, 1.5, True, [], {}, ["x"]], ids=lambda value: ascii(value)[:20])
+@pytest.mark.parametrize("value", [None, ABSENT, 7, 1.5, True, [], {}, ["x"]], ids=lambda value: ascii(value)[:20])
 def test_a_property_that_is_missing_or_of_another_type_is_named(name, value):
     with pytest.raises(EnvelopeError, match=f"^{name}: ") as caught:
         read(**{name: value})
@@ -322,14 +320,14 @@ def test_what_may_be_absent_from_an_answer_may_be_null_too():
 
 @pytest.mark.parametrize(("name", "code"), [("NOT_FOUND", ErrorCode.NOT_FOUND), ("shop.sold_out", "shop.sold_out")])
 def test_a_code_that_is_one_of_ours_becomes_that_member(name, code):
-    assert read_reply(isSuccess=False, errorCode=name).error_code is code or code == "shop.sold_out"
+    assert read_reply(isSuccess=False, errorCode=name).error_code == code
 
 
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("requestId", [None, ALL_THERE_IS, 7, True, []]),
-        ("isSuccess", [None, ALL_THERE_IS, 1, 0, "true", []]),
+        ("requestId", [None, ABSENT, 7, True, []]),
+        ("isSuccess", [None, ABSENT, 1, 0, "true", []]),
         ("payloadData", [7, True, {}]),
         ("errorMessage", [7, [], True]),
         ("errorCode", [7, [], True]),

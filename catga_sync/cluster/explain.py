@@ -1,0 +1,56 @@
+"""What ``send`` would do with a request, and why: for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from catga_sync.nodes import ClusterNode
+
+__all__ = ["Explanation", "Verdict"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of one node. Immutable."""
+
+    node: ClusterNode
+    #: Why it is left out; None when it is a candidate.
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """
+    The answer of ``mediator.explain(request)``; ``str()`` of it is readable. Immutable.
+
+    .. versionadded:: 0.1
+    """
+
+    #: Wire name of the request type.
+    type_name: str
+    #: Name of the router.
+    router: str
+    #: Those that may take it.
+    candidates: tuple[ClusterNode, ...]
+    #: Those that may not, and why.
+    excluded: tuple[Verdict, ...]
+    #: The one that would be taken now; None when there is none.
+    chosen: ClusterNode | None
+    #: Whether it may be sent to a second node after the first gave no answer.
+    repeatable: bool
+    #: Seconds that the call would have.
+    timeout: float
+    #: Further tries that the budget would grant now.
+    budget: float
+
+    def __str__(self) -> str:
+        lines = [f"{self.type_name}: {len(self.candidates)} of {len(self.candidates) + len(self.excluded)} nodes may take it"]
+        for node in self.candidates:
+            mark = "->" if self.chosen is not None and node.node_id == self.chosen.node_id else "  "
+            lines.append(f" {mark} {node.node_id:24} {node.endpoint or 'this process':32} {node.status.name} load {node.load:g}")
+        lines.extend(f"  x {verdict.node.node_id:24} {verdict.reason}" for verdict in self.excluded)
+        if self.chosen is None:
+            lines.append("    nobody: the call would fail at once")
+        again = "may be sent again after no answer" if self.repeatable else "is never sent again when it may have run"
+        lines.append(f"    router {self.router}; {self.timeout:.1f} s; {again}; {self.budget:.0f} further tries in the budget")
+        return "\n".join(lines)

@@ -1,0 +1,21 @@
+"""Idempotency stores: ``base.py`` says what one does, one file each holds a kind of store.
+
+Siblings never import each other.
+"""
+
+from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore, StoredReply
+from catga_sync.idempotency.memory import MemoryIdempotency
+from catga_sync.idempotency.redis import RedisIdempotency
+from catga_sync.idempotency.sqlite import SqliteIdempotency
+
+__all__ = [
+    # What a store does
+    "Claim",
+    "ClaimState",
+    "IdempotencyStore",
+    "StoredReply",
+    # Stores
+    "MemoryIdempotency",
+    "RedisIdempotency",
+    "SqliteIdempotency",
+]

@@ -1,0 +1,232 @@
+"""Claims of one process, in its memory: the default. Other workers and other nodes know nothing of them.
+
+Rules of this file:
+1. Nothing is called while the lock is held, and nothing under it takes longer the more entries there are, but for
+   the search of ``_make_room_locked``, which is rare.
+2. Bounded: entries by number, answers by bytes. What is running is never forgotten.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+
+from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync.idempotency.base import MAX_BODY_BYTES, Claim, ClaimState, StoredReply, check_seconds, check_size
+
+__all__ = ["MemoryIdempotency"]
+
+_FREE = Claim(ClaimState.NEW)
+_RUNNING = Claim(ClaimState.RUNNING)
+_LOST = Claim(ClaimState.LOST)
+_MISMATCH = Claim(ClaimState.MISMATCH)
+
+#: Seconds that a wait for the end of a lease takes at least, so that none becomes a spin.
+_LEAST_WAIT = 0.001
+
+
+class _Entry:
+    """One key. Guarded by the lock of its store."""
+
+    __slots__ = ("body", "changed", "done", "fingerprint", "forget_at", "key", "lease_until", "token")
+
+    def __init__(self, key: str, fingerprint: str, token: str, lease_until: float, forget_at: float) -> None:
+        self.key = key
+        self.fingerprint = fingerprint
+        self.token = token
+        self.lease_until = lease_until
+        self.forget_at = forget_at
+        self.done = False
+        self.body: bytes | None = None
+        #: Made by the first that waits.
+        self.changed: threading.Condition | None = None
+
+    def seen(self, now: float) -> Claim:
+        if self.done:
+            return Claim(ClaimState.DONE, reply=StoredReply(self.body))
+        return _RUNNING if now < self.lease_until else _LOST
+
+    def tell_locked(self) -> None:
+        if self.changed is not None:
+            self.changed.notify_all()
+
+
+class MemoryIdempotency:
+    """
+    Keep claims and answers in this object. Thread-safe.
+
+    With more than one worker or node a repeated request may reach one that has not seen it, and run again there.
+
+    Args:
+        ttl:
+            Seconds for which a completed claim is kept, and a lost one from the end of its lease on.
+
+        max_entries:
+            The number of claims. At that number a new one takes the place of the oldest completed one, or, if there is
+            none, of the oldest lost one: what was forgotten may run again if it is repeated. Running ones are never
+            forgotten, and may be more.
+
+        max_body_bytes:
+            Of a longer answer only the fact is kept.
+
+        max_total_bytes:
+            All answers together. Above that the oldest answers are dropped; that there was one is not forgotten.
+
+        clock:
+            Tells when a lease or ``ttl`` is up; None means the system's.
+
+    .. versionadded:: 0.1
+    """
+
+    shared = False
+
+    def __init__(
+        self,
+        *,
+        ttl: float = 300.0,
+        max_entries: int = 10_000,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        max_total_bytes: int = 64 * 1024 * 1024,
+        clock: Clock | None = None,
+    ) -> None:
+        self._ttl = check_seconds("ttl", ttl)
+        self._max_entries = check_size("max_entries", max_entries, 1)
+        self._max_body_bytes = check_size("max_body_bytes", max_body_bytes, 0)
+        self._max_total_bytes = check_size("max_total_bytes", max_total_bytes, 0)
+        self._clock = SYSTEM_CLOCK if clock is None else clock
+        # Never begun anew: a token of before a fork is no token of after it.
+        self._tokens = itertools.count(1)
+        self._start()
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        # All of this is guarded by _lock.
+        self._entries: dict[str, _Entry] = {}
+        # Completed ones, the oldest first. One whose key was claimed anew after its ttl is in here only, for a moment.
+        self._done: deque[_Entry] = deque()
+        # Those of _done whose answer is kept, and the bytes of all these.
+        self._kept: deque[_Entry] = deque()
+        self._bytes = 0
+        # No entry that is not completed becomes lost before then.
+        self._lost_from = 0.0
+
+    def claim(self, key: str, fingerprint: str, lease: float) -> Claim:
+        """See ``IdempotencyStore``."""
+        now = self._clock.monotonic()
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None:
+                if now < entry.forget_at:
+                    return entry.seen(now) if entry.fingerprint == fingerprint else _MISMATCH
+                entry.tell_locked()
+            else:
+                self._make_room_locked(now)
+            token, until = str(next(self._tokens)), now + lease
+            self._entries[key] = _Entry(key, fingerprint, token, until, until + self._ttl)
+            self._lost_from = min(self._lost_from, until)
+        return Claim(ClaimState.NEW, token)
+
+    def complete(self, key: str, token: str, body: bytes | None) -> bool:
+        """See ``IdempotencyStore``."""
+        now = self._clock.monotonic()
+        with self._lock:
+            entry = self._held_locked(key, token, now)
+            if entry is None or entry.done:
+                return entry is not None
+            entry.done = True
+            entry.forget_at = now + self._ttl
+            self._done.append(entry)
+            if body is not None and len(body) <= self._max_body_bytes:
+                entry.body = body
+                self._kept.append(entry)
+                self._bytes += len(body)
+                while self._bytes > self._max_total_bytes:
+                    self._drop_body_locked()
+            entry.tell_locked()
+        return True
+
+    def renew(self, key: str, token: str, lease: float) -> bool:
+        """See ``IdempotencyStore``."""
+        now = self._clock.monotonic()
+        with self._lock:
+            entry = self._held_locked(key, token, now)
+            if entry is None or entry.done:
+                return False
+            entry.lease_until = now + lease
+            entry.forget_at = entry.lease_until + self._ttl
+            self._lost_from = min(self._lost_from, entry.lease_until)
+            entry.tell_locked()
+        return True
+
+    def release(self, key: str, token: str) -> None:
+        """See ``IdempotencyStore``."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None and entry.token == token and not entry.done:
+                del self._entries[key]
+                entry.tell_locked()
+
+    def wait(self, key: str, timeout: float) -> Claim:
+        """See ``IdempotencyStore``."""
+        # Real time for the wait itself, whatever the clock of the leases says.
+        end = time.monotonic() + timeout
+        with self._lock:
+            while True:
+                now, left = self._clock.monotonic(), end - time.monotonic()
+                entry = self._entries.get(key)
+                if entry is None or entry.forget_at <= now:
+                    return _FREE
+                seen = entry.seen(now)
+                if seen is not _RUNNING or left <= 0:
+                    return seen
+                if entry.changed is None:
+                    entry.changed = threading.Condition(self._lock)
+                entry.changed.wait(min(left, max(entry.lease_until - now, _LEAST_WAIT)))
+
+    def close(self) -> None:
+        """See ``IdempotencyStore``. The claims stay: several receivers may share this object."""
+
+    def forget(self) -> None:
+        """See ``IdempotencyStore``. The claims are forgotten: the child has run nothing yet."""
+        self._start()
+
+    def _held_locked(self, key: str, token: str, now: float) -> _Entry | None:
+        entry = self._entries.get(key)
+        return None if entry is None or entry.token != token or entry.forget_at <= now else entry
+
+    def _make_room_locked(self, now: float) -> None:
+        # Two for each new one: what has expired goes, and no single claim pays for a long night's worth of it.
+        for _ in range(2):
+            if not self._done or now < self._done[0].forget_at:
+                break
+            self._drop_oldest_locked()
+        if len(self._entries) < self._max_entries:
+            return
+        while self._done:
+            if self._drop_oldest_locked():
+                return
+        if now < self._lost_from:
+            return
+        lost = next((each for each in self._entries.values() if each.lease_until <= now), None)
+        if lost is not None:
+            del self._entries[lost.key]
+        else:
+            self._lost_from = min((each.lease_until for each in self._entries.values()), default=0.0)
+
+    def _drop_oldest_locked(self) -> bool:
+        """Forget the oldest completed entry; return whether that made room."""
+        entry = self._done.popleft()
+        if self._kept and self._kept[0] is entry:
+            self._drop_body_locked()
+        if self._entries.get(entry.key) is not entry:
+            return False
+        del self._entries[entry.key]
+        return True
+
+    def _drop_body_locked(self) -> None:
+        entry = self._kept.popleft()
+        assert entry.body is not None
+        self._bytes -= len(entry.body)
+        entry.body = None

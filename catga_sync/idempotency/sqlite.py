@@ -1,0 +1,316 @@
+"""Claims in an SQLite file: one memory for all processes of one machine, which outlives them and a reboot.
+
+Rules of this file:
+1. One connection for each process, made when it is first needed and closed before a fork: SQLite forbids to use or
+   close one that was inherited (https://www.sqlite.org/howtocorrupt.html, 2.7). Threads take turns with it. SQLite lets
+   one writer in at a time anyway, and has the others sleep; a lock wakes them, which halves the longest waits.
+2. Every call is one statement and so atomic, with or without others at the same file.
+3. Times are of a clock that starts at the wall clock's time when the file is first opened after a boot, and goes on
+   with the machine's boot clock. Setting the wall clock moves nothing, all processes see the same time, and what was
+   written before a reboot expires about when it should. Whoever held a claim then is dead, so it is lost.
+4. ``synchronous=NORMAL`` on a write-ahead log: the file is never damaged, and no crash of a process loses anything. A
+   power cut loses the claims since the last checkpoint (about 1000 pages, some hundred claims). FULL would wait for
+   the disk at every claim; OFF gains nothing that could be measured, and a power cut may leave no file to read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sqlite3
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync.idempotency.base import (
+    MAX_BODY_BYTES,
+    Claim,
+    ClaimState,
+    StoredReply,
+    check_seconds,
+    check_size,
+    poll,
+)
+
+__all__ = ["SqliteIdempotency"]
+
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, token TEXT NOT NULL, "
+    "done INTEGER NOT NULL, body BLOB, lease_until REAL NOT NULL, keep_until REAL NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS claims_by_keep_until ON claims (keep_until)",
+    # One row: what to add to the boot clock of this boot.
+    "CREATE TABLE IF NOT EXISTS boots (boot TEXT PRIMARY KEY, clock_offset REAL NOT NULL)",
+)
+_CLAIM = (
+    "INSERT INTO claims VALUES (:key, :fingerprint, :token, 0, NULL, :until, :until + :ttl) "
+    "ON CONFLICT (key) DO UPDATE SET fingerprint = excluded.fingerprint, token = excluded.token, done = 0, body = NULL, "
+    "lease_until = excluded.lease_until, keep_until = excluded.keep_until WHERE keep_until <= :now"
+)
+_LOOK = "SELECT fingerprint, done, body, lease_until FROM claims WHERE key = ? AND keep_until > ?"
+_OURS = "WHERE key = :key AND token = :token AND keep_until > :now"
+_COMPLETE = f"UPDATE claims SET done = 1, body = :body, keep_until = :now + :ttl {_OURS} AND done = 0"
+_COMPLETED = f"SELECT 1 FROM claims {_OURS} AND done = 1"
+_RENEW = f"UPDATE claims SET lease_until = :until, keep_until = :until + :ttl {_OURS} AND done = 0"
+_RELEASE = "DELETE FROM claims WHERE key = :key AND token = :token AND done = 0"
+_SWEEP = "DELETE FROM claims WHERE rowid IN (SELECT rowid FROM claims WHERE keep_until <= ? ORDER BY keep_until LIMIT ?)"
+
+#: Seconds to wait for another process's write, and for the threads of this one.
+_BUSY_TIMEOUT = 0.5
+#: Every so many claims of a process it removes up to twice as many that have expired: none of them pays for a night's.
+_SWEEP_EVERY = 8
+#: Times that a claim is tried when its key is released by others between the two looks at it.
+_TRIES = 10
+#: Seconds that a fork waits for a call that is running.
+_FORK_WAIT = 2.0
+#: Bytes to which the log is cut back after a rush.
+_LOG_BYTES = 16 * 1024 * 1024
+
+# Connections that were inherited all the same, by a fork that Python was not told of before: kept, so that nothing
+# closes them.
+_INHERITED: list[sqlite3.Connection] = []
+
+
+class SqliteIdempotency:
+    """
+    Keep claims and answers in an SQLite file. Thread-safe, and safe to share with forked processes.
+
+    Not for a network share: neither SQLite's locks nor the boot clock reach another machine.
+
+    Args:
+        path:
+            The file. It and its folder are made when first needed, for this user only: answers stand in it as they
+            were given. One that is replaced is noticed, and what stood in it is forgotten.
+
+        ttl:
+            Seconds for which a completed claim is kept, and a lost one from the end of its lease on. The file holds
+            all claims of that time, some 400 bytes each, and their answers.
+
+        max_body_bytes:
+            Of a longer answer only the fact is kept.
+
+        clock:
+            Tells when a lease or ``ttl`` is up; None means the system's.
+
+        sleep:
+            Passes the time between two looks of ``wait``.
+
+    .. versionadded:: 0.1
+    """
+
+    shared = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        ttl: float = 24 * 3600.0,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        clock: Clock | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.path = Path(path)
+        self._ttl = check_seconds("ttl", ttl)
+        self._max_body_bytes = check_size("max_body_bytes", max_body_bytes, 0)
+        self._clock = SYSTEM_CLOCK if clock is None else clock
+        self._sleep = sleep
+        self._watches_forks = False
+        self._db: sqlite3.Connection | None = None
+        self.forget()
+
+    def claim(self, key: str, fingerprint: str, lease: float) -> Claim:
+        """See ``IdempotencyStore``."""
+        token = uuid.uuid4().hex
+        for _ in range(_TRIES):
+            with self._opened() as (db, now):
+                self._sweep_locked(db, now)
+                values = {"key": key, "fingerprint": fingerprint, "token": token, "until": now + lease}
+                if db.execute(_CLAIM, {**values, "ttl": self._ttl, "now": now}).rowcount:
+                    return Claim(ClaimState.NEW, token)
+                row = db.execute(_LOOK, (key, now)).fetchone()
+            if row is not None:
+                return _seen(row, now) if row[0] == fingerprint else Claim(ClaimState.MISMATCH)
+        raise sqlite3.OperationalError("idempotency: the claim was released by others again and again")
+
+    def complete(self, key: str, token: str, body: bytes | None) -> bool:
+        """See ``IdempotencyStore``."""
+        kept = None if body is None or len(body) > self._max_body_bytes else body
+        with self._opened() as (db, now):
+            values = {"key": key, "token": token, "body": kept, "ttl": self._ttl, "now": now}
+            if db.execute(_COMPLETE, values).rowcount:
+                return True
+            return db.execute(_COMPLETED, {"key": key, "token": token, "now": now}).fetchone() is not None
+
+    def renew(self, key: str, token: str, lease: float) -> bool:
+        """See ``IdempotencyStore``."""
+        with self._opened() as (db, now):
+            values = {"key": key, "token": token, "until": now + lease, "ttl": self._ttl, "now": now}
+            return db.execute(_RENEW, values).rowcount > 0
+
+    def release(self, key: str, token: str) -> None:
+        """See ``IdempotencyStore``."""
+        with self._opened() as (db, _):
+            db.execute(_RELEASE, {"key": key, "token": token})
+
+    def wait(self, key: str, timeout: float) -> Claim:
+        """See ``IdempotencyStore``."""
+        return poll(lambda: self._look(key), timeout, self._clock, self._sleep)
+
+    def close(self) -> None:
+        """See ``IdempotencyStore``."""
+        if self._pid != os.getpid():
+            self.forget()
+        with self._turn():
+            self._close_locked()
+
+    def forget(self) -> None:
+        """See ``IdempotencyStore``."""
+        if self._db is not None:
+            _INHERITED.append(self._db)
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        # All of this is guarded by _lock.
+        self._db = None
+        self._file: tuple[int, int] | None = None
+        self._offset = 0.0
+        self._claims = 0
+        self._forking: int | None = None
+
+    # -- the file -------------------------------------------------------------------------------------------------
+
+    def _look(self, key: str) -> Claim:
+        with self._opened() as (db, now):
+            row = db.execute(_LOOK, (key, now)).fetchone()
+        return Claim(ClaimState.NEW) if row is None else _seen(row, now)
+
+    def _sweep_locked(self, db: sqlite3.Connection, now: float) -> None:
+        # Before the claim: if this fails, nothing was claimed.
+        self._claims += 1
+        if self._claims % _SWEEP_EVERY == 0:
+            db.execute(_SWEEP, (now, 2 * _SWEEP_EVERY))
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        lock = self._lock
+        if not lock.acquire(timeout=_BUSY_TIMEOUT):
+            raise sqlite3.OperationalError("idempotency: the threads of this process wait for the file too long")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[tuple[sqlite3.Connection, float]]:
+        """Take the connection, and the time, for one call."""
+        if self._pid != os.getpid():
+            self.forget()
+        with self._turn():
+            try:
+                db = self._connected_locked()
+                yield db, self._clock.monotonic() + self._offset
+            except BaseException:
+                # Whatever went wrong: the next call begins with a connection of which nothing bad is known.
+                self._close_locked()
+                raise
+
+    def _connected_locked(self) -> sqlite3.Connection:
+        if self._db is not None:
+            # Others would meet in the file that has the name now.
+            if self._file == _identity(self.path):
+                return self._db
+            self._close_locked()
+        if not self.path.exists():
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Made here rather than by SQLite, so that no other user can ever read it. Only where there is none: to
+            # close a file takes away all locks that this process has on it (howtocorrupt.html, 2.2).
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        self._watch_forks()
+        self._file = _identity(self.path)
+        self._db = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+        self._offset = self._prepare(self._db)
+        return self._db
+
+    def _prepare(self, db: sqlite3.Connection) -> float:
+        """Make a new connection ready; return what to add to the boot clock."""
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+        boot = _boot_id()
+        db.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA:
+            db.execute(statement)
+        row = db.execute("SELECT clock_offset FROM boots WHERE boot = ?", (boot,)).fetchone()
+        if row is None:
+            row = (self._clock.time() - self._clock.monotonic(),)
+            db.execute("DELETE FROM boots")
+            db.execute("INSERT INTO boots VALUES (?, ?)", (boot, *row))
+            db.execute("UPDATE claims SET lease_until = 0 WHERE done = 0")
+        db.execute("COMMIT")
+        return float(row[0])
+
+    def _close_locked(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+    # -- forks ----------------------------------------------------------------------------------------------------
+
+    def _watch_forks(self) -> None:
+        if self._watches_forks or not hasattr(os, "register_at_fork"):
+            return
+        self._watches_forks = True
+        # Weak: the interpreter never lets go of what is registered.
+        this = weakref.ref(self)
+
+        def call(method: Callable[[SqliteIdempotency], None]) -> Callable[[], None]:
+            def hook() -> None:
+                store = this()
+                if store is not None:
+                    method(store)
+
+            return hook
+
+        cls = SqliteIdempotency
+        os.register_at_fork(
+            before=call(cls._before_fork), after_in_parent=call(cls._after_fork), after_in_child=call(cls.forget)
+        )
+
+    def _before_fork(self) -> None:
+        # Nobody opens another one before the fork is done. A call that hangs for longer than it can must not stop it.
+        if self._lock.acquire(timeout=_FORK_WAIT):
+            self._forking = threading.get_ident()
+            self._close_locked()
+
+    def _after_fork(self) -> None:
+        if self._forking == threading.get_ident():
+            self._forking = None
+            self._lock.release()
+
+
+def _seen(row: Any, now: float) -> Claim:
+    _, done, body, lease_until = row
+    if done:
+        return Claim(ClaimState.DONE, reply=StoredReply(body))
+    return Claim(ClaimState.RUNNING if now < lease_until else ClaimState.LOST)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a call on the way of every request: half the time of Path.stat
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@functools.cache
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return "-"

@@ -1,0 +1,129 @@
+"""The same node for the same key.
+
+Rules of this file:
+1. A ring depends on node ids and weights alone, so message types with other candidates, snapshots with other loads
+   and second tries share one. Whoever is not among the candidates is passed over; see ``ring.py``.
+2. A ring is made under the lock: when membership changes, one thread makes it and the others wait for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import operator
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from catga_sync.messages import options_of
+from catga_sync.nodes import ClusterNode
+from catga_sync.routing.base import Router, check_callable
+from catga_sync.routing.candidates import PerType, weight_of
+from catga_sync.routing.ring import Ring, key_bytes, points_for
+
+__all__ = ["ConsistentHashRouter"]
+
+#: A ring serves candidates that are at least one in so many of its nodes; for fewer it is a long way round.
+_SPARSEST = 4
+
+_log = logging.getLogger(__name__)
+
+
+class ConsistentHashRouter:
+    """
+    Take the node that owns the message's key. Thread-safe if the other router is.
+
+    Every process finds the same owner, as long as it sees the same nodes. A node that joins N others takes about 1 of
+    N + 1 keys; one that leaves, or has failed this call, leaves its keys to the others, to each about as many. A node
+    whose ``metadata["weight"]`` is a positive number owns so many times as many keys. Its load does not count: keys
+    would move with every report.
+
+    Args:
+        otherwise:
+            Asked about messages without a key: those of a type without one, and those whose key is None or has no
+            text that is the same in every process. Through ``create_router`` a name will do; None there means
+            ``round-robin``.
+
+        key_of:
+            Returns the key of a message, or None. None means: the field that ``@message(key=...)`` names. The type
+            does not go into the hash: two types with the same key meet on the same node.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, otherwise: Router, *, key_of: Callable[[Any], object] | None = None) -> None:
+        check_callable("key_of", key_of, "a function that returns the key of a message")
+        self._otherwise = otherwise
+        self._key_of = key_of
+        self._tell = getattr(otherwise, "completed", None)
+        # Caches: two threads that fill the same place put equal things there.
+        self._keys: dict[type, Callable[[Any], object]] = {}
+        self._owners = PerType(self._owners_among)
+        self._lock = threading.Lock()
+        #: Newest first; swapped whole, under the lock. Weak: a ring lives as long as a message type uses it.
+        self._rings: tuple[weakref.ref[Ring], ...] = ()
+        self._keyless: set[type] = set()
+
+    def route(self, message: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode:
+        """See ``Router``."""
+        key = self._key(message)
+        if key is None:
+            return self._otherwise.route(message, nodes)
+        ring, present = self._owners.of(message, nodes)
+        return present[ring.owner_among(key, present)]
+
+    def completed(self, node: ClusterNode, message: Any, result: Any, elapsed: float) -> None:
+        """See ``Router``: the other router hears of what it was asked about."""
+        if self._tell is not None and self._key(message) is None:
+            self._tell(node, message, result, elapsed)
+
+    def forget(self) -> None:
+        """See ``Router``."""
+        self._lock = threading.Lock()
+        forget = getattr(self._otherwise, "forget", None)
+        if forget is not None:
+            forget()
+
+    def _key(self, message: Any) -> bytes | None:
+        """Return the bytes of the message's key, or None."""
+        kind = type(message)
+        try:
+            read = self._keys.get(kind)
+            if read is None:
+                read = self._keys[kind] = _reader(kind) if self._key_of is None else self._key_of
+            key = read(message)
+            return None if key is None else key_bytes(key)
+        except Exception as exc:  # a router never fails a call, and key_of is anybody's code
+            if kind not in self._keyless:
+                self._keyless.add(kind)
+                _log.warning("%s has no usable key and goes to any node: %r", kind.__qualname__, exc)
+            return None
+
+    def _owners_among(self, nodes: tuple[ClusterNode, ...]) -> tuple[Ring, Mapping[str, ClusterNode]]:
+        """Return a ring with these nodes, and the nodes by id."""
+        members = {node.node_id: points_for(weight_of(node)) for node in nodes}
+        ring = self._ring_for(members)
+        if ring is None:
+            with self._lock:
+                ring = self._ring_for(members)
+                if ring is None:
+                    ring = Ring(members)
+                    self._rings = (weakref.ref(ring), *(each for each in self._rings if each() is not None))
+        return ring, {node.node_id: node for node in nodes}
+
+    def _ring_for(self, members: dict[str, int]) -> Ring | None:
+        for each in self._rings:
+            ring = each()
+            if ring is not None and len(members) <= len(ring.members) <= _SPARSEST * len(members):
+                if members.items() <= ring.members.items():
+                    return ring
+        return None
+
+
+def _reader(kind: type) -> Callable[[Any], object]:
+    key = options_of(kind).key
+    return _no_key if key is None else operator.attrgetter(key)
+
+
+def _no_key(message: object) -> None:
+    return None

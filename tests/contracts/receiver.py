@@ -1,0 +1,755 @@
+"""What every receiver answers, however the request reached it. Subclass ``ReceiverContract`` and give ``exchange``."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from catga_sync.cluster.mediator import ClusterMediator
+from catga_sync.config import create_cluster
+from catga_sync.context import current_call
+from catga_sync.discovery import MemoryDiscovery
+from catga_sync.envelope import ReplyEnvelope
+from catga_sync.errors import BusinessError, ErrorCode
+from catga_sync.mediator import Mediator
+from catga_sync.messages import Event, Query, Request, message
+from catga_sync.receiver import INVOKE_PATH, NODE_PATH
+from catga_sync.results import CatgaResult
+
+__all__ = ["LIMIT", "Answer", "Call", "ReceiverContract", "invocation"]
+
+#: Bytes that the node of these tests reads.
+LIMIT = 8192
+SECRET = "password=hunter2 /srv/app/secret.py"
+
+
+@dataclass(frozen=True)
+class User:
+    user_id: str
+    name: str
+
+
+@message(name="users.Get", aliases=["Acme.Users.GetUser, Acme.Users, Version=1.0.0.0"])
+@dataclass(frozen=True)
+class GetUser(Query[User]):
+    user_id: str
+
+
+@message(name="users.Rename")
+@dataclass(frozen=True)
+class Rename(Request[None]):
+    user_id: str = ""
+
+
+@message(name="users.Count")
+@dataclass(frozen=True)
+class Count(Query[int]):
+    limit: int = 0
+
+
+@message(name="users.Secret", remote=False)
+@dataclass(frozen=True)
+class Private(Query[int]):
+    pass
+
+
+@message(name="users.Nobody")
+@dataclass(frozen=True)
+class Unhandled(Query[int]):
+    pass
+
+
+@message(name="users.Renamed")
+@dataclass(frozen=True)
+class Renamed(Event):
+    user_id: str = ""
+
+
+class Body(io.RawIOBase):
+    """A body that counts what is read of it, and may break off."""
+
+    def __init__(self, data: bytes, *, breaks: Exception | None = None) -> None:
+        super().__init__()
+        self._data = io.BytesIO(data)
+        self._breaks = breaks
+        self.taken = 0
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._data.read(size)
+        self.taken += len(piece)
+        if not piece and self._breaks is not None:
+            raise self._breaks
+        return piece
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, as its sender makes it."""
+
+    body: bytes | Body = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    method: str = "POST"
+    path: str = INVOKE_PATH
+    content_type: str | None = "application/json"
+    #: What Content-Length says; "" when there is none, None for the truth.
+    length: str | None = None
+    #: Whether the server has undone "chunked", so that the body ends where it ends.
+    terminated: bool = False
+    remote_address: str = "127.0.0.1"
+    host: str = "localhost:5001"
+
+    @property
+    def stream(self) -> Any:
+        return io.BytesIO(self.body) if isinstance(self.body, bytes) else self.body
+
+    @property
+    def announced(self) -> str:
+        if self.length is not None:
+            return self.length
+        return str(len(self.body)) if isinstance(self.body, bytes) else ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def executed(self) -> str | None:
+        return self.headers.get("Catga-Executed")
+
+    @property
+    def reply(self) -> ReplyEnvelope:
+        return ReplyEnvelope.decode(self.body)
+
+
+def stamp(seconds: float = 0.0) -> str:
+    """Return the time so many seconds from now, as it is written on the wire."""
+    return (datetime.now(timezone.utc) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def envelope(kind: str = "users.Get", payload: Any = None, **changes: Any) -> dict[str, Any]:
+    raw = payload if isinstance(payload, bytes) else json.dumps({"userId": "7"} if payload is None else payload).encode()
+    answers = {"users.Get": f"{__name__}.User", "users.Count": "int", "users.Rename": "none"}
+    return {
+        "requestTypeName": kind,
+        "responseTypeName": answers.get(kind, "none"),
+        "payloadData": base64.b64encode(raw).decode(),
+        "sourceNodeId": "node-2",
+        "requestId": "r-1",
+        "timestamp": stamp(),
+        **changes,
+    }
+
+
+def invocation(
+    kind: str = "users.Get", payload: Any = None, headers: Mapping[str, str] | None = None, **changes: Any
+) -> Call:
+    """Return the call for a request of that type with that payload; ``changes`` are properties of the envelope."""
+    return Call(json.dumps(envelope(kind, payload, **changes)).encode(), headers or {})
+
+
+def changed(call: Call, **changes: Any) -> Call:
+    cells = {name: getattr(call, name) for name in Call.__dataclass_fields__}
+    return Call(**{**cells, **changes})
+
+
+def payload_of(answer: Answer) -> Any:
+    payload = answer.reply.payload
+    return None if payload is None else json.loads(payload)
+
+
+BAD_ENVELOPES = {
+    "nothing": b"",
+    "garbage": b"not json",
+    "truncated": json.dumps(envelope()).encode()[:-1],
+    "null": b"null",
+    "list": b"[]",
+    "text": b'"users.Get"',
+    "not utf-8": b'{"requestId":"\xff"}',
+    "utf-16": json.dumps(envelope()).encode("utf-16"),
+    "utf-32": json.dumps(envelope()).encode("utf-32"),
+    "byte order mark": b"\xef\xbb\xbf" + json.dumps(envelope()).encode(),
+    "two": json.dumps(envelope()).encode() * 2,
+    "deep list": b"[" * 4000 + b"]" * 4000,
+    "deep object": b'{"a":' * 1000 + b"1" + b"}" * 1000,
+    "twice": b'{"requestId":"r-1","requestId":"r-1"}',
+    "twice in two letter cases": b'{"requestId":"r-1","RequestId":"r-2"}',
+    "NaN": b'{"requestId":"r-1","x":NaN}',
+    "1e999": b'{"requestId":"r-1","x":1e999}',
+    "long integer": b'{"requestId":"r-1","x":' + b"7" * 5000 + b"}",
+    "half a pair": b'{"requestId":"\\ud800"}',
+}
+
+BAD_PROPERTIES = [
+    ("requestTypeName", None), ("requestTypeName", 7), ("requestTypeName", ""), ("requestTypeName", "x" * 513),
+    ("requestTypeName", "a\nb"), ("responseTypeName", None), ("responseTypeName", ["int"]), ("payloadData", None),
+    ("payloadData", {"userId": "7"}), ("payloadData", "?"), ("payloadData", "YQ"), ("sourceNodeId", "a b"),
+    ("sourceNodeId", 7), ("timestamp", None), ("timestamp", 1769860800), ("timestamp", "yesterday"),
+]  # fmt: skip
+
+BAD_IDS = [None, "", 7, True, "a b", "x\n2026-01-01 ERROR forged", "a\x00", "\u202ea", "é", "x" * 129, ["r-1"]]
+
+BAD_PAYLOADS = [
+    b"", b"{", b"null", b"[]", b'"x"', b"7", b"{}", b'{"userId":null}', b'{"userId":7}', b'{"userId":true}',
+    b'{"userId":"a","userId":"b"}', b'{"userId":"a","UserId":"b"}', b"\xff", b'{"userId":NaN}',
+    b"[" * 1000 + b"]" * 1000, b'{"userId":' * 100 + b'"7"' + b"}" * 100, b'{"userId":"\xed\xa0\x80"}',
+]  # fmt: skip
+
+HOSTILE_NAMES = [
+    "os.system", "builtins.eval", "subprocess.Popen", "../x", "__class__", "users.Get.__init__", "users", "antigravity.x",
+    "users.get", "users.Get ", "users.Get\\x00", "Acme.Users", "System.Diagnostics.Process, System", "[[", "a,b", ",",
+]  # fmt: skip
+
+
+class ReceiverContract:
+    """Not collected itself: its subclasses are."""
+
+    def exchange(self, node: ClusterMediator, call: Call) -> Answer:
+        """Hand the call to the node and return what comes back."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def ran(self) -> list[Any]:
+        """The requests whose handlers have run."""
+        return []
+
+    @pytest.fixture
+    def local(self, ran: list[Any]) -> Mediator:
+        mediator = Mediator()
+
+        def get_user(request: GetUser) -> User:
+            ran.append(request)
+            return User(request.user_id, "Ada")
+
+        def count(request: Count) -> int:
+            ran.append(request)
+            return 3
+
+        for kind, handler in ((GetUser, get_user), (Count, count), (Rename, ran.append), (Private, ran.append)):
+            mediator.register(kind, handler)
+        mediator.registry.register(Unhandled)
+        return mediator
+
+    @pytest.fixture
+    def node(self, local: Mediator) -> Iterator[ClusterMediator]:
+        with create_cluster(local, node_id="node-1", discovery=MemoryDiscovery(), max_body_bytes=LIMIT) as made:
+            yield made
+
+    def refused(self, node: ClusterMediator, call: Call, status: int, code: ErrorCode, request_id: str = "r-1") -> Answer:
+        """Assert that the call is refused before anything runs, and return the answer."""
+        answer = self.exchange(node, call)
+        reply = answer.reply
+        assert (answer.status, reply.error_code) == (status, code), reply.error_message
+        assert answer.executed == "0"
+        assert (reply.is_success, reply.payload, reply.request_id) == (False, None, request_id)
+        assert reply.processed_by_node_id == "node-1"
+        assert reply.error_message
+        assert len(reply.error_message) <= 512
+        assert answer.headers["Content-Type"] == "application/json"
+        assert node.receiver.in_flight == 0
+        return answer
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def test_a_request_is_handled_and_answered(self, node: ClusterMediator, ran: list[Any]) -> None:
+        answer = self.exchange(node, invocation())
+        assert (answer.status, answer.executed) == (200, "1")
+        assert answer.headers["Content-Type"] == "application/json"
+        assert int(answer.headers["Content-Length"]) == len(answer.body)
+        fields = json.loads(answer.body)
+        assert list(fields) == [
+            "requestId", "isSuccess", "payloadData", "errorMessage", "processedByNodeId", "processingTimeMs",
+        ]  # fmt: skip
+        assert base64.b64decode(fields["payloadData"]) == b'{"userId":"7","name":"Ada"}'
+        assert (fields["requestId"], fields["isSuccess"], fields["errorMessage"]) == ("r-1", True, None)
+        assert fields["processedByNodeId"] == "node-1"
+        assert type(fields["processingTimeMs"]) is int
+        assert ran == [GetUser("7")]
+
+    def test_a_request_of_a_dotnet_node_is_handled(self, node: ClusterMediator) -> None:
+        fields = envelope(
+            "Acme.Users.GetUser, Acme.Users, Version=2.0.0.0",
+            {"UserId": "7"},
+            responseTypeName=f"{__name__}.User",
+            requestId="0f8fad5b-d9cb-469f-a165-70867728950e",
+            timestamp="2026-01-31T12:00:00.1234567",
+        )
+        raw = json.dumps({name[0].upper() + name[1:]: value for name, value in fields.items()})
+        body = raw.replace("+", "\\u002B").replace("=", "\\u003D").encode()
+        answer = self.exchange(node, Call(body, content_type="application/json; charset=utf-8"))
+        assert payload_of(answer) == {"userId": "7", "name": "Ada"}
+        assert answer.reply.request_id == "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+    def test_an_answer_may_be_nothing(self, node: ClusterMediator) -> None:
+        answer = self.exchange(node, invocation("users.Rename"))
+        assert (answer.status, answer.executed, answer.reply.is_success) == (200, "1", True)
+        assert payload_of(answer) is None
+
+    def test_an_answer_may_be_a_plain_value(self, node: ClusterMediator) -> None:
+        assert payload_of(self.exchange(node, invocation("users.Count", {"limit": 5}))) == 3
+
+    @pytest.mark.parametrize(
+        ("outcome", "code"),
+        [
+            (BusinessError("sold out"), "FAILED_PRECONDITION"),
+            (BusinessError("sold out", code="shop.sold_out"), "shop.sold_out"),
+            (CatgaResult.failure("sold out", "NOT_FOUND"), "NOT_FOUND"),
+            (CatgaResult.failure("sold out"), None),
+        ],
+    )
+    def test_a_handler_that_says_no_is_an_answer_like_any_other(
+        self, node: ClusterMediator, outcome: Any, code: str | None
+    ) -> None:
+        def say_no(request: Unhandled) -> object:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        node.register(Unhandled, say_no)
+        answer = self.exchange(node, invocation("users.Nobody", {}, responseTypeName="int"))
+        assert (answer.status, answer.executed) == (200, "1")
+        fields = json.loads(answer.body)
+        assert (fields["isSuccess"], fields["payloadData"], fields["errorMessage"]) == (False, None, "sold out")
+        assert fields.get("errorCode") == code
+
+    @pytest.mark.parametrize("error", [ValueError(SECRET), OSError(2, SECRET), KeyError(SECRET)])
+    def test_the_text_of_an_exception_stays_with_the_node(
+        self, node: ClusterMediator, error: Exception, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(request: Unhandled) -> int:
+            raise error
+
+        node.register(Unhandled, fail)
+        answer = self.exchange(node, invocation("users.Nobody", {}, responseTypeName="int"))
+        assert (answer.status, answer.executed, answer.reply.error_code) == (200, "1", ErrorCode.UNKNOWN)
+        assert b"hunter2" not in answer.body
+        assert b"Error" not in answer.body
+        assert b"Traceback" not in answer.body
+        assert "hunter2" in caplog.text
+
+    @pytest.mark.parametrize("value", ["three", 1.5, [3], Decimal(3), object()])
+    def test_an_answer_of_another_type_is_a_fault_of_the_handler(self, node: ClusterMediator, value: Any) -> None:
+        node.register(Unhandled, lambda request: value)
+        answer = self.exchange(node, invocation("users.Nobody", {}, responseTypeName="int"))
+        assert (answer.status, answer.executed, answer.reply.error_code) == (200, "1", ErrorCode.INTERNAL)
+        assert not answer.reply.is_success
+
+    def test_an_answer_that_is_too_long_says_so(self, node: ClusterMediator) -> None:
+        @message(name="users.Long")
+        @dataclass(frozen=True)
+        class Long(Query[str]):
+            pass
+
+        node.register(Long, lambda request: "x" * LIMIT)
+        answer = self.exchange(node, invocation("users.Long", {}, responseTypeName="str"))
+        assert (answer.status, answer.executed, answer.reply.error_code) == (200, "1", ErrorCode.RESOURCE_EXHAUSTED)
+        assert len(answer.body) < LIMIT
+
+    # -- types -----------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("name", HOSTILE_NAMES)
+    def test_a_type_that_nobody_knows_is_looked_up_and_nothing_else(
+        self, node: ClusterMediator, ran: list[Any], name: str
+    ) -> None:
+        modules = set(sys.modules)
+        self.refused(node, invocation(name), 200, ErrorCode.UNIMPLEMENTED)
+        assert set(sys.modules) - modules == set()
+        assert ran == []
+
+    def test_a_response_type_is_no_request_type(self, node: ClusterMediator) -> None:
+        self.refused(node, invocation(f"{__name__}.User"), 200, ErrorCode.UNIMPLEMENTED)
+
+    def test_a_type_without_a_handler_says_what_to_do(self, node: ClusterMediator) -> None:
+        answer = self.refused(
+            node, invocation("users.Nobody", {}, responseTypeName="int"), 200, ErrorCode.UNIMPLEMENTED
+        )
+        assert "users.Nobody" in (answer.reply.error_message or "")
+
+    def test_a_local_type_is_not_for_other_nodes(self, node: ClusterMediator, ran: list[Any]) -> None:
+        self.refused(node, invocation("users.Secret", {}), 403, ErrorCode.PERMISSION_DENIED)
+        assert ran == []
+
+    @pytest.mark.parametrize("name", ["int", "none", "users.Get", "Unknown", f"{__name__}.User2", "os.system"])
+    def test_a_response_type_that_does_not_belong_to_the_request_is_refused(
+        self, node: ClusterMediator, ran: list[Any], name: str
+    ) -> None:
+        self.refused(node, invocation(responseTypeName=name), 200, ErrorCode.INVALID_ARGUMENT)
+        assert ran == []
+
+    @pytest.mark.parametrize("payload", BAD_PAYLOADS, ids=lambda payload: ascii(payload)[:40])
+    def test_a_payload_that_does_not_fit_is_refused(
+        self, node: ClusterMediator, ran: list[Any], payload: bytes
+    ) -> None:
+        answer = self.refused(node, invocation(payload=payload), 200, ErrorCode.INVALID_ARGUMENT)
+        assert "users.Get" in (answer.reply.error_message or "") or "GetUser" in (answer.reply.error_message or "")
+        assert ran == []
+
+    @pytest.mark.parametrize("payload", [b'{"USERID":"7"}', b'{"user_id":"7"}', b'{ "userId" : "\\u0037" }', b'{"more":1,"userId":"7"}'])
+    def test_a_payload_is_read_as_dotnet_writes_it(
+        self, node: ClusterMediator, ran: list[Any], payload: bytes
+    ) -> None:
+        assert self.exchange(node, invocation(payload=payload)).reply.is_success
+        assert ran == [GetUser("7")]
+
+    # -- the envelope ----------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("body", BAD_ENVELOPES.values(), ids=BAD_ENVELOPES)
+    def test_what_is_no_envelope_is_400(self, node: ClusterMediator, ran: list[Any], body: bytes) -> None:
+        self.refused(node, Call(body), 400, ErrorCode.INVALID_ARGUMENT, "unknown")
+        assert ran == []
+
+    @pytest.mark.parametrize(("name", "value"), BAD_PROPERTIES, ids=lambda value: ascii(value)[:20])
+    def test_a_wrong_property_is_400_and_named(
+        self, node: ClusterMediator, ran: list[Any], name: str, value: Any
+    ) -> None:
+        answer = self.refused(node, invocation(**{name: value}), 400, ErrorCode.INVALID_ARGUMENT)
+        assert (answer.reply.error_message or "").startswith(f"{name}: ")
+        assert ran == []
+
+    @pytest.mark.parametrize("value", BAD_IDS, ids=lambda value: ascii(value)[:20])
+    def test_a_wrong_request_id_is_400_and_never_echoed(self, node: ClusterMediator, value: Any) -> None:
+        answer = self.refused(node, invocation(requestId=value), 400, ErrorCode.INVALID_ARGUMENT, "unknown")
+        assert b"forged" not in answer.body
+
+    def test_the_header_tells_the_request_id_where_the_envelope_cannot(self, node: ClusterMediator) -> None:
+        headers = {"Catga-Request-Id": "from-header"}
+        self.refused(node, Call(b"{", headers), 400, ErrorCode.INVALID_ARGUMENT, "from-header")
+        self.refused(
+            node, changed(invocation(headers=headers), method="PUT"), 405, ErrorCode.UNIMPLEMENTED, "from-header"
+        )
+        self.refused(node, invocation(requestId="", headers=headers), 400, ErrorCode.INVALID_ARGUMENT, "from-header")
+
+    def test_the_envelope_s_own_request_id_counts_where_it_can_be_read(self, node: ClusterMediator) -> None:
+        headers = {"Catga-Request-Id": "from-header"}
+        self.refused(node, invocation(payloadData="?", headers=headers), 400, ErrorCode.INVALID_ARGUMENT, "r-1")
+        assert self.exchange(node, invocation(headers=headers)).reply.request_id == "r-1"
+
+    @pytest.mark.parametrize("value", ["a b", "x" * 129, "é", "", '"'])
+    def test_a_header_that_is_no_request_id_is_not_echoed(self, node: ClusterMediator, value: str) -> None:
+        self.refused(node, Call(b"{", {"Catga-Request-Id": value}), 400, ErrorCode.INVALID_ARGUMENT, "unknown")
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            invocation(requestId="x\n2026-01-01 00:00:00 ERROR forged"),
+            invocation(sourceNodeId="x\r\nERROR forged"),
+            invocation("x\u2028ERROR forged"),
+            invocation("unknown\\nERROR forged"),
+            invocation(payload=b'{"x\\nERROR forged":1}'),
+            Call(b"{", {"Catga-Timeout-Ms": "1\x0bERROR forged"}),
+            Call(b'{"requestId":"r-1","x\\nERROR forged":NaN}'),
+        ],
+        ids=["id", "source", "separator", "name", "payload", "timeout", "json"],
+    )
+    def test_a_refusal_is_one_line_of_the_log_whatever_is_in_the_request(
+        self, node: ClusterMediator, call: Call, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO, "catga_sync")
+        self.exchange(node, call)
+        lines = [record.getMessage() for record in caplog.records if record.name == "catga_sync.receiver"]
+        assert len(lines) == 1
+        assert lines[0].isprintable()
+
+    # -- the body --------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        "content_type",
+        [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json",
+         "application/jsonp", "application/json5", "json", "x, application/json"],
+    )  # fmt: skip
+    def test_a_body_that_is_not_said_to_be_json_is_415_and_not_read(
+        self, node: ClusterMediator, ran: list[Any], content_type: str | None
+    ) -> None:
+        body = Body(json.dumps(envelope()).encode())
+        call = Call(body, content_type=content_type, length="300")
+        self.refused(node, call, 415, ErrorCode.INVALID_ARGUMENT, "unknown")
+        assert body.taken == 0
+        assert ran == []
+
+    @pytest.mark.parametrize(
+        "content_type", ["application/json", "Application/JSON", "application/json; charset=utf-8", "application/json ;x"]
+    )
+    def test_a_charset_and_the_letter_case_change_nothing(self, node: ClusterMediator, content_type: str) -> None:
+        assert self.exchange(node, changed(invocation(), content_type=content_type)).status == 200
+
+    @pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "gzip, gzip", "identity, gzip", "x"])
+    def test_a_coding_that_was_not_offered_is_415(self, node: ClusterMediator, ran: list[Any], coding: str) -> None:
+        call = invocation(headers={"Content-Encoding": coding})
+        self.refused(node, call, 415, ErrorCode.INVALID_ARGUMENT, "unknown")
+        assert ran == []
+
+    def test_no_coding_at_all_may_be_said_aloud(self, node: ClusterMediator) -> None:
+        assert self.exchange(node, invocation(headers={"Content-Encoding": "identity"})).status == 200
+
+    @pytest.mark.parametrize("length", [LIMIT + 1, 10**12, 10**18])
+    def test_a_body_that_is_announced_too_long_is_413_and_not_read(self, node: ClusterMediator, length: int) -> None:
+        body = Body(b"x" * (LIMIT + 1))
+        self.refused(node, Call(body, length=str(length)), 413, ErrorCode.RESOURCE_EXHAUSTED, "unknown")
+        assert body.taken == 0
+
+    def test_a_body_without_length_is_413_as_soon_as_it_is_too_long(self, node: ClusterMediator) -> None:
+        body = Body(b" " * LIMIT * 100)
+        self.refused(node, Call(body, length="", terminated=True), 413, ErrorCode.RESOURCE_EXHAUSTED, "unknown")
+        assert body.taken <= LIMIT + 64 * 1024
+
+    def test_a_body_may_be_as_long_as_the_limit_to_the_byte(self, node: ClusterMediator) -> None:
+        call = invocation()
+        assert isinstance(call.body, bytes)
+        full = call.body + b" " * (LIMIT - len(call.body))
+        assert self.exchange(node, Call(full)).status == 200
+        assert self.exchange(node, Call(full, length="", terminated=True)).status == 200
+        assert self.exchange(node, Call(full + b" ")).status == 413
+        assert self.exchange(node, Call(full + b" ", length="", terminated=True)).status == 413
+
+    def test_a_chunked_body_needs_no_length(self, node: ClusterMediator) -> None:
+        assert self.exchange(node, changed(invocation(), length="", terminated=True)).status == 200
+
+    @pytest.mark.parametrize("length", ["", "abc", "-1", "+5", "1.5", "0x10", "9" * 30])
+    def test_a_body_whose_end_nobody_knows_is_400_and_not_read(self, node: ClusterMediator, length: str) -> None:
+        body = Body(json.dumps(envelope()).encode())
+        self.refused(node, Call(body, length=length), 400, ErrorCode.INVALID_ARGUMENT, "unknown")
+        assert body.taken == 0
+
+    def test_a_body_that_is_shorter_than_announced_runs_nothing_though_it_is_valid(
+        self, node: ClusterMediator, ran: list[Any]
+    ) -> None:
+        whole = invocation()
+        assert isinstance(whole.body, bytes)
+        length = str(len(whole.body) + 20)
+        self.refused(node, changed(whole, length=length), 400, ErrorCode.INVALID_ARGUMENT, "unknown")
+        self.refused(
+            node, changed(whole, length=length, terminated=True), 400, ErrorCode.INVALID_ARGUMENT, "unknown"
+        )
+        assert ran == []
+
+    def test_nothing_is_read_beyond_the_announced_length(self, node: ClusterMediator) -> None:
+        whole = invocation()
+        assert isinstance(whole.body, bytes)
+        body = Body(whole.body + b"GET / HTTP/1.1\r\n\r\n")
+        assert self.exchange(node, Call(body, length=str(len(whole.body)))).status == 200
+        assert body.taken == len(whole.body)
+
+    @pytest.mark.parametrize("error", [OSError("reset"), EOFError(), ValueError("chunk"), TimeoutError()])
+    @pytest.mark.parametrize("terminated", [True, False])
+    def test_a_body_that_breaks_off_is_400_and_runs_nothing(
+        self, node: ClusterMediator, ran: list[Any], error: Exception, terminated: bool
+    ) -> None:
+        raw = json.dumps(envelope()).encode()
+        length = "" if terminated else str(len(raw) + 1)
+        call = Call(Body(raw, breaks=error), length=length, terminated=terminated)
+        self.refused(node, call, 400, ErrorCode.INVALID_ARGUMENT, "unknown")
+        assert ran == []
+
+    # -- routes and callers ----------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"])
+    def test_another_method_is_405(self, node: ClusterMediator, ran: list[Any], method: str) -> None:
+        self.refused(node, changed(invocation(), method=method), 405, ErrorCode.UNIMPLEMENTED, "unknown")
+        assert ran == []
+
+    # BUG: RFC 9110, 15.5.6: the server must say in Allow what would do.
+    @pytest.mark.xfail(strict=True, reason="no Allow header on 405")
+    @pytest.mark.parametrize(("path", "allowed"), [(INVOKE_PATH, "POST"), (NODE_PATH, "GET")])
+    def test_a_405_says_which_method_would_do(self, node: ClusterMediator, path: str, allowed: str) -> None:
+        answer = self.exchange(node, changed(invocation(), method="PUT", path=path))
+        assert allowed in answer.headers["Allow"]
+
+    STRANGERS = {
+        "address": {"remote_address": "10.0.0.1"},
+        "no address": {"remote_address": ""},
+        "host": {"host": "evil.example.com"},
+        "rebound host": {"host": "localhost.evil.example.com"},
+        "proxy": {"headers": {"X-Forwarded-For": "127.0.0.1"}},
+        "nginx": {"headers": {"X-Real-IP": "127.0.0.1"}},
+        "standard": {"headers": {"Forwarded": "for=127.0.0.1"}},
+        "via": {"headers": {"Via": "1.1 proxy"}},
+    }
+
+    @pytest.mark.parametrize("changes", STRANGERS.values(), ids=STRANGERS)
+    def test_an_unsigned_call_that_does_not_come_straight_from_loopback_is_403_and_not_read(
+        self, node: ClusterMediator, ran: list[Any], changes: dict[str, Any]
+    ) -> None:
+        body = Body(json.dumps(envelope()).encode())
+        self.refused(node, Call(body, length="300", **changes), 403, ErrorCode.PERMISSION_DENIED, "unknown")
+        assert body.taken == 0
+        assert ran == []
+
+    @pytest.mark.parametrize("changes", STRANGERS.values(), ids=STRANGERS)
+    def test_a_stranger_does_not_get_the_description_of_the_node_either(
+        self, node: ClusterMediator, changes: dict[str, Any]
+    ) -> None:
+        call = Call(method="GET", path=NODE_PATH, **changes)
+        answer = self.refused(node, call, 403, ErrorCode.PERMISSION_DENIED, "unknown")
+        assert b"users.Get" not in answer.body
+
+    @pytest.mark.parametrize("changes", STRANGERS.values(), ids=STRANGERS)
+    def test_a_node_that_is_insecure_by_intention_serves_anybody(
+        self, local: Mediator, changes: dict[str, Any]
+    ) -> None:
+        with create_cluster(local, node_id="node-1", discovery=MemoryDiscovery(), insecure=True) as node:
+            call = invocation()
+            assert self.exchange(node, changed(call, **changes)).status == 200
+
+    def test_a_node_says_what_it_is(self, node: ClusterMediator) -> None:
+        answer = self.exchange(node, Call(method="GET", path=NODE_PATH, content_type=None))
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == "application/json"
+        assert answer.headers["Cache-Control"] == "no-store"
+        described = json.loads(answer.body)
+        assert (described["nodeId"], described["status"]) == ("node-1", "ONLINE")
+        assert described["handles"] == ["users.Count", "users.Get", "users.Rename"]
+        assert set(described["contracts"]) == {"users.Count", "users.Get", "users.Rename"}
+        assert "users.Secret" not in answer.body.decode()
+
+    def test_a_description_is_for_asking_only(self, node: ClusterMediator) -> None:
+        self.refused(node, changed(invocation(), path=NODE_PATH), 405, ErrorCode.UNIMPLEMENTED, "unknown")
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("text", ["0", "-1", "-0", "-1000000", " 0 ", "-" + "9" * 20])
+    def test_a_call_whose_time_is_up_is_504_and_not_started(
+        self, node: ClusterMediator, ran: list[Any], text: str
+    ) -> None:
+        call = invocation(headers={"Catga-Timeout-Ms": text})
+        self.refused(node, call, 504, ErrorCode.DEADLINE_EXCEEDED)
+        assert ran == []
+
+    @pytest.mark.parametrize(
+        "text", ["", " ", "1.5", "1e9", "abc", "+5", "0x10", "1,2", "5, 6", "1 0", "--1", "\u00b2", "9" * 21, "NaN"]
+    )
+    def test_a_time_that_is_no_whole_number_is_400(self, node: ClusterMediator, ran: list[Any], text: str) -> None:
+        call = invocation(headers={"Catga-Timeout-Ms": text})
+        self.refused(node, call, 400, ErrorCode.INVALID_ARGUMENT)
+        assert ran == []
+
+    @pytest.mark.parametrize(
+        ("text", "most"), [(None, 30.0), ("60000", 60.0), (" 60000 ", 60.0), ("300001", 300.0), (str(10**18), 300.0)]
+    )
+    def test_a_handler_has_the_time_that_the_caller_has_left_and_five_minutes_at_most(
+        self, node: ClusterMediator, text: str | None, most: float
+    ) -> None:
+        seen: list[float | None] = []
+        node.register(Unhandled, lambda request: seen.append(current_call().remaining()))
+        headers = {} if text is None else {"Catga-Timeout-Ms": text}
+        self.exchange(node, invocation("users.Nobody", {}, headers, responseTypeName="int"))
+        (left,) = seen
+        assert left is not None
+        assert 0 < left <= most
+        assert most - left < 10
+
+    def test_a_request_that_was_sent_too_long_ago_is_504_and_not_started(
+        self, node: ClusterMediator, ran: list[Any]
+    ) -> None:
+        call = invocation(headers={"Catga-Timeout-Ms": "1000"}, timestamp=stamp(-60))
+        self.refused(node, call, 504, ErrorCode.DEADLINE_EXCEEDED)
+        assert ran == []
+
+    @pytest.mark.parametrize("sent", [-2, 0, 60, 86400])
+    def test_clocks_may_differ(self, node: ClusterMediator, sent: float) -> None:
+        call = invocation(headers={"Catga-Timeout-Ms": "20000"}, timestamp=stamp(sent))
+        assert self.exchange(node, call).status == 200
+
+    def test_the_clock_of_a_sender_that_gives_no_time_does_not_matter(self, node: ClusterMediator) -> None:
+        assert self.exchange(node, invocation(timestamp="0001-01-01T00:00:00")).status == 200
+
+    def test_a_draining_node_is_503_and_names_itself(self, node: ClusterMediator, ran: list[Any]) -> None:
+        node.receiver.drain()
+        body = Body(json.dumps(envelope()).encode())
+        headers = {"Catga-Request-Id": "r-9"}
+        answer = self.refused(node, Call(body, headers, length="300"), 503, ErrorCode.UNAVAILABLE, "r-9")
+        assert "node-1" in (answer.reply.error_message or "")
+        assert body.taken == 0
+        assert ran == []
+
+    # -- the handler's side ----------------------------------------------------------------------------------------
+
+    def test_a_handler_knows_its_call(self, node: ClusterMediator) -> None:
+        seen: list[Any] = []
+        node.register(Unhandled, lambda request: seen.append((current_call(), node.receiver.in_flight)))
+        trace = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "tracestate": "vendor=x"}
+        self.exchange(node, invocation("users.Nobody", {}, trace, responseTypeName="int", requestId="r-7"))
+        ((call, in_flight),) = seen
+        assert (call.request_id, call.source_node_id) == ("r-7", "node-2")
+        assert (call.traceparent, call.tracestate) == (trace["traceparent"], trace["tracestate"])
+        assert in_flight == 1
+        assert current_call() is None
+        assert node.receiver.in_flight == 0
+
+    def test_a_fault_of_the_node_is_500_without_a_word_of_the_inside(
+        self, node: ClusterMediator, local: Mediator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(*args: Any) -> Any:
+            raise RuntimeError(SECRET)
+
+        monkeypatch.setattr(local, "dispatch", broken)
+        answer = self.exchange(node, invocation())
+        assert (answer.status, answer.reply.error_code) == (500, ErrorCode.INTERNAL)
+        assert answer.executed == "1"
+        assert answer.reply.request_id == "r-1"
+        assert b"hunter2" not in answer.body
+        assert "hunter2" in caplog.text
+        assert node.receiver.in_flight == 0
+
+    def test_calls_at_once_get_their_own_answers(self, node: ClusterMediator) -> None:
+        wrong: list[Any] = []
+
+        def call(number: int) -> None:
+            for turn in range(20):
+                user_id = f"{number}-{turn}"
+                answer = self.exchange(node, invocation(payload={"userId": user_id}, requestId=user_id))
+                if answer.reply.request_id != user_id or payload_of(answer)["userId"] != user_id:
+                    wrong.append((user_id, answer))
+
+        threads = [threading.Thread(target=call, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert wrong == []
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def test_an_event_reaches_every_subscriber(self, node: ClusterMediator) -> None:
+        heard: list[Any] = []
+        node.subscribe(Renamed, lambda event: heard.append(("first", event)))
+        node.subscribe(Renamed, lambda event: heard.append(("second", event)))
+        answer = self.exchange(node, invocation("users.Renamed"))
+        assert (answer.status, answer.executed, answer.reply.is_success) == (200, "1", True)
+        assert payload_of(answer) is None
+        assert heard == [("first", Renamed("7")), ("second", Renamed("7"))]
+
+    # BUG: `deliver(request) or CatgaResult(True)`: a failed result is false, so it becomes a success.
+    @pytest.mark.xfail(strict=True, reason="the failure of a subscriber is answered as a success")
+    def test_a_subscriber_that_fails_is_a_failure_as_it_is_locally(self, node: ClusterMediator) -> None:
+        def fail(event: Renamed) -> None:
+            raise BusinessError("not today", code="shop.closed")
+
+        node.subscribe(Renamed, fail)
+        answer = self.exchange(node, invocation("users.Renamed"))
+        assert (answer.reply.is_success, answer.reply.error_code) == (False, "shop.closed")
+
+    # BUG: deliver() is called without enter_call(), so a subscriber has no request id, no trace and no deadline.
+    @pytest.mark.xfail(strict=True, reason="a subscriber of a received event runs outside its call")
+    def test_a_subscriber_knows_its_call(self, node: ClusterMediator) -> None:
+        seen: list[Any] = []
+        node.subscribe(Renamed, lambda event: seen.append(current_call()))
+        self.exchange(node, invocation("users.Renamed", headers={"Catga-Timeout-Ms": "5000"}))
+        (call,) = seen
+        assert call is not None
+        assert call.request_id == "r-1"
+        assert call.remaining() <= 5.0

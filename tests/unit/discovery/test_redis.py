@@ -1,0 +1,225 @@
+"""What can be told of the Redis store without a server: its URL, its errors, and peers that are no Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from catga_sync.discovery.redis import RedisDiscovery
+from catga_sync.errors import ConfigurationError
+from tests.conftest import require_module
+from tests.contracts.discovery import LONG, record
+
+redis = require_module("redis")
+
+SECRET = "hunter2"
+
+
+def settings(url: str, **options: Any) -> dict[str, Any]:
+    return RedisDiscovery(url, **options)._settings
+
+
+# -- the URL --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://", {"host": "localhost", "port": 6379, "db": 0, "username": None, "password": None}),
+        ("redis://example.org", {"host": "example.org", "port": 6379}),
+        ("redis://10.0.0.7:7000/3", {"host": "10.0.0.7", "port": 7000, "db": 3}),
+        ("redis://[2001:db8::1]:7000?db=4", {"host": "2001:db8::1", "port": 7000, "db": 4}),
+        ("redis://:p%40%23%2Fss@h", {"username": None, "password": "p@#/ss"}),
+        ("redis://us%3Aer:@h", {"username": "us:er", "password": ""}),
+    ],
+)
+def test_the_url_is_read_as_redis_py_reads_it(url: str, expected: dict[str, Any]) -> None:
+    found = settings(url)
+    assert {name: found[name] for name in expected} == expected
+    assert "ssl" not in found
+
+
+def test_tls_always_checks_the_certificate_and_the_name_in_it() -> None:
+    found = settings(
+        "rediss://h?ssl_ca_certs=%2Fetc%2Fca.pem&ssl_cert_reqs=required", ssl_certfile="c", ssl_keyfile="k"
+    )
+    assert (found["ssl"], found["ssl_cert_reqs"], found["ssl_check_hostname"]) == (True, "required", True)
+    assert (found["ssl_ca_certs"], found["ssl_certfile"], found["ssl_keyfile"]) == ("/etc/ca.pem", "c", "k")
+
+
+def test_options_win_over_the_url() -> None:
+    found = settings("rediss://u:p@h?ssl_ca_certs=a", username="v", password="q", ssl_ca_certs="b")
+    assert (found["username"], found["password"], found["ssl_ca_certs"]) == ("v", "q", "b")
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        (f"http://u:{SECRET}@h", "no Redis URL|write redis://"),
+        (f"u:{SECRET}@h", "write redis://"),
+        (f"redis://u:{SECRET}/x@h:1/0", "%2F"),
+        (f"redis://u:{SECRET}#x@h:1/0", "%23"),
+        (f"redis://u:{SECRET}?x@h:1/0", "%3F"),
+        (f"redis://u:a:{SECRET}@h:port/0", "write redis://"),
+        (f"redis://u:{SECRET}@[h/0", "write redis://"),
+        (f"redis://u:{SECRET}@h:99999", "write redis://"),
+        (f"redis://u:{SECRET}@h/-1", "write redis://"),
+        (f"redis://u:{SECRET}@h/zero", "write redis://"),
+        (f"redis://u:{SECRET}@h?{SECRET}", "write redis://"),
+        (f"redis://u:{SECRET}@h?socket_timeout=60", "the query of a Redis URL takes db, ssl_ca_certs"),
+        (f"redis://u:{SECRET}@h?password={SECRET}", "the query of a Redis URL takes db, ssl_ca_certs"),
+        (f"rediss://u:{SECRET}@h?ssl_cert_reqs=none", "ssl_cert_reqs: the server's certificate is always checked"),
+        (f"rediss://u:{SECRET}@h?ssl_check_hostname=false", "the query of a Redis URL takes"),
+        (f"rediss://u:{SECRET}@h?ssl_keyfile=k", "ssl_keyfile goes with ssl_certfile"),
+        (f"redis://u:{SECRET}@h?ssl_ca_certs=a", "ssl_ca_certs goes with rediss://"),
+    ],
+)
+def test_a_wrong_url_says_what_to_write_and_never_the_password(url: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^discovery: .*({says})") as caught:
+        RedisDiscovery(url)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"prefix": "a{b}"}, "^prefix: give 1 to 64 characters"),
+        ({"prefix": ""}, "^prefix: give 1 to 64 characters"),
+        ({"cluster_name": "all*"}, "^cluster_name: give 1 to 64 characters"),
+        ({"client": redis.Redis()}, "^discovery: give RedisDiscovery a URL, or a client"),
+    ],
+)
+def test_a_wrong_option_says_so(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        RedisDiscovery("redis://h", **options)
+
+
+def test_it_takes_a_url_or_a_client_that_has_all_it_needs() -> None:
+    for options in ({}, {"client": redis.Redis(), "password": SECRET}):
+        with pytest.raises(ConfigurationError, match=r"^discovery: give RedisDiscovery a URL") as caught:
+            RedisDiscovery(**options)
+        assert SECRET not in str(caught.value)
+    with pytest.raises(ConfigurationError, match="decode_responses=False"):
+        RedisDiscovery(client=redis.Redis(decode_responses=True))
+
+
+def test_all_keys_of_a_cluster_share_one_hash_tag() -> None:
+    keys = RedisDiscovery("redis://h", cluster_name="shop.eu", prefix="team:a")._keys
+    assert len(set(keys)) == 4
+    assert all(key.startswith("{team:a:shop.eu}:") for key in keys)
+
+
+def test_without_the_redis_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ImportError, match=r"pip install catga-sync\[redis\]"):
+        RedisDiscovery("redis://h")
+
+
+# -- peers that are no Redis ----------------------------------------------------------------------------------------
+
+
+class Peer:
+    def __init__(self, port: int) -> None:
+        self.url = f"redis://u:{SECRET}@127.0.0.1:{port}"
+        self.connections = 0
+
+
+@contextlib.contextmanager
+def peer(answer: Callable[[socket.socket], None]) -> Iterator[Peer]:
+    """Listen until the block is left; ``answer`` gets every connection and may keep it for as long as it likes."""
+    kept: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        found = Peer(listener.getsockname()[1])
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    found.connections += 1
+                    kept.append(connection)
+                    answer(connection)
+
+        acceptor = threading.Thread(target=accept, daemon=True)
+        acceptor.start()
+        try:
+            yield found
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            acceptor.join(5)
+            for connection in kept:
+                connection.close()
+
+
+def test_nothing_is_opened_at_construction() -> None:
+    with peer(lambda connection: None) as found:
+        store = RedisDiscovery(found.url)
+        store.close()
+        store.forget()
+        with pytest.raises(redis.exceptions.TimeoutError):
+            store.nodes()
+        assert found.connections == 1
+        store.close()
+
+
+def test_a_call_is_made_once_and_gives_up_soon() -> None:
+    with peer(lambda connection: None) as found:
+        store = RedisDiscovery(found.url)
+        calls: list[Callable[[], object]] = [store.nodes, lambda: store.register(record(), LONG)]
+        for number, call in enumerate(calls, 1):
+            begun = time.monotonic()
+            with pytest.raises(redis.exceptions.TimeoutError):
+                call()
+            assert time.monotonic() - begun < 3
+            assert found.connections == number
+        store.close()
+
+
+def test_a_server_that_is_not_there_raises_at_once(free_port: int) -> None:
+    begun = time.monotonic()
+    with pytest.raises(redis.exceptions.ConnectionError):
+        RedisDiscovery(f"redis://127.0.0.1:{free_port}").nodes()
+    assert time.monotonic() - begun < 3
+
+
+OK = b"+OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x28",
+        OK * 3,
+        OK * 3 + b"*0\r\n",
+        OK * 3 + b"$-1\r\n",
+        OK * 3 + b":5\r\n",
+        OK * 3 + b"*5\r\n$3\r\n1:1\r\n:1\r\n:1\r\n*2\r\n$1\r\na\r\n",
+        OK * 3 + b"*5\r\n$3\r\n1:1\r\n:1\r\n:1\r\n*1\r\n$1\r\na\r\n*0\r\n",
+        OK * 3 + b"*5\r\n$3\r\n1:1\r\n:1\r\n:1\r\n:9\r\n*0\r\n",
+        OK * 3 + b"$99999999999\r\nabc",
+        OK * 3 + b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
+    ],
+)
+def test_an_answer_that_is_none_raises_and_gives_nothing_away(answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    def say(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(answer)
+        connection.shutdown(socket.SHUT_WR)
+
+    caplog.set_level(logging.DEBUG)
+    with peer(say) as found:
+        store = RedisDiscovery(found.url)
+        with pytest.raises(Exception) as caught:
+            store.nodes()
+        store.close()
+    assert SECRET not in "".join(traceback.format_exception(caught.value)) + caplog.text + repr(store)

@@ -1,0 +1,58 @@
+"""The folder where the processes of one user meet is nobody else's."""
+
+import os
+import stat
+
+import pytest
+
+from catga_sync.errors import ConfigurationError
+from catga_sync.folders import ensure_private, meeting_folder
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes of POSIX")
+
+
+def test_the_folder_is_the_user_s_own():
+    assert meeting_folder().name == f"catga-sync-{os.getuid()}"
+    assert meeting_folder() == meeting_folder()
+
+
+def test_it_is_made_for_this_user_only(tmp_path):
+    ensure_private(tmp_path / "a" / "b")
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+
+
+def test_one_that_is_there_and_private_is_fine(tmp_path):
+    (tmp_path / "a").mkdir(mode=0o700)
+    ensure_private(tmp_path / "a")
+    ensure_private(tmp_path / "a")
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o722])
+def test_one_that_others_may_write_to_is_refused(tmp_path, mode):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a").chmod(mode)
+    with pytest.raises(ConfigurationError, match="^discovery: .*only this user can write"):
+        ensure_private(tmp_path / "a")
+
+
+def test_a_link_to_a_folder_is_refused(tmp_path):
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(ConfigurationError, match="^discovery: "):
+        ensure_private(tmp_path / "link")
+
+
+def test_one_that_belongs_to_somebody_else_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir(mode=0o700)
+    owner = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    with pytest.raises(ConfigurationError, match="^discovery: "):
+        ensure_private(tmp_path / "a")
+
+
+# BUG: mkdir() raises a bare FileExistsError that says nothing of what to do.
+@pytest.mark.xfail(strict=True, reason="a file of that name gives a bare FileExistsError")
+def test_a_file_in_its_place_is_an_error_that_says_what_to_do(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(ConfigurationError, match="^discovery: "):
+        ensure_private(tmp_path / "a")
