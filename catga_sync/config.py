@@ -88,7 +88,7 @@ class _Assembly:
         self.discovery = _discovery(options)
         self.events = EventBoard()
         self.budget = RetryBudget()
-        self.ejection = Ejection(lambda node, ejected: self.upkeep.tell_ejected(node, ejected))
+        self.ejection = Ejection(self._tell_ejected)
         self.invoker = self._http() if invoker is None else invoker
         self.receiver = self._receiver()
         self.presence = self._presence()
@@ -198,6 +198,17 @@ class _Assembly:
         # Some threads stay free, so that health checks and refusals always get through.
         return max(1, threads - (2 if threads > 4 else 1))
 
+    # What is made first is told of what is made last.
+
+    def _tell_ejected(self, node: ClusterNode, ejected: bool) -> None:
+        self.upkeep.tell_ejected(node, ejected)
+
+    def _notice_request(self) -> None:
+        self.mediator.notice_request()
+
+    def _begin_drain(self) -> None:
+        self.upkeep.begin_drain()
+
     # -- the parts ------------------------------------------------------------------------------------------------
 
     def _router(self, name: str) -> Router:
@@ -225,8 +236,8 @@ class _Assembly:
             node_id=self.this.node_id,
             describe=self._describe_on_the_wire,
             refuse=_let_in_all if options.insecure else unsigned_refusal,
-            on_request=lambda: self.mediator.notice_request(),
-            on_drain=lambda: self.upkeep.begin_drain(),
+            on_request=self._notice_request,
+            on_drain=self._begin_drain,
             max_body_bytes=options.max_body_bytes,
             max_concurrency=self._max_concurrency,
             default_timeout=options.request_timeout,

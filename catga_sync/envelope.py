@@ -12,7 +12,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -20,7 +20,19 @@ from typing import Any
 from catga_sync.errors import ErrorCode, SerializationError, parse_code
 from catga_sync.serialization import jsontext
 
-__all__ = ["MAX_NAME", "MAX_TIME_MS", "EnvelopeError", "ReplyEnvelope", "RequestEnvelope", "valid_id", "well_formed_id"]
+__all__ = [
+    "MAX_BATCH",
+    "MAX_NAME",
+    "MAX_TIME_MS",
+    "EnvelopeError",
+    "ReplyEnvelope",
+    "RequestEnvelope",
+    "read_batch",
+    "read_batch_reply",
+    "valid_id",
+    "well_formed_id",
+    "write_batch_reply",
+]
 
 #: Characters of a type name.
 MAX_NAME = 512
@@ -94,7 +106,11 @@ class RequestEnvelope:
         Raises:
             EnvelopeError: It cannot be read; the text names the property.
         """
-        fields = _read(raw)
+        return cls.of_fields(_read(raw))
+
+    @classmethod
+    def of_fields(cls, fields: Mapping[str, Any]) -> RequestEnvelope:
+        """Read an envelope from its properties, names in lower case; raises as ``decode`` does."""
         given = fields.get("requestid")
         request_id = given if well_formed_id(given) else None
         try:
@@ -112,7 +128,7 @@ class RequestEnvelope:
                 timestamp=_timestamp(_required(fields, "timestamp", str)),
             )
         except EnvelopeError as exc:
-            raise EnvelopeError(str(exc), request_id=request_id) from None
+            raise EnvelopeError(str(exc), request_id=request_id) from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +168,11 @@ class ReplyEnvelope:
         Raises:
             EnvelopeError: It cannot be read; the text names the property.
         """
-        fields = _read(raw)
+        return cls.of_fields(_read(raw))
+
+    @classmethod
+    def of_fields(cls, fields: Mapping[str, Any]) -> ReplyEnvelope:
+        """Read an envelope from its properties, names in lower case; raises as ``decode`` does."""
         elapsed = _optional(fields, "processingTimeMs", int)
         payload = _optional(fields, "payloadData", str)
         code = _optional(fields, "errorCode", str)
@@ -168,6 +188,59 @@ class ReplyEnvelope:
             processed_by_node_id=None if node is None else node[:128],
             processing_time_ms=0 if elapsed is None else elapsed,
         )
+
+
+#: Requests in one batch.
+MAX_BATCH = 10_000
+
+
+def read_batch(raw: bytes) -> list[RequestEnvelope | EnvelopeError]:
+    """
+    Read ``{"requests": [envelope, ...]}``: between our own nodes only, so names are as we write them.
+
+    Returns:
+        For each item the envelope, or the error that says why it is none.
+
+    Raises:
+        EnvelopeError: The whole cannot be read.
+    """
+    items = _items(raw, "requests")
+    read: list[RequestEnvelope | EnvelopeError] = []
+    for item in items:
+        try:
+            read.append(RequestEnvelope.of_fields(_lower(item)))
+        except EnvelopeError as exc:
+            read.append(exc)
+    return read
+
+
+def write_batch_reply(replies: Iterable[tuple[ReplyEnvelope, bool]]) -> bytes:
+    """Return ``{"responses": [...]}``; every envelope has one property more, ``executed``."""
+    parts = [b'%b,"executed":%b}' % (reply.encode()[:-1], b"true" if ran else b"false") for reply, ran in replies]
+    return b'{"responses":[%b]}' % b",".join(parts)
+
+
+def read_batch_reply(raw: bytes) -> list[tuple[ReplyEnvelope, str | None]]:
+    """Return the answers of a batch, each with what ``Catga-Executed`` would say of it; raises as ``read_batch``."""
+    replies = []
+    for item in _items(raw, "responses"):
+        fields = _lower(item)
+        ran = _required(fields, "executed", bool)
+        replies.append((ReplyEnvelope.of_fields(fields), "1" if ran else "0"))
+    return replies
+
+
+def _items(raw: bytes, name: str) -> list[Any]:
+    items = _read(raw).get(name)
+    if not isinstance(items, list) or not 1 <= len(items) <= MAX_BATCH:
+        raise EnvelopeError(f"{name}: a list of 1 to {MAX_BATCH} envelopes is expected")
+    return items
+
+
+def _lower(item: object) -> Mapping[str, Any]:
+    if not isinstance(item, dict):
+        raise EnvelopeError("envelope: a JSON object is expected")
+    return {key.lower(): value for key, value in item.items()}
 
 
 def _text(value: str | None) -> bytes:

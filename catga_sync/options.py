@@ -78,8 +78,8 @@ class ClusterOptions:
     compression: str = "auto"
     #: The longest body that is sent or read, in bytes.
     max_body_bytes: int = 4 * 1024 * 1024
-    #: Calls of other nodes that one worker process runs at once; one more is refused, so that health checks and refusals
-    #: get through. None means the server's threads less one or two where a server hook tells them, else any number.
+    #: Calls of other nodes that one worker process runs at once; one more is refused, so that health checks and
+    #: refusals get through. None means the server's threads less one or two where a server hook tells them, else any number.
     max_concurrency: int | None = None
     #: Returns the load of this node, 0 to 100, before each heartbeat. None means the larger of the share of
     #: ``max_concurrency`` in use and the load of the processors.

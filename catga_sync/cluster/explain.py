@@ -44,13 +44,15 @@ class Explanation:
     budget: float
 
     def __str__(self) -> str:
-        lines = [f"{self.type_name}: {len(self.candidates)} of {len(self.candidates) + len(self.excluded)} nodes may take it"]
+        known = len(self.candidates) + len(self.excluded)
+        lines = [f"{self.type_name}: {len(self.candidates)} of {known} nodes may take it"]
         for node in self.candidates:
             mark = "->" if self.chosen is not None and node.node_id == self.chosen.node_id else "  "
-            lines.append(f" {mark} {node.node_id:24} {node.endpoint or 'this process':32} {node.status.name} load {node.load:g}")
+            where = node.endpoint or "this process"
+            lines.append(f" {mark} {node.node_id:24} {where:32} {node.status.name} load {node.load:g}")
         lines.extend(f"  x {verdict.node.node_id:24} {verdict.reason}" for verdict in self.excluded)
         if self.chosen is None:
             lines.append("    nobody: the call would fail at once")
         again = "may be sent again after no answer" if self.repeatable else "is never sent again when it may have run"
-        lines.append(f"    router {self.router}; {self.timeout:.1f} s; {again}; {self.budget:.0f} further tries in the budget")
+        lines.append(f"    router {self.router}; {self.timeout:.1f} s; {again}; {self.budget:.0f} tries in the budget")
         return "\n".join(lines)

@@ -149,7 +149,8 @@ class Failover:
         if result.delivery is Delivery.EXECUTED:
             self._ejection.succeeded(node)
         elif result.delivery is Delivery.UNKNOWN:
-            if result.code in _UNANSWERED and (result.code is not ErrorCode.DEADLINE_EXCEEDED or time_given >= _FAIR_TIME):
+            fair = result.code is not ErrorCode.DEADLINE_EXCEEDED or time_given >= _FAIR_TIME
+            if fair and result.code in _UNANSWERED:
                 self._ejection.failed(node)
         elif result.code is ErrorCode.UNAVAILABLE:
             # Nobody listens there, or the node said that it is going offline.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 
@@ -26,7 +27,7 @@ def default_load(in_use: Callable[[], float]) -> float:
 
 def rounded(load: float) -> float:
     """Return a load within 0 to 100, in steps. What is no number counts as 100: a broken report attracts nobody."""
-    if not load == load:
+    if math.isnan(load):
         return 100.0
     return min(100.0, max(0.0, round(load / STEP) * STEP))
 

@@ -206,7 +206,7 @@ class Membership:
         lost = [node for node_id, node in before.by_id.items() if node_id not in found and node_id not in believed]
         fresh = [node for node in lost if node.node_id not in self._missing]
         if len(fresh) > len(before.nodes) * _MASS:
-            _log.warning("the discovery store has lost %d of %d nodes at once; asking them", len(fresh), len(before.nodes))
+            _log.warning("the discovery store has lost %d of %d nodes; asking them", len(fresh), len(before.nodes))
             self._missing.update((node.node_id, (node, now)) for node in fresh)
         for node_id, (_, since) in list(self._missing.items()):
             if node_id in found or now - since > self._keep_missing:

@@ -138,14 +138,14 @@ class Follower:
                     self._list(namespace)
                 else:
                     self._watch(namespace)
-                seconds = 0.0
+                self._tried.set()
             except Exception as exc:
                 if self._stop.is_set():
                     return
                 seconds = self._failed(exc)
-            self._tried.set()
-            if seconds > 0:
-                self._pause(self._stop, seconds)
+                if seconds > 0:
+                    self._tried.set()
+                    self._pause(self._stop, seconds)
 
     def _list(self, namespace: str) -> None:
         version, items = self._server.list(namespace, self._service.name, self._line)
@@ -174,12 +174,12 @@ class Follower:
                         return
                     if kind == "OPEN":
                         opened_at = self._clock.monotonic()
-                        self._recovered()
                         continue
                     if kind != "BOOKMARK":
                         self._apply(kind, item)
                     self._version = version
                     progress = True
+                    self._recovered()
         finally:
             lasted = self._clock.monotonic() - opened_at
             if lasted >= _SOUND:

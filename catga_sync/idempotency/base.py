@@ -77,8 +77,9 @@ class IdempotencyStore(Protocol):
     A memory of which requests were let in, and of their answers.
 
     Every call may be made by any thread and after a fork. All but ``wait`` return or raise within about a second. A
-    store that is down raises whatever it likes: the request is refused then, for nobody can tell whether it ran before. A
-    ``claim`` that raised may have been made all the same; nobody has its token, so it is ``LOST`` once its lease is up.
+    store that is down raises whatever it likes: the request is refused then, for nobody can tell whether it ran
+    before. A ``claim`` that raised may have been made all the same; nobody has its token, so it is ``LOST`` once its
+    lease is up.
 
     .. versionadded:: 0.1
     """
@@ -102,8 +103,8 @@ class IdempotencyStore(Protocol):
         Store the answer of a claim, for ``ttl`` from now, also when its lease is up.
 
         Returns:
-            Whether the answer of this token is what the store has: False when the key is no longer this token's. Doing it
-            again changes nothing, the first answer stays.
+            Whether the store has the answer of this token: False when the key is no longer this token's. Doing it again
+            changes nothing, the first answer stays.
         """
 
     def renew(self, key: str, token: str, lease: float) -> bool:

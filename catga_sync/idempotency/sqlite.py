@@ -7,7 +7,8 @@ Rules of this file:
 2. Every call is one statement and so atomic, with or without others at the same file.
 3. Times are of a clock that starts at the wall clock's time when the file is first opened after a boot, and goes on
    with the machine's boot clock. Setting the wall clock moves nothing, all processes see the same time, and what was
-   written before a reboot expires about when it should. Whoever held a claim then is dead, so it is lost.
+   written before a reboot expires about when it should. Whoever held a claim then is dead, so it is lost. Where
+   there is no way to tell one boot from another (elsewhere than on Linux), the wall clock is used as it is.
 4. ``synchronous=NORMAL`` on a write-ahead log: the file is never damaged, and no crash of a process loses anything. A
    power cut loses the claims since the last checkpoint (about 1000 pages, some hundred claims). FULL would wait for
    the disk at every claim; OFF gains nothing that could be measured, and a power cut may leave no file to read.
@@ -40,25 +41,42 @@ from catga_sync.idempotency.base import (
 
 __all__ = ["SqliteIdempotency"]
 
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, token TEXT NOT NULL, "
-    "done INTEGER NOT NULL, body BLOB, lease_until REAL NOT NULL, keep_until REAL NOT NULL)",
-    "CREATE INDEX IF NOT EXISTS claims_by_keep_until ON claims (keep_until)",
-    # One row: what to add to the boot clock of this boot.
-    "CREATE TABLE IF NOT EXISTS boots (boot TEXT PRIMARY KEY, clock_offset REAL NOT NULL)",
+_CLAIMS = """
+CREATE TABLE IF NOT EXISTS claims (
+    key TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    token TEXT NOT NULL,
+    done INTEGER NOT NULL,
+    body BLOB,
+    lease_until REAL NOT NULL,
+    keep_until REAL NOT NULL
 )
-_CLAIM = (
-    "INSERT INTO claims VALUES (:key, :fingerprint, :token, 0, NULL, :until, :until + :ttl) "
-    "ON CONFLICT (key) DO UPDATE SET fingerprint = excluded.fingerprint, token = excluded.token, done = 0, body = NULL, "
-    "lease_until = excluded.lease_until, keep_until = excluded.keep_until WHERE keep_until <= :now"
-)
-_LOOK = "SELECT fingerprint, done, body, lease_until FROM claims WHERE key = ? AND keep_until > ?"
-_OURS = "WHERE key = :key AND token = :token AND keep_until > :now"
-_COMPLETE = f"UPDATE claims SET done = 1, body = :body, keep_until = :now + :ttl {_OURS} AND done = 0"
-_COMPLETED = f"SELECT 1 FROM claims {_OURS} AND done = 1"
-_RENEW = f"UPDATE claims SET lease_until = :until, keep_until = :until + :ttl {_OURS} AND done = 0"
+"""
+_INDEX = "CREATE INDEX IF NOT EXISTS claims_by_keep_until ON claims (keep_until)"
+# One row: what to add to the boot clock of this boot.
+_BOOTS = "CREATE TABLE IF NOT EXISTS boots (boot TEXT PRIMARY KEY, clock_offset REAL NOT NULL)"
+
+_CLAIM = """
+INSERT INTO claims VALUES (:key, :fingerprint, :token, 0, NULL, :until, :until + :ttl)
+ON CONFLICT (key) DO UPDATE SET
+    fingerprint = excluded.fingerprint, token = excluded.token, done = 0, body = NULL,
+    lease_until = excluded.lease_until, keep_until = excluded.keep_until
+WHERE keep_until <= :now
+"""
+_LOOK = "SELECT fingerprint, done, body, lease_until FROM claims WHERE key = :key AND keep_until > :now"
+_COMPLETE = """
+UPDATE claims SET done = 1, body = :body, keep_until = :now + :ttl
+WHERE key = :key AND token = :token AND keep_until > :now AND done = 0
+"""
+_COMPLETED = "SELECT 1 FROM claims WHERE key = :key AND token = :token AND keep_until > :now AND done = 1"
+_RENEW = """
+UPDATE claims SET lease_until = :until, keep_until = :until + :ttl
+WHERE key = :key AND token = :token AND keep_until > :now AND done = 0
+"""
 _RELEASE = "DELETE FROM claims WHERE key = :key AND token = :token AND done = 0"
-_SWEEP = "DELETE FROM claims WHERE rowid IN (SELECT rowid FROM claims WHERE keep_until <= ? ORDER BY keep_until LIMIT ?)"
+_SWEEP = """
+DELETE FROM claims WHERE rowid IN (SELECT rowid FROM claims WHERE keep_until <= :now ORDER BY keep_until LIMIT :count)
+"""
 
 #: Seconds to wait for another process's write, and for the threads of this one.
 _BUSY_TIMEOUT = 0.5
@@ -129,10 +147,10 @@ class SqliteIdempotency:
         for _ in range(_TRIES):
             with self._opened() as (db, now):
                 self._sweep_locked(db, now)
-                values = {"key": key, "fingerprint": fingerprint, "token": token, "until": now + lease}
-                if db.execute(_CLAIM, {**values, "ttl": self._ttl, "now": now}).rowcount:
+                values = {"key": key, "fingerprint": fingerprint, "token": token, "until": now + lease, "now": now}
+                if db.execute(_CLAIM, {**values, "ttl": self._ttl}).rowcount:
                     return Claim(ClaimState.NEW, token)
-                row = db.execute(_LOOK, (key, now)).fetchone()
+                row = db.execute(_LOOK, values).fetchone()
             if row is not None:
                 return _seen(row, now) if row[0] == fingerprint else Claim(ClaimState.MISMATCH)
         raise sqlite3.OperationalError("idempotency: the claim was released by others again and again")
@@ -172,27 +190,28 @@ class SqliteIdempotency:
         """See ``IdempotencyStore``."""
         if self._db is not None:
             _INHERITED.append(self._db)
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         # All of this is guarded by _lock.
         self._db = None
         self._file: tuple[int, int] | None = None
-        self._offset = 0.0
+        self._offset: float | None = None
         self._claims = 0
         self._forking: int | None = None
+        # Last: who finds another process's id here begins with this method.
+        self._pid = os.getpid()
 
     # -- the file -------------------------------------------------------------------------------------------------
 
     def _look(self, key: str) -> Claim:
         with self._opened() as (db, now):
-            row = db.execute(_LOOK, (key, now)).fetchone()
+            row = db.execute(_LOOK, {"key": key, "now": now}).fetchone()
         return Claim(ClaimState.NEW) if row is None else _seen(row, now)
 
     def _sweep_locked(self, db: sqlite3.Connection, now: float) -> None:
         # Before the claim: if this fails, nothing was claimed.
         self._claims += 1
         if self._claims % _SWEEP_EVERY == 0:
-            db.execute(_SWEEP, (now, 2 * _SWEEP_EVERY))
+            db.execute(_SWEEP, {"now": now, "count": 2 * _SWEEP_EVERY})
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -212,7 +231,8 @@ class SqliteIdempotency:
         with self._turn():
             try:
                 db = self._connected_locked()
-                yield db, self._clock.monotonic() + self._offset
+                offset, clock = self._offset, self._clock
+                yield db, clock.time() if offset is None else clock.monotonic() + offset
             except BaseException:
                 # Whatever went wrong: the next call begins with a connection of which nothing bad is known.
                 self._close_locked()
@@ -236,23 +256,26 @@ class SqliteIdempotency:
         self._offset = self._prepare(self._db)
         return self._db
 
-    def _prepare(self, db: sqlite3.Connection) -> float:
-        """Make a new connection ready; return what to add to the boot clock."""
+    def _prepare(self, db: sqlite3.Connection) -> float | None:
+        """Make a new connection ready; return what to add to the boot clock, or None for the wall clock as it is."""
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
-        boot = _boot_id()
         db.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA:
+        for statement in (_CLAIMS, _INDEX, _BOOTS):
             db.execute(statement)
-        row = db.execute("SELECT clock_offset FROM boots WHERE boot = ?", (boot,)).fetchone()
-        if row is None:
-            row = (self._clock.time() - self._clock.monotonic(),)
-            db.execute("DELETE FROM boots")
-            db.execute("INSERT INTO boots VALUES (?, ?)", (boot, *row))
-            db.execute("UPDATE claims SET lease_until = 0 WHERE done = 0")
+        boot = _boot_id()
+        offset = None if boot is None else self._clock.time() - self._clock.monotonic()
+        if boot is not None:
+            found = db.execute("SELECT clock_offset FROM boots WHERE boot = ?", (boot,)).fetchone()
+            if found is None:
+                db.execute("DELETE FROM boots")
+                db.execute("INSERT INTO boots VALUES (?, ?)", (boot, offset))
+                db.execute("UPDATE claims SET lease_until = 0 WHERE done = 0")
+            else:
+                offset = found[0]
         db.execute("COMMIT")
-        return float(row[0])
+        return offset
 
     def _close_locked(self) -> None:
         db, self._db = self._db, None
@@ -309,8 +332,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 @functools.cache
-def _boot_id() -> str:
+def _boot_id() -> str | None:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
-        return "-"
+        return None

@@ -117,7 +117,7 @@ class Ejection:
             if record is None:
                 return None
             if record.out_until is not None:
-                return f"ejected for its failures, for {max(0.0, record.out_until - now):.1f} s more and until it answers"
+                return f"ejected for its failures: {max(0.0, record.out_until - now):.1f} s more, and until it answers"
             if record.avoided_until > now:
                 return "it has just refused a connection"
         return None

@@ -114,10 +114,15 @@ class ConsistentHashRouter:
     def _ring_for(self, members: dict[str, int]) -> Ring | None:
         for each in self._rings:
             ring = each()
-            if ring is not None and len(members) <= len(ring.members) <= _SPARSEST * len(members):
-                if members.items() <= ring.members.items():
-                    return ring
+            if ring is not None and _serves(ring.members, members):
+                return ring
         return None
+
+
+def _serves(members: dict[str, int], candidates: dict[str, int]) -> bool:
+    """Return whether the candidates are members of a ring, and not too few of them."""
+    enough = len(candidates) <= len(members) <= _SPARSEST * len(candidates)
+    return enough and candidates.items() <= members.items()
 
 
 def _reader(kind: type) -> Callable[[Any], object]:

@@ -1,12 +1,4 @@
-"""Requests over HTTP: one POST of one envelope to one node, and the judgement of what came back.
-
-    the time was up, no connection, cut off   network error        UNAVAILABLE, DEADLINE_EXCEEDED
-    an answer that is no envelope             serialization error  INTERNAL (or what its HTTP status says)
-    an envelope that says no                  business error       the code in it
-
-Whether the handler ran is judged by evidence (``Exchange``): a request that the kernel never took whole did not
-run, since a receiver checks the length before it runs anything; after that only a complete answer proves
-anything. No exception class decides it, except under an adapter of the user's own, which gives no evidence.
+"""Requests over HTTP: one POST of one envelope to one node. ``verdict.py`` says what came of it.
 
 Rules of this file:
 1. One call, one attempt. Trying again is for ``cluster/failover.py``, which knows the other nodes.
@@ -15,54 +7,41 @@ Rules of this file:
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import requests
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from catga_sync.chain import write_chain
 from catga_sync.context import current_call
-from catga_sync.envelope import MAX_TIME_MS, EnvelopeError, ReplyEnvelope, RequestEnvelope
+from catga_sync.envelope import MAX_TIME_MS, EnvelopeError, ReplyEnvelope, RequestEnvelope, read_batch_reply
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode
-from catga_sync.pipeline import limit_text
 from catga_sync.results import CatgaResult
-from catga_sync.serialization import MessageRegistry, MessageType
+from catga_sync.serialization import MessageRegistry
 from catga_sync.transport.connection import DeadlineAdapter, Exchange
 from catga_sync.transport.session import adopt_session, is_stock, new_session
+from catga_sync.transport.verdict import AnswerTooLong, Call
 
-__all__ = ["INVOKE_PATH", "HttpInvoker"]
+__all__ = ["BATCH_PATH", "INVOKE_PATH", "HttpInvoker"]
 
 T = TypeVar("T")
 
 INVOKE_PATH = "/catga/cluster/invoke"
+BATCH_PATH = "/catga/cluster/batch"
 
 #: Seconds for making a connection, within the call's deadline.
 CONNECT_TIMEOUT = 1.0
 _CHUNK = 64 * 1024
+#: Bytes of a batch around its items.
+_FRAME = 32
 
-_log = logging.getLogger(__name__)
-
-_STATUS_CODES = {
-    400: ErrorCode.INTERNAL,
-    401: ErrorCode.UNAUTHENTICATED,
-    403: ErrorCode.PERMISSION_DENIED,
-    404: ErrorCode.UNIMPLEMENTED,
-    405: ErrorCode.UNIMPLEMENTED,
-    413: ErrorCode.RESOURCE_EXHAUSTED,
-    429: ErrorCode.UNAVAILABLE,
-    502: ErrorCode.UNAVAILABLE,
-    503: ErrorCode.UNAVAILABLE,
-    504: ErrorCode.UNAVAILABLE,
-}
-
+_Judge = Callable[[list[Call], Any, bytes, Exchange], list[CatgaResult[Any]]]
 
 class HttpInvoker:
     """
@@ -122,28 +101,46 @@ class HttpInvoker:
     def invoke(self, node: ClusterNode, request: Request[T], *, timeout: float, request_id: str) -> CatgaResult[T]:
         """See ``RemoteInvoker``."""
         expires = time.monotonic() + timeout
-        entry = self._registry.ensure(type(request))
-        call = _Call(node, entry, request_id)
-        if timeout <= 0:
-            return call.expired(Delivery.NOT_EXECUTED, "before it was sent")
-        try:
-            payload = entry.codec.encode(request)
-        except SerializationError as exc:
-            return call.failed("serialization", str(exc), ErrorCode.INVALID_ARGUMENT, Delivery.NOT_EXECUTED)
-        body = RequestEnvelope(
-            entry.name, entry.response_name or "none", payload, request_id, self._source_node_id, time.time()
-        ).encode()
+        call = Call(node, self._registry.ensure(type(request)), request_id)
+        envelope = self._envelope(call, request)
+        if isinstance(envelope, CatgaResult):
+            return envelope
+        body = envelope.encode()
         if len(body) > self._max_body_bytes:
-            text = f"the request has {len(body)} bytes; max_body_bytes allows {self._max_body_bytes}"
-            return call.failed("serialization", text, ErrorCode.RESOURCE_EXHAUSTED, Delivery.NOT_EXECUTED)
-        session = self._open_session()
-        places = self._places_of(node)
-        if not places.acquire(timeout=max(0.0, expires - time.monotonic())):
-            return call.expired(Delivery.NOT_EXECUTED, "while waiting for its turn there")
-        try:
-            return self._exchange(session, call, body, expires)
-        finally:
-            places.release()
+            return call.too_long(len(body), self._max_body_bytes)
+        return self._post([call], INVOKE_PATH, body, expires, self._judge_one)[0]
+
+    def invoke_batch(
+        self, node: ClusterNode, requests: Sequence[Request[Any]], *, timeout: float, request_ids: Sequence[str]
+    ) -> list[CatgaResult[Any]]:
+        """
+        Send several requests to one node in one round trip; return their results in the same order.
+
+        Args:
+            node: Where to; it must have said that it takes batches.
+            requests: The messages.
+            timeout: Seconds for all of them together.
+            request_ids: One for each message.
+        """
+        expires = time.monotonic() + timeout
+        results: dict[int, CatgaResult[Any]] = {}
+        ready: list[tuple[int, Call, bytes]] = []
+        for index, (request, request_id) in enumerate(zip(requests, request_ids, strict=True)):
+            call = Call(node, self._registry.ensure(type(request)), request_id)
+            envelope = self._envelope(call, request)
+            if isinstance(envelope, CatgaResult):
+                results[index] = envelope
+                continue
+            body = envelope.encode()
+            if len(body) + _FRAME > self._max_body_bytes:
+                results[index] = call.too_long(len(body), self._max_body_bytes)
+                continue
+            ready.append((index, call, body))
+        for part in _parts(ready, self._max_body_bytes - _FRAME):
+            body = b'{"requests":[%b]}' % b",".join(item for _, _, item in part)
+            answers = self._post([call for _, call, _ in part], BATCH_PATH, body, expires, self._judge_batch)
+            results.update(zip([index for index, _, _ in part], answers, strict=True))
+        return [results[index] for index in range(len(results))]
 
     def close(self) -> None:
         """See ``RemoteInvoker``."""
@@ -170,22 +167,48 @@ class HttpInvoker:
 
     # -- one exchange ---------------------------------------------------------------------------------------------
 
-    def _exchange(self, session: requests.Session, call: _Call, body: bytes, expires: float) -> CatgaResult[Any]:
-        keep_alive = call.node.keep_alive
-        exchange = Exchange(expires, None if keep_alive is None else max(0.0, keep_alive - 0.5))
-        url = f"{call.node.endpoint}{INVOKE_PATH}"
+    def _envelope(self, call: Call, request: Request[Any]) -> RequestEnvelope | CatgaResult[Any]:
+        entry = call.entry
+        try:
+            payload = entry.codec.encode(request)
+        except SerializationError as exc:
+            return call.failed("serialization", str(exc), ErrorCode.INVALID_ARGUMENT, Delivery.NOT_EXECUTED)
+        answer = entry.response_name or "none"
+        return RequestEnvelope(entry.name, answer, payload, call.request_id, self._source_node_id, time.time())
+
+    def _post(self, calls: list[Call], path: str, body: bytes, expires: float, judge: _Judge) -> list[CatgaResult[Any]]:
+        """Make one exchange that carries all ``calls``, which go to one node; return a result for each."""
+        node = calls[0].node
+        left = expires - time.monotonic()
+        if left <= 0:
+            return [call.expired(Delivery.NOT_EXECUTED, "before it was sent") for call in calls]
+        session = self._open_session()
+        places = self._places_of(node)
+        if not places.acquire(timeout=left):
+            return [call.expired(Delivery.NOT_EXECUTED, "while waiting for its turn there") for call in calls]
+        try:
+            return self._exchange(session, calls, path, body, expires, judge)
+        finally:
+            places.release()
+
+    def _exchange(
+        self, session: requests.Session, calls: list[Call], path: str, body: bytes, expires: float, judge: _Judge
+    ) -> list[CatgaResult[Any]]:
+        node = calls[0].node
+        exchange = Exchange(expires, None if node.keep_alive is None else max(0.0, node.keep_alive - 0.5))
+        url = f"{node.endpoint}{path}"
         adapter = session.get_adapter(url)
         evident = is_stock(adapter)
-        response: urllib3.BaseHTTPResponse | None = None
+        response: Any = None
         try:
             with exchange.run():
                 left = exchange.left()
                 connect = min(CONNECT_TIMEOUT, left)
-                headers = self._headers(call.request_id, left)
+                headers = self._headers(calls[0].request_id, left)
                 if evident and self._given is None:
-                    response = self._pool_of(call.node, session, adapter).urlopen(
+                    response = self._pool_of(node, session, adapter).urlopen(
                         "POST",
-                        INVOKE_PATH,
+                        path,
                         body=body,
                         headers=headers,
                         retries=False,
@@ -198,9 +221,9 @@ class HttpInvoker:
                     raw = _read(response, self._max_body_bytes)
                 else:
                     response, raw = self._through_session(session, url, headers, body, (connect, left), exchange)
-            return self._judge(call, response, raw, exchange)
+            return judge(calls, response, raw, exchange)
         except Exception as exc:
-            return call.broken(exc, exchange, evident)
+            return [call.broken(exc, exchange, evident) for call in calls]
         finally:
             if response is not None and not getattr(response, "closed", True):
                 # Not read to its end: what is left of it must never be taken for the next answer.
@@ -233,7 +256,7 @@ class HttpInvoker:
                 size += len(part)
                 exchange.left()
                 if size > self._max_body_bytes:
-                    raise _TooLong
+                    raise AnswerTooLong
                 parts.append(part)
         return _Answer(answer.status_code, answer.headers), b"".join(parts)
 
@@ -255,30 +278,33 @@ class HttpInvoker:
                     headers["tracestate"] = call.tracestate
         return headers
 
-    def _judge(self, call: _Call, response: Any, raw: bytes, exchange: Exchange) -> CatgaResult[Any]:
-        status = response.status
+    def _judge_one(self, calls: list[Call], response: Any, raw: bytes, exchange: Exchange) -> list[CatgaResult[Any]]:
+        (call,) = calls
         try:
             reply = ReplyEnvelope.decode(raw)
         except EnvelopeError as exc:
             exchange.retire()
-            return call.no_envelope(status, exc)
+            return [call.no_envelope(response.status, exc)]
         if reply.request_id != call.request_id:
             exchange.retire()
-            text = f"{call.where} answered another request than was asked"
-            return call.failed("network", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
-        executed = response.headers.get("Catga-Executed")
-        if reply.is_success:
-            if status != 200 or executed == "0":
-                text = f"{call.where} answered success with HTTP status {status}"
-                return call.failed("network", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
-            return call.succeeded(reply)
-        if executed == "0":
-            delivery = Delivery.NOT_EXECUTED
-        elif status == 200 or executed == "1":
-            delivery = Delivery.EXECUTED
-        else:
-            delivery = Delivery.UNKNOWN
-        return call.refused(reply, delivery)
+        return [call.answered(reply, response.status, response.headers.get("Catga-Executed"))]
+
+    def _judge_batch(self, calls: list[Call], response: Any, raw: bytes, exchange: Exchange) -> list[CatgaResult[Any]]:
+        status, executed = response.status, response.headers.get("Catga-Executed")
+        try:
+            replies = read_batch_reply(raw) if status == 200 else [(ReplyEnvelope.decode(raw), executed)]
+        except EnvelopeError as exc:
+            exchange.retire()
+            return [call.no_envelope(status, exc) for call in calls]
+        if status != 200:
+            # The batch as a whole was refused, under the id of its first item.
+            ((refusal, _),) = replies
+            return [call.refused_whole(refusal, status, executed, calls[0].request_id) for call in calls]
+        answers = {reply.request_id: (reply, ran) for reply, ran in replies}
+        if len(answers) != len(calls) or any(call.request_id not in answers for call in calls):
+            exchange.retire()
+            return [call.crossed() for call in calls]
+        return [call.answered(answers[call.request_id][0], 200, answers[call.request_id][1]) for call in calls]
 
     # -- connections ----------------------------------------------------------------------------------------------
 
@@ -317,8 +343,18 @@ class HttpInvoker:
         return pool
 
 
-class _TooLong(Exception):
-    """The answer is longer than ``max_body_bytes``."""
+def _parts(items: list[tuple[int, Call, bytes]], limit: int) -> Iterator[list[tuple[int, Call, bytes]]]:
+    """Cut a batch where its bodies together would be longer than ``limit``."""
+    part: list[tuple[int, Call, bytes]] = []
+    size = 0
+    for item in items:
+        if part and size + len(item[2]) + 1 > limit:
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += len(item[2]) + 1
+    if part:
+        yield part
 
 
 class _Answer:
@@ -340,117 +376,6 @@ def _read(response: Any, limit: int) -> bytes:
         raw = response.read(_CHUNK)
         size += len(raw)
         if size > limit:
-            raise _TooLong
+            raise AnswerTooLong
         parts.append(raw)
     return b"".join(parts)
-
-
-class _Call:
-    """One attempt: it knows what to say of every way in which it can end."""
-
-    def __init__(self, node: ClusterNode, entry: MessageType, request_id: str) -> None:
-        self.node = node
-        self.entry = entry
-        self.request_id = request_id
-        self.where = f"node {node.node_id} at {node.endpoint}"
-        self._started = time.monotonic()
-
-    def succeeded(self, reply: ReplyEnvelope) -> CatgaResult[Any]:
-        value = None
-        if reply.payload is not None and self.entry.response_codec is not None:
-            try:
-                value = self.entry.response_codec.decode(reply.payload)
-            except SerializationError as exc:
-                text = f"the answer of {self.where} cannot be read: {exc}"
-                return self.failed("serialization", text, ErrorCode.INTERNAL, Delivery.EXECUTED)
-        return CatgaResult(
-            True,
-            value,
-            request_id=self.request_id,
-            node_id=reply.processed_by_node_id or self.node.node_id,
-            processing_time_ms=float(reply.processing_time_ms),
-        )
-
-    def refused(self, reply: ReplyEnvelope, delivery: Delivery) -> CatgaResult[Any]:
-        error = limit_text(reply.error_message or "the node gave no reason")
-        self._log("business" if delivery is Delivery.EXECUTED else "network", error, reply.error_code, delivery)
-        return CatgaResult(
-            False,
-            None,
-            error,
-            reply.error_code,
-            delivery,
-            request_id=self.request_id,
-            node_id=reply.processed_by_node_id or self.node.node_id,
-            processing_time_ms=float(reply.processing_time_ms),
-        )
-
-    def failed(self, layer: str, text: str, code: ErrorCode, delivery: Delivery) -> CatgaResult[Any]:
-        text = limit_text(text)
-        self._log(layer, text, code, delivery)
-        return CatgaResult(False, None, text, code, delivery, request_id=self.request_id)
-
-    def expired(self, delivery: Delivery, when: str) -> CatgaResult[Any]:
-        text = f"the time of the call to {self.where} was up {when}"
-        return self.failed("network", text, ErrorCode.DEADLINE_EXCEEDED, delivery)
-
-    def no_envelope(self, status: int, exc: EnvelopeError) -> CatgaResult[Any]:
-        if 300 <= status < 400:
-            text = f"{self.where} answered with a redirect ({status}), which is not followed; check its endpoint"
-            return self.failed("network", text, ErrorCode.UNAVAILABLE, Delivery.UNKNOWN)
-        if status == 200:
-            text = f"{self.where} answered with something that is no envelope ({exc})"
-            return self.failed("serialization", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
-        hint = "; is the receiver registered there?" if status in (404, 405) else ""
-        text = f"{self.where} answered HTTP status {status} without an envelope{hint}"
-        return self.failed("network", text, _STATUS_CODES.get(status, ErrorCode.INTERNAL), Delivery.UNKNOWN)
-
-    def broken(self, exc: Exception, exchange: Exchange, evident: bool) -> CatgaResult[Any]:
-        """Judge an exchange that ended without an answer."""
-        sent = exchange.request_complete if evident else not _never_connected(exc)
-        delivery = Delivery.UNKNOWN if sent else Delivery.NOT_EXECUTED
-        _log.debug("request_id=%s: %r", self.request_id, exc)
-        if isinstance(exc, _TooLong):
-            text = f"the answer of {self.where} is longer than max_body_bytes allows"
-            return self.failed("network", text, ErrorCode.RESOURCE_EXHAUSTED, delivery)
-        if time.monotonic() >= exchange.expires:
-            when = "while waiting for its answer" if sent else "before the request was handed over"
-            return self.expired(delivery, when)
-        what = "gave no complete answer" if sent else "cannot be reached"
-        return self.failed("network", f"{self.where} {what} ({_reason(exc)})", ErrorCode.UNAVAILABLE, delivery)
-
-    def _log(self, layer: str, text: str, code: object, delivery: Delivery) -> None:
-        _log.warning(
-            "%s failed: request_id=%s node=%s layer=%s code=%s delivery=%s: %s",
-            self.entry.name,
-            self.request_id,
-            self.node.node_id,
-            layer,
-            getattr(code, "name", code),
-            delivery.name,
-            text.encode("unicode_escape").decode("ascii"),
-        )
-
-
-def _causes(exc: BaseException) -> Iterator[BaseException]:
-    """Yield the exception and what it wraps, the way requests and urllib3 wrap: in ``args`` and ``reason``."""
-    waiting = [exc]
-    while waiting:
-        current = waiting.pop()
-        yield current
-        inner = (*getattr(current, "args", ()), getattr(current, "reason", None))
-        waiting.extend(item for item in inner if isinstance(item, BaseException))
-
-
-def _never_connected(exc: BaseException) -> bool:
-    """Return whether the connection was never made, as far as urllib3 tells through ``requests``."""
-    never = (NewConnectionError, ConnectTimeoutError, requests.ConnectTimeout)
-    return any(isinstance(cause, never) for cause in _causes(exc))
-
-
-def _reason(exc: BaseException) -> str:
-    """Return the innermost cause in a few words."""
-    *_, innermost = _causes(exc)
-    if isinstance(innermost, OSError) and innermost.strerror:
-        return innermost.strerror
-    return type(innermost).__name__

@@ -3,6 +3,8 @@
     class TestRandom(RouterContract):
         def make(self):
             return create_router("random")
+
+Every test gets a new one; chance and time, where a router has them, are the maker's to hold.
 """
 
 from __future__ import annotations

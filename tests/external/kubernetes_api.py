@@ -40,7 +40,7 @@ __all__ = ["Asked", "Fault", "Handler", "KubernetesApi"]
 #: Seconds that a connection is kept, at most.
 PATIENCE = 60.0
 
-_BOOKMARK, _END, _CUT = object(), object(), object()
+_END, _CUT = object(), object()
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class KubernetesApi:
 
     def bookmark(self) -> None:
         """Tell the open watches the present version."""
-        self._say(_BOOKMARK)
+        self.store.bookmark()
 
     def end_watches(self) -> None:
         """End the open watches in good order."""
@@ -365,5 +365,5 @@ class Handler(BaseHTTPRequestHandler):
                     self.send_event(kind, item)
             elif asked.query.get("allowWatchBookmarks") in ("true", "True"):
                 head = {"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "addressType": ""}
-                metadata = {"resourceVersion": str(self.server.api.store.version), "creationTimestamp": None}
+                metadata = {"resourceVersion": str(what), "creationTimestamp": None}
                 self.send_event("BOOKMARK", {**head, "metadata": metadata, "endpoints": None, "ports": None})

@@ -90,6 +90,11 @@ class FaultCase(KubernetesCase):
         processes.until(lambda: api.open_watches == 1, "a watch is open")
         return users
 
+    def end_watch(self, api: KubernetesApi) -> None:
+        """Have the watch end after something has come, as a good one does."""
+        api.bookmark()
+        api.end_watches()
+
     def change(self, api: KubernetesApi) -> None:
         api.put(endpoint_slice("users-b", pod("users-1", "10.0.0.2")))
 

@@ -101,6 +101,12 @@ class Store:
             for watch in [] if self.is_mute else self._watches:
                 watch.put(change)
 
+    def bookmark(self) -> None:
+        """Tell the watches the present version: a number."""
+        with self._lock:
+            for watch in self._watches:
+                watch.put(self._version)
+
     def compact(self) -> None:
         """Forget all changes up to now, as etcd does every five minutes."""
         with self._lock:

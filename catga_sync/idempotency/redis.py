@@ -1,0 +1,322 @@
+"""Claims on a Redis server: one memory for the nodes of many machines.
+
+Rules of this file:
+1. Every call is one script on one key, and so atomic.
+2. The server keeps the time. When a lease is up stands in the entry and is not the key's expiry: a claim whose holder
+   died must not look like one that was never made.
+3. Nothing is repeated but a claim whose connection broke, once, with its own token, by which the server knows it
+   again. redis-py by itself tries ten times, waits five seconds each, and takes its own claim for somebody else's
+   (``redis/_defaults.py``).
+4. A claim that was given up is refused by a server that gets to it late. It would burn the request's id: nobody
+   runs it, and nobody may.
+
+    {prefix}:{cluster}:claim:{key}   hash   fingerprint, token
+                                            lease: server time until which it is RUNNING, in milliseconds
+                                            done: 1, and then body, unless it is not kept
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync.errors import ConfigurationError
+from catga_sync.idempotency.base import (
+    MAX_BODY_BYTES,
+    Claim,
+    ClaimState,
+    StoredReply,
+    check_seconds,
+    check_size,
+    poll,
+)
+
+__all__ = ["RedisIdempotency"]
+
+#: Seconds to wait for a connection, and for each part of an answer.
+_TIMEOUT = 0.5
+#: Seconds after which a claim is no longer accepted: longer than anybody here waits for it.
+_CLAIM_WITHIN = 1.0
+#: Connections of a process: more than any server has threads. redis-py takes 100.
+_MAX_CONNECTIONS = 10_000
+
+_NAME = re.compile(r"[A-Za-z0-9._:\-]{1,64}")
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+_SEEN = """
+local function seen()
+  local held = redis.call('HMGET', KEYS[1], 'lease', 'done')
+  if held[2] then return {'DONE', now, redis.call('HGET', KEYS[1], 'body')} end
+  if tonumber(held[1]) > now then return {'RUNNING', now} end
+  return {'LOST', now}
+end
+"""
+# ARGV: fingerprint, token, lease, ttl, server time from which on it is too late, or 0.
+_CLAIM = f"""
+{_NOW}{_SEEN}
+if tonumber(ARGV[5]) > 0 and now > tonumber(ARGV[5]) then return {{'LATE', now}} end
+local held = redis.call('HMGET', KEYS[1], 'fingerprint', 'token', 'done')
+if not held[1] or (held[2] == ARGV[2] and not held[3]) then
+  redis.call('HSET', KEYS[1], 'fingerprint', ARGV[1], 'token', ARGV[2], 'lease', now + ARGV[3])
+  redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[4])
+  return {{'NEW', now}}
+end
+if held[1] ~= ARGV[1] then return {{'MISMATCH', now}} end
+return seen()
+"""
+_LOOK = f"""
+{_NOW}{_SEEN}
+if redis.call('EXISTS', KEYS[1]) == 0 then return {{'NEW', now}} end
+return seen()
+"""
+# ARGV: token, ttl, and the body, if it is to be kept.
+_COMPLETE = """
+local held = redis.call('HMGET', KEYS[1], 'token', 'done')
+if held[1] ~= ARGV[1] then return 0 end
+if held[2] then return 1 end
+redis.call('HSET', KEYS[1], 'done', 1)
+if ARGV[3] then redis.call('HSET', KEYS[1], 'body', ARGV[3]) end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+# ARGV: token, lease, ttl.
+_RENEW = f"""
+{_NOW}
+local held = redis.call('HMGET', KEYS[1], 'token', 'done')
+if held[1] ~= ARGV[1] or held[2] then return 0 end
+redis.call('HSET', KEYS[1], 'lease', now + ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[2] + ARGV[3])
+return 1
+"""
+# ARGV: token.
+_RELEASE = """
+local held = redis.call('HMGET', KEYS[1], 'token', 'done')
+if held[1] == ARGV[1] and not held[2] then redis.call('DEL', KEYS[1]) end
+return 0
+"""
+_NAMES = {
+    script: hashlib.sha1(script.encode("ascii"), usedforsecurity=False).hexdigest()
+    for script in (_CLAIM, _LOOK, _COMPLETE, _RENEW, _RELEASE)
+}
+
+
+class RedisIdempotency:
+    """
+    Keep claims and answers on a Redis server (5.0 or later). Thread-safe, and safe to share with forked processes.
+
+    Nothing is opened at construction. The promise is as good as the server's memory: see ``docs/idempotency.md`` for
+    what a restart, a fail-over and an eviction policy may lose.
+
+    Args:
+        url:
+            ``redis://[[user]:password@]host[:port][/db]``, or ``rediss://`` for TLS with a checked certificate. ``db``
+            and the options below that start with ``ssl_`` may stand in its query.
+
+        ttl:
+            Seconds for which a completed claim is kept, and a lost one from the end of its lease on.
+
+        cluster_name:
+            Nodes of other clusters on the same server see other claims.
+
+        prefix:
+            What all keys start with, followed by the cluster's name.
+
+        max_body_bytes:
+            Of a longer answer only the fact is kept.
+
+        username, password:
+            Win over the URL's.
+
+        ssl_ca_certs, ssl_certfile, ssl_keyfile:
+            Files with CA certificates to trust beside the system's, a client certificate, and its key.
+
+        client:
+            A client of your own in place of a URL, such as a ``redis.RedisCluster``; made with
+            ``socket_timeout=0.5``, without retries and without ``decode_responses``. It is never closed here.
+
+        clock:
+            Measures how long a claim takes, and ``wait``; None means the system's.
+
+        sleep:
+            Passes the time between two looks of ``wait``.
+
+    Raises:
+        ImportError: The redis package is not installed.
+        ConfigurationError: The URL or an option is wrong.
+
+    .. versionadded:: 0.1
+    """
+
+    shared = True
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        ttl: float = 24 * 3600.0,
+        cluster_name: str = "default",
+        prefix: str = "catga",
+        max_body_bytes: int = MAX_BODY_BYTES,
+        username: str | None = None,
+        password: str | None = None,
+        ssl_ca_certs: str | os.PathLike[str] | None = None,
+        ssl_certfile: str | os.PathLike[str] | None = None,
+        ssl_keyfile: str | os.PathLike[str] | None = None,
+        client: Any = None,
+        clock: Clock | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._redis = _load_redis()
+        self._ttl = _milliseconds(check_seconds("ttl", ttl))
+        self._max_body_bytes = check_size("max_body_bytes", max_body_bytes, 0)
+        for option, value in (("prefix", prefix), ("cluster_name", cluster_name)):
+            if not isinstance(value, str) or not _NAME.fullmatch(value):
+                raise ConfigurationError(f"{option}: give 1 to 64 characters of A-Z a-z 0-9 . _ : -, not {value!r}")
+        self._prefix = f"{prefix}:{cluster_name}:claim:"
+        files = {"ssl_ca_certs": ssl_ca_certs, "ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
+        given = {option: os.fspath(path) for option, path in files.items() if path is not None}
+        given.update({k: v for k, v in (("username", username), ("password", password)) if v is not None})
+        if (url is None) == (client is None) or (client is not None and given):
+            raise ConfigurationError("idempotency: give RedisIdempotency a URL, or a client that has all it needs")
+        if client is not None and client.get_encoder().decode_responses:
+            raise ConfigurationError("idempotency: make the Redis client with decode_responses=False")
+        self._settings = {} if url is None else _settings(url, given)
+        self._client = client
+        self._clock = SYSTEM_CLOCK if clock is None else clock
+        self._sleep = sleep
+        # Both are swapped whole. The client of one process, with its id: of two that threads make at once one is lost.
+        self._own: tuple[int, Any] | None = None
+        # The server's time less that of the clock here, in milliseconds, as of the last answer; None before the first.
+        self._ahead: float | None = None
+
+    def claim(self, key: str, fingerprint: str, lease: float) -> Claim:
+        """See ``IdempotencyStore``."""
+        values = (fingerprint, uuid.uuid4().hex, _milliseconds(lease), self._ttl)
+        try:
+            found = self._claim(key, *values)
+        except self._redis.exceptions.ConnectionError:
+            # It broke, perhaps with our claim made and the answer lost. One that hangs is another error, and final.
+            found = self._claim(key, *values)
+        if found[0] == b"LATE":
+            # It was delayed on its way, or the server's clock was set. Its time is known now, and nothing was claimed.
+            found = self._claim(key, *values)
+            if found[0] == b"LATE":
+                raise self._redis.exceptions.TimeoutError("idempotency: the server gets to a claim too late")
+        return _seen(found, values[1])
+
+    def complete(self, key: str, token: str, body: bytes | None) -> bool:
+        """See ``IdempotencyStore``."""
+        kept = () if body is None or len(body) > self._max_body_bytes else (body,)
+        return bool(self._run(_COMPLETE, key, token, self._ttl, *kept))
+
+    def renew(self, key: str, token: str, lease: float) -> bool:
+        """See ``IdempotencyStore``."""
+        return bool(self._run(_RENEW, key, token, _milliseconds(lease), self._ttl))
+
+    def release(self, key: str, token: str) -> None:
+        """See ``IdempotencyStore``."""
+        self._run(_RELEASE, key, token)
+
+    def wait(self, key: str, timeout: float) -> Claim:
+        """See ``IdempotencyStore``."""
+        return poll(lambda: _seen(self._run(_LOOK, key)), timeout, self._clock, self._sleep)
+
+    def close(self) -> None:
+        """See ``IdempotencyStore``."""
+        own, self._own = self._own, None
+        if own is not None and own[0] == os.getpid():
+            own[1].close()
+
+    def forget(self) -> None:
+        """See ``IdempotencyStore``. The parent's connections are dropped without a word to the server."""
+        self._own = None
+
+    # -- the server -----------------------------------------------------------------------------------------------
+
+    def _claim(self, key: str, *values: object) -> Any:
+        ahead = self._ahead
+        limit = 0 if ahead is None else round((self._clock.monotonic() + _CLAIM_WITHIN) * 1000 + ahead)
+        found = self._run(_CLAIM, key, *values, limit)
+        self._ahead = found[1] - self._clock.monotonic() * 1000
+        return found
+
+    def _run(self, script: str, key: str, *values: object) -> Any:
+        client, key = self._connected(), self._prefix + key
+        try:
+            return client.evalsha(_NAMES[script], 1, key, *values)
+        except self._redis.exceptions.NoScriptError:
+            # The server was restarted, or its scripts were flushed. EVAL loads and runs at once.
+            return client.eval(script, 1, key, *values)
+
+    def _connected(self) -> Any:
+        if self._client is not None:
+            return self._client
+        own, pid = self._own, os.getpid()
+        if own is None or own[0] != pid:
+            limits = {
+                "socket_timeout": _TIMEOUT,
+                "socket_connect_timeout": _TIMEOUT,
+                "max_connections": _MAX_CONNECTIONS,
+            }
+            once = self._redis.retry.Retry(self._redis.backoff.NoBackoff(), 0)
+            # RESP2: every server speaks it, and a new connection costs no HELLO.
+            own = self._own = (pid, self._redis.Redis(**self._settings, **limits, retry=once, protocol=2))
+        return own[1]
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _seen(found: Any, token: str = "") -> Claim:
+    state = ClaimState(found[0].decode("ascii"))
+    if state is ClaimState.DONE:
+        return Claim(state, reply=StoredReply(found[2]))
+    return Claim(state, token if state is ClaimState.NEW else "")
+
+
+def _load_redis() -> Any:
+    try:
+        import redis.backoff
+        import redis.exceptions
+        import redis.retry
+    except ImportError as exc:
+        raise ImportError("idempotency: Redis needs the redis package: pip install catga-sync[redis]") from exc
+    return redis
+
+
+def _settings(url: str, given: Mapping[str, str]) -> dict[str, Any]:
+    """Return what ``redis.Redis`` takes. No error shows the URL: any part of it may be a piece of the password."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "localhost", parts.port or 6379
+        query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+        db = int(query.pop("db", parts.path.strip("/") or "0"))
+    except ValueError:
+        parts, host, port, query, db = urlsplit(""), "", 0, {}, -1
+    if parts.scheme not in ("redis", "rediss") or parts.fragment or "@" in parts.path + parts.query or db < 0:
+        raise ConfigurationError(
+            "idempotency: write redis://user:password@host:port/db, or rediss:// for TLS; what is special in a "
+            "password or a path goes as %23 (#), %2F (/), %3A (:), %3F (?), %40 (@)"
+        )
+    user, password = (None if part is None else unquote(part) for part in (parts.username, parts.password))
+    merged: dict[str, Any] = {"username": user or None, "password": password, **query, **given}
+    if not query.keys() <= set(_TLS_OPTIONS):
+        raise ConfigurationError(f"idempotency: the query of a Redis URL takes db, {', '.join(_TLS_OPTIONS)}")
+    if parts.scheme == "rediss":
+        # Written out: redis-py 5 does not check the name in the certificate unless told to.
+        merged.update(ssl=True, ssl_cert_reqs="required", ssl_check_hostname=True)
+    elif not merged.keys().isdisjoint(_TLS_OPTIONS):
+        raise ConfigurationError("idempotency: ssl_ca_certs and alike go with rediss://; redis:// is not encrypted")
+    return {**merged, "host": host, "port": port, "db": db}

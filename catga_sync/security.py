@@ -1,0 +1,414 @@
+"""Signatures of requests and replies: who made it has the secret, meant this node, now, and not a bit has changed.
+
+    Catga-Signature: catga-hmac-v1 key=<16 hex>;ts=<ms>;nonce=<32 hex>;mac=<64 hex>     on a request
+    Catga-Signature: catga-hmac-v1-r key=<16 hex>;node=<node id>;mac=<64 hex>           on its reply
+
+The MAC is HMAC-SHA256 of these lines, joined by a newline; what is absent is an empty line:
+
+    request   catga-hmac-v1, key id, time in ms, nonce, method, path, node that is meant, content type,
+              content encoding, SHA-256 of the body as it travels, Catga-Timeout-Ms, Catga-Request-Id
+    reply     catga-hmac-v1-r, key id, nonce of the request, status, Catga-Executed, node that answers, content type,
+              content encoding, SHA-256 of the body as it travels
+
+Rules of this file:
+1. Nothing on the wire chooses how it is checked: the first line stands for one algorithm, and a key is one of ours.
+2. A line is printable ASCII, so that no value can be taken for two; an empty value is refused, so that none can be
+   taken for an absent one.
+3. The MAC is judged before the time, and an unknown key costs as much work as a known one: who has no key learns
+   neither our clock nor our keys, from the answer or from how long it takes.
+4. All that is ever wrong is ``NotAuthentic``. Its text is ``REFUSAL``, whatever the cause; the cause is for our log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from catga_sync.errors import CatgaError, ConfigurationError
+
+__all__ = [
+    # what is said
+    "HEADER",
+    "NONCE_LIFETIME",
+    "REFUSAL",
+    "WINDOW",
+    # who can say it
+    "KeyRing",
+    "NotAuthentic",
+    "Verified",
+    "sign_reply",
+    "sign_request",
+    "verify_reply",
+    "verify_request",
+]
+
+HEADER = "Catga-Signature"
+
+#: What a caller is told, whatever the cause.
+REFUSAL = "this node lets in only calls that are signed with its secret; its log tells what is wrong with this one"
+
+#: Seconds by which the clocks of two nodes may differ, the time on the way included.
+WINDOW = 60.0
+#: Seconds for which a nonce has to be remembered: a request from a clock that is ``WINDOW`` ahead is good until
+#: ``WINDOW`` after that. The rest is for clocks that are being put right meanwhile.
+NONCE_LIFETIME = 2 * WINDOW + 10.0
+
+_REQUEST_VERSION = "catga-hmac-v1"
+_REPLY_VERSION = "catga-hmac-v1-r"
+
+#: As long as the digest: a shorter key would be the weakest part (RFC 2104, section 3).
+_KEY_BYTES = 32
+_HOW_TO = 'make one with: python -c "import secrets; print(secrets.token_hex(32))"'
+
+_MAX_HEADER = 320
+_MAX_TEXT = 8192
+_NONCE = re.compile(r"[0-9a-f]{32}")
+_NODE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+# One order and one spelling: nothing can stand twice, and in another letter case it is another header.
+_REQUEST_HEADER = re.compile(
+    rf"{_REQUEST_VERSION} key=([0-9a-f]{{16}});ts=([1-9][0-9]{{0,14}});nonce=([0-9a-f]{{32}});mac=([0-9a-f]{{64}})"
+)
+_REPLY_HEADER = re.compile(rf"{_REPLY_VERSION} key=([0-9a-f]{{16}});node=({_NODE_ID.pattern});mac=([0-9a-f]{{64}})")
+
+
+class NotAuthentic(CatgaError):
+    """
+    A request or a reply is not known to come from a holder of the secret.
+
+    Args:
+        cause: Why, for the log of this node and nobody else. Of what came from outside it repeats at most a
+            well-formed key id.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(REFUSAL)
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.cause,))
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What is known of a request whose signature is good. Immutable. It may be a replay: a nonce store can tell."""
+
+    nonce: str
+    #: The key to sign the reply with; the caller may have no other.
+    key_id: str
+    #: Seconds since it was signed, by two clocks: less than 0 when the caller's is ahead.
+    age: float
+
+
+class KeyRing:
+    """
+    The keys of a cluster: the first one signs, all are accepted. Immutable, thread-safe.
+
+    The keys themselves are not kept, only what HMAC makes of them, so that there is nothing to show by accident.
+    Pickling it is refused.
+
+    Args:
+        secret:
+            One key, or several while one takes the place of another. Text counts as its UTF-8 bytes.
+
+    Raises:
+        ConfigurationError: A key is shorter than 32 bytes, stands twice, or is none; the text starts with "secret:".
+
+    .. versionadded:: 0.1
+    """
+
+    __slots__ = ("_keys", "_stranger", "key_ids")
+
+    #: A name for each key, the one that signs first. Made of the key, and tells nothing of it.
+    key_ids: tuple[str, ...]
+    _keys: Mapping[str, hmac.HMAC]
+    _stranger: hmac.HMAC
+
+    def __init__(self, secret: str | bytes | Sequence[str | bytes]) -> None:
+        given = [secret] if isinstance(secret, (str, bytes)) else secret
+        if not isinstance(given, Sequence) or not given:
+            raise ConfigurationError(f"secret: give a key, or a list of keys, and not {type(secret).__name__}; {_HOW_TO}")
+        keys: dict[str, hmac.HMAC] = {}
+        for each in given:
+            # Once and not for each call: the two blocks that HMAC makes of a key before it sees any text.
+            key = hmac.new(_key_bytes(each), digestmod="sha256")
+            label = key.copy()
+            label.update(b"catga-key-id")
+            keys[label.hexdigest()[:16]] = key
+        if len(keys) < len(given):
+            raise ConfigurationError("secret: the same key stands in it twice; a rotation needs two different ones")
+        fill = object.__setattr__
+        fill(self, "key_ids", tuple(keys))
+        fill(self, "_keys", MappingProxyType(keys))
+        fill(self, "_stranger", hmac.new(os.urandom(_KEY_BYTES), digestmod="sha256"))
+
+    def mac(self, key_id: str, text: bytes) -> str | None:
+        """Return the MAC of a text in 64 hex digits, or None, after the same work, when there is no such key."""
+        key = self._keys.get(key_id)
+        made = (self._stranger if key is None else key).copy()
+        made.update(text)
+        digits = made.hexdigest()
+        return None if key is None else digits
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{name}: a KeyRing is immutable; make another one")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{name}: a KeyRing is immutable; make another one")
+
+    def __copy__(self) -> KeyRing:
+        return self
+
+    def __deepcopy__(self, memo: object) -> KeyRing:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a KeyRing is not pickled; give the other process the secret the way this one got it")
+
+    def __repr__(self) -> str:
+        return f"<KeyRing {', '.join(self.key_ids)}>"
+
+
+def sign_request(
+    ring: KeyRing,
+    *,
+    method: str,
+    path: str,
+    audience: str,
+    content_type: str | None,
+    content_encoding: str | None,
+    body: bytes,
+    timeout_ms: str | int | None,
+    request_id: str | None,
+    now: float,
+    nonce: str | None = None,
+) -> str:
+    """
+    Return the value of the header ``Catga-Signature`` of a request. Each attempt needs its own: it is let in once.
+
+    Args:
+        ring: Its first key signs.
+        method: As it travels, and so is everything below.
+        path: The cluster's route, without the prefix at which a server may have mounted the app.
+        audience: Id of the node that is meant; no other accepts the request.
+        content_type: Value of ``Content-Type``. None, here and below, means that there is no such header.
+        content_encoding: Value of ``Content-Encoding``.
+        body: What travels: compressed, if it is.
+        timeout_ms: Value of ``Catga-Timeout-Ms``.
+        request_id: Value of ``Catga-Request-Id``.
+        now: Seconds since the epoch.
+        nonce: 32 hex digits that are never used again. None means random ones.
+
+    Raises:
+        ValueError: A value cannot be signed: it is empty, or not printable ASCII.
+    """
+    chosen = os.urandom(16).hex() if nonce is None else nonce
+    if not isinstance(chosen, str) or _NONCE.fullmatch(chosen) is None:
+        raise ValueError("nonce: give 32 hex digits in lower case, or None")
+    if not 0.001 <= now < 1e12:
+        raise ValueError("now: give seconds since the epoch")
+    key_id, stamp = ring.key_ids[0], str(int(now * 1000))
+    fields = (method, path, audience, content_type, content_encoding, body, timeout_ms, request_id)
+    mac = ring.mac(key_id, _request_text(key_id, stamp, chosen, fields))
+    return f"{_REQUEST_VERSION} key={key_id};ts={stamp};nonce={chosen};mac={mac}"
+
+
+def verify_request(
+    ring: KeyRing,
+    header: str | None,
+    *,
+    method: str,
+    path: str,
+    audience: str,
+    content_type: str | None,
+    content_encoding: str | None,
+    body: bytes,
+    timeout_ms: str | int | None,
+    request_id: str | None,
+    now: float,
+    window: float = WINDOW,
+) -> Verified:
+    """
+    Return what is known of a request whose signature is good.
+
+    Whether its nonce was seen before is still to be asked; nothing may be decompressed or parsed before that.
+
+    Args:
+        ring: The keys that are accepted.
+        header: Value of ``Catga-Signature``; None means that there is none. The rest is as in ``sign_request``, as it
+            came.
+        audience: Id of this node.
+        window: Seconds before or after ``now`` at which it may have been signed.
+
+    Raises:
+        NotAuthentic: For whatever is wrong, and nothing else.
+    """
+    key_id, stamp, nonce, mac = _match(_REQUEST_HEADER, header)
+    fields = (method, path, audience, content_type, content_encoding, body, timeout_ms, request_id)
+    try:
+        text = _request_text(key_id, stamp, nonce, fields)
+    except ValueError as exc:
+        raise NotAuthentic(f"a signed value is malformed: {exc}") from None
+    _judge(ring, key_id, text, mac)
+    try:
+        age = float(now) - int(stamp) / 1000.0
+        timely = abs(age) <= float(window)
+    except (TypeError, ValueError, OverflowError):
+        raise NotAuthentic("now, window: not seconds") from None
+    if not timely:
+        when = f"{age:.1f} s ago" if age > 0 else f"{-age:.1f} s in the future"
+        raise NotAuthentic(f"by the clock of this node it was signed {when}; are both clocks right, within {window:g} s?")
+    return Verified(nonce, key_id, age)
+
+
+def sign_reply(
+    ring: KeyRing,
+    *,
+    nonce: str,
+    status: int,
+    executed: str | None,
+    node_id: str,
+    content_type: str | None,
+    content_encoding: str | None,
+    body: bytes,
+    key_id: str | None = None,
+) -> str:
+    """
+    Return the value of the header ``Catga-Signature`` of a reply.
+
+    Only a request that was verified, and whose nonce was new, may be answered with one: a signed "did not run" that a
+    replay gets would be believed of the request that did run.
+
+    Args:
+        ring: The keys.
+        nonce: That of the request.
+        status: The HTTP status.
+        executed: Value of ``Catga-Executed``. None, here and below, means that there is no such header.
+        node_id: Id of this node.
+        content_type: Value of ``Content-Type``.
+        content_encoding: Value of ``Content-Encoding``.
+        body: What travels: compressed, if it is.
+        key_id: The key with which the request was signed. None means the one that signs.
+
+    Raises:
+        ValueError: There is no such key, or a value cannot be signed.
+    """
+    chosen = ring.key_ids[0] if key_id is None else key_id
+    if not isinstance(node_id, str) or _NODE_ID.fullmatch(node_id) is None:
+        raise ValueError("node_id: give 1 to 128 characters of A-Z a-z 0-9 . _ : -")
+    fields = (nonce, status, executed, node_id, content_type, content_encoding, body)
+    mac = ring.mac(chosen, _reply_text(chosen, fields))
+    if mac is None:
+        raise ValueError("key_id: there is no such key in the ring")
+    return f"{_REPLY_VERSION} key={chosen};node={node_id};mac={mac}"
+
+
+def verify_reply(
+    ring: KeyRing,
+    header: str | None,
+    *,
+    nonce: str,
+    status: int,
+    executed: str | None,
+    content_type: str | None,
+    content_encoding: str | None,
+    body: bytes,
+) -> str:
+    """
+    Return the id of the node that signed the reply, which should be the one that was asked.
+
+    Args:
+        ring: The keys that are accepted.
+        header: Value of ``Catga-Signature``; None means that there is none. The rest is as in ``sign_reply``, as it
+            came.
+        nonce: That of the request.
+
+    Raises:
+        NotAuthentic: For whatever is wrong, and nothing else. Then the reply proves nothing, and the connection on
+            which it came is not to be used again.
+    """
+    key_id, node_id, mac = _match(_REPLY_HEADER, header)
+    try:
+        text = _reply_text(key_id, (nonce, status, executed, node_id, content_type, content_encoding, body))
+    except ValueError as exc:
+        raise NotAuthentic(f"a signed value is malformed: {exc}") from None
+    _judge(ring, key_id, text, mac)
+    return node_id
+
+
+def _key_bytes(key: object) -> bytes:
+    """Return the bytes of a key. No error shows any of it, nor leads to an exception that does."""
+    raw: bytes | None = key if isinstance(key, bytes) else None
+    if isinstance(key, str):
+        if key != key.strip():
+            raise ConfigurationError("secret: a key starts or ends with white space; cut off the end of its line")
+        # What os.environ makes of bytes that are no UTF-8 becomes those bytes again. UnicodeEncodeError, which would
+        # hold the whole key, can come of nothing else than what "replace" changes.
+        if key == key.encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass"):
+            raw = key.encode("utf-8", "surrogatepass")
+    if raw is None:
+        raise ConfigurationError(f"secret: a key is text or bytes, and not {type(key).__name__}; {_HOW_TO}")
+    if len(raw) < _KEY_BYTES:
+        raise ConfigurationError(f"secret: a key needs {_KEY_BYTES} bytes or more, and one has {len(raw)}; {_HOW_TO}")
+    return raw
+
+
+def _match(pattern: re.Pattern[str], header: object) -> tuple[str, ...]:
+    if header is None:
+        raise NotAuthentic("it is not signed")
+    found = pattern.fullmatch(header) if isinstance(header, str) and len(header) <= _MAX_HEADER else None
+    if found is None:
+        raise NotAuthentic("its signature cannot be read")
+    return found.groups()
+
+
+def _judge(ring: KeyRing, key_id: str, text: bytes, mac: str) -> None:
+    expected = ring.mac(key_id, text)
+    if expected is None:
+        raise NotAuthentic(f"it is signed with key {key_id}, and this node has {', '.join(ring.key_ids)}")
+    if not hmac.compare_digest(expected, mac):
+        raise NotAuthentic(f"it is signed with key {key_id}, but for another node, or it was changed on the way")
+
+
+def _request_text(key_id: str, stamp: str, nonce: str, fields: tuple[Any, ...]) -> bytes:
+    method, path, audience, content_type, content_encoding, body, timeout_ms, request_id = fields
+    timeout = str(timeout_ms) if isinstance(timeout_ms, int) else timeout_ms
+    needed = (_REQUEST_VERSION, key_id, stamp, nonce, method, path, audience)
+    return _joined(needed, (content_type, content_encoding, _digest(body), timeout, request_id))
+
+
+def _reply_text(key_id: str, fields: tuple[Any, ...]) -> bytes:
+    nonce, status, executed, node_id, content_type, content_encoding, body = fields
+    if type(status) is not int or not 100 <= status <= 999:
+        raise ValueError("status: give an HTTP status")
+    needed = (_REPLY_VERSION, key_id, nonce, str(status))
+    return _joined(needed, (executed, node_id, content_type, content_encoding, _digest(body)))
+
+
+def _digest(body: object) -> str:
+    if not isinstance(body, bytes):
+        raise ValueError("the body is not bytes")  # noqa: TRY004 - one kind of error for whatever cannot be signed
+    return hashlib.sha256(body).hexdigest()
+
+
+def _joined(needed: tuple[str, ...], optional: tuple[str | None, ...]) -> bytes:
+    """Return the text of these lines. One look at the whole is enough: a newline in a value is one too many."""
+    try:
+        text = "\n".join([*needed, *["" if line is None else line for line in optional]])
+    except TypeError:
+        raise ValueError("something is not text") from None
+    if "" in needed or "" in optional:
+        raise ValueError("something is empty")
+    newlines = len(needed) + len(optional) - 1
+    if len(text) > _MAX_TEXT or not text.isascii() or text.count("\n") != newlines:
+        raise ValueError("something is too long, or not printable ASCII")
+    if not text.replace("\n", "").isprintable():
+        raise ValueError("something is not printable ASCII")
+    return text.encode("ascii")

@@ -1,0 +1,189 @@
+"""What to say of one attempt: the judgement of every way in which it can end, as a result and as a line in the log.
+
+    the time was up, no connection, cut off   network error        UNAVAILABLE, DEADLINE_EXCEEDED
+    an answer that is no envelope             serialization error  INTERNAL (or what its HTTP status says)
+    an envelope that says no                  business error       the code in it
+
+Whether the handler ran is judged by evidence (``Exchange``): a request that the kernel never took whole did not
+run, since a receiver checks the length before it runs anything; after that only a complete answer proves
+anything. No exception class decides it, except under an adapter of the user's own, which gives no evidence.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import requests
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from catga_sync.envelope import EnvelopeError, ReplyEnvelope
+from catga_sync.errors import Delivery, ErrorCode, SerializationError
+from catga_sync.nodes import ClusterNode
+from catga_sync.pipeline import limit_text
+from catga_sync.results import CatgaResult
+from catga_sync.serialization import MessageType
+from catga_sync.transport.connection import Exchange
+
+__all__ = ["AnswerTooLong", "Call"]
+
+_log = logging.getLogger("catga_sync.transport.http")
+
+_STATUS_CODES = {
+    400: ErrorCode.INTERNAL,
+    401: ErrorCode.UNAUTHENTICATED,
+    403: ErrorCode.PERMISSION_DENIED,
+    404: ErrorCode.UNIMPLEMENTED,
+    405: ErrorCode.UNIMPLEMENTED,
+    413: ErrorCode.RESOURCE_EXHAUSTED,
+    429: ErrorCode.UNAVAILABLE,
+    502: ErrorCode.UNAVAILABLE,
+    503: ErrorCode.UNAVAILABLE,
+    504: ErrorCode.UNAVAILABLE,
+}
+
+
+class AnswerTooLong(Exception):
+    """The answer is longer than ``max_body_bytes``."""
+
+
+class Call:
+    """One attempt: it knows what to say of every way in which it can end."""
+
+    def __init__(self, node: ClusterNode, entry: MessageType, request_id: str) -> None:
+        self.node = node
+        self.entry = entry
+        self.request_id = request_id
+        self.where = f"node {node.node_id} at {node.endpoint}"
+        self._started = time.monotonic()
+
+    def answered(self, reply: ReplyEnvelope, status: int, executed: str | None) -> CatgaResult[Any]:
+        """Judge an answer that could be read."""
+        if reply.request_id != self.request_id:
+            return self.crossed()
+        if reply.is_success:
+            if status != 200 or executed == "0":
+                text = f"{self.where} answered success with HTTP status {status}"
+                return self.failed("network", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
+            return self.succeeded(reply)
+        if executed == "0":
+            return self.refused(reply, Delivery.NOT_EXECUTED)
+        return self.refused(reply, Delivery.EXECUTED if status == 200 or executed == "1" else Delivery.UNKNOWN)
+
+    def refused_whole(
+        self, reply: ReplyEnvelope, status: int, executed: str | None, request_id: str
+    ) -> CatgaResult[Any]:
+        """Judge the refusal of a batch as a whole, which names the first item's id."""
+        if reply.request_id != request_id or reply.is_success:
+            return self.crossed()
+        return self.refused(reply, Delivery.NOT_EXECUTED if executed == "0" else Delivery.UNKNOWN)
+
+    def crossed(self) -> CatgaResult[Any]:
+        text = f"{self.where} answered another request than was asked"
+        return self.failed("network", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
+
+    def too_long(self, size: int, limit: int) -> CatgaResult[Any]:
+        text = f"the request has {size} bytes; max_body_bytes allows {limit}"
+        return self.failed("serialization", text, ErrorCode.RESOURCE_EXHAUSTED, Delivery.NOT_EXECUTED)
+
+    def succeeded(self, reply: ReplyEnvelope) -> CatgaResult[Any]:
+        value = None
+        if reply.payload is not None and self.entry.response_codec is not None:
+            try:
+                value = self.entry.response_codec.decode(reply.payload)
+            except SerializationError as exc:
+                text = f"the answer of {self.where} cannot be read: {exc}"
+                return self.failed("serialization", text, ErrorCode.INTERNAL, Delivery.EXECUTED)
+        return CatgaResult(
+            True,
+            value,
+            request_id=self.request_id,
+            node_id=reply.processed_by_node_id or self.node.node_id,
+            processing_time_ms=float(reply.processing_time_ms),
+        )
+
+    def refused(self, reply: ReplyEnvelope, delivery: Delivery) -> CatgaResult[Any]:
+        error = limit_text(reply.error_message or "the node gave no reason")
+        self._log("business" if delivery is Delivery.EXECUTED else "network", error, reply.error_code, delivery)
+        return CatgaResult(
+            False,
+            None,
+            error,
+            reply.error_code,
+            delivery,
+            request_id=self.request_id,
+            node_id=reply.processed_by_node_id or self.node.node_id,
+            processing_time_ms=float(reply.processing_time_ms),
+        )
+
+    def failed(self, layer: str, text: str, code: ErrorCode, delivery: Delivery) -> CatgaResult[Any]:
+        text = limit_text(text)
+        self._log(layer, text, code, delivery)
+        return CatgaResult(False, None, text, code, delivery, request_id=self.request_id)
+
+    def expired(self, delivery: Delivery, when: str) -> CatgaResult[Any]:
+        text = f"the time of the call to {self.where} was up {when}"
+        return self.failed("network", text, ErrorCode.DEADLINE_EXCEEDED, delivery)
+
+    def no_envelope(self, status: int, exc: EnvelopeError) -> CatgaResult[Any]:
+        if 300 <= status < 400:
+            text = f"{self.where} answered with a redirect ({status}), which is not followed; check its endpoint"
+            return self.failed("network", text, ErrorCode.UNAVAILABLE, Delivery.UNKNOWN)
+        if status == 200:
+            text = f"{self.where} answered with something that is no envelope ({exc})"
+            return self.failed("serialization", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
+        hint = "; is the receiver registered there?" if status in (404, 405) else ""
+        text = f"{self.where} answered HTTP status {status} without an envelope{hint}"
+        return self.failed("network", text, _STATUS_CODES.get(status, ErrorCode.INTERNAL), Delivery.UNKNOWN)
+
+    def broken(self, exc: Exception, exchange: Exchange, evident: bool) -> CatgaResult[Any]:
+        """Judge an exchange that ended without an answer."""
+        sent = exchange.request_complete if evident else not _never_connected(exc)
+        delivery = Delivery.UNKNOWN if sent else Delivery.NOT_EXECUTED
+        _log.debug("request_id=%s: %r", self.request_id, exc)
+        if isinstance(exc, AnswerTooLong):
+            text = f"the answer of {self.where} is longer than max_body_bytes allows"
+            return self.failed("network", text, ErrorCode.RESOURCE_EXHAUSTED, delivery)
+        if time.monotonic() >= exchange.expires:
+            when = "while waiting for its answer" if sent else "before the request was handed over"
+            return self.expired(delivery, when)
+        what = "gave no complete answer" if sent else "cannot be reached"
+        return self.failed("network", f"{self.where} {what} ({_reason(exc)})", ErrorCode.UNAVAILABLE, delivery)
+
+    def _log(self, layer: str, text: str, code: object, delivery: Delivery) -> None:
+        _log.warning(
+            "%s failed: request_id=%s node=%s layer=%s code=%s delivery=%s: %s",
+            self.entry.name,
+            self.request_id,
+            self.node.node_id,
+            layer,
+            getattr(code, "name", code),
+            delivery.name,
+            text.encode("unicode_escape").decode("ascii"),
+        )
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """Yield the exception and what it wraps, the way requests and urllib3 wrap: in ``args`` and ``reason``."""
+    waiting = [exc]
+    while waiting:
+        current = waiting.pop()
+        yield current
+        inner = (*getattr(current, "args", ()), getattr(current, "reason", None))
+        waiting.extend(item for item in inner if isinstance(item, BaseException))
+
+
+def _never_connected(exc: BaseException) -> bool:
+    """Return whether the connection was never made, as far as urllib3 tells through ``requests``."""
+    never = (NewConnectionError, ConnectTimeoutError, requests.ConnectTimeout)
+    return any(isinstance(cause, never) for cause in _causes(exc))
+
+
+def _reason(exc: BaseException) -> str:
+    """Return the innermost cause in a few words."""
+    *_, innermost = _causes(exc)
+    if isinstance(innermost, OSError) and innermost.strerror:
+        return innermost.strerror
+    return type(innermost).__name__
