@@ -1,19 +1,155 @@
-"""Who may call an unsigned node: nobody by accident.
+"""Who may call a node: nobody by accident.
 
 Without a secret a call is served only if it comes straight from this machine. What a proxy on this machine passes
 on comes from loopback as well, so a forwarding header refuses it; and a page in somebody's browser can reach
-loopback under a name of its own (DNS rebinding), so the ``Host`` must be loopback too.
+loopback under a name of its own (DNS rebinding), so the ``Host`` must be loopback too. With a secret a call is served
+if it is signed, wherever it comes from. With ``insecure=True`` everybody is served.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import logging
+import time
 from collections.abc import Mapping
+from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
 
+from catga_sync.errors import ErrorCode
+from catga_sync.intake import RawRequest, Refused
 from catga_sync.nodes import is_loopback_host
+from catga_sync.nonces import NonceStore
+from catga_sync.security import (
+    HEADER,
+    NONCE_LIFETIME,
+    REFUSAL,
+    KeyRing,
+    NotAuthentic,
+    Verified,
+    sign_reply,
+    verify_request,
+)
 
-__all__ = ["unsigned_refusal"]
+__all__ = ["Guard", "LoopbackGuard", "OpenGuard", "SignatureGuard", "unsigned_refusal"]
+
+_log = logging.getLogger(__name__)
+
+
+class Guard(Protocol):
+    """Decides who is let in. Thread-safe."""
+
+    def admit(self, raw: RawRequest) -> None:
+        """Refuse a request by its head alone, or do nothing."""
+
+    def verify(self, raw: RawRequest, body: bytes, node_id: str) -> Any:
+        """Refuse a request by its whole, or return what ``seal`` needs; nothing is parsed before."""
+
+    def seal(self, caller: Any, status: int, executed: str, node_id: str, body: bytes) -> Mapping[str, str]:
+        """Return the headers that prove who made a reply. ``caller`` is None when nobody was verified."""
+
+    def forget(self) -> None:
+        """In a forked child: drop what belongs to the parent."""
+
+
+class OpenGuard:
+    """Let everybody in. Thread-safe."""
+
+    def admit(self, raw: RawRequest) -> None:
+        """See ``Guard``."""
+
+    def verify(self, raw: RawRequest, body: bytes, node_id: str) -> None:
+        """See ``Guard``."""
+
+    def seal(self, caller: None, status: int, executed: str, node_id: str, body: bytes) -> Mapping[str, str]:
+        """See ``Guard``."""
+        return {}
+
+    def forget(self) -> None:
+        """See ``Guard``."""
+
+
+class LoopbackGuard(OpenGuard):
+    """Let in what comes straight from this machine. Thread-safe."""
+
+    def admit(self, raw: RawRequest) -> None:
+        """See ``Guard``."""
+        reason = unsigned_refusal(raw.remote_address, raw.headers)
+        if reason is not None:
+            raise Refused(403, ErrorCode.PERMISSION_DENIED, reason)
+
+
+class SignatureGuard:
+    """
+    Let in what is signed, once. Thread-safe.
+
+    Args:
+        ring: The keys.
+        nonces: Remembers what was let in; shared by all workers of the node.
+    """
+
+    def __init__(self, ring: KeyRing, nonces: NonceStore) -> None:
+        self._ring = ring
+        self._nonces = nonces
+
+    def admit(self, raw: RawRequest) -> None:
+        """See ``Guard``. An unsigned request need not be read any further."""
+        if HEADER.lower() not in raw.headers:
+            self._refuse("it is not signed")
+
+    def verify(self, raw: RawRequest, body: bytes, node_id: str) -> Verified:
+        """See ``Guard``."""
+        headers = raw.headers
+        try:
+            verified = verify_request(
+                self._ring,
+                headers.get(HEADER.lower()),
+                method=raw.method,
+                path=raw.path,
+                audience=node_id,
+                content_type=headers.get("content-type"),
+                content_encoding=headers.get("content-encoding"),
+                body=body,
+                timeout_ms=headers.get("catga-timeout-ms"),
+                request_id=headers.get("catga-request-id"),
+                now=time.time(),
+            )
+        except NotAuthentic as exc:
+            self._refuse(exc.cause)
+        try:
+            new = self._nonces.add(verified.nonce, NONCE_LIFETIME)
+        except Exception as exc:
+            # Who cannot tell whether he has seen it must take it for a replay.
+            _log.error("the nonces cannot be read, so no signed call is let in: %r", exc)
+            raise Refused(503, ErrorCode.UNAVAILABLE, "the node cannot check signatures now; ask another node") from exc
+        if not new:
+            self._refuse("it was let in before: a replay")
+        return verified
+
+    def seal(self, caller: Verified | None, status: int, executed: str, node_id: str, body: bytes) -> Mapping[str, str]:
+        """See ``Guard``."""
+        if caller is None:
+            return {}
+        signature = sign_reply(
+            self._ring,
+            nonce=caller.nonce,
+            status=status,
+            executed=executed,
+            node_id=node_id,
+            content_type="application/json",
+            content_encoding=None,
+            body=body,
+            key_id=caller.key_id,
+        )
+        return {HEADER: signature}
+
+    def forget(self) -> None:
+        """See ``Guard``."""
+        self._nonces.forget()
+
+    def _refuse(self, cause: str) -> NoReturn:
+        _log.warning("a call was not let in: %s", cause)
+        raise Refused(401, ErrorCode.UNAUTHENTICATED, REFUSAL)
+
 
 _FORWARDING = frozenset({"forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip", "x-client-ip"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,9 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from catga_sync.access import unsigned_refusal
+from catga_sync.access import Guard, LoopbackGuard, OpenGuard, SignatureGuard
+from catga_sync.cluster.dispatch import SHARED_IDEMPOTENCY, Dispatcher
 from catga_sync.cluster.events import EventBoard
-from catga_sync.cluster.dispatch import Dispatcher
 from catga_sync.cluster.failover import Failover
 from catga_sync.cluster.load import default_load, rounded
 from catga_sync.cluster.mediator import ClusterMediator
@@ -22,16 +23,20 @@ from catga_sync.cluster.workers import WorkerGroup, any_process_of
 from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.folders import meeting_folder
+from catga_sync.idempotency import MemoryIdempotency, RedisIdempotency, SqliteIdempotency
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
+from catga_sync.once import Once
 from catga_sync.options import ClusterOptions
 from catga_sync.receiver import Receiver
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
-from catga_sync.routing import Router, create_router
+from catga_sync.routing import Router, create_router, router_options
+from catga_sync.security import KeyRing
 from catga_sync.serverinfo import server_info
 from catga_sync.transport import HttpInvoker, RemoteInvoker
-from catga_sync.transport.probe import HttpProbe, ProbeOutcome, nobody_listens
+from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome, nobody_listens
+from catga_sync.transport.signing import Signing
 
 __all__ = ["create_cluster"]
 
@@ -84,7 +89,10 @@ class _Assembly:
         self.local = local
         self.options = options
         self.this = ClusterNode(options.node_id or "", options.endpoint, metadata=options.metadata)
-        self.probe = HttpProbe(verify=options.verify, cert=options.cert)
+        self.ring = None if options.secret is None else KeyRing(options.secret)
+        self.signing = None if self.ring is None else Signing(self.ring)
+        self.probe = HttpProbe(verify=options.verify, cert=options.cert, signing=self.signing)
+        self.once = _once(options)
         self.discovery = _discovery(options)
         self.events = EventBoard()
         self.budget = RetryBudget()
@@ -110,7 +118,7 @@ class _Assembly:
             self.receiver,
             self.invoker,
             is_alive=self._is_alive,
-            close_discovery=self.discovery.close,
+            close_discovery=self._close_stores,
             forget_discovery=getattr(self.discovery, "forget", lambda: None),
         )
 
@@ -169,8 +177,12 @@ class _Assembly:
             incarnation="" if self.presence is None else self.presence.incarnation,
             keep_alive=info.keep_alive,
             concurrency=None if most is None else most * (info.workers or 1),
-            features=frozenset({"batch"}),
+            features=self._features(),
         )
+
+    def _features(self) -> frozenset[str]:
+        shared = self.once is not None and self.once.store.shared
+        return frozenset({"batch", SHARED_IDEMPOTENCY} if shared else {"batch"})
 
     def _describe_on_the_wire(self) -> Mapping[str, Any]:
         types = {entry.name: entry.response_name for entry in self.local.handled if entry.remote}
@@ -198,6 +210,11 @@ class _Assembly:
         # Some threads stay free, so that health checks and refusals always get through.
         return max(1, threads - (2 if threads > 4 else 1))
 
+    def _close_stores(self) -> None:
+        self.discovery.close()
+        if self.once is not None:
+            self.once.close()
+
     # What is made first is told of what is made last.
 
     def _tell_ejected(self, node: ClusterNode, ejected: bool) -> None:
@@ -212,10 +229,17 @@ class _Assembly:
     # -- the parts ------------------------------------------------------------------------------------------------
 
     def _router(self, name: str) -> Router:
-        injected: dict[str, Any] = {}
-        if name == "local-first":
-            injected = {"node_id": self.this.node_id, "has_room": lambda: self.receiver.room != 0}
-        return create_router(name, **injected)
+        known = router_options(name)
+        injected = {
+            "node_id": self.this.node_id,
+            "has_room": lambda: self.receiver.room != 0,
+            "key_of": self._key_of,
+        }
+        return create_router(name, **{option: value for option, value in injected.items() if option in known})
+
+    def _key_of(self, message: Any) -> Any:
+        key = self.local.registry.ensure(type(message)).key
+        return None if key is None else getattr(message, key)
 
     def _http(self) -> RemoteInvoker:
         options = self.options
@@ -227,7 +251,20 @@ class _Assembly:
             session=options.session,
             verify=options.verify,
             cert=options.cert,
+            signing=self.signing,
         )
+
+    def _guard(self) -> Guard:
+        if self.ring is None:
+            return OpenGuard() if self.options.insecure else LoopbackGuard()
+        from catga_sync.nonces import SqliteNonces
+
+        # Shared by the workers of the node: each of them must know what another one has let in.
+        name = hashlib.sha256(self._group_key().encode("utf-8")).hexdigest()[:32]
+        return SignatureGuard(self.ring, SqliteNonces(meeting_folder() / f"{name}.nonces"))
+
+    def _group_key(self) -> str:
+        return _group_key(self.options.cluster_name, self.this.node_id, self.this.endpoint or "")
 
     def _receiver(self) -> Receiver:
         options = self.options
@@ -235,7 +272,8 @@ class _Assembly:
             self.local,
             node_id=self.this.node_id,
             describe=self._describe_on_the_wire,
-            refuse=_let_in_all if options.insecure else unsigned_refusal,
+            guard=self._guard(),
+            once=self.once,
             on_request=self._notice_request,
             on_drain=self._begin_drain,
             max_body_bytes=options.max_body_bytes,
@@ -248,8 +286,9 @@ class _Assembly:
         if options.endpoint is None:
             return None
         return Presence(
+            self.this.node_id,
             options.endpoint,
-            WorkerGroup(meeting_folder(), _group_key(options.cluster_name, self.this.node_id, options.endpoint)),
+            WorkerGroup(meeting_folder(), self._group_key()),
             self.discovery,
             self.probe,
             self._describe,
@@ -259,17 +298,19 @@ class _Assembly:
 
     # -- asking other nodes ---------------------------------------------------------------------------------------
 
-    def _ask(self, endpoint: str) -> Mapping[str, Any] | None:
-        answer = self.probe.ask(endpoint, _DESCRIBE_TIMEOUT)
+    def _probe(self, node: ClusterNode) -> Probe:
+        return self.probe.ask(node.node_id, node.endpoint or "", _DESCRIBE_TIMEOUT)
+
+    def _ask(self, node: ClusterNode) -> Mapping[str, Any] | None:
+        answer = self._probe(node)
         return answer.description if answer.outcome is ProbeOutcome.ANSWERED else None
 
-    def _is_gone(self, endpoint: str) -> bool:
-        return self.probe.ask(endpoint, _DESCRIBE_TIMEOUT).outcome is ProbeOutcome.REFUSED
+    def _is_gone(self, node: ClusterNode) -> bool:
+        return self._probe(node).outcome is ProbeOutcome.REFUSED
 
     def _is_alive(self, node: ClusterNode) -> bool:
         # A node without the describe route answers something else, which is a sign of life as well.
-        answer = self.probe.ask(node.endpoint or "", _DESCRIBE_TIMEOUT)
-        return answer.outcome in (ProbeOutcome.ANSWERED, ProbeOutcome.OTHER)
+        return self._probe(node).outcome in (ProbeOutcome.ANSWERED, ProbeOutcome.OTHER)
 
 
 class _Routers:
@@ -282,10 +323,6 @@ class _Routers:
     def __call__(self, name: str) -> Router:
         router = self._made.get(name)
         return self._made.setdefault(name, self._make(name)) if router is None else router
-
-
-def _let_in_all(remote_address: str | None, headers: Mapping[str, str]) -> str | None:
-    return None
 
 
 def _router_object(router: Any) -> Router:
@@ -321,15 +358,47 @@ def _discovery(options: ClusterOptions) -> Discovery:
     if scheme == "memory":
         return _shared_memory(given, options.cluster_name)
     if scheme == "sqlite":
-        path = unquote(given[len("sqlite:///") :]) if given.startswith("sqlite:///") else ""
-        if not path:
-            raise ConfigurationError(
-                f"discovery: write sqlite:///relative/path or sqlite:////absolute/path, not {given!r}"
-            )
-        return _sqlite(Path(path), options.cluster_name)
+        return _sqlite(_path_of(given, "discovery"), options.cluster_name)
+    if scheme in ("redis", "rediss"):
+        from catga_sync.discovery.redis import RedisDiscovery
+
+        return RedisDiscovery(given, cluster_name=options.cluster_name)
+    if scheme == "kubernetes":
+        from catga_sync.discovery.kubernetes import KubernetesDiscovery
+
+        return KubernetesDiscovery(given)
     raise ConfigurationError(
-        f"discovery: {_without_password(given)!r} is none of memory://, sqlite:///path, 'static', or an object"
+        f"discovery: {_without_password(given)!r} is none of memory://, sqlite:///path, redis://, rediss://, "
+        f"kubernetes://namespace/service, 'static', or an object"
     )
+
+
+def _once(options: ClusterOptions) -> Once | None:
+    given = options.idempotency
+    if given is False or given == "off":
+        return None
+    if given == "memory":
+        return Once(MemoryIdempotency())
+    if not isinstance(given, str):
+        if not callable(getattr(given, "claim", None)):
+            raise ConfigurationError(f"idempotency: {given!r} has no method claim(); see catga_sync.idempotency")
+        return Once(given)
+    scheme = urlsplit(given).scheme
+    if scheme == "sqlite":
+        return Once(SqliteIdempotency(_path_of(given, "idempotency")))
+    if scheme in ("redis", "rediss"):
+        return Once(RedisIdempotency(given, cluster_name=options.cluster_name))
+    raise ConfigurationError(
+        f"idempotency: {_without_password(given)!r} is none of 'memory', 'off', sqlite:///path, redis://, rediss://, "
+        f"or an object"
+    )
+
+
+def _path_of(url: str, option: str) -> Path:
+    path = unquote(url[len("sqlite:///") :]) if url.startswith("sqlite:///") else ""
+    if not path:
+        raise ConfigurationError(f"{option}: write sqlite:///relative/path or sqlite:////absolute/path, not {url!r}")
+    return Path(path)
 
 
 def _sqlite(path: Path, cluster_name: str) -> Discovery:

@@ -214,9 +214,9 @@ def read_batch(raw: bytes) -> list[RequestEnvelope | EnvelopeError]:
     return read
 
 
-def write_batch_reply(replies: Iterable[tuple[ReplyEnvelope, bool]]) -> bytes:
-    """Return ``{"responses": [...]}``; every envelope has one property more, ``executed``."""
-    parts = [b'%b,"executed":%b}' % (reply.encode()[:-1], b"true" if ran else b"false") for reply, ran in replies]
+def write_batch_reply(replies: Iterable[tuple[ReplyEnvelope, str]]) -> bytes:
+    """Return ``{"responses": [...]}``; every envelope has one property more, what ``Catga-Executed`` says of it."""
+    parts = [b'%b,"executed":%b}' % (reply.encode()[:-1], _text(told)) for reply, told in replies]
     return b'{"responses":[%b]}' % b",".join(parts)
 
 
@@ -225,8 +225,7 @@ def read_batch_reply(raw: bytes) -> list[tuple[ReplyEnvelope, str | None]]:
     replies = []
     for item in _items(raw, "responses"):
         fields = _lower(item)
-        ran = _required(fields, "executed", bool)
-        replies.append((ReplyEnvelope.of_fields(fields), "1" if ran else "0"))
+        replies.append((ReplyEnvelope.of_fields(fields), _required(fields, "executed", str)))
     return replies
 
 

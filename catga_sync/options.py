@@ -17,6 +17,7 @@ from typing import Any
 
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import check_endpoint, check_node_id, is_loopback_host, url_host
+from catga_sync.security import KeyRing
 
 __all__ = ["ENVIRONMENT_PREFIX", "ClusterOptions"]
 
@@ -42,13 +43,15 @@ class ClusterOptions:
     endpoint: str | None = None
     #: Nodes of one name see each other.
     cluster_name: str = "default"
-    #: Where nodes find each other: ``memory://``, ``sqlite:///path``, ``static`` (with ``peers``), or an object with
-    #: the methods of ``catga_sync.discovery.Discovery``. None means an SQLite file of this user on this machine, or
-    #: ``static`` if ``peers`` are given.
+    #: Where nodes find each other: ``memory://``, ``sqlite:///path``, ``redis://host``, ``rediss://host``,
+    #: ``kubernetes://namespace/service``, ``static`` (with ``peers``), or an object with the methods of
+    #: ``catga_sync.discovery.Discovery``. None means an SQLite file of this user on this machine, or ``static`` if
+    #: ``peers`` are given.
     discovery: Any = None
     #: With ``discovery="static"``: node id -> endpoint of the others.
     peers: Mapping[str, str] | None = None
-    #: Which node takes a request: ``local-first``, ``round-robin``, or an object with ``route(message, nodes)``.
+    #: Which node takes a request: ``local-first``, ``round-robin``, ``weighted-round-robin``, ``consistent-hash``,
+    #: ``least-connections``, ``least-load``, ``p2c-ewma``, ``random``, or an object with ``route(message, nodes)``.
     router: Any = "local-first"
     #: Seconds for a whole call, all tries included, when ``send`` is not told otherwise.
     request_timeout: float = 30.0
@@ -64,8 +67,14 @@ class ClusterOptions:
     retry_delay: float = 0.1
     #: What this node tells of itself, such as zone or version: names and JSON values.
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    #: Key for signing requests. Signing is not available yet: only None is accepted.
-    secret: Any = None
+    #: Key for signing requests and answers, at least 32 bytes; several while one takes the place of another: the first
+    #: signs, all are accepted. None means that nothing is signed, and only this machine's own calls are served.
+    secret: Any = field(default=None, repr=False)
+    #: Where request ids are remembered, so that none runs twice: ``memory`` (this process only), ``sqlite:///path``
+    #: (this machine), ``redis://host`` (the cluster), ``off``, or an object with the methods of
+    #: ``catga_sync.idempotency.IdempotencyStore``. With a store that all nodes share, plain requests may be sent
+    #: again, too.
+    idempotency: Any = "memory"
     #: A ``requests.Session`` of the user's own for all calls; None means one made for the purpose.
     session: Any = None
     #: As in ``requests``: True, False (no check of certificates), or a path to CA certificates.
@@ -79,7 +88,8 @@ class ClusterOptions:
     #: The longest body that is sent or read, in bytes.
     max_body_bytes: int = 4 * 1024 * 1024
     #: Calls of other nodes that one worker process runs at once; one more is refused, so that health checks and
-    #: refusals get through. None means the server's threads less one or two where a server hook tells them, else any number.
+    #: refusals get through. None means one or two less than the server's threads where a server hook tells them, else
+    #: any number.
     max_concurrency: int | None = None
     #: Returns the load of this node, 0 to 100, before each heartbeat. None means the larger of the share of
     #: ``max_concurrency`` in use and the load of the processors.
@@ -119,7 +129,12 @@ class ClusterOptions:
             _check(isinstance(value, bool), f"{name}: give True or False, not {value!r}")
         fill(self, "metadata", _json_object("metadata", self.metadata))
         _check(self.compression in ("auto", "off"), f"compression: give 'auto' or 'off', not {self.compression!r}")
-        _check(self.secret is None, "secret: request signing is not available in this version; leave it None")
+        if self.secret is not None:
+            KeyRing(self.secret)
+        _check(
+            self.idempotency is not None and self.idempotency is not True,
+            "idempotency: give 'memory', 'off', a URL or an object",
+        )
         self._check_discovery()
         self._check_exposure()
 
@@ -135,12 +150,17 @@ class ClusterOptions:
             _check(self.peers is None, 'peers: they go with discovery="static" only')
 
     def _check_exposure(self) -> None:
-        if self.endpoint is None or self.insecure or is_loopback_host(url_host(self.endpoint)):
+        if (
+            self.endpoint is None
+            or self.insecure
+            or self.secret is not None
+            or is_loopback_host(url_host(self.endpoint))
+        ):
             return
         raise ConfigurationError(
             f"endpoint: {self.endpoint!r} can be reached from other machines, and whoever reaches it could call every "
-            f"handler; use a loopback endpoint (http://localhost:port), or write insecure=True if something else "
-            f"guards it"
+            f"handler; give the cluster a secret, use a loopback endpoint (http://localhost:port), or write "
+            f"insecure=True if something else guards it"
         )
 
     @classmethod
@@ -275,6 +295,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "enable_failover": _boolean,
     "insecure": _boolean,
     "verify": _verify,
+    "secret": lambda text: text.split(","),
     "metadata": json.loads,
     "peers": json.loads,
 }

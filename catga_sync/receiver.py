@@ -2,13 +2,13 @@
 
 The order is fixed; nothing is parsed before the caller is let in, and nothing runs before everything was read:
 
-    path, method -> who calls -> draining? -> length, type -> body -> envelope -> time left -> type, handler
-    -> payload -> handler -> answer
+    path, method -> who calls -> draining, busy? -> type, length, body -> signature -> envelope -> time left
+    -> type, handler -> payload -> seen before? -> handler -> answer
 
 Rules of this file:
 1. Every answer is a response envelope with ``Catga-Executed``: "0" proves that the handler did not start.
 2. A received request runs here or is refused. It is never forwarded.
-3. An error text is one of this file's, or one that the application chose.
+3. An error text is one of this package's, or one that the application chose.
 """
 
 from __future__ import annotations
@@ -22,12 +22,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from catga_sync.chain import LONGEST, read_chain
+from catga_sync.access import Guard
 from catga_sync.context import CallContext
 from catga_sync.deadline import Deadline
-from catga_sync.envelope import MAX_TIME_MS, EnvelopeError, ReplyEnvelope, RequestEnvelope, valid_id
+from catga_sync.envelope import (
+    EnvelopeError,
+    ReplyEnvelope,
+    RequestEnvelope,
+    read_batch,
+    valid_id,
+    write_batch_reply,
+)
 from catga_sync.errors import ErrorCode, SerializationError
+from catga_sync.intake import RawRequest, Refused, chain_of, check_media_type, deadline_of, read_body
 from catga_sync.messages import Event
+from catga_sync.once import Once
 from catga_sync.pipeline import limit_text
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageKind, MessageRegistry, MessageType
@@ -35,32 +44,11 @@ from catga_sync.serialization import MessageKind, MessageRegistry, MessageType
 __all__ = ["BATCH_PATH", "DRAIN_PATH", "INVOKE_PATH", "NODE_PATH", "Handlers", "RawReply", "RawRequest", "Receiver"]
 
 INVOKE_PATH = "/catga/cluster/invoke"
+BATCH_PATH = "/catga/cluster/batch"
 NODE_PATH = "/catga/cluster/node"
 DRAIN_PATH = "/catga/cluster/drain"
-BATCH_PATH = "/catga/cluster/batch"
-
-#: Seconds by which two machines' clocks may differ when the age of a request is judged.
-CLOCK_SKEW = 2.0
-_PIECE = 64 * 1024
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RawRequest:
-    """A request as any server can hand it over. Immutable, but for the body that is read off it."""
-
-    method: str
-    path: str
-    #: Names in lower case.
-    headers: Mapping[str, str]
-    #: Reads up to so many bytes of the body; b"" at its end.
-    read: Callable[[int], bytes]
-    #: None when the sender gave no length.
-    content_length: int | None
-    #: Whether ``read`` ends where the body ends even without a length (a server that has undone "chunked").
-    terminated: bool = False
-    remote_address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +75,6 @@ class Handlers(Protocol):
         """Call the subscribers."""
 
 
-class _Refused(Exception):
-    """The request is refused before its handler starts."""
-
-    def __init__(self, status: int, code: ErrorCode, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-        self.code = code
-
-
 class Receiver:
     """
     Answer the requests of other nodes. Thread-safe.
@@ -110,8 +89,11 @@ class Receiver:
         describe:
             Returns what this node says of itself, as a JSON object.
 
-        refuse:
-            ``refuse(remote_address, headers)`` returns why a caller is not let in, or None.
+        guard:
+            Says who is let in; see ``catga_sync.access``.
+
+        once:
+            Keeps a request id from running twice; None lets every request run.
 
         on_request:
             Called at the start of every request, in its thread; must be quick.
@@ -137,7 +119,8 @@ class Receiver:
         *,
         node_id: str,
         describe: Callable[[], Mapping[str, Any]],
-        refuse: Callable[[str | None, Mapping[str, str]], str | None],
+        guard: Guard,
+        once: Once | None = None,
         on_request: Callable[[], None] = lambda: None,
         on_drain: Callable[[], None] = lambda: None,
         max_body_bytes: int = 4 * 1024 * 1024,
@@ -147,7 +130,8 @@ class Receiver:
         self._local = local
         self._node_id = node_id
         self._describe = describe
-        self._refuse = refuse
+        self._guard = guard
+        self._once = once
         self._on_request = on_request
         self._on_drain = on_drain
         self._max_body_bytes = max_body_bytes
@@ -190,163 +174,191 @@ class Receiver:
         """In a forked child: none of the parent's requests run here."""
         self._idle = threading.Condition()
         self._running = 0
+        self._guard.forget()
+        if self._once is not None:
+            self._once.forget()
 
     # -- one request ----------------------------------------------------------------------------------------------
 
     def handle(self, raw: RawRequest) -> RawReply:
         """Answer one request. Raises nothing but what ends the process (``SystemExit`` and the like)."""
-        started = time.perf_counter()
+        run = _Run(valid_id(raw.headers.get("catga-request-id")) or "unknown")
         self._on_request()
-        request_id = valid_id(raw.headers.get("catga-request-id"))
-        run = _Run(request_id or "unknown")
         try:
-            if raw.path == NODE_PATH:
-                return self._answer_description(raw, ("GET", "HEAD"))
-            if raw.path == DRAIN_PATH:
-                return self._answer_description(raw, ("POST",), self._on_drain)
-            reply = self._invoke(raw, run)
-        except _Refused as exc:
-            _log.warning(
-                "refused: request_id=%s status=%d code=%s: %s",
-                run.request_id,
-                exc.status,
-                exc.code.name,
-                str(exc).encode("unicode_escape").decode("ascii"),
-            )
-            return self._reply(exc.status, run, False, None, str(exc), exc.code, started)
+            serve = self._routes.get(raw.path)
+            if serve is None:
+                raise Refused(404, ErrorCode.UNIMPLEMENTED, "no such route of the cluster")
+            body = serve(self, raw, run)
+            status = 200
+        except Refused as exc:
+            self._log_refusal(run.request_id, exc)
+            status, body = exc.status, self._refusal(run.request_id, exc, run.elapsed).encode()
         except Exception:
             _log.exception("fault of the receiver: request_id=%s", run.request_id)
-            text = "the node failed on this request; its log has the details"
-            return self._reply(500, run, False, None, text, ErrorCode.INTERNAL, started)
-        payload, result = reply
-        return self._reply(200, run, result.is_success, payload, result.error, result.code, started)
+            fault = Refused(500, ErrorCode.INTERNAL, "the node failed on this request; its log has the details")
+            status, body = 500, self._refusal(run.request_id, fault, run.elapsed).encode()
+        headers = {"Content-Type": "application/json", "Catga-Executed": run.told}
+        if run.replayed:
+            headers["Catga-Replayed"] = "1"
+        headers.update(self._guard.seal(run.caller, status, headers["Catga-Executed"], self._node_id, body))
+        return RawReply(status, body, headers)
 
-    def _invoke(self, raw: RawRequest, run: _Run) -> tuple[bytes | None, CatgaResult[Any]]:
-        if raw.path != INVOKE_PATH:
-            raise _Refused(404, ErrorCode.UNIMPLEMENTED, "no such route of the cluster")
-        if raw.method != "POST":
-            raise _Refused(405, ErrorCode.UNIMPLEMENTED, "this route takes POST")
-        self._let_in(raw)
-        with self._admitted():
-            envelope = self._read_envelope(raw, run)
+    def _serve_invoke(self, raw: RawRequest, run: _Run) -> bytes:
+        self._take_in(raw, "POST")
+        with self._admitted() as refusal:
+            body = self._body(raw, run)
+            if refusal is not None:
+                raise refusal
+            try:
+                envelope = RequestEnvelope.decode(body)
+            except EnvelopeError as exc:
+                run.request_id = exc.request_id or run.request_id
+                raise Refused(400, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
             run.request_id = envelope.request_id
-            deadline = self._deadline(raw.headers.get("catga-timeout-ms"), envelope)
-            entry = self._entry(envelope)
-            request = self._request(entry, envelope)
-            if deadline.expired:
-                raise _Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
-            chain = read_chain(raw.headers.get("catga-chain"))
-            if chain is None:
-                text = f"Catga-Chain: it cannot be read, or the call has come over more than {LONGEST} nodes in a loop"
-                raise _Refused(400, ErrorCode.INVALID_ARGUMENT, text)
-            call = CallContext(
-                envelope.request_id,
-                deadline,
-                chain=chain,
-                source_node_id=envelope.source_node_id,
-                traceparent=raw.headers.get("traceparent"),
-                tracestate=raw.headers.get("tracestate"),
-            )
-            run.executed = True
-            if entry.kind is MessageKind.EVENT:
-                result: CatgaResult[Any] = self._local.deliver(request) or CatgaResult(True)
-            else:
-                result = self._local.dispatch(request, call, self._node_id)
-            return self._encode(entry, result)
+            return self._run(raw, envelope, run).encode()
 
-    def _let_in(self, raw: RawRequest) -> None:
-        reason = self._refuse(raw.remote_address, raw.headers)
-        if reason is not None:
-            raise _Refused(403, ErrorCode.PERMISSION_DENIED, reason)
+    def _serve_batch(self, raw: RawRequest, run: _Run) -> bytes:
+        self._take_in(raw, "POST")
+        with self._admitted() as refusal:
+            body = self._body(raw, run)
+            if refusal is not None:
+                raise refusal
+            try:
+                items = read_batch(body)
+            except EnvelopeError as exc:
+                raise Refused(400, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
+            replies = []
+            for item in items:
+                each = _Run("unknown", run.caller)
+                replies.append((self._run_item(raw, item, each), each.told))
+                run.executed = run.executed or each.executed
+            return write_batch_reply(replies)
+
+    def _run_item(self, raw: RawRequest, item: RequestEnvelope | EnvelopeError, run: _Run) -> ReplyEnvelope:
+        try:
+            if isinstance(item, EnvelopeError):
+                run.request_id = item.request_id or run.request_id
+                raise Refused(400, ErrorCode.INVALID_ARGUMENT, limit_text(str(item)))
+            run.request_id = item.request_id
+            return self._run(raw, item, run)
+        except Refused as exc:
+            self._log_refusal(run.request_id, exc)
+            return self._refusal(run.request_id, exc, run.elapsed)
+        except Exception:
+            _log.exception("fault of the receiver: request_id=%s", run.request_id)
+            fault = Refused(500, ErrorCode.INTERNAL, "the node failed on this request; its log has the details")
+            return self._refusal(run.request_id, fault, run.elapsed)
+
+    def _serve_description(self, raw: RawRequest, run: _Run) -> bytes:
+        self._take_in(raw, "GET", "HEAD")
+        run.caller = self._guard.verify(raw, b"", self._node_id)
+        return json.dumps(dict(self._describe())).encode("ascii")
+
+    def _serve_drain(self, raw: RawRequest, run: _Run) -> bytes:
+        self._take_in(raw, "POST")
+        run.caller = self._guard.verify(raw, read_body(raw, 1024), self._node_id)
+        self._on_drain()
+        return json.dumps(dict(self._describe())).encode("ascii")
+
+    _routes: Mapping[str, Callable[[Receiver, RawRequest, _Run], bytes]] = {
+        INVOKE_PATH: _serve_invoke,
+        BATCH_PATH: _serve_batch,
+        NODE_PATH: _serve_description,
+        DRAIN_PATH: _serve_drain,
+    }
+
+    # -- steps ----------------------------------------------------------------------------------------------------
+
+    def _take_in(self, raw: RawRequest, *methods: str) -> None:
+        if raw.method not in methods:
+            raise Refused(405, ErrorCode.UNIMPLEMENTED, f"this route takes {methods[0]}")
+        self._guard.admit(raw)
 
     @contextlib.contextmanager
-    def _admitted(self) -> Iterator[None]:
+    def _admitted(self) -> Iterator[Refused | None]:
+        """Count a request in, or yield its refusal: which is told only to a caller that was verified."""
         with self._idle:
+            refusal = None
             if self._draining:
-                raise _Refused(503, ErrorCode.UNAVAILABLE, f"node {self._node_id} is going offline; ask another node")
-            if self.room == 0:
-                raise _Refused(503, ErrorCode.RESOURCE_EXHAUSTED, f"node {self._node_id} is busy; ask another node")
-            self._running += 1
+                text = f"node {self._node_id} is going offline; ask another node"
+                refusal = Refused(503, ErrorCode.UNAVAILABLE, text)
+            elif self.room == 0:
+                text = f"node {self._node_id} is busy; ask another node"
+                refusal = Refused(503, ErrorCode.RESOURCE_EXHAUSTED, text)
+            else:
+                self._running += 1
+        if refusal is not None:
+            yield refusal
+            return
         try:
-            yield
+            yield None
         finally:
             with self._idle:
                 self._running -= 1
                 if self._running == 0:
                     self._idle.notify_all()
 
-    def _read_envelope(self, raw: RawRequest, run: _Run) -> RequestEnvelope:
-        media_type = raw.headers.get("content-type", "").split(";")[0].strip().lower()
-        if media_type != "application/json":
-            raise _Refused(415, ErrorCode.INVALID_ARGUMENT, "Content-Type: application/json is expected")
-        if raw.headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise _Refused(415, ErrorCode.INVALID_ARGUMENT, "Content-Encoding: none is accepted here")
-        try:
-            return RequestEnvelope.decode(self._read_body(raw))
-        except EnvelopeError as exc:
-            if exc.request_id is not None:
-                run.request_id = exc.request_id
-            raise _Refused(400, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
+    def _body(self, raw: RawRequest, run: _Run) -> bytes:
+        check_media_type(raw)
+        body = read_body(raw, self._max_body_bytes)
+        run.caller = self._guard.verify(raw, body, self._node_id)
+        return body
 
-    def _read_body(self, raw: RawRequest) -> bytes:
-        limit = self._max_body_bytes
-        length = raw.content_length
-        if length is None and not raw.terminated:
-            raise _Refused(400, ErrorCode.INVALID_ARGUMENT, "Content-Length: missing")
-        if length is not None and length > limit:
-            raise _Refused(413, ErrorCode.RESOURCE_EXHAUSTED, f"the body is longer than {limit} bytes")
-        wanted = limit + 1 if length is None else length
-        pieces: list[bytes] = []
-        size = 0
-        try:
-            while size < wanted:
-                piece = raw.read(min(_PIECE, wanted - size))
-                if not piece:
-                    break
-                pieces.append(piece)
-                size += len(piece)
-        except Exception as exc:
-            raise _Refused(400, ErrorCode.INVALID_ARGUMENT, "the body broke off") from exc
-        if length is None and size > limit:
-            raise _Refused(413, ErrorCode.RESOURCE_EXHAUSTED, f"the body is longer than {limit} bytes")
-        # gunicorn hands a body on that was cut off as if it were whole; a caller that could not hand everything
-        # over relies on it that nothing runs then.
-        if length is not None and size != length:
-            raise _Refused(400, ErrorCode.INVALID_ARGUMENT, f"the body has {size} of the {length} bytes announced")
-        return b"".join(pieces)
+    def _run(self, raw: RawRequest, envelope: RequestEnvelope, run: _Run) -> ReplyEnvelope:
+        """Run one request, or answer with what it was answered with before."""
+        deadline = deadline_of(raw.headers.get("catga-timeout-ms"), envelope.timestamp, self._default_timeout)
+        entry = self._entry(envelope)
+        request = self._request(entry, envelope)
+        call = CallContext(
+            envelope.request_id,
+            deadline,
+            chain=chain_of(raw.headers.get("catga-chain")),
+            source_node_id=envelope.source_node_id,
+            traceparent=raw.headers.get("traceparent"),
+            tracestate=raw.headers.get("tracestate"),
+        )
+        if self._once is None:
+            return self._dispatch(entry, request, call, deadline, run)
+        return self._once.run(
+            envelope, deadline, run, lambda: self._dispatch(entry, request, call, deadline, run), entry.idempotent
+        )
 
-    def _deadline(self, header: str | None, envelope: RequestEnvelope) -> Deadline:
-        if header is None:
-            return Deadline.after(self._default_timeout)
-        text = header.strip()
-        digits = text.removeprefix("-")
-        if not digits.isdecimal() or not digits.isascii() or len(digits) > 20:
-            raise _Refused(
-                400, ErrorCode.INVALID_ARGUMENT, "Catga-Timeout-Ms: a whole number of milliseconds is expected"
-            )
-        timeout = min(int(text), MAX_TIME_MS) / 1000.0
-        # The time that is left is relative, which no clock can spoil; but a node that was paused cannot see how long
-        # the request has waited for it. The time of sending can tell, give or take two clocks' difference.
-        stale = envelope.timestamp is not None and time.time() > envelope.timestamp + timeout + CLOCK_SKEW
-        if timeout <= 0 or stale:
-            raise _Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
-        return Deadline.after(timeout)
+    def _dispatch(
+        self, entry: MessageType, request: Any, call: CallContext, deadline: Deadline, run: _Run
+    ) -> ReplyEnvelope:
+        if deadline.expired:
+            raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
+        run.executed = True
+        if entry.kind is MessageKind.EVENT:
+            result: CatgaResult[Any] = self._local.deliver(request) or CatgaResult(True)
+        else:
+            result = self._local.dispatch(request, call, self._node_id)
+        payload, result = self._encode(entry, result)
+        return ReplyEnvelope(
+            request_id=run.request_id,
+            is_success=result.is_success,
+            payload=payload,
+            error_message=result.error,
+            error_code=result.code,
+            processed_by_node_id=self._node_id,
+            processing_time_ms=run.elapsed,
+        )
 
     def _entry(self, envelope: RequestEnvelope) -> MessageType:
         entry = self._local.registry.find(envelope.request_type_name)
         if entry is None or entry.kind is MessageKind.DATA:
             name = envelope.request_type_name
-            raise _Refused(200, ErrorCode.UNIMPLEMENTED, f"node {self._node_id} knows no request type {name!r}")
+            raise Refused(200, ErrorCode.UNIMPLEMENTED, f"node {self._node_id} knows no request type {name!r}")
         if not entry.remote:
-            raise _Refused(403, ErrorCode.PERMISSION_DENIED, f"{entry.name} is not served to other nodes")
+            raise Refused(403, ErrorCode.PERMISSION_DENIED, f"{entry.name} is not served to other nodes")
         if entry.kind is MessageKind.EVENT:
             return entry
         if not self._local.handles(entry.cls):
             text = f"no handler for {entry.name}: register one with @mediator.handler"
-            raise _Refused(200, ErrorCode.UNIMPLEMENTED, text)
+            raise Refused(200, ErrorCode.UNIMPLEMENTED, text)
         if not entry.accepts_response(envelope.response_type_name):
             text = f"responseTypeName: {entry.name} is answered with {entry.response_name}"
-            raise _Refused(200, ErrorCode.INVALID_ARGUMENT, text)
+            raise Refused(200, ErrorCode.INVALID_ARGUMENT, text)
         return entry
 
     def _request(self, entry: MessageType, envelope: RequestEnvelope) -> Any:
@@ -354,7 +366,7 @@ class Receiver:
             return entry.codec.decode(envelope.payload)
         except SerializationError as exc:
             _log.debug("payload of %s", envelope.request_id, exc_info=exc)
-            raise _Refused(200, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
+            raise Refused(200, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
 
     def _encode(self, entry: MessageType, result: CatgaResult[Any]) -> tuple[bytes | None, CatgaResult[Any]]:
         if not result.is_success or entry.response_codec is None:
@@ -370,47 +382,44 @@ class Receiver:
             return None, CatgaResult.failure(text, ErrorCode.RESOURCE_EXHAUSTED)
         return payload, result
 
-    # -- answers --------------------------------------------------------------------------------------------------
-
-    def _answer_description(
-        self, raw: RawRequest, methods: tuple[str, ...], first: Callable[[], None] = lambda: None
-    ) -> RawReply:
-        if raw.method not in methods:
-            raise _Refused(405, ErrorCode.UNIMPLEMENTED, f"this route takes {methods[0]}")
-        self._let_in(raw)
-        first()
-        body = json.dumps(dict(self._describe())).encode("ascii")
-        return RawReply(200, body, {"Content-Type": "application/json", "Cache-Control": "no-store"})
-
-    def _reply(
-        self,
-        status: int,
-        run: _Run,
-        is_success: bool,
-        payload: bytes | None,
-        error: str | None,
-        code: ErrorCode | str | None,
-        started: float,
-    ) -> RawReply:
-        body = ReplyEnvelope(
-            request_id=run.request_id,
-            is_success=is_success,
-            payload=payload,
-            error_message=error,
-            error_code=code,
+    def _refusal(self, request_id: str, exc: Refused, elapsed: int) -> ReplyEnvelope:
+        return ReplyEnvelope(
+            request_id=request_id,
+            is_success=False,
+            error_message=str(exc),
+            error_code=exc.code,
             processed_by_node_id=self._node_id,
-            processing_time_ms=int((time.perf_counter() - started) * 1000.0),
-        ).encode()
-        headers = {"Content-Type": "application/json", "Catga-Executed": "1" if run.executed else "0"}
-        return RawReply(status, body, headers)
+            processing_time_ms=elapsed,
+        )
+
+    def _log_refusal(self, request_id: str, exc: Refused) -> None:
+        text = str(exc).encode("unicode_escape").decode("ascii")
+        _log.warning("refused: request_id=%s status=%d code=%s: %s", request_id, exc.status, exc.code.name, text)
 
 
 class _Run:
     """What is known of one request while it is served."""
 
-    __slots__ = ("executed", "request_id")
+    __slots__ = ("caller", "executed", "replayed", "request_id", "started", "uncertain")
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, caller: Any = None) -> None:
         self.request_id = request_id
+        #: What the guard knows of the caller.
+        self.caller = caller
         #: Whether the handler was started.
         self.executed = False
+        #: Whether the answer is a stored one.
+        self.replayed = False
+        #: Whether the same request, received before, may have started its handler; nobody here can tell.
+        self.uncertain = False
+        self.started = time.perf_counter()
+
+    @property
+    def told(self) -> str:
+        """What ``Catga-Executed`` says of it."""
+        return "1" if self.executed else "unknown" if self.uncertain else "0"
+
+    @property
+    def elapsed(self) -> int:
+        """Milliseconds since it came."""
+        return int((time.perf_counter() - self.started) * 1000.0)

@@ -33,12 +33,10 @@ from typing import Any, NoReturn
 from catga_sync.errors import CatgaError, ConfigurationError
 
 __all__ = [
-    # what is said
     "HEADER",
     "NONCE_LIFETIME",
     "REFUSAL",
     "WINDOW",
-    # who can say it
     "KeyRing",
     "NotAuthentic",
     "Verified",
@@ -66,8 +64,7 @@ _REPLY_VERSION = "catga-hmac-v1-r"
 _KEY_BYTES = 32
 _HOW_TO = 'make one with: python -c "import secrets; print(secrets.token_hex(32))"'
 
-_MAX_HEADER = 320
-_MAX_TEXT = 8192
+_MAX_HEADER, _MAX_TEXT = 320, 8192
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _NODE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 # One order and one spelling: nothing can stand twice, and in another letter case it is another header.
@@ -111,12 +108,10 @@ class KeyRing:
     """
     The keys of a cluster: the first one signs, all are accepted. Immutable, thread-safe.
 
-    The keys themselves are not kept, only what HMAC makes of them, so that there is nothing to show by accident.
-    Pickling it is refused.
+    The keys themselves are not kept, only what HMAC makes of them: there is nothing to show by accident, or to pickle.
 
     Args:
-        secret:
-            One key, or several while one takes the place of another. Text counts as its UTF-8 bytes.
+        secret: One key, or several while one takes the place of another. Text counts as its UTF-8 bytes.
 
     Raises:
         ConfigurationError: A key is shorter than 32 bytes, stands twice, or is none; the text starts with "secret:".
@@ -134,8 +129,8 @@ class KeyRing:
     def __init__(self, secret: str | bytes | Sequence[str | bytes]) -> None:
         given = [secret] if isinstance(secret, (str, bytes)) else secret
         if not isinstance(given, Sequence) or not given:
-            raise ConfigurationError(f"secret: give a key, or a list of keys, and not {type(secret).__name__}; {_HOW_TO}")
-        keys: dict[str, hmac.HMAC] = {}
+            raise ConfigurationError(f"secret: give a key, or a list of one or more; {_HOW_TO}")
+        keys = {}
         for each in given:
             # Once and not for each call: the two blocks that HMAC makes of a key before it sees any text.
             key = hmac.new(_key_bytes(each), digestmod="sha256")
@@ -157,17 +152,15 @@ class KeyRing:
         digits = made.hexdigest()
         return None if key is None else digits
 
-    def __setattr__(self, name: str, value: object) -> NoReturn:
+    def __setattr__(self, name: str, value: object = None) -> NoReturn:
         raise AttributeError(f"{name}: a KeyRing is immutable; make another one")
 
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"{name}: a KeyRing is immutable; make another one")
+    __delattr__ = __setattr__
 
-    def __copy__(self) -> KeyRing:
+    def __copy__(self, memo: object = None) -> KeyRing:
         return self
 
-    def __deepcopy__(self, memo: object) -> KeyRing:
-        return self
+    __deepcopy__ = __copy__
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a KeyRing is not pickled; give the other process the secret the way this one got it")
@@ -242,8 +235,8 @@ def verify_request(
 
     Args:
         ring: The keys that are accepted.
-        header: Value of ``Catga-Signature``; None means that there is none. The rest is as in ``sign_request``, as it
-            came.
+        header: Value of ``Catga-Signature``; None means that there is none. What is not told of here is as in
+            ``sign_request``, as it came.
         audience: Id of this node.
         window: Seconds before or after ``now`` at which it may have been signed.
 
@@ -264,7 +257,7 @@ def verify_request(
         raise NotAuthentic("now, window: not seconds") from None
     if not timely:
         when = f"{age:.1f} s ago" if age > 0 else f"{-age:.1f} s in the future"
-        raise NotAuthentic(f"by the clock of this node it was signed {when}; are both clocks right, within {window:g} s?")
+        raise NotAuthentic(f"it was signed {when} by the clock of this node; are both clocks right?")
     return Verified(nonce, key_id, age)
 
 
@@ -303,8 +296,8 @@ def sign_reply(
     chosen = ring.key_ids[0] if key_id is None else key_id
     if not isinstance(node_id, str) or _NODE_ID.fullmatch(node_id) is None:
         raise ValueError("node_id: give 1 to 128 characters of A-Z a-z 0-9 . _ : -")
-    fields = (nonce, status, executed, node_id, content_type, content_encoding, body)
-    mac = ring.mac(chosen, _reply_text(chosen, fields))
+    text = _reply_text(chosen, (nonce, status, executed, node_id, content_type, content_encoding, body))
+    mac = ring.mac(chosen, text)
     if mac is None:
         raise ValueError("key_id: there is no such key in the ring")
     return f"{_REPLY_VERSION} key={chosen};node={node_id};mac={mac}"
@@ -326,8 +319,8 @@ def verify_reply(
 
     Args:
         ring: The keys that are accepted.
-        header: Value of ``Catga-Signature``; None means that there is none. The rest is as in ``sign_reply``, as it
-            came.
+        header: Value of ``Catga-Signature``; None means that there is none. What is not told of here is as in
+            ``sign_reply``, as it came.
         nonce: That of the request.
 
     Raises:
@@ -345,19 +338,16 @@ def verify_reply(
 
 def _key_bytes(key: object) -> bytes:
     """Return the bytes of a key. No error shows any of it, nor leads to an exception that does."""
-    raw: bytes | None = key if isinstance(key, bytes) else None
     if isinstance(key, str):
         if key != key.strip():
             raise ConfigurationError("secret: a key starts or ends with white space; cut off the end of its line")
-        # What os.environ makes of bytes that are no UTF-8 becomes those bytes again. UnicodeEncodeError, which would
-        # hold the whole key, can come of nothing else than what "replace" changes.
-        if key == key.encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass"):
-            raw = key.encode("utf-8", "surrogatepass")
-    if raw is None:
+        # "surrogatepass" never fails: a UnicodeEncodeError would hold the whole key.
+        key = key.encode("utf-8", "surrogatepass")
+    if not isinstance(key, bytes):
         raise ConfigurationError(f"secret: a key is text or bytes, and not {type(key).__name__}; {_HOW_TO}")
-    if len(raw) < _KEY_BYTES:
-        raise ConfigurationError(f"secret: a key needs {_KEY_BYTES} bytes or more, and one has {len(raw)}; {_HOW_TO}")
-    return raw
+    if len(key) < _KEY_BYTES:
+        raise ConfigurationError(f"secret: a key needs {_KEY_BYTES} bytes or more, and one has {len(key)}; {_HOW_TO}")
+    return key
 
 
 def _match(pattern: re.Pattern[str], header: object) -> tuple[str, ...]:
@@ -379,8 +369,8 @@ def _judge(ring: KeyRing, key_id: str, text: bytes, mac: str) -> None:
 
 def _request_text(key_id: str, stamp: str, nonce: str, fields: tuple[Any, ...]) -> bytes:
     method, path, audience, content_type, content_encoding, body, timeout_ms, request_id = fields
-    timeout = str(timeout_ms) if isinstance(timeout_ms, int) else timeout_ms
     needed = (_REQUEST_VERSION, key_id, stamp, nonce, method, path, audience)
+    timeout = str(timeout_ms) if isinstance(timeout_ms, int) else timeout_ms
     return _joined(needed, (content_type, content_encoding, _digest(body), timeout, request_id))
 
 
@@ -404,11 +394,7 @@ def _joined(needed: tuple[str, ...], optional: tuple[str | None, ...]) -> bytes:
         text = "\n".join([*needed, *["" if line is None else line for line in optional]])
     except TypeError:
         raise ValueError("something is not text") from None
-    if "" in needed or "" in optional:
-        raise ValueError("something is empty")
-    newlines = len(needed) + len(optional) - 1
-    if len(text) > _MAX_TEXT or not text.isascii() or text.count("\n") != newlines:
-        raise ValueError("something is too long, or not printable ASCII")
-    if not text.replace("\n", "").isprintable():
-        raise ValueError("something is not printable ASCII")
+    plain = text.isascii() and text.replace("\n", "").isprintable() and "" not in needed and "" not in optional
+    if not plain or text.count("\n") != len(needed) + len(optional) - 1 or len(text) > _MAX_TEXT:
+        raise ValueError("something is empty, too long, or not printable ASCII")
     return text.encode("ascii")

@@ -26,11 +26,11 @@ class Descriptions:
     Keep what nodes said. ``of`` is for any thread, ``ask`` for one at a time.
 
     Args:
-        describe: Asks the node at an endpoint; None when it says nothing.
+        describe: Asks a node; None when it says nothing.
         clock: Tells when to ask again.
     """
 
-    def __init__(self, describe: Callable[[str], Mapping[str, Any] | None], clock: Clock) -> None:
+    def __init__(self, describe: Callable[[ClusterNode], Mapping[str, Any] | None], clock: Clock) -> None:
         self._describe = describe
         self._clock = clock
         #: endpoint -> the last description that came, and the monotonic time to ask again
@@ -53,14 +53,14 @@ class Descriptions:
     def ask(self, nodes: Iterable[ClusterNode]) -> bool:
         """Ask the nodes whose turn it is; return whether any of them said something new. Takes as long as they take."""
         news = False
-        endpoints = {node.endpoint for node in nodes if node.endpoint is not None}
-        for gone in [endpoint for endpoint in self._due if endpoint not in endpoints]:
+        asked = {node.endpoint: node for node in nodes if node.endpoint is not None}
+        for gone in [endpoint for endpoint in self._due if endpoint not in asked]:
             self._due.pop(gone)
             self._said.pop(gone, None)
-        for endpoint in sorted(endpoints):
+        for endpoint, node in asked.items():
             if self._clock.monotonic() < self._due.get(endpoint, float("-inf")):
                 continue
-            said = self._describe(endpoint)
+            said = self._describe(node)
             self._due[endpoint] = self._clock.monotonic() + INTERVAL
             if said is not None and said != self._said.get(endpoint):
                 self._said[endpoint] = said

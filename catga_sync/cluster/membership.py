@@ -42,8 +42,8 @@ class Membership:
         events: Told of nodes that come and go.
         suspect_after: Seconds without a sign of life after which a node is used only when there is no better one.
         keep_missing: Seconds for which nodes are kept that went missing all at once, unless they are found gone.
-        describe: Asks the node at an endpoint what it says of itself; None when it says nothing.
-        is_gone: Tells whether nobody listens at an endpoint.
+        describe: Asks a node what it says of itself; None when it says nothing.
+        is_gone: Tells whether nobody listens at a node's endpoint.
         clock: None means the system's.
     """
 
@@ -55,8 +55,8 @@ class Membership:
         *,
         suspect_after: float,
         keep_missing: float,
-        describe: Callable[[str], Mapping[str, Any] | None],
-        is_gone: Callable[[str], bool],
+        describe: Callable[[ClusterNode], Mapping[str, Any] | None],
+        is_gone: Callable[[ClusterNode], bool],
         clock: Clock | None = None,
     ) -> None:
         self._discovery = discovery
@@ -145,7 +145,7 @@ class Membership:
         self._tell(before, after)
 
     def _ask(self) -> None:
-        gone = {node_id for node_id, (node, _) in list(self._missing.items()) if self._is_gone(node.endpoint or "")}
+        gone = {node_id for node_id, (node, _) in list(self._missing.items()) if self._is_gone(node)}
         news = self._descriptions.ask(record.node for record in self._records if record.node.handles is None)
         if not news and not gone:
             return

@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 class Asker(Protocol):
     """What presence needs of a probe."""
 
-    def ask(self, endpoint: str, timeout: float) -> Probe:
+    def ask(self, node_id: str, endpoint: str, timeout: float) -> Probe:
         """Ask the node at an endpoint what it says of itself."""
 
 
@@ -56,7 +56,8 @@ class Presence:
     The visibility of this node. Its steps are run by one thread; the rest is thread-safe.
 
     Args:
-        endpoint: Where this node is reached.
+        node_id: Of this node.
+        endpoint: Where it is reached.
         group: Its processes on this machine.
         discovery: Where its record goes.
         probe: Asks the endpoint.
@@ -69,6 +70,7 @@ class Presence:
 
     def __init__(
         self,
+        node_id: str,
         endpoint: str,
         group: WorkerGroup,
         discovery: Discovery,
@@ -80,6 +82,7 @@ class Presence:
         listens: Callable[[int], bool] | None = None,
         clock: Clock | None = None,
     ) -> None:
+        self._node_id = node_id
         self._endpoint = endpoint
         self._port = port_of(endpoint)
         self._group = group
@@ -155,7 +158,7 @@ class Presence:
         if not self._group.leave():
             return
         try:
-            self._discovery.deregister(self._describe().node_id, incarnation)
+            self._discovery.deregister(self._node_id, incarnation)
         except Exception as exc:
             _log.warning("the node's record could not be removed; it will expire: %r", exc)
 
@@ -169,7 +172,7 @@ class Presence:
         pause, self._look = self._look, min(self._look * 1.15, _LAST_LOOK)
         if not self._may_serve():
             return pause
-        answer = self._probe.ask(self._endpoint, _PROBE_TIMEOUT)
+        answer = self._probe.ask(self._node_id, self._endpoint, _PROBE_TIMEOUT)
         if not self._is_this_node(answer) or not self._serves():
             return pause
         self._group.join()
@@ -181,7 +184,7 @@ class Presence:
         if not self._group.lead():
             # Somebody else speaks for the node; be ready to take over soon after that process is gone.
             return min(self._interval, _LAST_LOOK)
-        answer = self._probe.ask(self._endpoint, _PROBE_TIMEOUT)
+        answer = self._probe.ask(self._node_id, self._endpoint, _PROBE_TIMEOUT)
         now = self._clock.monotonic()
         if answer.outcome is ProbeOutcome.ANSWERED:
             self._answered_at = now
@@ -221,12 +224,13 @@ class Presence:
     def _is_this_node(self, answer: Probe) -> bool:
         if answer.outcome is not ProbeOutcome.ANSWERED:
             return False
-        mine = self._describe().node_id
-        if answer.description.get("nodeId") == mine:
+        if answer.description.get("nodeId") == self._node_id:
             return True
         if not self._warned:
             self._warned = True
-            _log.error("endpoint: %s answers as another node than %s; give the right endpoint", self._endpoint, mine)
+            _log.error(
+                "endpoint: %s answers as another node than %s; give the right endpoint", self._endpoint, self._node_id
+            )
         return False
 
 

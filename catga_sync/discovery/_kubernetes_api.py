@@ -1,8 +1,8 @@
 """The requests to the API server: one list, one watch, and what went wrong in words.
 
 Rules of this file:
-1. The token goes to the API server and nowhere else: no redirect, no proxy, no cookie, no password file, no text.
-   It is read for every request, so none is ever older than the request that carries it.
+1. The token goes to the API server and nowhere else: no redirect, no proxy, no text. It is read for every request, so
+   none is ever older than the request that carries it.
 2. The server's certificate is always checked. Plain HTTP is for loopback, where ``kubectl proxy`` listens.
 3. Nothing is read without a bound on its size and on the time that it may take.
 4. A connection lives for one request, and whoever holds the ``Line`` can end it at any moment.
@@ -14,7 +14,6 @@ import contextlib
 import functools
 import ssl
 from collections.abc import Generator, Iterator, Mapping
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 
@@ -170,16 +169,15 @@ class ApiServer:
             headers["Authorization"] = f"Bearer {self._token(self._token_file)}"
         if self._ca_file is not None and not self._ca_file.is_file():
             raise KubernetesApiError(f"ca_file: {self._ca_file} is not there; a pod finds its service account's there")
-        with contextlib.closing(line), _session(line) as session:
+        url = f"{self.url}/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+        with contextlib.closing(line), contextlib.closing(_Adapter(line)) as adapter:
             try:
-                answer = session.get(
-                    f"{self.url}/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices",
-                    params=dict(parameters),
-                    headers=headers,
+                # Not through a session: even with redirects off it reads all of a redirect's body, however long.
+                answer = adapter.send(
+                    requests.Request("GET", url, headers=headers, params=dict(parameters)).prepare(),
+                    stream=True,
                     timeout=(min(_CONNECT_TIMEOUT, self._timeout), self._timeout),
                     verify=True if self._ca_file is None else str(self._ca_file),
-                    stream=True,
-                    allow_redirects=False,
                 )
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
                 raise KubernetesApiError(f"the API server at {self.url} cannot be reached: {_cause(exc)}") from exc
@@ -296,17 +294,6 @@ class _Adapter(HTTPAdapter):
         connection = cls(**options)
         connection.line = self._line
         return connection
-
-
-def _session(line: Line) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    session.max_redirects = 0
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.headers.clear()
-    for prefix in ("https://", "http://"):
-        session.mount(prefix, _Adapter(line))
-    return session
 
 
 def _selector(service: str) -> dict[str, str]:

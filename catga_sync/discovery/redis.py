@@ -286,7 +286,6 @@ class RedisDiscovery:
         if own is None or own[0] != pid:
             waits = {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT}
             once = self._redis.retry.Retry(self._redis.backoff.NoBackoff(), 0)
-            # RESP2: every server speaks it, and a new connection costs no HELLO.
             own = self._own = (pid, self._redis.Redis(**self._settings, **waits, retry=once, protocol=2))
         return own[1]
 
@@ -295,13 +294,13 @@ class RedisDiscovery:
         errors, settings, text = self._redis.exceptions, self._settings, str(exc)
         where = f"the Redis server {settings['host']}:{settings['port']}" if settings else "the client's Redis server"
         if isinstance(exc, errors.AuthenticationError) or "unauthenticated" in text:
-            if settings and settings["password"] is None:
+            if settings and settings["credential_provider"] is None:
                 return f"{where} wants a password; write it into the URL as in redis://user:password@host ({text})"
             return f"{where} does not accept the user name or the password ({text})"
         # What a script may not do is an error of another class, with a text that differs between versions.
         if isinstance(exc, errors.NoPermissionError) or re.search(r"NOPERM|ACL failure|can't run this command", text):
             return f"{where} does not let this user do what is needed; see the ACL rule in docs/discovery.md ({text})"
-        if isinstance(exc, errors.MovedError):
+        if text.startswith("MOVED ") or isinstance(exc, errors.MovedError):
             return f"{where} is part of a Redis Cluster; give RedisDiscovery(client=redis.RedisCluster(...))"
         for option in _TLS_OPTIONS:
             if settings.get(option) and not Path(settings[option]).exists():
@@ -371,6 +370,8 @@ def _load_redis() -> Any:
 
 def _settings(url: str, given: Mapping[str, str]) -> dict[str, Any]:
     """Return what ``redis.Redis`` takes. No error shows the URL: any part of it may be a piece of the password."""
+    from redis import credentials
+
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "localhost", parts.port or 6379
@@ -383,10 +384,9 @@ def _settings(url: str, given: Mapping[str, str]) -> dict[str, Any]:
             "discovery: write redis://user:password@host:port/db, or rediss:// for TLS; what is special in a password "
             "or a path goes as %23 (#), %2F (/), %3A (:), %3F (?), %40 (@)"
         )
-    if query.pop("ssl_cert_reqs", "required") != "required":
-        raise ConfigurationError("discovery: ssl_cert_reqs: the server's certificate is always checked; take it out")
-    if not query.keys() <= set(_TLS_OPTIONS):
-        raise ConfigurationError(f"discovery: the query of a Redis URL takes db, {', '.join(_TLS_OPTIONS)}")
+    if query.pop("ssl_cert_reqs", "required") != "required" or not query.keys() <= set(_TLS_OPTIONS):
+        takes = ", ".join(_TLS_OPTIONS)
+        raise ConfigurationError(f"discovery: a Redis URL's query takes db, {takes}; certificates are always checked")
     user, password = (None if part is None else unquote(part) for part in (parts.username, parts.password))
     merged: dict[str, Any] = {"username": user or None, "password": password, **query, **given}
     tls = [option for option in _TLS_OPTIONS if option in merged]
@@ -397,4 +397,7 @@ def _settings(url: str, given: Mapping[str, str]) -> dict[str, Any]:
     if parts.scheme == "rediss":
         # Written out: redis-py 5 does not check the name in the certificate unless told to.
         merged.update(ssl=True, ssl_cert_reqs="required", ssl_check_hostname=True)
-    return {**merged, "host": host, "port": port, "db": db}
+    # In an object of its own: redis-py up to 7 shows a password in the text of its client.
+    login = (merged.pop("username"), merged.pop("password"))
+    provider = None if login == (None, None) else credentials.UsernamePasswordCredentialProvider(*login)
+    return {**merged, "host": host, "port": port, "db": db, "credential_provider": provider}

@@ -202,12 +202,9 @@ class MemoryIdempotency:
             if not self._done or now < self._done[0].forget_at:
                 break
             self._drop_oldest_locked()
-        if len(self._entries) < self._max_entries:
-            return
-        while self._done:
-            if self._drop_oldest_locked():
-                return
-        if now < self._lost_from:
+        while len(self._entries) >= self._max_entries and self._done:
+            self._drop_oldest_locked()
+        if len(self._entries) < self._max_entries or now < self._lost_from:
             return
         lost = next((each for each in self._entries.values() if each.lease_until <= now), None)
         if lost is not None:
@@ -215,15 +212,12 @@ class MemoryIdempotency:
         else:
             self._lost_from = min((each.lease_until for each in self._entries.values()), default=0.0)
 
-    def _drop_oldest_locked(self) -> bool:
-        """Forget the oldest completed entry; return whether that made room."""
+    def _drop_oldest_locked(self) -> None:
         entry = self._done.popleft()
         if self._kept and self._kept[0] is entry:
             self._drop_body_locked()
-        if self._entries.get(entry.key) is not entry:
-            return False
-        del self._entries[entry.key]
-        return True
+        if self._entries.get(entry.key) is entry:
+            del self._entries[entry.key]
 
     def _drop_body_locked(self) -> None:
         entry = self._kept.popleft()

@@ -26,6 +26,7 @@ from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport.connection import DeadlineAdapter, Exchange
 from catga_sync.transport.session import adopt_session, is_stock, new_session
+from catga_sync.transport.signing import Signing
 from catga_sync.transport.verdict import AnswerTooLong, Call
 
 __all__ = ["BATCH_PATH", "INVOKE_PATH", "HttpInvoker"]
@@ -42,6 +43,7 @@ _CHUNK = 64 * 1024
 _FRAME = 32
 
 _Judge = Callable[[list[Call], Any, bytes, Exchange], list[CatgaResult[Any]]]
+
 
 class HttpInvoker:
     """
@@ -70,6 +72,9 @@ class HttpInvoker:
         cert:
             As in ``requests``: path to a client certificate, or a pair (certificate, key); None means none.
 
+        signing:
+            Signs requests and checks answers; None means that neither is signed.
+
     .. versionadded:: 0.1
     """
 
@@ -83,6 +88,7 @@ class HttpInvoker:
         session: requests.Session | None = None,
         verify: bool | str = True,
         cert: str | tuple[str, str] | None = None,
+        signing: Signing | None = None,
     ) -> None:
         self._registry = registry
         self._source_node_id = source_node_id
@@ -91,6 +97,7 @@ class HttpInvoker:
         self._given = session
         self._verify = verify
         self._cert = cert
+        self._signing = signing
         self._lock = threading.Lock()
         # Guarded by _lock; read without it: the session of process _pid, and per endpoint its pool and free places.
         self._pid = -1
@@ -205,6 +212,7 @@ class HttpInvoker:
                 left = exchange.left()
                 connect = min(CONNECT_TIMEOUT, left)
                 headers = self._headers(calls[0].request_id, left)
+                nonce = "" if self._signing is None else self._signing.sign("POST", path, node.node_id, headers, body)
                 if evident and self._given is None:
                     response = self._pool_of(node, session, adapter).urlopen(
                         "POST",
@@ -221,6 +229,10 @@ class HttpInvoker:
                     raw = _read(response, self._max_body_bytes)
                 else:
                     response, raw = self._through_session(session, url, headers, body, (connect, left), exchange)
+            status = response.status
+            if self._signing and not self._signing.is_authentic(nonce, node.node_id, status, response.headers, raw):
+                exchange.retire()
+                return [call.not_authentic(status) for call in calls]
             return judge(calls, response, raw, exchange)
         except Exception as exc:
             return [call.broken(exc, exchange, evident) for call in calls]

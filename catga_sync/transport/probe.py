@@ -17,6 +17,7 @@ from catga_sync.errors import SerializationError
 from catga_sync.serialization import jsontext
 from catga_sync.transport.connection import Exchange
 from catga_sync.transport.session import new_session
+from catga_sync.transport.signing import Signing
 
 __all__ = ["NODE_PATH", "HttpProbe", "Probe", "ProbeOutcome", "nobody_listens"]
 
@@ -56,20 +57,30 @@ class HttpProbe:
     Args:
         verify: As in ``requests``.
         cert: As in ``requests``.
+        signing: Signs requests and checks answers; None means that neither is signed.
     """
 
-    def __init__(self, *, verify: bool | str = True, cert: str | tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None,
+        signing: Signing | None = None,
+    ) -> None:
         self._verify = verify
         self._cert = cert
+        self._signing = signing
 
-    def ask(self, endpoint: str, timeout: float) -> Probe:
+    def ask(self, node_id: str, endpoint: str, timeout: float) -> Probe:
         """Ask the node at ``endpoint``; wait up to ``timeout`` seconds. Raises nothing."""
         exchange = Exchange(time.monotonic() + timeout)
+        headers = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "catga-sync"}
+        nonce = "" if self._signing is None else self._signing.sign("GET", NODE_PATH, node_id, headers, b"")
         try:
             with new_session(1) as session, exchange.run():
                 answer = session.get(
                     endpoint + NODE_PATH,
-                    headers={"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "catga-sync"},
+                    headers=headers,
                     timeout=timeout,
                     verify=self._verify,
                     cert=self._cert,
@@ -78,7 +89,10 @@ class HttpProbe:
                 )
                 with answer:
                     raw = answer.raw.read(_LIMIT)
-            parsed = jsontext.loads(raw) if answer.status_code == 200 else None
+            status = answer.status_code
+            if self._signing and not self._signing.is_authentic(nonce, node_id, status, answer.headers, raw):
+                return Probe(ProbeOutcome.OTHER)
+            parsed = jsontext.loads(raw) if status == 200 else None
         except SerializationError:
             return Probe(ProbeOutcome.OTHER)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:

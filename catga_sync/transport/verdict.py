@@ -70,7 +70,8 @@ class Call:
             return self.succeeded(reply)
         if executed == "0":
             return self.refused(reply, Delivery.NOT_EXECUTED)
-        return self.refused(reply, Delivery.EXECUTED if status == 200 or executed == "1" else Delivery.UNKNOWN)
+        ran = executed == "1" or (executed is None and status == 200)
+        return self.refused(reply, Delivery.EXECUTED if ran else Delivery.UNKNOWN)
 
     def refused_whole(
         self, reply: ReplyEnvelope, status: int, executed: str | None, request_id: str
@@ -79,6 +80,14 @@ class Call:
         if reply.request_id != request_id or reply.is_success:
             return self.crossed()
         return self.refused(reply, Delivery.NOT_EXECUTED if executed == "0" else Delivery.UNKNOWN)
+
+    def not_authentic(self, status: int) -> CatgaResult[Any]:
+        """Judge an answer that nobody who has the secret is known to have given."""
+        if status == 401:
+            text = f"{self.where} does not let this caller in: are both secrets the same, and both clocks right?"
+            return self.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.UNKNOWN)
+        text = f"{self.where} gave an answer that is not signed with the secret (HTTP status {status})"
+        return self.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.UNKNOWN)
 
     def crossed(self) -> CatgaResult[Any]:
         text = f"{self.where} answered another request than was asked"

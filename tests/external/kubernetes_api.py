@@ -222,6 +222,16 @@ def _cut(sock: socket.socket) -> None:
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
+def _has_gone(sock: socket.socket) -> bool:
+    """Return whether the client has closed its side. It has nothing to say while it is told what happens."""
+    try:
+        return socket.socket.recv(sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -350,9 +360,13 @@ class Handler(BaseHTTPRequestHandler):
     def _tell(self, asked: Asked, events: queue.Queue[Any], end: float) -> None:
         while True:
             try:
-                what = events.get(timeout=max(0.0, end - time.monotonic()))
+                what = events.get(timeout=max(0.0, min(0.05, end - time.monotonic())))
             except queue.Empty:
-                return
+                if _has_gone(self.request):
+                    raise ConnectionAbortedError from None
+                if time.monotonic() >= end:
+                    return
+                continue
             if what is _END:
                 return
             if what is _CUT:

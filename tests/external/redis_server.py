@@ -20,10 +20,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests import processes
 from tests.conftest import require_module, require_service
 
-__all__ = ["RedisServer", "require_redis"]
+__all__ = ["RedisServer", "be_patient", "require_redis"]
+
+
+def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the store wait for longer than it does: a busy machine is no hung server. Not where time is the matter."""
+    monkeypatch.setattr("catga_sync.discovery.redis._TIMEOUT", 20.0)
 
 
 def require_redis() -> Any:

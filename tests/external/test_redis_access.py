@@ -18,13 +18,20 @@ import pytest
 
 from catga_sync.discovery.redis import RedisDiscovery
 from catga_sync.errors import ConfigurationError
+from tests import processes
 from tests.conftest import require_service
 from tests.contracts.discovery import LONG, ids, record
-from tests.external.redis_server import RedisServer, require_redis
+from tests.external.redis_server import RedisServer, be_patient, require_redis
 
 redis = require_redis()
 
 pytestmark = [pytest.mark.redis, pytest.mark.process]
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient(monkeypatch)
+
 
 SECRET = "p@ss/w:rd?#%&"
 WRONG = "n0t-the-one"
@@ -296,8 +303,17 @@ def test_a_server_that_wants_a_client_certificate_gets_it(certificates: Certific
                 ssl_ca_certs=certificates.ca,
             )
         )
-        with refused("no TLS with the Redis server .*it wants another certificate"):
-            RedisDiscovery(url_of(server), ssl_ca_certs=certificates.ca, password=SECRET).nodes()
+        store = RedisDiscovery(url_of(server), ssl_ca_certs=certificates.ca, password=SECRET)
+
+        def is_told() -> bool:
+            try:
+                with refused("no TLS with the Redis server .*it wants another certificate"):
+                    store.nodes()
+            except redis.exceptions.ConnectionError:
+                return False  # the connection was cut before the server's reason had been read
+            return True
+
+        processes.until(is_told, "the server says what it wants")
 
 
 def test_tls_to_a_port_without_it_says_so(open_: RedisServer, certificates: Certificates) -> None:

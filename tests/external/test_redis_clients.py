@@ -14,11 +14,16 @@ from catga_sync.discovery.redis import RedisDiscovery
 from catga_sync.errors import ConfigurationError
 from tests import processes
 from tests.contracts.discovery import LONG, ids, record
-from tests.external.redis_server import RedisServer, require_redis
+from tests.external.redis_server import RedisServer, be_patient, require_redis
 
 redis = require_redis()
 
 pytestmark = [pytest.mark.redis, pytest.mark.process]
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient(monkeypatch)
 
 
 @pytest.fixture

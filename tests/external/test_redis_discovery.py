@@ -16,11 +16,17 @@ from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import MAX_RECORD, NodeRecord
 from tests import processes
 from tests.contracts.discovery import LONG, SHORT, DiscoveryContract, ids, record
-from tests.external.redis_server import RedisServer, require_redis
+from tests.external.redis_server import RedisServer, be_patient, require_redis
 
 redis = require_redis()
 
 pytestmark = [pytest.mark.redis, pytest.mark.process]
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient(monkeypatch)
+
 
 KEYS = [f"{{catga:default}}:{key}".encode() for key in ("changes", "expiry", "late", "records")]
 

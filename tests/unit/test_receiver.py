@@ -237,8 +237,7 @@ def test_a_forked_child_runs_none_of_its_parent_s_requests(handlers):
         return CatgaResult.success(1)
 
     handlers.answer = inside
-    assert made.in_flight == 0
-    made.handle(ask())
+    assert made.handle(ask()).status == 200
 
 
 def test_a_description_is_what_the_node_says(handlers):

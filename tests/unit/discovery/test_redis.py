@@ -25,7 +25,9 @@ SECRET = "hunter2"
 
 
 def settings(url: str, **options: Any) -> dict[str, Any]:
-    return RedisDiscovery(url, **options)._settings
+    found = RedisDiscovery(url, **options)._settings
+    provider = found.pop("credential_provider")
+    return {**found, "login": None if provider is None else provider.get_credentials()}
 
 
 # -- the URL --------------------------------------------------------------------------------------------------------
@@ -34,12 +36,12 @@ def settings(url: str, **options: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("redis://", {"host": "localhost", "port": 6379, "db": 0, "username": None, "password": None}),
+        ("redis://", {"host": "localhost", "port": 6379, "db": 0, "login": None}),
         ("redis://example.org", {"host": "example.org", "port": 6379}),
         ("redis://10.0.0.7:7000/3", {"host": "10.0.0.7", "port": 7000, "db": 3}),
         ("redis://[2001:db8::1]:7000?db=4", {"host": "2001:db8::1", "port": 7000, "db": 4}),
-        ("redis://:p%40%23%2Fss@h", {"username": None, "password": "p@#/ss"}),
-        ("redis://us%3Aer:@h", {"username": "us:er", "password": ""}),
+        ("redis://:p%40%23%2Fss@h", {"login": ("p@#/ss",)}),
+        ("redis://us%3Aer:@h", {"login": ("us:er", "")}),
     ],
 )
 def test_the_url_is_read_as_redis_py_reads_it(url: str, expected: dict[str, Any]) -> None:
@@ -58,7 +60,7 @@ def test_tls_always_checks_the_certificate_and_the_name_in_it() -> None:
 
 def test_options_win_over_the_url() -> None:
     found = settings("rediss://u:p@h?ssl_ca_certs=a", username="v", password="q", ssl_ca_certs="b")
-    assert (found["username"], found["password"], found["ssl_ca_certs"]) == ("v", "q", "b")
+    assert (found["login"], found["ssl_ca_certs"]) == (("v", "q"), "b")
 
 
 @pytest.mark.parametrize(
@@ -75,10 +77,10 @@ def test_options_win_over_the_url() -> None:
         (f"redis://u:{SECRET}@h/-1", "write redis://"),
         (f"redis://u:{SECRET}@h/zero", "write redis://"),
         (f"redis://u:{SECRET}@h?{SECRET}", "write redis://"),
-        (f"redis://u:{SECRET}@h?socket_timeout=60", "the query of a Redis URL takes db, ssl_ca_certs"),
-        (f"redis://u:{SECRET}@h?password={SECRET}", "the query of a Redis URL takes db, ssl_ca_certs"),
-        (f"rediss://u:{SECRET}@h?ssl_cert_reqs=none", "ssl_cert_reqs: the server's certificate is always checked"),
-        (f"rediss://u:{SECRET}@h?ssl_check_hostname=false", "the query of a Redis URL takes"),
+        (f"redis://u:{SECRET}@h?socket_timeout=60", "a Redis URL's query takes db, ssl_ca_certs"),
+        (f"redis://u:{SECRET}@h?password={SECRET}", "a Redis URL's query takes db, ssl_ca_certs"),
+        (f"rediss://u:{SECRET}@h?ssl_cert_reqs=none", "certificates are always checked"),
+        (f"rediss://u:{SECRET}@h?ssl_check_hostname=false", "a Redis URL's query takes"),
         (f"rediss://u:{SECRET}@h?ssl_keyfile=k", "ssl_keyfile goes with ssl_certfile"),
         (f"redis://u:{SECRET}@h?ssl_ca_certs=a", "ssl_ca_certs goes with rediss://"),
     ],

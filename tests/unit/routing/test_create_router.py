@@ -72,7 +72,11 @@ def test_an_unknown_name_suggests_the_nearest(name, text):
         ("local-first", {"has_room": 1}, r"^has_room: give a function"),
         ("local-first", {"otherwise": "randon"}, r"^otherwise: 'randon' is none of .*; did you mean 'random'\?$"),
         ("local-first", {"otherwise": "local-first"}, r"^otherwise: give another router than local-first$"),
-        ("local-first", {"otherwise": 5}, r"^otherwise: give the name of a router, or an object with route\(\), not 5$"),
+        (
+            "local-first",
+            {"otherwise": 5},
+            r"^otherwise: give the name of a router, or an object with route\(\), not 5$",
+        ),
         ("consistent-hash", {"key_of": "user_id"}, r"^key_of: give a function that returns the key of a message"),
         ("consistent-hash", {"otherwise": object()}, r"^otherwise: give the name"),
     ],

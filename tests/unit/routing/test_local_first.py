@@ -92,9 +92,10 @@ def test_the_other_router_gets_the_same_tuple_as_long_as_membership_is_the_same(
 
 def test_each_type_has_candidates_of_its_own(other):
     router = create_router("local-first", node_id="b", has_room=lambda: False, otherwise=other)
+    few = (A, B)
     for _ in range(2):
         router.route(GetThing(), NODES)
-        router.route(Keyless(), NODES[:2])
+        router.route(Keyless(), few)
     assert other.asked == [(A, C), (A,), (A, C), (A,)]
     assert other.asked[0] is other.asked[2]
     assert other.asked[1] is other.asked[3]

@@ -1,8 +1,9 @@
 """Who owns which key."""
 
-import datetime
+import datetime as dt
 import decimal
 import enum
+import os
 import subprocess
 import sys
 import uuid
@@ -43,7 +44,11 @@ print(" ".join(ring.owner(key_bytes(f"user-{number}")) for number in range(200))
 """
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, check=True, capture_output=True, timeout=60
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            timeout=60,
         ).stdout
         for seed in ("1", "2")
     }
@@ -154,7 +159,7 @@ class Place:
         (1.5, b"1.5"),
         (decimal.Decimal("1.50"), b"1.50"),
         (uuid.UUID(int=1), b"00000000-0000-0000-0000-000000000001"),
-        (datetime.date(2024, 2, 29), b"2024-02-29"),
+        (dt.date(2024, 2, 29), b"2024-02-29"),
         (Color.RED, b"r"),
         (Level.HIGH, b"7"),
         (("a", 1), b"a\x1f1"),

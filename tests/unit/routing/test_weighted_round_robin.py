@@ -177,8 +177,8 @@ def test_two_threads_that_see_different_snapshots_both_get_their_share():
     taken = []
 
     def work(thread):
-        for _ in range(80):
-            taken.append(router.route(GetThing(), (older, newer)[thread % 2]).node_id)
+        nodes = (older, newer)[thread]
+        taken.extend(router.route(GetThing(), nodes).node_id for _ in range(80))
 
     in_threads(work, 2)
     assert furthest_off(taken, SHARES) < 3

@@ -1,0 +1,114 @@
+"""Taking a request in: its head and body, before anything of it is parsed. What is wrong with it is ``Refused``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from catga_sync.chain import LONGEST, Hop, read_chain
+from catga_sync.deadline import Deadline
+from catga_sync.envelope import MAX_TIME_MS
+from catga_sync.errors import ErrorCode
+
+__all__ = ["RawRequest", "Refused", "chain_of", "check_media_type", "deadline_of", "read_body"]
+
+#: Seconds by which two machines' clocks may differ when the age of a request is judged.
+CLOCK_SKEW = 2.0
+_PIECE = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RawRequest:
+    """A request as any server can hand it over. Immutable, but for the body that is read off it."""
+
+    method: str
+    path: str
+    #: Names in lower case.
+    headers: Mapping[str, str]
+    #: Reads up to so many bytes of the body; b"" at its end.
+    read: Callable[[int], bytes]
+    #: None when the sender gave no length.
+    content_length: int | None
+    #: Whether ``read`` ends where the body ends even without a length (a server that has undone "chunked").
+    terminated: bool = False
+    remote_address: str | None = None
+
+
+class Refused(Exception):
+    """The request is refused before its handler starts."""
+
+    def __init__(self, status: int, code: ErrorCode, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.code = code
+
+
+def check_media_type(raw: RawRequest) -> None:
+    """Refuse what is not plain JSON."""
+    media_type = raw.headers.get("content-type", "").split(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise Refused(415, ErrorCode.INVALID_ARGUMENT, "Content-Type: application/json is expected")
+    if raw.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise Refused(415, ErrorCode.INVALID_ARGUMENT, "Content-Encoding: none is accepted here")
+
+
+def read_body(raw: RawRequest, limit: int) -> bytes:
+    """Return the whole body; refuse one that is longer than ``limit`` or not as long as announced."""
+    length = raw.content_length
+    if length is None and not raw.terminated:
+        raise Refused(400, ErrorCode.INVALID_ARGUMENT, "Content-Length: missing")
+    if length is not None and length > limit:
+        raise Refused(413, ErrorCode.RESOURCE_EXHAUSTED, f"the body is longer than {limit} bytes")
+    wanted = limit + 1 if length is None else length
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while size < wanted:
+            piece = raw.read(min(_PIECE, wanted - size))
+            if not piece:
+                break
+            pieces.append(piece)
+            size += len(piece)
+    except Exception as exc:
+        raise Refused(400, ErrorCode.INVALID_ARGUMENT, "the body broke off") from exc
+    if length is None and size > limit:
+        raise Refused(413, ErrorCode.RESOURCE_EXHAUSTED, f"the body is longer than {limit} bytes")
+    # gunicorn hands a body on that was cut off as if it were whole; a caller that could not hand everything over
+    # relies on it that nothing runs then.
+    if length is not None and size != length:
+        raise Refused(400, ErrorCode.INVALID_ARGUMENT, f"the body has {size} of the {length} bytes announced")
+    return b"".join(pieces)
+
+
+def deadline_of(header: str | None, sent_at: float | None, default: float) -> Deadline:
+    """
+    Return the deadline of a call; refuse one whose time is up.
+
+    Args:
+        header: Value of ``Catga-Timeout-Ms``: the time left when it was sent.
+        sent_at: When that was, in seconds since the epoch by the sender's clock; None when it did not say.
+        default: Seconds for a call without the header.
+    """
+    if header is None:
+        return Deadline.after(default)
+    text = header.strip()
+    digits = text.removeprefix("-")
+    if not digits.isdecimal() or not digits.isascii() or len(digits) > 20:
+        raise Refused(400, ErrorCode.INVALID_ARGUMENT, "Catga-Timeout-Ms: a whole number of milliseconds is expected")
+    timeout = min(int(text), MAX_TIME_MS) / 1000.0
+    # The time that is left is relative, which no clock can spoil; but a node that was paused cannot see how long the
+    # request has waited for it. The time of sending can tell, give or take two clocks' difference.
+    stale = sent_at is not None and time.time() > sent_at + timeout + CLOCK_SKEW
+    if timeout <= 0 or stale:
+        raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
+    return Deadline.after(timeout)
+
+
+def chain_of(header: str | None) -> tuple[Hop, ...]:
+    """Return the nodes through which a call has come; refuse a chain that is no chain, or a loop."""
+    chain = read_chain(header)
+    if chain is None:
+        text = f"Catga-Chain: it cannot be read, or the call has come over more than {LONGEST} nodes in a loop"
+        raise Refused(400, ErrorCode.INVALID_ARGUMENT, text)
+    return chain

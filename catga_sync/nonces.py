@@ -1,0 +1,397 @@
+"""Which signed requests have been here before: the memory that makes a request good for one time.
+
+A store that cannot tell raises, and then the request is refused. None forgets early to make room.
+
+Rules of this file:
+1. A nonce is added only when the signature of its request was found good, so strangers cannot fill a store.
+2. No SQLite connection is open during a fork. Its locks belong to a process, but its notes of them are in the memory
+   that a fork copies: a child with an open one of its parent's, which it does not even touch, takes the parent's locks
+   for its own, and with a connection of its own goes on writing to a log that another process has removed. Nonces are
+   lost that way (seen with 3.40; see also https://www.sqlite.org/howtocorrupt.html, 2.6).
+3. A process has one connection, and its threads take turns. ``_turn`` is therefore held during I/O: SQLite has one
+   writer at a time anyway, and whom it makes wait sleeps and looks again, where a lock is handed on at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import sqlite3
+import stat
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from pathlib import Path
+from typing import Protocol
+
+from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync.errors import CatgaError, ConfigurationError
+from catga_sync.folders import ensure_private
+
+__all__ = ["MemoryNonces", "NonceStore", "NonceStoreError", "SqliteNonces"]
+
+#: Seconds to wait for other threads, and then for other processes.
+_BUSY_TIMEOUT = 0.5
+#: Seconds for which a fork waits for a call that is under way.
+_FORK_TIMEOUT = 1.0
+#: The most seconds for which a nonce can be remembered.
+_LONGEST = 86_400.0
+_PAGE_BYTES = 4096
+
+# rowid grows with time, so the oldest are found without an index.
+_SCHEMA = "CREATE TABLE IF NOT EXISTS nonces (nonce TEXT PRIMARY KEY, expires REAL NOT NULL)"
+_ADD = (
+    "INSERT INTO nonces VALUES (?, ?) "
+    "ON CONFLICT (nonce) DO UPDATE SET expires = excluded.expires WHERE nonces.expires <= ?"
+)
+# What expires in more than a day was written before a boot of a system that does not tell its boots apart.
+_CLEAN_ALL = f"DELETE FROM nonces WHERE (expires <= ?1 OR expires > ?1 + {_LONGEST})"
+#: After so many calls, so many of the oldest are looked at: it keeps up with any rate, and takes no long time at once.
+_CLEAN_EVERY, _CLEAN_AT_ONCE = 64, 256
+_CLEAN_SOME = f"{_CLEAN_ALL} AND rowid < (SELECT min(rowid) FROM nonces) + {_CLEAN_AT_ONCE}"
+
+
+class NonceStoreError(CatgaError):
+    """The store cannot tell whether it has seen a nonce, so the request is to be refused."""
+
+
+class NonceStore(Protocol):
+    """
+    A memory of nonces. Every call may be made by any thread and after a fork; all return or raise within a second.
+
+    .. versionadded:: 0.1
+    """
+
+    def add(self, nonce: str, expires_in: float) -> bool:
+        """
+        Remember a nonce; return False if it is remembered already. Of any number of callers exactly one gets True.
+
+        Args:
+            nonce: That of a request whose signature is good.
+            expires_in: Seconds after which it may be forgotten: more than 0, a day at most.
+
+        Raises:
+            NonceStoreError: The store cannot tell. Any other exception means the same.
+        """
+
+    def close(self) -> None:
+        """Let go of files and connections. Safe to call twice; a later call opens them again."""
+
+    def forget(self) -> None:
+        """In a forked child: use nothing that the parent has open. What the parent has seen stays seen."""
+
+
+class MemoryNonces:
+    """
+    Remember in this process, for a node that is one process. Thread-safe.
+
+    It knows nothing of what was seen before the process was started, or by another worker.
+
+    Args:
+        capacity:
+            Nonces at once, at some 250 bytes each. When so many have not expired, ``add`` raises. 500,000 are enough
+            for 3,800 calls a second.
+
+        clock:
+            Tells when a nonce has expired; None means the system's.
+
+    Raises:
+        ConfigurationError: ``capacity`` is no whole number from 1 on.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, *, capacity: int = 500_000, clock: Clock | None = None) -> None:
+        self._capacity = _whole("capacity", capacity, 1)
+        self._clock = SYSTEM_CLOCK if clock is None else clock
+        self._lock = threading.Lock()
+        # Guarded by _lock: when each expires, in the order of adding.
+        self._expiries: OrderedDict[str, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._expiries)
+
+    def add(self, nonce: str, expires_in: float) -> bool:
+        """See ``NonceStore``."""
+        _check(nonce, expires_in)
+        now = self._clock.monotonic()
+        with self._lock:
+            known = self._expiries.get(nonce)
+            if known is not None and known > now:
+                return False
+            self._clean_locked(now)
+            if len(self._expiries) >= self._capacity:
+                raise NonceStoreError(f"nonces: {self._capacity} are remembered, and none may be forgotten yet")
+            self._expiries[nonce] = now + expires_in
+            self._expiries.move_to_end(nonce)
+            return True
+
+    def close(self) -> None:
+        """See ``NonceStore``. Nothing is open."""
+
+    def forget(self) -> None:
+        """See ``NonceStore``. The lock may have been held."""
+        self._lock = threading.Lock()
+
+    def _clean_locked(self, now: float) -> None:
+        """Forget up to two for each that is added: the memory shrinks, and no call pays for many others."""
+        for _ in range(2):
+            if not self._expiries or next(iter(self._expiries.values())) > now:
+                return
+            self._expiries.popitem(last=False)
+
+
+class SqliteNonces:
+    """
+    Remember in an SQLite file, for a node whose workers are processes of one machine. Thread-safe; also across forks.
+
+    The file outlives the processes, but not the boot of the machine: it is not synced to the disk, so nobody knows
+    what a crash of the machine has left of it. Therefore the name of the boot becomes part of the name of the file.
+
+    Args:
+        path:
+            The file, on a local disk. It and its folder are made when first needed, for this user only.
+
+        max_bytes:
+            Length of the file, at some 100 bytes a nonce. When it is reached, ``add`` raises.
+
+        clock:
+            Tells when a nonce has expired; it must be the same for all processes. None means the system's, which
+            starts with the machine.
+
+    Raises:
+        ConfigurationError: ``max_bytes`` is no whole number, or too few for a database.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, max_bytes: int = 64 * 1024 * 1024, clock: Clock | None = None
+    ) -> None:
+        self.path = Path(path)
+        self._max_pages = _whole("max_bytes", max_bytes, 16 * _PAGE_BYTES) // _PAGE_BYTES
+        self._clock = SYSTEM_CLOCK if clock is None else clock
+        self._turn = threading.Lock()
+        # Guarded by _turn: the connection, its process, its file as it was when it was opened, and calls since.
+        self._connection: sqlite3.Connection | None = None
+        self._pid = 0
+        self._file = self.path
+        self._identity = (0, 0)
+        self._calls = 0
+        #: The thread that is forking and has the turn; 0 means none.
+        self._forking = 0
+        #: Whether a connection of the parent's is open in this process, so that none of its own would be safe.
+        self._inherited = False
+
+    def add(self, nonce: str, expires_in: float) -> bool:
+        """See ``NonceStore``."""
+        _check(nonce, expires_in)
+        turn = self._turn
+        if not turn.acquire(timeout=_BUSY_TIMEOUT):
+            raise NonceStoreError(f"nonces: {self.path} was in use by other threads for {_BUSY_TIMEOUT} s")
+        try:
+            return self._add_locked(nonce, expires_in)
+        except (sqlite3.Error, OSError, ConfigurationError) as exc:
+            self._close_locked()
+            raise NonceStoreError(f"nonces: {self._file} cannot be used: {exc}") from exc
+        finally:
+            turn.release()
+
+    def close(self) -> None:
+        """See ``NonceStore``."""
+        with self._turn:
+            self._close_locked()
+
+    def forget(self) -> None:
+        """See ``NonceStore``. ``os.fork`` has it called; to call it again does no harm."""
+        self._turn = threading.Lock()
+        self._forking = 0
+        self._disown_locked()
+
+    # -- one call -------------------------------------------------------------------------------------------------
+
+    def _add_locked(self, nonce: str, expires_in: float) -> bool:
+        connection = self._connected_locked()
+        now = self._clock.monotonic()
+        values = (nonce, now + expires_in, now)
+        try:
+            added = connection.execute(_ADD, values).rowcount == 1
+        except sqlite3.OperationalError as exc:
+            if "full" not in str(exc):
+                raise
+            connection.execute(_CLEAN_ALL, (now,))
+            added = connection.execute(_ADD, values).rowcount == 1
+        self._calls += 1
+        if self._calls % _CLEAN_EVERY == 0:
+            # The nonce is in; whether others are out does not matter to this call.
+            with contextlib.suppress(sqlite3.OperationalError):
+                connection.execute(_CLEAN_SOME, (now,))
+        return added
+
+    def _connected_locked(self) -> sqlite3.Connection:
+        self._disown_locked()
+        if self._inherited:
+            raise OSError("it was open when this process was forked; fork workers before they serve, and with os.fork")
+        if self._connection is not None:
+            # Cleaners of /tmp remove what has not been touched for long; newcomers would not meet us in what is gone.
+            with contextlib.suppress(FileNotFoundError):
+                if _identity(self._file) == self._identity:
+                    return self._connection
+            self._close_locked()
+        self._connection = self._open_locked()
+        return self._connection
+
+    def _open_locked(self) -> sqlite3.Connection:
+        self._file = file = _file_of_this_boot(self.path)
+        ensure_private(file.parent)
+        if _create(file):
+            _remove_other_boots(self.path, file)
+        _check_private(file)
+        connection = sqlite3.connect(
+            f"{file.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=_BUSY_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            connection.execute(f"PRAGMA max_page_count = {self._max_pages}")
+            connection.execute("PRAGMA synchronous = OFF")
+            _set_up(connection)
+            self._identity = _identity(file)
+        except BaseException:
+            connection.close()
+            raise
+        self._pid = os.getpid()
+        _watch(self)
+        return connection
+
+    def _close_locked(self) -> None:
+        self._disown_locked()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _disown_locked(self) -> None:
+        """Let go of a connection that was opened before a fork: it is neither used nor closed."""
+        if self._connection is None or self._pid == os.getpid():
+            return
+        import ctypes
+
+        # Its last reference would close it, if only at the end of the process; so there is one that is never given up.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+        self._connection = None
+        self._inherited = True
+
+    # -- forks ----------------------------------------------------------------------------------------------------
+
+    def _before_fork(self) -> None:
+        if self._turn.acquire(timeout=_FORK_TIMEOUT):
+            self._forking = threading.get_ident()
+            self._close_locked()
+
+    def _after_in_parent(self) -> None:
+        if self._forking == threading.get_ident():
+            self._forking = 0
+            self._turn.release()
+
+
+_watched: weakref.WeakSet[SqliteNonces] = weakref.WeakSet()
+
+
+def _watch(store: SqliteNonces) -> None:
+    """Have the store told of forks. The system can be told things for ever only, so it is told of a weak set."""
+    _tell_os()
+    _watched.add(store)
+
+
+@functools.cache
+def _tell_os() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+
+
+def _before_fork() -> None:
+    for each in list(_watched):
+        each._before_fork()
+
+
+def _after_in_parent() -> None:
+    for each in list(_watched):
+        each._after_in_parent()
+
+
+def _after_in_child() -> None:
+    for each in list(_watched):
+        each.forget()
+
+
+def _check(nonce: str, expires_in: float) -> None:
+    if not isinstance(nonce, str) or not 1 <= len(nonce) <= 128:
+        raise ValueError("nonce: give 1 to 128 characters")
+    if not 0 < expires_in <= _LONGEST:
+        raise ValueError(f"expires_in: give seconds, more than 0 and at most {_LONGEST:g}")
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{name}: give a whole number from {least} on, not {value!r}")
+    return value
+
+
+def _file_of_this_boot(path: Path) -> Path:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")[:8]
+    except OSError:
+        return path
+    return path.with_name(f"{path.stem}-{boot}{path.suffix}")
+
+
+def _remove_other_boots(path: Path, file: Path) -> None:
+    """Remove the files of former boots, which nobody has open."""
+    ours = re.compile(rf"{re.escape(path.stem)}-[0-9a-f]{{8}}{re.escape(path.suffix)}(-wal|-shm)?")
+    for each in path.parent.iterdir():
+        if ours.fullmatch(each.name) and not each.name.startswith(file.name):
+            with contextlib.suppress(OSError):
+                each.unlink()
+
+
+def _create(file: Path) -> bool:
+    """Make the file, for this user only, and return whether it was not there."""
+    # Never opened here when it is there: closing it again would take away the locks of all who have it open in this
+    # process (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600))
+    except FileExistsError:
+        return False
+    return True
+
+
+def _check_private(file: Path) -> None:
+    if not hasattr(os, "getuid"):
+        return
+    found = os.lstat(file)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise OSError("it is not a file that only this user can read; remove it")
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    found = os.stat(file)
+    return found.st_dev, found.st_ino
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    end = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(_SCHEMA)
+            return
+        except sqlite3.OperationalError:
+            # SQLite does not wait for those who are doing the same right now: it fears a deadlock.
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.002)

@@ -1,0 +1,135 @@
+"""A request id runs once: the second time it gets the stored answer.
+
+    new                     run it, keep the answer
+    answered before         that answer again
+    running now             wait for its answer, a second at most; then ABORTED
+    left behind unfinished  ABORTED: the process died while it ran, so it may have run; it is not run again
+    another payload         INVALID_ARGUMENT
+
+A store that is down is no store: a plain request is refused then, since nobody can tell whether it ran before; one
+that may run twice goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from catga_sync.deadline import Deadline
+from catga_sync.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
+from catga_sync.errors import ErrorCode
+from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore
+from catga_sync.intake import Refused
+
+__all__ = ["Once"]
+
+#: Seconds for which a duplicate waits for the answer of the first.
+_LONGEST_WAIT = 1.0
+#: Seconds on top of the deadline after which a claim counts as left behind.
+_LEASE_MARGIN = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class Running(Protocol):
+    """What is noted about the request that is being served."""
+
+    executed: bool
+    replayed: bool
+    uncertain: bool
+
+
+class Once:
+    """
+    Run what was not run before. Thread-safe.
+
+    Args:
+        store: Remembers ids and answers.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, store: IdempotencyStore) -> None:
+        self.store = store
+
+    def run(
+        self,
+        envelope: RequestEnvelope,
+        deadline: Deadline,
+        running: Running,
+        handle: Callable[[], ReplyEnvelope],
+        repeatable: bool,
+    ) -> ReplyEnvelope:
+        """
+        Return the answer of a request: by ``handle``, or the one that it was given before.
+
+        Args:
+            envelope: The request.
+            deadline: Of the call.
+            running: Told what is done.
+            handle: Runs the handler.
+            repeatable: Whether the request may run twice.
+
+        Raises:
+            Refused: The request is not run, and there is no answer to give again.
+        """
+        key = "\n".join((envelope.source_node_id or "-", envelope.request_type_name, envelope.request_id))
+        fingerprint = hashlib.sha256(envelope.payload).hexdigest()
+        try:
+            claim = self.store.claim(key, fingerprint, max(0.0, deadline.remaining()) + _LEASE_MARGIN)
+            if claim.state is ClaimState.RUNNING:
+                claim = self.store.wait(key, max(0.0, min(deadline.remaining(), _LONGEST_WAIT)))
+        except Exception as exc:
+            _log.error("the idempotency store is down: %r", exc)
+            if repeatable:
+                return handle()
+            text = "the node cannot tell whether this request ran before: its idempotency store is down"
+            raise Refused(503, ErrorCode.UNAVAILABLE, text) from exc
+        if claim.state is ClaimState.NEW and claim.token:
+            return self._first(key, claim.token, running, handle)
+        return self._again(claim, envelope.request_id, running)
+
+    def forget(self) -> None:
+        """In a forked child: drop what belongs to the parent."""
+        self.store.forget()
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self.store.close()
+
+    def _first(self, key: str, token: str, running: Running, handle: Callable[[], ReplyEnvelope]) -> ReplyEnvelope:
+        try:
+            reply = handle()
+        except Refused:
+            if not running.executed:
+                self._quietly(lambda: self.store.release(key, token))
+            raise
+        self._quietly(lambda: self.store.complete(key, token, reply.encode()))
+        return reply
+
+    def _again(self, claim: Claim, request_id: str, running: Running) -> ReplyEnvelope:
+        if claim.state is ClaimState.MISMATCH:
+            text = "this request id was used before with another payload; make a new id for a new request"
+            raise Refused(200, ErrorCode.INVALID_ARGUMENT, text)
+        if claim.state is ClaimState.DONE and claim.reply is not None:
+            running.executed = running.replayed = True
+            if claim.reply.body is None:
+                raise Refused(200, ErrorCode.DATA_LOSS, "the request ran before; its answer was too long to be kept")
+            try:
+                return ReplyEnvelope.decode(claim.reply.body)
+            except EnvelopeError as exc:
+                raise Refused(200, ErrorCode.DATA_LOSS, "the request ran before; its stored answer is spoilt") from exc
+        running.uncertain = True
+        if claim.state is ClaimState.LOST:
+            text = "the request was left behind unfinished when its process died; it may have run once"
+            raise Refused(200, ErrorCode.ABORTED, text)
+        raise Refused(200, ErrorCode.ABORTED, f"request {request_id} is running already; wait for its answer")
+
+    def _quietly(self, call: Callable[[], object]) -> None:
+        # The handler has answered: a store that fails now takes nothing back. The claim counts as left behind later.
+        try:
+            call()
+        except Exception as exc:
+            _log.error("the idempotency store is down: %r", exc)

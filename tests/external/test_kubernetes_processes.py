@@ -1,0 +1,185 @@
+"""Kubernetes discovery in processes that fork, and that end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import processes
+from tests.conftest import require_module
+
+require_module("kubernetes")
+
+# isort: split
+
+from tests.external.kubernetes_api import KubernetesApi  # noqa: E402 - see above
+from tests.external.kubernetes_case import KubernetesCase  # noqa: E402
+from tests.external.kubernetes_objects import endpoint_slice, pod  # noqa: E402
+
+#: What all the programs begin with. From Python 3.12 on a fork beside another thread is a warning, so an error here.
+_HEAD = """
+import json, os, stat, sys, threading, time
+from catga_sync.discovery.kubernetes import KubernetesDiscovery
+
+users = KubernetesDiscovery("kubernetes://shop/users", api_server=sys.argv[1], token_file=sys.argv[2], ca_file=None)
+
+def ids():
+    return [record.node.node_id for record in users.nodes()]
+
+def until(*expected):
+    end, pause = time.monotonic() + 20, threading.Event()
+    while ids() != list(expected):
+        assert time.monotonic() < end, ids()
+        pause.wait(0.02)
+
+def sockets():
+    kinds = []
+    for name in os.listdir("/dev/fd"):
+        try:
+            kinds.append(stat.S_ISSOCK(os.fstat(int(name)).st_mode))
+        except OSError:
+            pass
+    return sum(kinds)
+
+def threads():
+    return sorted(thread.name for thread in threading.enumerate())
+
+def say(**what):
+    print(json.dumps(what), flush=True)
+
+def wait():
+    assert sys.stdin.readline()
+"""
+
+
+class TestProcesses(KubernetesCase):
+    @pytest.fixture
+    def run(self, api: KubernetesApi, token: Path, request: pytest.FixtureRequest) -> Any:
+        def run(program: str) -> subprocess.Popen[str]:
+            api.put(endpoint_slice("users-a", pod("users-0", "10.0.0.1")))
+            command = [sys.executable, "-W", "error", "-c", _HEAD + program, api.url, str(token)]
+            started = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=processes.clean_environment()
+            )
+            request.addfinalizer(lambda: (started.kill(), started.communicate()))
+            return started
+
+        return run
+
+    def said(self, program: subprocess.Popen[str]) -> dict[str, Any]:
+        assert program.stdout is not None
+        said: dict[str, Any] = json.loads(program.stdout.readline())
+        return said
+
+    def tell(self, program: subprocess.Popen[str]) -> None:
+        assert program.stdin is not None
+        program.stdin.write("\n")
+        program.stdin.flush()
+
+    def test_a_fork_finds_no_thread_and_leaves_the_child_no_connection(self, api: KubernetesApi, run: Any) -> None:
+        program = run("""
+until("users-0")
+say(threads=threads())
+wait()
+child = os.fork()
+if child == 0:
+    say(who="child", threads=threads(), sockets=sockets(), known=ids(), started=threads())
+    until("users-0", "users-1")
+    say(who="child", done=True)
+    wait()
+    users.close()
+    os._exit(0)
+say(who="parent", known=ids())
+until("users-0", "users-1")
+say(who="parent", done=True)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+users.close()
+say(threads=threads())
+""")
+        assert self.said(program) == {"threads": ["MainThread", "catga-kubernetes"]}
+        processes.until(lambda: api.open_watches == 1, "the parent watches")
+        self.tell(program)
+        first = {said.pop("who"): said for said in (self.said(program), self.said(program))}
+        assert first["parent"] == {"known": ["users-0"]}
+        assert first["child"] == {
+            "threads": ["MainThread"],
+            "sockets": 0,
+            "known": ["users-0"],
+            "started": ["MainThread", "catga-kubernetes"],
+        }
+        processes.until(lambda: api.open_watches == 2, "both watch")
+        api.put(endpoint_slice("users-b", pod("users-1", "10.0.0.2")))
+        assert [self.said(program)["done"] for _ in "ab"] == [True, True]
+        self.tell(program)
+        assert self.said(program) == {"threads": ["MainThread"]}
+        assert program.wait(20) == 0
+
+    def test_a_fork_does_not_wait_for_a_server_that_hangs(self, api: KubernetesApi, run: Any) -> None:
+        api.hang("list")
+        program = run("""
+try:
+    users.nodes()
+except Exception:
+    pass
+wait()
+begun = time.monotonic()
+child = os.fork()
+took = time.monotonic() - begun
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+say(took=took)
+""")
+        processes.until(lambda: api.count("list") == 1, "it waits for the server")
+        self.tell(program)
+        assert self.said(program)["took"] < 1.0
+        assert program.wait(20) == 0
+
+    def test_many_forks_while_threads_ask_end_in_no_deadlock(self, api: KubernetesApi, run: Any) -> None:
+        program = run("""
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+until("users-0")
+stop = threading.Event()
+askers = [threading.Thread(target=lambda: [ids() for _ in iter(stop.is_set, True)]) for _ in range(4)]
+for asker in askers:
+    asker.start()
+codes, longest = [], 0.0
+for _ in range(40):
+    child = os.fork()
+    if child == 0:
+        begun = time.monotonic()
+        ok = ids() == ["users-0"]
+        os._exit(0 if ok and time.monotonic() - begun < 2.0 else 1)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+stop.set()
+for asker in askers:
+    asker.join()
+say(codes=codes)
+users.close()
+""")
+        assert self.said(program) == {"codes": [0] * 40}
+        assert program.wait(20) == 0
+
+    def test_a_process_that_closes_nothing_ends_at_once(self, api: KubernetesApi, run: Any) -> None:
+        program = run('until("users-0"); wait()')
+        processes.until(lambda: api.open_watches == 1, "it watches")
+        begun = time.monotonic()
+        self.tell(program)
+        assert program.wait(20) == 0
+        assert time.monotonic() - begun < 2.0
+        processes.until(lambda: api.open_watches == 0, "the watch is closed")
+
+    def test_importing_and_making_one_starts_nothing(self, api: KubernetesApi, run: Any) -> None:
+        program = run("say(threads=threads(), sockets=sockets())")
+        assert self.said(program) == {"threads": ["MainThread"], "sockets": 0}
+        assert program.wait(20) == 0
+        assert api.asked == []
+        assert os.getpid() != program.pid
