@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import time
 from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol
-from urllib.parse import urlsplit
 
 from catga_sync.errors import ErrorCode
 from catga_sync.intake import RawRequest, Refused
@@ -153,6 +153,9 @@ class SignatureGuard:
 
 _FORWARDING = frozenset({"forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip", "x-client-ip"})
 
+# Not urlsplit, which before Python 3.13 drops what stands around an address in brackets.
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.\-]{1,253})(?::\d{1,5})?")
+
 _HINT = "an unsigned node serves only direct calls from its own machine; give the cluster a secret, or insecure=True"
 
 
@@ -183,7 +186,5 @@ def _is_loopback(address: str) -> bool:
 
 
 def _host_of(value: str) -> str:
-    try:
-        return urlsplit(f"//{value}").hostname or ""
-    except ValueError:
-        return ""
+    found = _HOST.fullmatch(value)
+    return found[1] if found else ""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from catga_sync.access import Guard, LoopbackGuard, OpenGuard, SignatureGuard
 from catga_sync.cluster.dispatch import SHARED_IDEMPOTENCY, Dispatcher
@@ -354,8 +354,8 @@ def _discovery(options: ClusterOptions) -> Discovery:
         from catga_sync.discovery.static import StaticDiscovery
 
         return StaticDiscovery(options.peers or {})
-    scheme = urlsplit(given).scheme
-    if scheme == "memory":
+    scheme = given.partition(":")[0]
+    if scheme == "memory" and given == "memory://":
         return _shared_memory(given, options.cluster_name)
     if scheme == "sqlite":
         return _sqlite(_path_of(given, "discovery"), options.cluster_name)
@@ -383,7 +383,7 @@ def _once(options: ClusterOptions) -> Once | None:
         if not callable(getattr(given, "claim", None)):
             raise ConfigurationError(f"idempotency: {given!r} has no method claim(); see catga_sync.idempotency")
         return Once(given)
-    scheme = urlsplit(given).scheme
+    scheme = given.partition(":")[0]
     if scheme == "sqlite":
         return Once(SqliteIdempotency(_path_of(given, "idempotency")))
     if scheme in ("redis", "rediss"):
@@ -425,7 +425,5 @@ def _shared_memory(url: str, cluster_name: str) -> Discovery:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return parts._replace(netloc="***@" + parts.netloc.rsplit("@", 1)[1]).geturl()
+    head, at, tail = url.rpartition("@")
+    return f"{head.partition('//')[0]}//***@{tail}" if at else url

@@ -48,7 +48,7 @@ class CallContext:
     def nested(self, request_id: str, timeout: float) -> CallContext:
         """Return the context of a call made inside this one: its own id and time, within this one's deadline."""
         deadline = Deadline.after(timeout) if self.deadline is None else self.deadline.nested(timeout)
-        return replace(self, request_id=request_id, deadline=deadline)
+        return replace(self, request_id=request_id, deadline=deadline, source_node_id=None)
 
     def remaining(self) -> float | None:
         """Return the seconds left for this call, or None when it has no deadline."""

@@ -9,6 +9,8 @@ __all__ = ["NESTED_MARGIN", "Deadline", "check_timeout"]
 
 #: Seconds that a nested call leaves its caller for answering.
 NESTED_MARGIN = 0.010
+#: Seconds; nothing waits longer, and no clock or lock of the system is asked to. Eleven days.
+_LONGEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -55,4 +57,4 @@ def check_timeout(timeout: object) -> float:
         raise TypeError(f"timeout: give seconds as a number, or None for the default, not {timeout!r}")
     if timeout != timeout:
         raise ValueError("timeout: NaN is no number of seconds")
-    return float(timeout)
+    return _LONGEST if timeout > _LONGEST else float(timeout)

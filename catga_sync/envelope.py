@@ -184,8 +184,8 @@ class ReplyEnvelope:
             is_success=_required(fields, "isSuccess", bool),
             payload=None if payload is None else _payload(payload),
             error_message=_optional(fields, "errorMessage", str),
-            error_code=parse_code(None if code is None else code[:128]),
-            processed_by_node_id=None if node is None else node[:128],
+            error_code=parse_code(_printable(code)),
+            processed_by_node_id=_printable(node),
             processing_time_ms=0 if elapsed is None else elapsed,
         )
 
@@ -240,6 +240,11 @@ def _lower(item: object) -> Mapping[str, Any]:
     if not isinstance(item, dict):
         raise EnvelopeError("envelope: a JSON object is expected")
     return {key.lower(): value for key, value in item.items()}
+
+
+def _printable(value: str | None) -> str | None:
+    """Return a peer's word, cut and fit for a line of a log."""
+    return None if value is None else "".join(char if char.isprintable() else "?" for char in value[:128])
 
 
 def _text(value: str | None) -> bytes:
@@ -302,6 +307,9 @@ def _timestamp(text: str) -> float | None:
     seconds = moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
     if zone and zone not in "Zz":
         digits = zone.replace(":", "")
-        offset = int(digits[1:3]) * 3600 + int(digits[3:5]) * 60
+        hours, minutes = int(digits[1:3]), int(digits[3:5])
+        if hours > 23 or minutes > 59:
+            raise EnvelopeError("timestamp: no such offset from UTC")
+        offset = hours * 3600 + minutes * 60
         seconds += -offset if zone[0] == "+" else offset
     return seconds

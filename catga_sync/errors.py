@@ -99,11 +99,21 @@ class ErrorCode(enum.Enum):
 _CODES_BY_NAME = {member.name: member for member in ErrorCode}
 
 
-def parse_code(code: ErrorCode | str | None) -> ErrorCode | str | None:
-    """Return the ``ErrorCode`` of that name, or the application's own string unchanged."""
-    if isinstance(code, str):
-        return _CODES_BY_NAME.get(code, code)
-    return code
+#: Characters of a code of the application's own.
+MAX_CODE = 128
+
+
+def parse_code(code: object) -> ErrorCode | str | None:
+    """
+    Return a code as results carry it: an ``ErrorCode``, the application's own text, or None.
+
+    The name of an ``ErrorCode`` becomes that member. What is no text becomes one, an enum's member its name, since a
+    code travels as text; it is cut to 128 characters.
+    """
+    if code is None or isinstance(code, ErrorCode):
+        return code
+    text = code.name if isinstance(code, enum.Enum) else str(code)
+    return _CODES_BY_NAME.get(text, text[:MAX_CODE])
 
 
 class CatgaError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -26,7 +27,8 @@ def ensure_private(folder: Path) -> None:
         ConfigurationError: It belongs to somebody else, or others may write to it: what they put there would decide
             where calls go.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not hasattr(os, "getuid"):
         return
     found = os.lstat(folder)

@@ -68,7 +68,7 @@ def check_return_annotation(function: Callable[[Any], Any], entry: MessageType) 
     except Exception:
         # An annotation for type checkers only (TYPE_CHECKING imports) is no reason to refuse the handler.
         return
-    if not isinstance(returns, type) or returns is type(None) or issubclass(returns, CatgaResult):
+    if not isinstance(returns, type) or returns in (Any, object, type(None)) or issubclass(returns, CatgaResult):
         return
     kinds = entry.response_check
     if not any(issubclass(returns, kind) or issubclass(kind, returns) for kind in kinds):

@@ -38,8 +38,9 @@ class RawRequest:
 class Refused(Exception):
     """The request is refused before its handler starts."""
 
-    def __init__(self, status: int, code: ErrorCode, text: str) -> None:
+    def __init__(self, status: int, code: ErrorCode, text: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(text)
+        self.headers = {} if headers is None else headers
         self.status = status
         self.code = code
 

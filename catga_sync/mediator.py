@@ -11,13 +11,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar, overload
 
 from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
 from catga_sync.deadline import Deadline, check_timeout
 from catga_sync.errors import Delivery, ErrorCode, RegistrationError
+from catga_sync.explanation import Explanation, Verdict
 from catga_sync.handlers import check_return_annotation, first_parameter, handler_function
 from catga_sync.messages import Event, Request
+from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry, MessageType
@@ -178,6 +181,9 @@ class Mediator:
             return self.no_handler(type(request))
         if timeout is not None:
             return self.dispatch(request, nested_call(check_timeout(timeout)))
+        around = current_call()
+        if around is not None and around.deadline is not None and around.deadline.expired:
+            return expired_before_start()
         return chain(request)
 
     def dispatch(self, request: Request[T], call: CallContext, node_id: str | None = None) -> CatgaResult[T]:
@@ -207,8 +213,9 @@ class Mediator:
         items = [self.require_request(request) for request in requests]
         if timeout is None:
             return [self.send(request) for request in items]
-        call = nested_call(check_timeout(timeout))
-        return [self.dispatch(request, call) for request in items]
+        seconds = check_timeout(timeout)
+        call = nested_call(seconds)
+        return [self.dispatch(request, replace(call, request_id=new_request_id())) for request in items]
 
     def send_stream(self, requests: Iterable[Request[Any]]) -> Iterator[CatgaResult[Any]]:
         """Send each request when its result is asked for; yield the results in order. Holds one at a time."""
@@ -230,6 +237,27 @@ class Mediator:
     def publish_batch(self, events: Iterable[Event]) -> list[dict[str, CatgaResult[None]]]:
         """Publish each event in order; return what ``publish`` returns for each."""
         return [self.publish(event) for event in events]
+
+    def broadcast(self, request: Request[T], *, timeout: float | None = None) -> dict[str, CatgaResult[T]]:
+        """Run the request on every node that handles its type: ``{"local": result}``, or ``{}`` without a handler."""
+        self.require_request(request)
+        return {"local": self.send(request, timeout=timeout)} if self.handles(type(request)) else {}
+
+    def explain(self, request: Request[Any], *, timeout: float | None = None) -> Explanation:
+        """Return what ``send`` would do with the request: run it here, or fail for want of a handler."""
+        entry = self.registry.ensure(type(self.require_request(request)))
+        here = ClusterNode("local", None)
+        handled = self.handles(entry.cls)
+        return Explanation(
+            type_name=entry.name,
+            router="local",
+            candidates=(here,) if handled else (),
+            excluded=() if handled else (Verdict(here, "this process has no handler for it"),),
+            chosen=here if handled else None,
+            repeatable=entry.idempotent,
+            timeout=timeout,
+            budget=0.0,
+        )
 
     def deliver(self, event: Event) -> CatgaResult[None] | None:
         """Call every subscriber here; return one result for all of them, or None when there is none."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from catga_sync.errors import ConfigurationError
@@ -18,9 +18,13 @@ __all__ = ["ClusterNode", "NodeRecord", "NodeStatus", "check_endpoint", "check_n
 
 _NODE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9\-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9\-]{0,61}[A-Za-z0-9])?)*\.?")
+_BRACKETED = re.compile(r"\[[0-9A-Fa-f:.]+(%[0-9A-Za-z]+)?\](:\d+)?")
+_NUMBER = re.compile(r"\d+|0[xX][0-9A-Fa-f]*")
 _SCHEMES = frozenset({"http", "https", "grpc"})
 #: Characters of a record as text; a larger one is refused unread.
 MAX_RECORD = 256 * 1024
+#: Seconds; no server keeps an idle connection for longer than a day.
+_LONGEST_KEEP_ALIVE = 86_400
 
 
 @enum.unique
@@ -85,8 +89,11 @@ def check_endpoint(value: object, option: str = "endpoint") -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError as exc:
         raise ConfigurationError(f"{option}: {wanted}, not {value!r} ({exc})") from exc
-    if parts.scheme not in _SCHEMES or not host:
+    bracketed = parts.netloc.startswith("[")
+    if parts.scheme not in _SCHEMES or not host or value != value.strip():
         raise ConfigurationError(f"{option}: {wanted}, not {value!r}")
+    if bracketed != ("[" in parts.netloc) or (bracketed and not _BRACKETED.fullmatch(parts.netloc)):
+        raise ConfigurationError(f"{option}: {wanted}; square brackets are for an IPv6 address alone, not {value!r}")
     if "@" in parts.netloc or parts.path not in ("", "/") or "?" in value or "#" in value or "\\" in value:
         raise ConfigurationError(f"{option}: {wanted} and nothing else (no user, path, query), not {value!r}")
     if port == 0 or (port is None and parts.netloc.endswith(":")):
@@ -94,9 +101,11 @@ def check_endpoint(value: object, option: str = "endpoint") -> str:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        if not _HOST.fullmatch(host):
+        # Systems read 0, 0x7f.1 or 2130706433 as addresses, too; no name of a host ends in a number (RFC 3696).
+        if bracketed or not _HOST.fullmatch(host) or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
             raise ConfigurationError(f"{option}: {host!r} is no host name; {wanted}") from None
     else:
+        address = getattr(address, "ipv4_mapped", None) or address
         if address.is_unspecified:
             raise ConfigurationError(f"{option}: {host} is no address to call; give the one others reach this node by")
         if address.is_multicast or address.is_link_local:
@@ -210,7 +219,7 @@ class NodeRecord:
         if len(text) > MAX_RECORD:
             raise ConfigurationError(f"record: longer than {MAX_RECORD} characters")
         try:
-            data = json.loads(text)
+            data = json.loads(text, parse_constant=_no_number)
         except (ValueError, RecursionError) as exc:
             raise ConfigurationError("record: not JSON") from exc
         return cls.from_mapping(data)
@@ -226,7 +235,7 @@ class NodeRecord:
         incarnation = data.get("incarnation", "")
         keep_alive = data.get("keepAlive")
         metadata = data.get("metadata", {})
-        if status not in NodeStatus.__members__:
+        if not isinstance(status, str) or status not in NodeStatus.__members__:
             raise ConfigurationError(f"status: {status!r} is none of {', '.join(NodeStatus.__members__)}")
         if isinstance(load, bool) or not isinstance(load, (int, float)) or not 0 <= load <= 100:
             raise ConfigurationError("load: a number from 0 to 100 is expected")
@@ -234,7 +243,8 @@ class NodeRecord:
             raise ConfigurationError("seq: a whole number is expected")
         if not isinstance(incarnation, str) or len(incarnation) > 64:
             raise ConfigurationError("incarnation: up to 64 characters are expected")
-        if keep_alive is not None and (isinstance(keep_alive, bool) or not isinstance(keep_alive, (int, float))):
+        number = isinstance(keep_alive, (int, float)) and not isinstance(keep_alive, bool)
+        if keep_alive is not None and not (number and 0 <= keep_alive <= _LONGEST_KEEP_ALIVE):
             raise ConfigurationError("keepAlive: seconds are expected")
         if not isinstance(metadata, dict):
             raise ConfigurationError("metadata: an object is expected")
@@ -259,6 +269,10 @@ class NodeRecord:
             features=_types(data, "features") or frozenset(),
         )
         return cls(node, seq)
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
 
 
 def _types(data: Mapping[str, Any], name: str) -> frozenset[str] | None:

@@ -48,10 +48,13 @@ _ADD = (
     "ON CONFLICT (nonce) DO UPDATE SET expires = excluded.expires WHERE nonces.expires <= ?"
 )
 # What expires in more than a day was written before a boot of a system that does not tell its boots apart.
-_CLEAN_ALL = f"DELETE FROM nonces WHERE (expires <= ?1 OR expires > ?1 + {_LONGEST})"
-#: After so many calls, so many of the oldest are looked at: it keeps up with any rate, and takes no long time at once.
-_CLEAN_EVERY, _CLEAN_AT_ONCE = 64, 256
-_CLEAN_SOME = f"{_CLEAN_ALL} AND rowid < (SELECT min(rowid) FROM nonces) + {_CLEAN_AT_ONCE}"
+_CLEAN_ALL = "DELETE FROM nonces WHERE expires <= :now OR expires > :now + 86400"
+# At a number of calls, several times that number of the oldest are looked at: it keeps up, and never takes long.
+_CLEAN_EVERY = 64
+_CLEAN_SOME = (
+    "DELETE FROM nonces WHERE (expires <= :now OR expires > :now + 86400) "
+    "AND rowid < (SELECT min(rowid) FROM nonces) + 256"
+)
 
 
 class NonceStoreError(CatgaError):
@@ -60,7 +63,7 @@ class NonceStoreError(CatgaError):
 
 class NonceStore(Protocol):
     """
-    A memory of nonces. Every call may be made by any thread and after a fork; all return or raise within a second.
+    A memory of nonces. Any thread may make any call, also after a fork; all return or raise within about a second.
 
     .. versionadded:: 0.1
     """
@@ -92,7 +95,7 @@ class MemoryNonces:
 
     Args:
         capacity:
-            Nonces at once, at some 250 bytes each. When so many have not expired, ``add`` raises. 500,000 are enough
+            Nonces at once, at some 200 bytes each. When so many have not expired, ``add`` raises. 500,000 are enough
             for 3,800 calls a second.
 
         clock:
@@ -194,7 +197,7 @@ class SqliteNonces:
             raise NonceStoreError(f"nonces: {self.path} was in use by other threads for {_BUSY_TIMEOUT} s")
         try:
             return self._add_locked(nonce, expires_in)
-        except (sqlite3.Error, OSError, ConfigurationError) as exc:
+        except (sqlite3.Error, OSError) as exc:
             self._close_locked()
             raise NonceStoreError(f"nonces: {self._file} cannot be used: {exc}") from exc
         finally:
@@ -222,13 +225,13 @@ class SqliteNonces:
         except sqlite3.OperationalError as exc:
             if "full" not in str(exc):
                 raise
-            connection.execute(_CLEAN_ALL, (now,))
+            connection.execute(_CLEAN_ALL, {"now": now})
             added = connection.execute(_ADD, values).rowcount == 1
         self._calls += 1
         if self._calls % _CLEAN_EVERY == 0:
             # The nonce is in; whether others are out does not matter to this call.
             with contextlib.suppress(sqlite3.OperationalError):
-                connection.execute(_CLEAN_SOME, (now,))
+                connection.execute(_CLEAN_SOME, {"now": now})
         return added
 
     def _connected_locked(self) -> sqlite3.Connection:
@@ -246,10 +249,8 @@ class SqliteNonces:
 
     def _open_locked(self) -> sqlite3.Connection:
         self._file = file = _file_of_this_boot(self.path)
-        ensure_private(file.parent)
         if _create(file):
             _remove_other_boots(self.path, file)
-        _check_private(file)
         connection = sqlite3.connect(
             f"{file.absolute().as_uri()}?mode=rw",
             uri=True,
@@ -360,26 +361,26 @@ def _remove_other_boots(path: Path, file: Path) -> None:
 
 
 def _create(file: Path) -> bool:
-    """Make the file, for this user only, and return whether it was not there."""
-    # Never opened here when it is there: closing it again would take away the locks of all who have it open in this
-    # process (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """Make sure that the file is there, for this user only, and return whether it was not."""
+    try:
+        ensure_private(file.parent)
+    except ConfigurationError as exc:
+        raise OSError(f"{file.parent} is not a folder that only this user can write to") from exc
+    # A file that is there is not opened here: closing it again would take away the locks of all who have it open in
+    # this process (https://www.sqlite.org/howtocorrupt.html, 2.2).
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600))
     except FileExistsError:
+        found = file.lstat()
+        mine = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o077)
+        if not mine or not stat.S_ISREG(found.st_mode):
+            raise OSError("it is not a file that only this user can read and write; remove it") from None
         return False
     return True
 
 
-def _check_private(file: Path) -> None:
-    if not hasattr(os, "getuid"):
-        return
-    found = os.lstat(file)
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise OSError("it is not a file that only this user can read; remove it")
-
-
 def _identity(file: Path) -> tuple[int, int]:
-    found = os.stat(file)
+    found = file.stat()
     return found.st_dev, found.st_ino
 
 

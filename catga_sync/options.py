@@ -13,6 +13,7 @@ import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from catga_sync.errors import ConfigurationError
@@ -127,7 +128,20 @@ class ClusterOptions:
         for name in ("enable_failover", "insecure"):
             value = getattr(self, name)
             _check(isinstance(value, bool), f"{name}: give True or False, not {value!r}")
-        fill(self, "metadata", _json_object("metadata", self.metadata))
+        fill(self, "metadata", MappingProxyType(_json_object("metadata", self.metadata)))
+        _check(
+            self.verify is True or self.verify is False or isinstance(self.verify, str),
+            f"verify: give True, False, or a path to CA certificates, not {self.verify!r}",
+        )
+        pair = isinstance(self.cert, tuple) and len(self.cert) == 2 and all(isinstance(part, str) for part in self.cert)
+        _check(
+            self.cert is None or isinstance(self.cert, str) or pair,
+            f"cert: give a path, a pair (certificate, key), or None, not {self.cert!r}",
+        )
+        _check(
+            self.session is None or (hasattr(self.session, "get_adapter") and hasattr(self.session, "send")),
+            f"session: give a requests.Session, or None, not {self.session!r}",
+        )
         _check(self.compression in ("auto", "off"), f"compression: give 'auto' or 'off', not {self.compression!r}")
         if self.secret is not None:
             KeyRing(self.secret)
@@ -142,6 +156,9 @@ class ClusterOptions:
         if self.peers is not None and self.discovery is None:
             object.__setattr__(self, "discovery", "static")
         if self.discovery == "static":
+            fill = object.__setattr__
+            if isinstance(self.peers, Mapping):
+                fill(self, "peers", MappingProxyType(dict(self.peers)))
             _check(
                 self.peers is not None,
                 'peers: discovery="static" needs them, as in {"node-2": "http://host:port"}',
@@ -238,9 +255,16 @@ def _host_name() -> str:
 def _seconds(name: str, value: object, *, zero: bool) -> float:
     bound = "of at least 0" if zero else "above 0"
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):  # type: ignore[arg-type, operator]
+    if not number or not _is_finite(value) or value < 0 or (value == 0 and not zero):  # type: ignore[arg-type, operator]
         raise ConfigurationError(f"{name}: give seconds {bound}, not {value!r}")
     return float(value)  # type: ignore[arg-type]
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _whole(name: str, value: object, least: int) -> None:

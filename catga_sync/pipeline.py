@@ -11,7 +11,9 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
+from datetime import date
 from time import perf_counter
 from typing import Any
 
@@ -19,13 +21,18 @@ from catga_sync.context import current_call
 from catga_sync.errors import CallError, Delivery, ErrorCode
 from catga_sync.results import CatgaResult, succeeded
 
-__all__ = ["MAX_ERROR_TEXT", "Behavior", "Handler", "build_chain", "handler_step", "limit_text"]
+__all__ = ["MAX_ERROR_TEXT", "Behavior", "Handler", "build_chain", "error_text", "handler_step", "limit_text"]
 
 Handler = Callable[[Any], CatgaResult[Any]]
 Behavior = Callable[[Handler], Callable[[Any], Any]]
 
 #: Characters of an error text that a caller gets to see; the same here as over the wire.
 MAX_ERROR_TEXT = 512
+
+#: What stands for an empty error text.
+NO_REASON = "no reason was given"
+
+_LOOSE = frozenset({int, date})
 
 _log = logging.getLogger(__name__)
 
@@ -35,11 +42,16 @@ def limit_text(text: str) -> str:
     return text if len(text) <= MAX_ERROR_TEXT else text[: MAX_ERROR_TEXT - 1] + "…"
 
 
+def error_text(text: str) -> str:
+    """Return what a caller gets to see of an error text; an empty one says nothing, here as over the wire."""
+    return limit_text(text) or NO_REASON
+
+
 def build_chain(innermost: Handler, behaviors: Sequence[Behavior], name: str) -> Handler:
     """Return the handler that runs ``behaviors``, the first one outermost, around ``innermost``."""
     chain = innermost
     for behavior in reversed(behaviors):
-        chain = _guarded(behavior(chain), name)
+        chain = _guarded(behavior, chain, name)
     return chain
 
 
@@ -52,6 +64,8 @@ def handler_step(function: Callable[[Any], Any], name: str, check: tuple[type, .
         name: Wire name of the request type, for texts.
         check: What the answer must be an instance of; None means anything. None as an answer is always fine.
     """
+    # True is an int for isinstance and a moment is a day; on the wire they are not.
+    exact = check is not None and not _LOOSE.isdisjoint(check)
 
     def run(request: Any) -> CatgaResult[Any]:
         started = perf_counter()
@@ -61,9 +75,9 @@ def handler_step(function: Callable[[Any], Any], name: str, check: tuple[type, .
             result = _failure_of(exc, name)
         else:
             if isinstance(answer, CatgaResult):
-                fits = not answer.is_success or _fits(answer.value, check)
+                fits = not answer.is_success or _fits(answer.value, check, exact)
                 result = _own(answer) if fits else _wrong_answer(answer.value, name, check)
-            elif answer is None or check is None or isinstance(answer, check):
+            elif answer is None or check is None or (type(answer) in check if exact else isinstance(answer, check)):
                 return succeeded(answer, (perf_counter() - started) * 1000.0)
             else:
                 result = _wrong_answer(answer, name, check)
@@ -72,39 +86,56 @@ def handler_step(function: Callable[[Any], Any], name: str, check: tuple[type, .
     return run
 
 
-def _guarded(step: Callable[[Any], Any], name: str) -> Handler:
+def _guarded(behavior: Behavior, next_: Handler, name: str) -> Handler:
+    """Return the step of a behaviour. It notes whether ``next_`` was reached, for the case that the behaviour raises."""
+    everywhere = [0]
+    here = threading.local()
+
+    def noted(request: Any) -> CatgaResult[Any]:
+        everywhere[0] += 1
+        here.count = getattr(here, "count", 0) + 1
+        return next_(request)
+
+    step = behavior(noted)
+
     def run(request: Any) -> CatgaResult[Any]:
+        before_everywhere, before_here = everywhere[0], getattr(here, "count", 0)
         try:
             answer = step(request)
         except Exception as exc:
-            return _failure_of(exc, name)
+            if getattr(here, "count", 0) != before_here:
+                delivery = Delivery.EXECUTED
+            else:
+                # Nobody at all has come by: it did not run. Else it may have been this call, in a thread of its own.
+                delivery = Delivery.NOT_EXECUTED if everywhere[0] == before_everywhere else Delivery.UNKNOWN
+            return _failure_of(exc, name, delivery)
         return answer if isinstance(answer, CatgaResult) else CatgaResult(True, answer)
 
     return run
 
 
-def _fits(value: Any, check: tuple[type, ...] | None) -> bool:
-    return value is None or check is None or isinstance(value, check)
+def _fits(value: Any, check: tuple[type, ...] | None, exact: bool) -> bool:
+    return value is None or check is None or (type(value) in check if exact else isinstance(value, check))
 
 
 def _own(answer: CatgaResult[Any]) -> CatgaResult[Any]:
     """Return a handler's result as its own: it ran, whatever a node that it asked in turn has said."""
-    error = answer.error
-    if error is not None and len(error) > MAX_ERROR_TEXT:
-        error = limit_text(error)
+    error = None if answer.is_success else error_text(answer.error or "")
     return answer._with(delivery=Delivery.EXECUTED, error=error, attempts=(), node_id=None, request_id=None)
 
 
-def _failure_of(exc: Exception, name: str) -> CatgaResult[Any]:
+def _failure_of(exc: Exception, name: str, delivery: Delivery = Delivery.EXECUTED) -> CatgaResult[Any]:
     call = current_call()
     request_id = "-" if call is None else call.request_id
     if isinstance(exc, CallError):
         _log.info("%s answered with an error: request_id=%s code=%s layer=business", name, request_id, exc.code)
-        return CatgaResult.failure(limit_text(str(exc)), exc.code)
+        return CatgaResult.failure(error_text(str(exc)), exc.code, delivery=delivery)
     # The text of any other exception may hold paths, SQL or secrets: it stays in this log.
     _log.error("the handler of %s raised: request_id=%s layer=business", name, request_id, exc_info=exc)
     return CatgaResult.failure(
-        f"the handler of {name} raised an error; the log of the node that ran it has the details", ErrorCode.UNKNOWN
+        f"the handler of {name} raised an error; the log of the node that ran it has the details",
+        ErrorCode.UNKNOWN,
+        delivery=delivery,
     )
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from catga_sync.access import Guard
-from catga_sync.context import CallContext
+from catga_sync.context import CallContext, enter_call, leave_call
 from catga_sync.deadline import Deadline
 from catga_sync.envelope import (
     EnvelopeError,
@@ -33,7 +33,7 @@ from catga_sync.envelope import (
     valid_id,
     write_batch_reply,
 )
-from catga_sync.errors import ErrorCode, SerializationError
+from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.intake import RawRequest, Refused, chain_of, check_media_type, deadline_of, read_body
 from catga_sync.messages import Event
 from catga_sync.once import Once
@@ -183,6 +183,7 @@ class Receiver:
     def handle(self, raw: RawRequest) -> RawReply:
         """Answer one request. Raises nothing but what ends the process (``SystemExit`` and the like)."""
         run = _Run(valid_id(raw.headers.get("catga-request-id")) or "unknown")
+        extra: Mapping[str, str] = {}
         self._on_request()
         try:
             serve = self._routes.get(raw.path)
@@ -193,11 +194,12 @@ class Receiver:
         except Refused as exc:
             self._log_refusal(run.request_id, exc)
             status, body = exc.status, self._refusal(run.request_id, exc, run.elapsed).encode()
+            extra = exc.headers
         except Exception:
             _log.exception("fault of the receiver: request_id=%s", run.request_id)
             fault = Refused(500, ErrorCode.INTERNAL, "the node failed on this request; its log has the details")
             status, body = 500, self._refusal(run.request_id, fault, run.elapsed).encode()
-        headers = {"Content-Type": "application/json", "Catga-Executed": run.told}
+        headers = {"Content-Type": "application/json", "Catga-Executed": run.told, **extra}
         if run.replayed:
             headers["Catga-Replayed"] = "1"
         headers.update(self._guard.seal(run.caller, status, headers["Catga-Executed"], self._node_id, body))
@@ -271,7 +273,7 @@ class Receiver:
 
     def _take_in(self, raw: RawRequest, *methods: str) -> None:
         if raw.method not in methods:
-            raise Refused(405, ErrorCode.UNIMPLEMENTED, f"this route takes {methods[0]}")
+            raise Refused(405, ErrorCode.UNIMPLEMENTED, f"this route takes {methods[0]}", {"Allow": ", ".join(methods)})
         self._guard.admit(raw)
 
     @contextlib.contextmanager
@@ -328,11 +330,14 @@ class Receiver:
     ) -> ReplyEnvelope:
         if deadline.expired:
             raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
-        run.executed = True
+        run.uncertain = True
+        result: CatgaResult[Any]
         if entry.kind is MessageKind.EVENT:
-            result: CatgaResult[Any] = self._local.deliver(request) or CatgaResult(True)
+            result = self._deliver(request, call)
         else:
             result = self._local.dispatch(request, call, self._node_id)
+        run.executed = result.delivery is Delivery.EXECUTED
+        run.uncertain = result.delivery is Delivery.UNKNOWN
         payload, result = self._encode(entry, result)
         return ReplyEnvelope(
             request_id=run.request_id,
@@ -343,6 +348,14 @@ class Receiver:
             processed_by_node_id=self._node_id,
             processing_time_ms=run.elapsed,
         )
+
+    def _deliver(self, event: Event, call: CallContext) -> CatgaResult[Any]:
+        token = enter_call(call)
+        try:
+            delivered = self._local.deliver(event)
+        finally:
+            leave_call(token)
+        return CatgaResult(True) if delivered is None else delivered
 
     def _entry(self, envelope: RequestEnvelope) -> MessageType:
         entry = self._local.registry.find(envelope.request_type_name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ __all__ = ["Attempt", "CatgaResult", "succeeded"]
 
 T = TypeVar("T")
 
+#: Held while a result is given its id, so that two threads that read it at once see the same.
+_naming = threading.Lock()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -180,8 +183,11 @@ class CatgaResult(_Cells, Generic[T]):
         """The id of the call, as logs and the wire show it."""
         given: str | None = self._request_id
         if given is None:
-            given = uuid.uuid4().hex
-            object.__setattr__(self, "_request_id", given)
+            with _naming:
+                given = self._request_id
+                if given is None:
+                    given = uuid.uuid4().hex
+                    object.__setattr__(self, "_request_id", given)
         return given
 
     def unwrap(self) -> T:
@@ -228,6 +234,7 @@ class CatgaResult(_Cells, Generic[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         cells = {cell: getattr(self, cell) for cell in _Cells.__slots__}
+        cells["_request_id"] = self.request_id
         cells["metadata"] = dict(self.metadata)
         return (_rebuild, (cells,))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable
@@ -46,7 +47,8 @@ def retry_behavior(
     """
     if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
         raise ConfigurationError(f"attempts: give a whole number of at least 1, not {attempts!r}")
-    if delay < 0:
+    number = isinstance(delay, (int, float)) and not isinstance(delay, bool)
+    if not number or not math.isfinite(delay) or delay < 0:
         raise ConfigurationError(f"delay: give seconds of at least 0, not {delay!r}")
     wait = threading.Event().wait if sleep is None else sleep
     jitter = random.Random() if rng is None else rng  # noqa: S311 - spreads load, guards nothing

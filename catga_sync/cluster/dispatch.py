@@ -15,12 +15,12 @@ from dataclasses import replace
 from typing import Any
 
 from catga_sync.chain import LONGEST, full_nodes
-from catga_sync.cluster.explain import Explanation, Verdict
 from catga_sync.cluster.failover import Failover, Plan
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.snapshot import reason_against
 from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
 from catga_sync.errors import Delivery, ErrorCode
+from catga_sync.explanation import Explanation, Verdict
 from catga_sync.mediator import Mediator, expired_before_start, nested_call
 from catga_sync.nodes import ClusterNode
 from catga_sync.resilience.budget import RetryBudget

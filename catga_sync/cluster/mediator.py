@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 from catga_sync.cluster.background import Background
 from catga_sync.cluster.dispatch import Dispatcher, at_once
 from catga_sync.cluster.events import ClusterEvent, EventBoard
-from catga_sync.cluster.explain import Explanation
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.upkeep import Upkeep
 from catga_sync.context import CallContext, enter_call, leave_call, new_request_id
 from catga_sync.deadline import check_timeout
+from catga_sync.explanation import Explanation
 from catga_sync.mediator import Mediator, nested_call, require_event
 from catga_sync.messages import Event, Request
 from catga_sync.nodes import ClusterNode, NodeStatus

@@ -102,6 +102,7 @@ class Presence:
         self._look = _FIRST_LOOK
         self._due = float("-inf")
         self._answered_at = float("-inf")
+        self._leads = False
         self._seq = 0
         self._warned = False
 
@@ -154,6 +155,7 @@ class Presence:
     def leave(self) -> None:
         """Stop serving in this process; the last process of the node takes its record along. Raises nothing."""
         self.attached = False
+        self._leads = False
         incarnation = self._group.incarnation
         if not self._group.leave():
             return
@@ -181,9 +183,14 @@ class Presence:
         return self._beat()
 
     def _stay(self) -> float:
-        if not self._group.lead():
+        led = self._leads
+        self._leads = self._group.lead()
+        if not self._leads:
             # Somebody else speaks for the node; be ready to take over soon after that process is gone.
             return min(self._interval, _LAST_LOOK)
+        if not led:
+            # Whoever led before has listened; only from now on is silence ours to judge.
+            self._answered_at = self._clock.monotonic()
         answer = self._probe.ask(self._node_id, self._endpoint, _PROBE_TIMEOUT)
         now = self._clock.monotonic()
         if answer.outcome is ProbeOutcome.ANSWERED:

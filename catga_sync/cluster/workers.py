@@ -6,6 +6,7 @@ A node is not a worker: ``gunicorn -w 4`` is one node. Its processes agree throu
     <node>.leader    one process holds it exclusively; that one sends the heartbeats
     <node>.busy      every process that serves holds a shared lock until it is drained and idle
     <node>.drain     holds the incarnation that is to be drained
+    <node>.turn      held by whoever joins or leaves, for a moment
 
 The kernel lets go of a dead process's locks, however it died, so nobody has to be asked who is alive.
 
@@ -23,6 +24,7 @@ import hashlib
 import os
 import threading
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +84,9 @@ class WorkerGroup:
                 return self._incarnation
             fd = _open(self._folder, self._stem, "members")
             try:
-                incarnation = _first_of_all(fd)
-                fcntl.flock(fd, fcntl.LOCK_SH)
-                if incarnation is None:
+                with _turn(self._folder, self._stem):
+                    _name_if_first(fd)
+                    fcntl.flock(fd, fcntl.LOCK_SH)
                     incarnation = os.pread(fd, 32, 0).decode("ascii", "replace")
             except BaseException:
                 os.close(fd)
@@ -116,6 +118,7 @@ class WorkerGroup:
             if not self._incarnation:
                 return False
             self._incarnation = ""
+            self._drain_wished = False
             leader, self._leader = self._leader, None
             members, self._members = self._members, None
             busy, self._busy = self._busy, None
@@ -125,9 +128,8 @@ class WorkerGroup:
             if members is None or fcntl is None:
                 return True
             try:
-                # Turning a shared lock into an exclusive one gives the shared one up first, so of several that
-                # leave at the same moment the last one always succeeds.
-                fcntl.flock(members, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with _turn(self._folder, self._stem):
+                    fcntl.flock(members, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 return False
             finally:
@@ -216,15 +218,25 @@ def _open(folder: Path, stem: Path, kind: str) -> int:
     return os.open(_path(stem, kind), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
-def _first_of_all(fd: int) -> str | None:
-    """Write and return a new incarnation if no process of the node is there; else return None."""
+@contextlib.contextmanager
+def _turn(folder: Path, stem: Path) -> Iterator[None]:
+    """Let one process at a time join or leave: a lock of the system cannot be turned into another in one step."""
+    fd = _open(folder, stem, "turn")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _name_if_first(fd: int) -> None:
+    """Write a new incarnation if no process of the node is there."""
     for _ in range(_LOOKS):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            # A member, or somebody who asks, for a moment.
             threading.Event().wait(0.002)
             continue
-        incarnation = uuid.uuid4().hex
-        os.pwrite(fd, incarnation.encode("ascii"), 0)
-        return incarnation
-    return None
+        os.pwrite(fd, uuid.uuid4().hex.encode("ascii"), 0)
+        return

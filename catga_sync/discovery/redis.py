@@ -11,8 +11,7 @@ Rules of this file:
     {prefix:cluster}:records   hash    node id -> endpoint, incarnation, digest, record; a line each
     {prefix:cluster}:expiry    zset    node id -> server time at which the record expires, in milliseconds
     {prefix:cluster}:late      zset    node id -> server time from which it is late: a quarter of its ttl has passed
-    {prefix:cluster}:changes   zset    node id -> version of its last change, kept when it is gone; "" -> version of
-                                       the beginning
+    {prefix:cluster}:changes   zset    node id, of one that is gone too -> version of its last change; "" -> the first
 """
 
 from __future__ import annotations
@@ -361,6 +360,7 @@ def _tls_error(exc: BaseException | None) -> BaseException | None:
 def _load_redis() -> Any:
     try:
         import redis.backoff
+        import redis.credentials
         import redis.exceptions
         import redis.retry
     except ImportError as exc:
@@ -370,8 +370,6 @@ def _load_redis() -> Any:
 
 def _settings(url: str, given: Mapping[str, str]) -> dict[str, Any]:
     """Return what ``redis.Redis`` takes. No error shows the URL: any part of it may be a piece of the password."""
-    from redis import credentials
-
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "localhost", parts.port or 6379
@@ -385,8 +383,7 @@ def _settings(url: str, given: Mapping[str, str]) -> dict[str, Any]:
             "or a path goes as %23 (#), %2F (/), %3A (:), %3F (?), %40 (@)"
         )
     if query.pop("ssl_cert_reqs", "required") != "required" or not query.keys() <= set(_TLS_OPTIONS):
-        takes = ", ".join(_TLS_OPTIONS)
-        raise ConfigurationError(f"discovery: a Redis URL's query takes db, {takes}; certificates are always checked")
+        raise ConfigurationError(f"discovery: the query takes db and {_TLS_OPTIONS}; a certificate is always checked")
     user, password = (None if part is None else unquote(part) for part in (parts.username, parts.password))
     merged: dict[str, Any] = {"username": user or None, "password": password, **query, **given}
     tls = [option for option in _TLS_OPTIONS if option in merged]
@@ -399,5 +396,5 @@ def _settings(url: str, given: Mapping[str, str]) -> dict[str, Any]:
         merged.update(ssl=True, ssl_cert_reqs="required", ssl_check_hostname=True)
     # In an object of its own: redis-py up to 7 shows a password in the text of its client.
     login = (merged.pop("username"), merged.pop("password"))
-    provider = None if login == (None, None) else credentials.UsernamePasswordCredentialProvider(*login)
+    provider = None if login == (None, None) else _load_redis().credentials.UsernamePasswordCredentialProvider(*login)
     return {**merged, "host": host, "port": port, "db": db, "credential_provider": provider}

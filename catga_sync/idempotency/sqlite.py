@@ -55,6 +55,7 @@ CREATE TABLE IF NOT EXISTS claims (
 _INDEX = "CREATE INDEX IF NOT EXISTS claims_by_keep_until ON claims (keep_until)"
 # One row: what to add to the boot clock of this boot.
 _BOOTS = "CREATE TABLE IF NOT EXISTS boots (boot TEXT PRIMARY KEY, clock_offset REAL NOT NULL)"
+_OFFSET = "SELECT clock_offset FROM boots WHERE boot = ?"
 
 _CLAIM = """
 INSERT INTO claims VALUES (:key, :fingerprint, :token, 0, NULL, :until, :until + :ttl)
@@ -246,10 +247,7 @@ class SqliteIdempotency:
             self._close_locked()
         if not self.path.exists():
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Made here rather than by SQLite, so that no other user can ever read it. Only where there is none: to
-            # close a file takes away all locks that this process has on it (howtocorrupt.html, 2.2).
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            _make_file(self.path)
         self._watch_forks()
         self._file = _identity(self.path)
         self._db = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
@@ -261,21 +259,23 @@ class SqliteIdempotency:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
-        db.execute("BEGIN IMMEDIATE")
-        for statement in (_CLAIMS, _INDEX, _BOOTS):
-            db.execute(statement)
         boot = _boot_id()
-        offset = None if boot is None else self._clock.time() - self._clock.monotonic()
-        if boot is not None:
-            found = db.execute("SELECT clock_offset FROM boots WHERE boot = ?", (boot,)).fetchone()
-            if found is None:
+        row = None
+        # Looked at first, since it needs no turn at writing. No table yet, or whatever it is: the rest will tell.
+        with contextlib.suppress(sqlite3.OperationalError):
+            row = db.execute(_OFFSET, (boot,)).fetchone()
+        if row is None:
+            db.execute("BEGIN IMMEDIATE")
+            for statement in (_CLAIMS, _INDEX, _BOOTS):
+                db.execute(statement)
+            row = db.execute(_OFFSET, (boot,)).fetchone()
+            if row is None:
+                row = (self._clock.time() - self._clock.monotonic(),)
                 db.execute("DELETE FROM boots")
-                db.execute("INSERT INTO boots VALUES (?, ?)", (boot, offset))
+                db.execute("INSERT INTO boots VALUES (?, ?)", (boot, *row))
                 db.execute("UPDATE claims SET lease_until = 0 WHERE done = 0")
-            else:
-                offset = found[0]
-        db.execute("COMMIT")
-        return offset
+            db.execute("COMMIT")
+        return float(row[0]) if boot else None
 
     def _close_locked(self) -> None:
         db, self._db = self._db, None
@@ -331,9 +331,23 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def _make_file(path: Path) -> None:
+    """Make an empty file here rather than have SQLite do it, so that no other user can ever read it."""
+    with contextlib.suppress(FileExistsError):
+        try:
+            # Not opened: to close a file takes all locks away that this process has on it, those of another store
+            # that has just opened it among them (https://www.sqlite.org/howtocorrupt.html, 2.2).
+            os.mknod(path, 0o600)
+        except FileExistsError:
+            raise
+        except (AttributeError, OSError):  # elsewhere than on Linux
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
 @functools.cache
-def _boot_id() -> str | None:
+def _boot_id() -> str:
+    """Return what this boot is known by; "" where there is no telling."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
-        return None
+        return ""

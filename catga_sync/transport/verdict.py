@@ -22,7 +22,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from catga_sync.envelope import EnvelopeError, ReplyEnvelope
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.nodes import ClusterNode
-from catga_sync.pipeline import limit_text
+from catga_sync.pipeline import error_text, limit_text
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageType
 from catga_sync.transport.connection import Exchange
@@ -114,7 +114,7 @@ class Call:
         )
 
     def refused(self, reply: ReplyEnvelope, delivery: Delivery) -> CatgaResult[Any]:
-        error = limit_text(reply.error_message or "the node gave no reason")
+        error = error_text(reply.error_message or "")
         self._log("business" if delivery is Delivery.EXECUTED else "network", error, reply.error_code, delivery)
         return CatgaResult(
             False,

@@ -1,13 +1,12 @@
 """What every idempotency store must do, whatever it is made of.
 
-    class TestMemory(IdempotencyContract):
+    class TestRedis(IdempotencyContract, ForkContract, SharedContract):
         @pytest.fixture
-        def make(self): ...             # makes stores that see the same claims
+        def make(self): ...             # returns what makes stores that see the same claims, given their options
         @pytest.fixture
-        def elsewhere(self): ...        # an expression that makes one in another process
+        def elsewhere(self): ...        # the same for another process: returns what returns an expression
 
-``SharedContract`` adds what holds between processes. A store that keeps its time by a clock that can be held sets
-``clock``; the others are waited for.
+A store that keeps its time by a clock that can be held sets ``clock``; the others are waited for.
 """
 
 from __future__ import annotations
@@ -31,7 +30,21 @@ from catga_sync.idempotency import Claim, ClaimState, IdempotencyStore, StoredRe
 from tests import processes
 from tests.contracts.discovery import HeldClock
 
-__all__ = ["DONE", "LONG", "LOST", "MISMATCH", "NEW", "RUNNING", "Elsewhere", "IdempotencyContract", "SharedContract"]
+__all__ = [
+    "DONE",
+    "LONG",
+    "LOST",
+    "MISMATCH",
+    "NEW",
+    "RUNNING",
+    "Elsewhere",
+    "ForkContract",
+    "IdempotencyContract",
+    "Make",
+    "SharedContract",
+    "done",
+    "in_threads",
+]
 
 NEW, RUNNING, DONE, LOST, MISMATCH = ClaimState
 
@@ -68,7 +81,7 @@ def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
     return outcomes
 
 
-class IdempotencyContract:
+class _Stores:
     #: None means that the store's own time is waited for.
     clock: HeldClock | None = None
     #: Seconds that pass within a test.
@@ -76,10 +89,6 @@ class IdempotencyContract:
 
     @pytest.fixture
     def make(self) -> Make:
-        raise NotImplementedError
-
-    @pytest.fixture
-    def elsewhere(self) -> str:
         raise NotImplementedError
 
     @pytest.fixture
@@ -98,6 +107,8 @@ class IdempotencyContract:
         end = time.monotonic() + seconds + 0.02
         processes.until(lambda: time.monotonic() >= end, f"{seconds} s have passed")
 
+
+class IdempotencyContract(_Stores):
     # -- claims ---------------------------------------------------------------------------------------------------
 
     def test_the_first_claim_is_new_and_has_a_token(self, store: IdempotencyStore) -> None:
@@ -391,7 +402,7 @@ class IdempotencyContract:
         assert time.monotonic() - begun < SOON
         assert store.claim("nobody's", "f", LONG).state is NEW, "to wait is not to claim"
 
-    # -- processes ------------------------------------------------------------------------------------------------
+    # -- the rest -------------------------------------------------------------------------------------------------
 
     def test_closing_twice_is_safe_and_takes_nobody_along(
         self, store: IdempotencyStore, other: IdempotencyStore
@@ -403,20 +414,6 @@ class IdempotencyContract:
         assert store.complete("a", claim.token, b"opened again")
         assert other.claim("a", "f", LONG) == done(b"opened again")
 
-    def test_a_forked_child_and_its_parent_both_go_on(self, elsewhere: str) -> None:
-        with Elsewhere(elsewhere) as process:
-            claim = process.call("claim", "parent", "f", LONG)
-            assert process.call("fork", "child") == 0
-            assert process.call("claim", "parent", "f", LONG) == Claim(RUNNING)
-            assert process.call("complete", "parent", claim.token, "x") is True
-            assert process.call("claim", "parent", "f", LONG) == done(b"x")
-
-    def test_children_that_are_forked_while_threads_are_at_it_do_not_hang(self, elsewhere: str) -> None:
-        with Elsewhere(elsewhere) as process:
-            process.call("hammer", 6)
-            assert [process.call("fork", f"child-{number}") for number in range(20)] == [0] * 20
-            assert process.call("claim", "parent", "f", LONG).state is NEW
-
     # -- options --------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("option", ["ttl", "max_body_bytes"])
@@ -426,16 +423,40 @@ class IdempotencyContract:
             make(**{option: wrong})
 
 
-class SharedContract(IdempotencyContract):
+class ForkContract:
+    @pytest.fixture
+    def elsewhere(self) -> Callable[..., str]:
+        raise NotImplementedError
+
+    def test_a_forked_child_and_its_parent_both_go_on(self, elsewhere: Callable[..., str]) -> None:
+        with Elsewhere(elsewhere()) as process:
+            claim = process.call("claim", "parent", "f", LONG)
+            assert process.call("fork", "child") == 0
+            assert process.call("claim", "parent", "f", LONG) == Claim(RUNNING)
+            assert process.call("complete", "parent", claim.token, "x") is True
+            assert process.call("claim", "parent", "f", LONG) == done(b"x")
+
+    def test_children_that_are_forked_while_threads_are_at_it_do_not_hang(self, elsewhere: Callable[..., str]) -> None:
+        with Elsewhere(elsewhere()) as process:
+            process.call("hammer", 6)
+            assert [process.call("fork", f"child-{number}") for number in range(20)] == [0] * 20
+            assert process.call("claim", "parent", "f", LONG).state is NEW
+
+
+class SharedContract(_Stores):
     """For stores that processes share."""
+
+    @pytest.fixture
+    def elsewhere(self) -> Callable[..., str]:
+        raise NotImplementedError
 
     def test_it_says_that_it_is_shared(self, store: IdempotencyStore) -> None:
         assert store.shared is True
 
-    def test_of_many_processes_exactly_one_gets_it_and_all_get_the_answer(self, elsewhere: str) -> None:
+    def test_of_many_processes_exactly_one_gets_it_and_all_get_the_answer(self, elsewhere: Callable[..., str]) -> None:
         keys = [f"key-{number}" for number in range(25)]
         with contextlib.ExitStack() as stack:
-            others = [stack.enter_context(Elsewhere(elsewhere)) for _ in range(4)]
+            others = [stack.enter_context(Elsewhere(elsewhere())) for _ in range(4)]
             for process in others:
                 process.begin("claims", keys)
             outcomes = [process.result() for process in others]
@@ -449,9 +470,9 @@ class SharedContract(IdempotencyContract):
                 assert process.call("claims", keys) == [done(key.encode()) for key in keys]
 
     def test_a_claim_of_a_process_that_was_killed_is_running_and_then_lost(
-        self, store: IdempotencyStore, elsewhere: str
+        self, store: IdempotencyStore, elsewhere: Callable[..., str]
     ) -> None:
-        with Elsewhere(elsewhere) as process:
+        with Elsewhere(elsewhere()) as process:
             assert process.call("claim", "a", "f", self.short).state is NEW
             process.popen.kill()
             process.popen.wait()
@@ -461,10 +482,10 @@ class SharedContract(IdempotencyContract):
         assert store.claim("b", "f", LONG).state is NEW
 
     def test_a_process_stopped_past_its_lease_has_run_once_and_overwrites_nothing(
-        self, make: Make, elsewhere: str
+        self, make: Make, elsewhere: Callable[..., str]
     ) -> None:
         store = make(ttl=self.short)
-        with Elsewhere(elsewhere) as process:
+        with Elsewhere(elsewhere()) as process:
             claim = process.call("claim", "a", "f", self.short)
             expired = store.claim("b", "f", self.short)
             process.popen.send_signal(signal.SIGSTOP)

@@ -26,6 +26,7 @@ from catga_sync.mediator import Mediator
 from catga_sync.messages import Event, Query, Request, message
 from catga_sync.receiver import INVOKE_PATH, NODE_PATH
 from catga_sync.results import CatgaResult
+from catga_sync.security import REFUSAL
 
 __all__ = ["LIMIT", "Answer", "Call", "ReceiverContract", "invocation"]
 
@@ -512,7 +513,7 @@ class ReceiverContract:
         call = invocation()
         assert isinstance(call.body, bytes)
         full = call.body + b" " * (LIMIT - len(call.body))
-        assert self.exchange(node, Call(full)).status == 200
+        assert self.exchange(node, Call(full)).executed == "1"
         assert self.exchange(node, Call(full, length="", terminated=True)).status == 200
         assert self.exchange(node, Call(full + b" ")).status == 413
         assert self.exchange(node, Call(full + b" ", length="", terminated=True)).status == 413
@@ -610,7 +611,7 @@ class ReceiverContract:
         answer = self.exchange(node, Call(method="GET", path=NODE_PATH, content_type=None))
         assert answer.status == 200
         assert answer.headers["Content-Type"] == "application/json"
-        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.executed == "0"
         described = json.loads(answer.body)
         assert (described["nodeId"], described["status"]) == ("node-1", "ONLINE")
         assert described["handles"] == ["users.Count", "users.Get", "users.Rename"]
@@ -670,12 +671,51 @@ class ReceiverContract:
 
     def test_a_draining_node_is_503_and_names_itself(self, node: ClusterMediator, ran: list[Any]) -> None:
         node.receiver.drain()
-        body = Body(json.dumps(envelope()).encode())
-        headers = {"Catga-Request-Id": "r-9"}
-        answer = self.refused(node, Call(body, headers, length="300"), 503, ErrorCode.UNAVAILABLE, "r-9")
+        call = invocation(headers={"Catga-Request-Id": "r-9"})
+        answer = self.refused(node, call, 503, ErrorCode.UNAVAILABLE, "r-9")
         assert "node-1" in (answer.reply.error_message or "")
-        assert body.taken == 0
         assert ran == []
+
+    def test_a_busy_node_is_503_and_takes_the_next_call_when_it_has_room(
+        self, local: Mediator, ran: list[Any]
+    ) -> None:
+        options = {"discovery": MemoryDiscovery(), "max_concurrency": 1}
+        with create_cluster(local, node_id="node-1", **options) as node:
+            inner: list[Answer] = []
+
+            def handler(request: Unhandled) -> None:
+                inner.append(self.refused(node, invocation(requestId="r-2"), 503, ErrorCode.RESOURCE_EXHAUSTED, "r-2"))
+
+            node.register(Unhandled, handler)
+            outer = invocation("users.Nobody", {}, responseTypeName="int", headers={"Catga-Request-Id": "r-1"})
+            assert self.exchange(node, outer).status == 200
+            assert len(inner) == 1
+            assert ran == []
+            assert self.exchange(node, invocation(requestId="r-3")).status == 200
+
+    def test_a_request_id_runs_once_and_is_answered_twice(self, node: ClusterMediator, ran: list[Any]) -> None:
+        first, second = self.exchange(node, invocation()), self.exchange(node, invocation())
+        assert payload_of(first) == payload_of(second)
+        assert (first.executed, second.executed) == ("1", "1")
+        assert (first.headers.get("Catga-Replayed"), second.headers.get("Catga-Replayed")) == (None, "1")
+        assert ran == [GetUser("7")]
+
+    def test_a_request_id_is_good_for_one_payload(self, node: ClusterMediator, ran: list[Any]) -> None:
+        self.exchange(node, invocation())
+        answer = self.refused(node, invocation(payload={"userId": "8"}), 200, ErrorCode.INVALID_ARGUMENT)
+        assert answer.reply.payload is None
+        assert ran == [GetUser("7")]
+
+    @pytest.mark.parametrize("signature", [None, "", "x", "catga-hmac-v1 alg=none", "\u00e9"])
+    def test_an_unsigned_call_to_a_node_with_a_secret_is_401_whatever_is_wrong(
+        self, local: Mediator, ran: list[Any], signature: str | None
+    ) -> None:
+        options = {"discovery": MemoryDiscovery(), "secret": "k" * 32}
+        with create_cluster(local, node_id="node-1", **options) as node:
+            headers = {} if signature is None else {"Catga-Signature": signature}
+            answer = self.refused(node, invocation(headers=headers), 401, ErrorCode.UNAUTHENTICATED, "unknown")
+            assert answer.reply.error_message == REFUSAL
+            assert ran == []
 
     # -- the handler's side ----------------------------------------------------------------------------------------
 

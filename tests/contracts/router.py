@@ -24,7 +24,7 @@ import pytest
 from catga_sync import CatgaResult, ClusterNode, Delivery, ErrorCode, NodeStatus, Query, message
 from catga_sync.routing import Router
 
-__all__ = ["GetThing", "HeldClock", "Keyless", "RouterContract", "in_threads", "nodes_named"]
+__all__ = ["KINDS", "GetThing", "HeldClock", "Keyless", "RouterContract", "in_threads", "nodes_named"]
 
 THREADS = 8
 
@@ -102,6 +102,7 @@ UNREACHABLE: CatgaResult[Any] = CatgaResult.failure(
 )
 NO: CatgaResult[Any] = CatgaResult.failure("no such user", ErrorCode.NOT_FOUND)
 
+KINDS = ("a key", "no key", "a type without keys", "no message at all")
 ODD_LOADS = (math.nan, math.inf, -math.inf, -1.0, 1e308, 100.0, 0.0)
 ODD_WEIGHTS = ("2", True, None, 0, -1, math.nan, math.inf, 1e308, 5e-324, [1], {})
 
@@ -120,7 +121,7 @@ class RouterContract:
         if completed is not None:
             completed(node, GetThing(), result, elapsed)
 
-    @pytest.mark.parametrize("request_", [GetThing(), GetThing(None), Keyless(), object()], ids=repr)
+    @pytest.mark.parametrize("request_", [GetThing(), GetThing(None), Keyless(), object()], ids=KINDS)
     def test_a_single_node_is_taken(self, router, request_):
         nodes = nodes_named("only")
         assert all(router.route(request_, nodes) is nodes[0] for _ in range(5))
@@ -222,7 +223,7 @@ class RouterContract:
 
         for generation in range(1500):
             churn(generation)
-        assert _reachable(router) < 5_000  # 4,500 nodes were seen, of ten objects each
+        assert _reachable(router) < 500  # of the 4,500 nodes that it has seen, each of which is ten objects
 
 
 def _reachable(root: object) -> int:

@@ -245,7 +245,7 @@ def test_a_record_comes_back_as_it_was_written():
 
 
 def test_a_record_is_json_with_these_names():
-    assert NodeRecord(NODE, seq=7).to_mapping() == {
+    expected = {
         "nodeId": "node-1",
         "endpoint": "http://localhost:5001",
         "status": "DRAINING",
@@ -258,6 +258,9 @@ def test_a_record_is_json_with_these_names():
         "keepAlive": 2.0,
         "metadata": {"zone": "a", "weight": 3},
     }
+    written = NodeRecord(NODE, seq=7).to_mapping()
+    assert {name: written[name] for name in expected} == expected
+    assert json.loads(json.dumps(written)) == written
 
 
 def test_a_record_needs_an_id_and_an_endpoint_only():

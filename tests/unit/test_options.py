@@ -35,6 +35,9 @@ DEFAULTS = {
     "retry_delay": 0.1,
     "metadata": {},
     "secret": None,
+    "idempotency": "memory",
+    "max_concurrency": None,
+    "load_reporter": None,
     "session": None,
     "verify": True,
     "cert": None,
@@ -85,7 +88,10 @@ WRONG = [
     *[("pool_size", value) for value in (*NOT_WHOLE, 0)],
     *[("metadata", value) for value in (None, 7, "x", [("a", 1)], {1: 2}, {"a": THING}, {"a": math.nan}, {"a": {1}})],
     *[("compression", value) for value in (None, True, "gzip", "AUTO", 7)],
-    *[("secret", value) for value in ("s", ["s"], b"s")],
+    *[("secret", value) for value in ("s", ["s"], b"s", [], "x" * 31, 7, ["k" * 32, "k" * 32], "k" * 32 + "\n")],
+    *[("idempotency", value) for value in (None, True, "nowhere", 7, THING)],
+    *[("max_concurrency", value) for value in (0, -1, 1.5, "1", True)],
+    ("load_reporter", 7),
 ]
 
 
@@ -145,7 +151,7 @@ def test_a_right_option_is_kept(name, value):
 
 def test_a_password_in_a_wrong_url_is_not_repeated():
     with pytest.raises(ConfigurationError) as caught:
-        create_cluster(Mediator(), discovery="rediss://user:hunter2@host/0")
+        create_cluster(Mediator(), discovery="postgres://user:hunter2@host/0")
     assert "hunter2" not in str(caught.value)
 
 
@@ -188,10 +194,15 @@ def test_a_loopback_endpoint_works_out_of_the_box(endpoint):
 @pytest.mark.parametrize(
     "endpoint", [OPEN, "http://10.0.0.1:1", "https://example.com", "http://localhost.example.com:1", "http://127.1:1"]
 )
-def test_any_other_endpoint_needs_the_word_insecure(endpoint):
-    with pytest.raises(ConfigurationError, match="^endpoint: .*insecure=True"):
+def test_any_other_endpoint_needs_a_secret_or_the_word_insecure(endpoint):
+    with pytest.raises(ConfigurationError, match="^endpoint: .*secret.*insecure=True"):
         ClusterOptions(endpoint=endpoint)
     assert ClusterOptions(endpoint=endpoint, insecure=True).endpoint == endpoint
+    assert ClusterOptions(endpoint=endpoint, secret="k" * 32).endpoint == endpoint
+
+
+def test_a_secret_is_not_in_the_representation():
+    assert "hunter2" not in repr(ClusterOptions(secret="hunter2" * 8))
 
 
 def test_a_pure_client_needs_no_word_at_all():

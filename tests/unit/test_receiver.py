@@ -10,9 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from catga_sync import receiver as module
+from catga_sync import intake
+from catga_sync.access import OpenGuard
 from catga_sync.envelope import ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import Delivery, ErrorCode
+from catga_sync.intake import Refused
 from catga_sync.mediator import Mediator, expired_before_start
 from catga_sync.messages import Query, message
 from catga_sync.receiver import INVOKE_PATH, NODE_PATH, RawRequest, Receiver
@@ -45,13 +47,31 @@ class Handlers:
         return self.answer(request) if callable(self.answer) else self.answer
 
 
+class StrictGuard(OpenGuard):
+    """Refuses in the way it was given."""
+
+    def __init__(self, admit=None, verify=None):
+        self.error = {"admit": admit, "verify": verify}
+        self.seen = []
+
+    def admit(self, raw):
+        self.seen.append((raw.remote_address, raw.headers.get("x-a")))
+        if self.error["admit"]:
+            raise self.error["admit"]
+
+    def verify(self, raw, body, node_id):
+        self.seen.append((body, node_id))
+        if self.error["verify"]:
+            raise self.error["verify"]
+
+
 @pytest.fixture
 def handlers():
     return Handlers(CatgaResult.success(7))
 
 
 def make(handlers, **changes):
-    given = {"node_id": "node-1", "describe": lambda: {"nodeId": "node-1"}, "refuse": lambda *_: None}
+    given = {"node_id": "node-1", "describe": lambda: {"nodeId": "node-1"}, "guard": OpenGuard()}
     return Receiver(handlers, **{**given, **changes})
 
 
@@ -73,10 +93,8 @@ def reply_of(raw):
 
 @pytest.fixture
 def held_clock(monkeypatch):
-    """Hold the receiver's wall clock at NOW."""
-    clock = SimpleNamespace(time=lambda: NOW, perf_counter=module.time.perf_counter)
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+    """Hold the wall clock at NOW."""
+    monkeypatch.setattr(intake, "time", SimpleNamespace(time=lambda: NOW))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +155,7 @@ def test_a_code_that_cannot_be_written_is_still_an_answer(code):
     assert not reply_of(raw).is_success
 
 
-@pytest.mark.parametrize("part", ["describe", "refuse", "dispatch"])
+@pytest.mark.parametrize("part", ["describe", "admit", "verify", "dispatch"])
 def test_a_fault_of_a_part_is_500_without_its_text(handlers, part, caplog):
     def broken(*args):
         raise RuntimeError(SECRET)
@@ -145,8 +163,10 @@ def test_a_fault_of_a_part_is_500_without_its_text(handlers, part, caplog):
     if part == "dispatch":
         handlers.answer = broken
         made = make(handlers)
+    elif part == "describe":
+        made = make(handlers, describe=broken)
     else:
-        made = make(handlers, **{part: broken})
+        made = make(handlers, guard=StrictGuard(**{part: RuntimeError(SECRET)}))
     raw = made.handle(ask(path=NODE_PATH, method="GET") if part == "describe" else ask())
     assert raw.status == 500
     assert SECRET.encode() not in raw.body
@@ -170,25 +190,37 @@ def test_what_ends_the_process_goes_through_and_leaves_nothing_running(handlers,
 
 def test_every_request_is_noticed_even_one_that_is_refused(handlers):
     noticed = []
-    made = make(handlers, on_request=lambda: noticed.append(1), refuse=lambda *_: "no")
+    guard = StrictGuard(Refused(403, ErrorCode.PERMISSION_DENIED, "no"))
+    made = make(handlers, on_request=lambda: noticed.append(1), guard=guard)
     made.handle(ask())
     made.handle(ask(path="/nowhere"))
     assert len(noticed) == 2
 
 
 def test_a_stranger_is_refused_before_the_body_is_read(handlers):
-    seen = []
-
-    def refuse(address, headers):
-        seen.append((address, headers["x-a"]))
-        return "not you"
-
     def read(size):
         raise AssertionError("read")
 
-    raw = make(handlers, refuse=refuse).handle(ask(headers={"x-a": "b"}, read=read, remote_address="10.0.0.1"))
+    guard = StrictGuard(Refused(403, ErrorCode.PERMISSION_DENIED, "not you"))
+    raw = make(handlers, guard=guard).handle(ask(headers={"x-a": "b"}, read=read, remote_address="10.0.0.1"))
     assert (raw.status, reply_of(raw).error_message) == (403, "not you")
-    assert seen == [("10.0.0.1", "b")]
+    assert guard.seen == [("10.0.0.1", "b")]
+
+
+def test_the_raw_body_is_verified_before_it_is_parsed(handlers):
+    guard = StrictGuard(verify=Refused(401, ErrorCode.UNAUTHENTICATED, "not signed"))
+    made = make(handlers, guard=guard)
+    raw = made.handle(ask(read=io.BytesIO(b"{garbage").read, content_length=8))
+    assert (raw.status, reply_of(raw).error_message) == (401, "not signed")
+    assert guard.seen[-1] == (b"{garbage", "node-1")
+    assert handlers.calls == []
+    assert made.in_flight == 0
+
+
+def test_a_stranger_does_not_learn_that_the_node_is_draining(handlers):
+    made = make(handlers, guard=StrictGuard(verify=Refused(401, ErrorCode.UNAUTHENTICATED, "not signed")))
+    made.drain()
+    assert made.handle(ask()).status == 401
 
 
 def test_a_read_that_returns_small_pieces_is_gone_on_with(handlers):

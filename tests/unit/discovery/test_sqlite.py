@@ -28,6 +28,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "folder" / "cluster.sqlite3"
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no file that somebody holds."""
+    monkeypatch.setattr(sqlite, "_BUSY_TIMEOUT", 20.0)
+
+
+@pytest.mark.usefixtures("patient")
 class TestSqlite(DiscoveryContract):
     @pytest.fixture
     def store(self, path: Path) -> SqliteDiscovery:
@@ -39,6 +46,7 @@ class TestSqlite(DiscoveryContract):
         return SqliteDiscovery(store.path, clock=self.clock)
 
 
+@pytest.mark.usefixtures("patient")
 class TestSqliteOnTheSystemsClock(DiscoveryContract):
     @pytest.fixture
     def store(self, path: Path) -> SqliteDiscovery:
@@ -158,6 +166,7 @@ def test_a_file_that_somebody_holds_fails_the_call_soon_and_serves_the_next(path
     assert [each.seq for each in store.nodes()] == [3]
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_lock_that_is_soon_given_up_is_waited_for(path: Path) -> None:
     store = SqliteDiscovery(path)
     store.register(record(), LONG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from catga_sync.errors import ConfigurationError
 from catga_sync.idempotency import Claim, MemoryIdempotency, StoredReply
 from tests.contracts.discovery import HeldClock
-from tests.contracts.idempotency import DONE, LONG, LOST, NEW, RUNNING, IdempotencyContract, Make
+from tests.contracts.idempotency import DONE, LONG, LOST, NEW, RUNNING, ForkContract, IdempotencyContract, Make
 
 
 class TestMemory(IdempotencyContract):
@@ -24,9 +25,11 @@ class TestMemory(IdempotencyContract):
 
         return make
 
+
+class TestMemoryAndForks(ForkContract):
     @pytest.fixture
-    def elsewhere(self) -> str:
-        return "MemoryIdempotency()"
+    def elsewhere(self) -> Callable[..., str]:
+        return lambda: "MemoryIdempotency()"
 
 
 @pytest.fixture

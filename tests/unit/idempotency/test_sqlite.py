@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
-import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,22 @@ from typing import Any
 import pytest
 
 from catga_sync.idempotency import Claim, SqliteIdempotency, StoredReply, sqlite
-from tests import processes
 from tests.contracts.discovery import HeldClock
-from tests.contracts.idempotency import DONE, LONG, LOST, NEW, RUNNING, Elsewhere, Make, SharedContract, in_threads
+from tests.contracts.idempotency import (
+    DONE,
+    LONG,
+    LOST,
+    NEW,
+    RUNNING,
+    Elsewhere,
+    ForkContract,
+    IdempotencyContract,
+    Make,
+    SharedContract,
+    in_threads,
+)
+
+Opened = Callable[..., SqliteIdempotency]
 
 #: Seconds that a call may take at the very most; it is to take half of one, but machines may be busy.
 BOUND = 3.0
@@ -31,7 +45,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def opened() -> Iterator[Callable[..., SqliteIdempotency]]:
+def opened() -> Iterator[Opened]:
     """Make stores that are closed at the end: 3.13 warns of connections that nobody closed."""
     with contextlib.ExitStack() as stack:
         yield lambda *values, **options: stack.enter_context(
@@ -39,35 +53,408 @@ def opened() -> Iterator[Callable[..., SqliteIdempotency]]:
         )
 
 
-class TestHeldClock(SharedContract):
-    """All of it on a clock that is held. Other processes have the system's, so what they do is in the next class."""
-
+class TestSqlite(IdempotencyContract):
     @pytest.fixture
-    def make(self, path: Path, opened: Callable[..., SqliteIdempotency]) -> Make:
+    def make(self, path: Path, opened: Opened) -> Make:
         clock = self.clock = HeldClock()
-
-        def make(**options: Any) -> SqliteIdempotency:
-            return opened(path, clock=clock, **options)
-
-        return make
-
-    @pytest.fixture
-    def elsewhere(self) -> str:
-        pytest.skip("another process has the system's clock: see TestSystemClock")
+        return lambda **options: opened(path, clock=clock, **options)
 
 
-class TestSystemClock(SharedContract):
+class TestProcesses(ForkContract, SharedContract):
     short = 0.6
 
     @pytest.fixture
-    def make(self, path: Path, opened: Callable[..., SqliteIdempotency]) -> Make:
-        def make(**options: Any) -> SqliteIdempotency:
-            return opened(path, **options)
-
-        return make
+    def make(self, path: Path, opened: Opened) -> Make:
+        return lambda **options: opened(path, **options)
 
     @pytest.fixture
-    def elsewhere(self, path: Path) -> str:
-        return f"SqliteIdempotency({str(path)!r}, ttl={self.short})"
+    def elsewhere(self, path: Path) -> Callable[..., str]:
+        return lambda **options: f"SqliteIdempotency({str(path)!r}, **{options})"
 
 
+class Machine:
+    """The clocks of a machine that can be rebooted, and whose time can be set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.up, self.wall, self.boot = 1000.0, 1_700_000_000.0, "first"
+        monkeypatch.setattr(sqlite, "_boot_id", lambda: self.boot)
+
+    def monotonic(self) -> float:
+        return self.up
+
+    def time(self) -> float:
+        return self.wall
+
+    def pass_time(self, seconds: float) -> None:
+        self.up += seconds
+        self.wall += seconds
+
+    def reboot(self, *, off: float = 30.0) -> None:
+        self.wall += off
+        self.up, self.boot = 5.0, self.boot + " again"
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+def run(store: SqliteIdempotency, key: str, body: bytes | None = b"x") -> None:
+    claim = store.claim(key, "f", LONG)
+    assert claim.state is NEW
+    assert store.complete(key, claim.token, body)
+
+
+def state(store: SqliteIdempotency, key: str) -> Any:
+    return store.wait(key, 0.0).state
+
+
+def rows(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return int(db.execute("SELECT count(*) FROM claims").fetchone()[0])
+
+
+def every_call(store: SqliteIdempotency) -> list[Callable[[], Any]]:
+    return [
+        lambda: store.claim("b", "f", LONG),
+        lambda: store.complete("a", "token", b"x"),
+        lambda: store.renew("a", "token", LONG),
+        lambda: store.release("a", "token"),
+        lambda: store.wait("a", LONG),
+    ]
+
+
+def fails_soon(call: Callable[[], Any], error: type[Exception] = sqlite3.OperationalError) -> None:
+    begun = time.monotonic()
+    with pytest.raises(error):
+        call()
+    assert time.monotonic() - begun < BOUND
+
+
+# -- the file -------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_made_before_the_first_call(path: Path, opened: Opened) -> None:
+    store = opened(path)
+    store.close()
+    store.forget()
+    assert not path.parent.exists()
+
+
+def test_the_file_and_its_folder_are_this_users_alone(path: Path, opened: Opened) -> None:
+    before = os.umask(0)
+    try:
+        run(opened(path), "a")
+    finally:
+        os.umask(before)
+    modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in (path.parent, *path.parent.iterdir())}
+    assert modes.pop(path.parent.name) == 0o700
+    assert path.name in modes
+    assert set(modes.values()) == {0o600}
+
+
+def test_a_file_that_another_process_holds_fails_every_call_soon_and_works_again(path: Path, opened: Opened) -> None:
+    store = opened(path)
+    run(store, "a")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        # To read goes on while somebody writes.
+        for call in every_call(store)[:-1]:
+            fails_soon(call)
+        assert state(store, "a") is DONE
+        db.execute("COMMIT")
+    assert store.claim("b", "f", LONG).state is NEW, "the claim that failed was not made"
+
+
+def test_threads_that_wait_for_a_held_file_all_fail_soon(path: Path, opened: Opened) -> None:
+    store = opened(path)
+    run(store, "a")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        begun = time.monotonic()
+        outcomes = in_threads(16, lambda number: store.claim(f"key-{number}", "f", LONG))
+        assert time.monotonic() - begun < BOUND
+        db.execute("COMMIT")
+    assert all("OperationalError" in str(outcome) for outcome in outcomes)
+    assert in_threads(16, lambda number: store.claim(f"key-{number}", "f", LONG).state) == [NEW] * 16
+
+
+@pytest.mark.parametrize("content", [b"no database at all, but long enough to be seen as one " * 40, b"SQLite format 3\0"])
+def test_a_file_that_is_no_database_fails_every_call_and_is_left_alone(
+    path: Path, opened: Opened, content: bytes
+) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content)
+    store = opened(path)
+    for call in every_call(store):
+        fails_soon(call, sqlite3.DatabaseError)
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_file_fails_and_is_not_made_anew(path: Path, opened: Opened) -> None:
+    store = opened(path)
+    for number in range(200):
+        run(store, f"key-{number}", b"x" * 500)
+    store.close()
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + os.urandom(len(content) - 4096))
+    fails_soon(lambda: [store.claim(f"key-{number}", "f", LONG) for number in range(200)], sqlite3.DatabaseError)
+    assert path.stat().st_size >= len(content)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, opened: Opened) -> None:
+    (tmp_path / "file").write_text("x")
+    fails_soon(lambda: opened(tmp_path / "file" / "claims.sqlite3").claim("a", "f", LONG), OSError)
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+def test_all_meet_in_the_new_file_when_the_old_one_was_taken_away(path: Path, opened: Opened, replaced: bool) -> None:
+    store, other = opened(path), opened(path)
+    run(store, "a")
+    assert state(other, "a") is DONE
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    if replaced:
+        newcomer = opened(path)
+        run(newcomer, "b")
+    claims = [each.claim("a", "f", LONG) for each in (store, other)]
+    assert [claim.state for claim in claims] == [NEW, RUNNING]
+    if replaced:
+        assert [state(each, "b") for each in (store, other)] == [DONE] * 2
+
+
+def test_an_error_in_between_does_not_stay(path: Path, opened: Opened) -> None:
+    store = opened(path)
+    run(store, "a")
+    with pytest.raises(UnicodeEncodeError):
+        store.claim("\ud800", "f", LONG)
+    assert state(store, "a") is DONE
+    run(store, "b")
+
+
+def test_what_has_expired_is_removed_bit_by_bit(path: Path, opened: Opened) -> None:
+    clock = HeldClock()
+    store = opened(path, ttl=10.0, clock=clock)
+    for number in range(300):
+        run(store, f"key-{number}")
+    assert rows(path) == 300
+    clock.seconds += 10.0
+    run(store, "new-0")
+    assert rows(path) > 250, "no single claim pays for all"
+    for number in range(1, 200):
+        run(store, f"new-{number}")
+    assert rows(path) <= 216
+
+
+def test_the_file_does_not_grow_when_as_much_expires_as_comes(path: Path, opened: Opened) -> None:
+    clock = HeldClock()
+    store = opened(path, ttl=100.0, clock=clock)
+    sizes = []
+    for number in range(3000):
+        clock.seconds += 1.0
+        run(store, f"key-{number}", b"x" * 2000)
+        if number % 500 == 499:
+            sizes.append(path.stat().st_size)
+    assert rows(path) < 130
+    assert sizes[-1] <= 1.2 * sizes[1]
+
+
+# -- clocks and boots -----------------------------------------------------------------------------------------------
+
+
+def test_who_held_a_claim_before_a_reboot_is_dead_and_what_was_answered_is_known(
+    path: Path, opened: Opened, machine: Machine
+) -> None:
+    store = opened(path, clock=machine)
+    store.claim("running", "f", LONG)
+    run(store, "done", b"before")
+    machine.reboot()
+    store.close()
+    assert store.claim("running", "f", LONG) == Claim(LOST)
+    assert store.claim("running", "g", LONG).state.name == "MISMATCH"
+    assert store.claim("done", "f", LONG) == Claim(DONE, reply=StoredReply(b"before"))
+    run(store, "after")
+    assert state(opened(path, clock=machine), "after") is DONE
+
+
+def test_what_was_written_before_a_reboot_expires_when_it_should(path: Path, opened: Opened, machine: Machine) -> None:
+    store = opened(path, ttl=100.0, clock=machine)
+    run(store, "done")
+    store.claim("running", "f", 10.0)
+    for _ in range(3):
+        machine.reboot(off=25.0)
+        store.close()
+        assert state(store, "done") is DONE
+        assert state(store, "running") is LOST
+    machine.pass_time(24.0)
+    assert state(store, "done") is DONE
+    machine.pass_time(1.0)
+    assert state(store, "done") is NEW
+
+
+@pytest.mark.parametrize("shift", [-86400.0 * 365, -3600.0, 3600.0, 86400.0 * 365])
+def test_setting_the_clock_of_the_machine_changes_nothing(
+    path: Path, opened: Opened, machine: Machine, shift: float
+) -> None:
+    store = opened(path, ttl=100.0, clock=machine)
+    run(store, "done")
+    store.claim("running", "f", 50.0)
+    machine.wall += shift
+    later = opened(path, ttl=100.0, clock=machine)
+    for each in (store, later):
+        assert [state(each, key) for key in ("done", "running")] == [DONE, RUNNING]
+    machine.pass_time(50.0)
+    for each in (store, later):
+        assert [state(each, key) for key in ("done", "running")] == [DONE, LOST]
+    machine.pass_time(50.0)
+    for each in (store, later):
+        assert [state(each, key) for key in ("done", "running")] == [NEW, LOST]
+
+
+def test_a_clock_that_is_behind_after_a_reboot_keeps_longer_and_never_shorter(
+    path: Path, opened: Opened, machine: Machine
+) -> None:
+    store = opened(path, ttl=100.0, clock=machine)
+    run(store, "done")
+    store.claim("running", "f", 50.0)
+    machine.reboot(off=-86400.0 * 365)
+    store.close()
+    machine.pass_time(200.0)
+    assert [state(store, key) for key in ("done", "running")] == [DONE, LOST]
+
+
+def test_where_boots_cannot_be_told_apart_the_wall_clock_counts(path: Path, opened: Opened, machine: Machine) -> None:
+    machine.boot = ""  # as elsewhere than on Linux
+    store = opened(path, ttl=100.0, clock=machine)
+    run(store, "done")
+    store.claim("running", "f", 50.0)
+    machine.up = 5.0
+    store.close()
+    assert [state(store, key) for key in ("done", "running")] == [DONE, RUNNING]
+    machine.pass_time(50.0)
+    assert [state(store, key) for key in ("done", "running")] == [DONE, LOST]
+    machine.pass_time(50.0)
+    assert [state(store, key) for key in ("done", "running")] == [NEW, LOST]
+
+
+def test_this_machine_can_tell_its_boots_apart() -> None:
+    assert (sqlite._boot_id() != "") == Path("/proc/sys/kernel/random/boot_id").exists()
+
+
+# -- processes ------------------------------------------------------------------------------------------------------
+
+
+def test_many_processes_that_make_the_file_at_once_all_get_in(path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        others = [stack.enter_context(Elsewhere(f"SqliteIdempotency({str(path)!r})")) for _ in range(6)]
+        for process in others:
+            process.begin("claims", ["a", "b"])
+        outcomes = [process.result() for process in others]
+    for claims in zip(*outcomes, strict=True):
+        assert sorted(claim.state.name for claim in claims) == ["NEW"] + ["RUNNING"] * 5
+
+
+def test_many_threads_that_make_the_file_at_once_all_get_in(path: Path, opened: Opened) -> None:
+    stores = [opened(path) for _ in range(12)]
+    states = in_threads(12, lambda number: stores[number].claim("a", "f", LONG).state.name)
+    assert sorted(states) == ["NEW"] + ["RUNNING"] * 11
+
+
+def test_no_process_that_is_killed_while_it_writes_spoils_the_file(path: Path, opened: Opened) -> None:
+    store = opened(path)
+    answered: set[str] = set()
+    script = (
+        "import sys\n"
+        "from catga_sync.idempotency import SqliteIdempotency\n"
+        "store = SqliteIdempotency(sys.argv[1])\n"
+        "number = 0\n"
+        "while True:\n"
+        "    number += 1\n"
+        "    key = f'{sys.argv[2]}-{number}'\n"
+        "    claim = store.claim(key, 'f', 60.0)\n"
+        "    store.complete(key, claim.token, b'x' * 3000)\n"
+        "    print(key, flush=True)\n"
+    )
+    for attempt in range(8):
+        writer = subprocess.Popen([sys.executable, "-c", script, path, str(attempt)], stdout=subprocess.PIPE, text=True)
+        assert writer.stdout is not None
+        with writer.stdout as lines:
+            answered.update(lines.readline().strip() for _ in range(5 + 23 * attempt))
+            writer.kill()
+            # What is still in the pipe was written before it died, but perhaps not to the end of the line.
+            answered.update(line.strip() for line in lines.read().split("\n")[:-1])
+            writer.wait()
+        assert state(store, f"{attempt}-1") is DONE
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert {key for key in answered if state(store, key) is not DONE} == set()
+
+
+def test_no_connection_is_there_at_a_fork(path: Path, opened: Opened) -> None:
+    script = (
+        "import os, sys, threading\n"
+        "from catga_sync.idempotency import SqliteIdempotency\n"
+        "store = SqliteIdempotency(sys.argv[1])\n"
+        "def opened():\n"
+        "    fds = os.listdir('/proc/self/fd')\n"
+        "    links = [os.readlink(f'/proc/self/fd/{fd}') for fd in fds if os.path.exists(f'/proc/self/fd/{fd}')]\n"
+        "    return sum('claims' in link for link in links)\n"
+        "thread = threading.Thread(target=lambda: store.claim('thread', 'f', 60.0))\n"
+        "thread.start(); thread.join()\n"
+        "token = store.claim('a', 'f', 60.0).token\n"
+        "assert opened() > 0\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    os._exit(opened() + (store.claim('a', 'f', 60.0).state.name != 'RUNNING'))\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0\n"
+        "assert store.complete('a', token, b'x')\n"
+    )
+    processes_have_files = Path("/proc/self/fd").exists()
+    if not processes_have_files:
+        script = script.replace("return sum", "return 0 * sum").replace("assert opened() > 0", "")
+    subprocess.run([sys.executable, "-c", script, path], check=True, timeout=LONG)
+    assert state(opened(path), "a") is DONE
+
+
+def test_a_connection_that_was_inherited_all_the_same_is_neither_used_nor_closed(
+    path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[sqlite3.Connection] = []
+    monkeypatch.setattr(sqlite, "_INHERITED", kept)
+    store = opened(path)
+    run(store, "a")
+    inherited = store._db
+    assert inherited is not None
+    with store._lock:  # as a thread of the parent would have it for good
+        store._pid = -1
+        assert state(store, "a") is DONE
+        assert store._db is not inherited
+    assert kept == [inherited]
+    assert inherited.execute("SELECT 1").fetchone() == (1,)
+    inherited.close()
+
+
+def test_a_fork_does_not_wait_for_a_call_that_hangs(
+    path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_FORK_WAIT", 0.05)
+    store = opened(path)
+    run(store, "a")
+    with store._lock:
+        store._before_fork()
+        store._after_fork()
+        assert store._lock.locked(), "it is not the fork's to give back"
+    store._before_fork()
+    assert store._db is None
+    store._after_fork()
+    assert state(store, "a") is DONE
+
+
+def test_a_store_that_nobody_has_any_more_is_not_kept_for_the_next_fork(path: Path) -> None:
+    store = SqliteIdempotency(path)
+    run(store, "a")
+    store.close()
+    gone = weakref.ref(store)
+    del store
+    gc.collect()
+    assert gone() is None

@@ -123,7 +123,9 @@ def test_many_threads_that_miss_the_ring_make_it_once(router, rings_made):
     assert len(rings_made) == 1
 
 
-@pytest.mark.parametrize("request_", [Keyless(), GetThing(None), SubThing("7"), object()], ids=repr)
+@pytest.mark.parametrize(
+    "request_", [Keyless(), GetThing(None), SubThing("7"), object()], ids=lambda it: type(it).__name__
+)
 def test_what_has_no_key_goes_round(router, request_):
     assert sorted(router.route(request_, NODES).node_id for _ in NODES) == sorted(node.node_id for node in NODES)
 

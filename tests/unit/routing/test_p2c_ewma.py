@@ -172,9 +172,18 @@ def test_a_time_that_makes_no_sense_is_none(router, took):
 
 def test_a_clock_that_another_thread_read_later_does_no_harm(router, clock):
     learn(router, A, 0.005)
-    learn(router, B, 0.006)
     clock.seconds -= 5.0
+    learn(router, B, 0.006)
+    learn(router, A, 0.001)
     assert [call(router) for _ in range(5)] == ["a"] * 5
+
+
+def test_there_are_never_fewer_than_no_calls(router):
+    learn(router, A, 0.005)
+    learn(router, B, 0.006)
+    for _ in range(3):
+        router.completed(B, GetThing(), OK, 0.006)
+    assert call(router) == "a"
 
 
 def test_two_different_nodes_are_drawn_and_each_pair_by_as_many_lots():

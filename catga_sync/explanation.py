@@ -38,8 +38,8 @@ class Explanation:
     chosen: ClusterNode | None
     #: Whether it may be sent to a second node after the first gave no answer.
     repeatable: bool
-    #: Seconds that the call would have.
-    timeout: float
+    #: Seconds that the call would have; None means that nothing bounds it.
+    timeout: float | None
     #: Further tries that the budget would grant now.
     budget: float
 
@@ -54,5 +54,6 @@ class Explanation:
         if self.chosen is None:
             lines.append("    nobody: the call would fail at once")
         again = "may be sent again after no answer" if self.repeatable else "is never sent again when it may have run"
-        lines.append(f"    router {self.router}; {self.timeout:.1f} s; {again}; {self.budget:.0f} tries in the budget")
+        time = "no deadline" if self.timeout is None else f"{self.timeout:.1f} s"
+        lines.append(f"    router {self.router}; {time}; {again}; {self.budget:.0f} tries in the budget")
         return "\n".join(lines)

@@ -1,0 +1,186 @@
+"""Signatures, for whatever there is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from catga_sync.security import (
+    REFUSAL,
+    KeyRing,
+    NotAuthentic,
+    sign_reply,
+    sign_request,
+    verify_reply,
+    verify_request,
+)
+
+KEYS = ["k" * 32, b"\x00\xff" * 20, "ä" * 16]
+RING = KeyRing(KEYS)
+NOW = 1_700_000_000.0
+NONCE = "0123456789abcdef" * 2
+
+TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=200)
+MAYBE = st.none() | TEXT
+HEX = st.text("0123456789abcdef", min_size=32, max_size=32)
+NODE_IDS = st.from_regex(r"[A-Za-z0-9._:\-]{1,128}", fullmatch=True)
+
+REQUEST: dict[str, st.SearchStrategy[Any]] = {
+    "method": TEXT,
+    "path": TEXT,
+    "audience": TEXT,
+    "content_type": MAYBE,
+    "content_encoding": MAYBE,
+    "body": st.binary(),
+    "timeout_ms": MAYBE | st.integers(),
+    "request_id": MAYBE,
+}
+REQUESTS = st.fixed_dictionaries(REQUEST)
+REPLIES = st.fixed_dictionaries(
+    {
+        "nonce": HEX,
+        "status": st.integers(100, 999),
+        "executed": MAYBE,
+        "content_type": MAYBE,
+        "content_encoding": MAYBE,
+        "body": st.binary(),
+    }
+)
+
+ANYTHING: st.SearchStrategy[Any] = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.text(st.characters(categories=["Cs", "Cc", "Zl"])),
+    st.binary(),
+    st.lists(st.text()),
+    st.dictionaries(st.text(), st.text()),
+    st.just(10**400),
+    st.complex_numbers(),
+)
+#: A header that is almost one: the parts are well formed, or nearly so, or anything.
+HEADERS = (
+    ANYTHING
+    | st.from_regex(r"catga-hmac-v1(-r)? key=[0-9a-fA-F]{16};(ts=[0-9]{1,20};nonce|node)=[\w.:-]*;mac=[0-9a-f]{60,68}")
+    | st.builds(
+        "catga-hmac-v1 key={};ts={};nonce={};mac={}".format,
+        st.sampled_from(RING.key_ids) | st.text(),
+        st.integers() | st.text(),
+        HEX,
+        HEX.map(lambda half: half * 2),
+    )
+)
+
+
+@given(REQUESTS, st.sampled_from(RING.key_ids), HEX, st.floats(1.0, 1e11), st.floats(-59.9, 59.9))
+def test_what_any_key_signed_is_let_in_within_the_window(fields, key_id, nonce, now, skew):
+    signer = KeyRing(KEYS[RING.key_ids.index(key_id)])
+    header = sign_request(signer, **fields, now=now, nonce=nonce)
+    assert len(header) < 200
+    verified = verify_request(RING, header, **fields, now=now + skew)
+    assert (verified.nonce, verified.key_id) == (nonce, key_id)
+    assert verified.age == pytest.approx(skew, abs=0.002)
+
+
+@given(REPLIES, st.sampled_from(RING.key_ids), NODE_IDS)
+def test_what_any_key_signed_as_a_reply_is_believed(fields, key_id, node_id):
+    header = sign_reply(RING, **fields, node_id=node_id, key_id=key_id)
+    assert verify_reply(RING, header, **fields) == node_id
+
+
+@given(REQUESTS, st.data())
+def test_no_other_request_goes_with_a_signature(fields, data):
+    header = sign_request(RING, **fields, now=NOW)
+    other = {**fields, **data.draw(st.fixed_dictionaries({}, optional={name: ANYTHING for name in fields}))}
+    same = {name for name in fields if _wire(other[name]) == _wire(fields[name])}
+    assume(same != set(fields))
+    with pytest.raises(NotAuthentic):
+        verify_request(RING, header, **other, now=NOW)
+
+
+@given(REQUESTS, st.permutations(range(8)), st.data())
+def test_values_cannot_be_moved_from_one_line_to_another(fields, order, data):
+    header = sign_request(RING, **fields, now=NOW)
+    names = list(fields)
+    moved = {**fields, **{names[to]: fields[names[place]] for to, place in enumerate(order)}}
+    assume(any(_wire(moved[name]) != _wire(fields[name]) for name in names))
+    with pytest.raises(NotAuthentic):
+        verify_request(RING, header, **moved, now=NOW)
+
+
+@given(REPLIES, st.data())
+def test_no_other_reply_goes_with_a_signature(fields, data):
+    header = sign_reply(RING, **fields, node_id="n")
+    other = {**fields, **data.draw(st.fixed_dictionaries({}, optional={name: ANYTHING for name in fields}))}
+    assume(any((type(other[name]), other[name]) != (type(fields[name]), fields[name]) for name in fields))
+    with pytest.raises(NotAuthentic):
+        verify_reply(RING, header, **other)
+
+
+@settings(max_examples=300)
+@given(HEADERS, st.fixed_dictionaries({}, optional={name: ANYTHING for name in [*REQUEST, "now", "window"]}))
+def test_whatever_comes_there_is_one_way_to_be_refused(header, junk):
+    given_ = {**dict.fromkeys(REQUEST), "body": b"", "now": NOW, **junk}
+    with pytest.raises(NotAuthentic) as caught:
+        verify_request(RING, header, **given_)
+    assert str(caught.value) == REFUSAL
+    assert caught.value.cause.isprintable()
+    with pytest.raises(NotAuthentic):
+        verify_reply(
+            RING, header, nonce=NONCE, status=200, executed="0", content_type=None, content_encoding=None, body=b""
+        )
+
+
+@given(REQUESTS, st.fixed_dictionaries({"now": ANYTHING, "window": ANYTHING}))
+def test_a_good_signature_at_whatever_time_is_let_in_or_refused(fields, when):
+    header = sign_request(RING, **fields, now=NOW)
+    try:
+        verified = verify_request(RING, header, **fields, **when)
+    except NotAuthentic:
+        return
+    assert abs(float(when["now"]) - NOW) <= float(when["window"])
+    assert math.isfinite(verified.age)
+
+
+@given(REQUESTS, st.integers(0), st.integers(1, 255))
+def test_no_character_of_a_signature_can_be_changed(fields, place, change):
+    header = sign_request(RING, **fields, now=NOW)
+    place %= len(header)
+    changed = header[:place] + chr(ord(header[place]) ^ change) + header[place + 1 :]
+    with pytest.raises(NotAuthentic):
+        verify_request(RING, changed, **fields, now=NOW)
+
+
+@given(
+    REQUESTS, ANYTHING, st.sampled_from(["method", "path", "audience", "content_type", "request_id", "body", "nonce"])
+)
+def test_signing_is_done_or_is_a_value_error(fields, junk, name):
+    given_ = {**fields, "nonce": None, name: junk}
+    try:
+        header = sign_request(RING, **given_, now=NOW)
+    except ValueError:
+        return
+    del given_["nonce"]
+    assert verify_request(RING, header, **given_, now=NOW)
+
+
+@given(st.text() | st.binary() | st.lists(st.text() | st.binary()) | ANYTHING)
+def test_a_secret_is_taken_or_is_a_configuration_error_that_does_not_show_it(secret):
+    try:
+        ring = KeyRing(secret)
+    except ValueError as exc:
+        assert str(exc).startswith("secret: ")
+        assert exc.__context__ is None
+    else:
+        assert 1 <= len(ring.key_ids) == len(set(ring.key_ids))
+
+
+def _wire(value: object) -> object:
+    """Return what tells a value from others: numbers travel as their digits."""
+    return str(value) if isinstance(value, int) else (type(value), value) if not isinstance(value, str) else value

@@ -1,0 +1,598 @@
+"""Signatures: what is let in, what is not, and that nobody is told why."""
+
+import ast
+import copy
+import gc
+import hashlib
+import hmac
+import inspect
+import itertools
+import logging
+import pickle
+import traceback
+
+import pytest
+
+from catga_sync import security
+from catga_sync.errors import CatgaError, ConfigurationError
+from catga_sync.security import (
+    NONCE_LIFETIME,
+    REFUSAL,
+    WINDOW,
+    KeyRing,
+    NotAuthentic,
+    Verified,
+    sign_reply,
+    sign_request,
+    verify_reply,
+    verify_request,
+)
+
+OLD = "0f" * 32
+NEW = "a5" * 32
+NOW = 1_700_000_000.125
+NONCE = "00112233445566778899aabbccddeeff"
+
+REQUEST = {
+    "method": "POST",
+    "path": "/catga/cluster/invoke",
+    "audience": "node-1",
+    "content_type": "application/json",
+    "content_encoding": "gzip",
+    "body": b'{"requestId":"7"}',
+    "timeout_ms": "29999",
+    "request_id": "c0ffee",
+}
+REPLY = {
+    "nonce": NONCE,
+    "status": 200,
+    "executed": "1",
+    "content_type": "application/json",
+    "content_encoding": "gzip",
+    "body": b'{"isSuccess":true}',
+}
+
+RING = KeyRing(OLD)
+
+
+def sign(ring=RING, now=NOW, **changes):
+    return sign_request(ring, **{**REQUEST, **changes}, now=now, nonce=NONCE)
+
+
+def verify(header, ring=RING, now=NOW, **changes):
+    return verify_request(ring, header, **{**REQUEST, **changes}, now=now)
+
+
+def answer(ring=RING, key_id=None, node_id="node-1", **changes):
+    return sign_reply(ring, **{**REPLY, **changes}, node_id=node_id, key_id=key_id)
+
+
+def check(header, ring=RING, **changes):
+    return verify_reply(ring, header, **{**REPLY, **changes})
+
+
+def refuses(call, *args, **kwargs):
+    """Return the cause, having seen that there is nothing but the one text to be seen from outside."""
+    with pytest.raises(NotAuthentic) as caught:
+        call(*args, **kwargs)
+    assert str(caught.value) == REFUSAL
+    assert caught.value.args == (REFUSAL,)
+    return caught.value.cause
+
+
+def flips(value):
+    """Yield ``value`` with each of its bits flipped in turn."""
+    for place in range(len(value)):
+        for bit in range(8):
+            if isinstance(value, bytes):
+                yield value[:place] + bytes([value[place] ^ (1 << bit)]) + value[place + 1 :]
+            else:
+                yield value[:place] + chr(ord(value[place]) ^ (1 << bit)) + value[place + 1 :]
+
+
+# -- what is signed ---------------------------------------------------------------------------------------------------
+
+
+def by_hand(key, *lines):
+    return hmac.new(key.encode("ascii"), "\n".join(lines).encode("ascii"), hashlib.sha256).hexdigest()
+
+
+def key_name(key):
+    return hmac.new(key.encode("ascii"), b"catga-key-id", hashlib.sha256).hexdigest()[:16]
+
+
+def test_a_request_is_signed_as_the_page_says():
+    digest = hashlib.sha256(b'{"requestId":"7"}').hexdigest()
+    mac = by_hand(
+        OLD,
+        "catga-hmac-v1",
+        key_name(OLD),
+        "1700000000125",
+        NONCE,
+        "POST",
+        "/catga/cluster/invoke",
+        "node-1",
+        "application/json",
+        "gzip",
+        digest,
+        "29999",
+        "c0ffee",
+    )
+    assert sign() == f"catga-hmac-v1 key={key_name(OLD)};ts=1700000000125;nonce={NONCE};mac={mac}"
+
+
+def test_a_reply_is_signed_as_the_page_says():
+    digest = hashlib.sha256(b'{"isSuccess":true}').hexdigest()
+    mac = by_hand(
+        OLD, "catga-hmac-v1-r", key_name(OLD), NONCE, "200", "1", "node-1", "application/json", "gzip", digest
+    )
+    assert answer() == f"catga-hmac-v1-r key={key_name(OLD)};node=node-1;mac={mac}"
+
+
+def test_what_is_signed_does_not_change_from_version_to_version():
+    assert sign() == (
+        "catga-hmac-v1 key=6df00c2c24d64487;ts=1700000000125;nonce=00112233445566778899aabbccddeeff;"
+        "mac=d9b8f5019f13e9162091a2b1d3a5ef830af1d1573ffdc887ffd7478988cb3903"
+    )
+    assert answer() == (
+        "catga-hmac-v1-r key=6df00c2c24d64487;node=node-1;"
+        "mac=ae4a2a6a7a0e117d62b042dbae2690796c8d0b37be09abbcf907f5a3be798fd8"
+    )
+
+
+def test_what_is_absent_is_an_empty_line():
+    names = ("content_type", "content_encoding", "timeout_ms", "request_id")
+    header = sign(method="GET", body=b"", **dict.fromkeys(names))
+    empty = hashlib.sha256(b"").hexdigest()
+    lines = ["catga-hmac-v1", key_name(OLD), "1700000000125", NONCE, "GET", "/catga/cluster/invoke", "node-1"]
+    assert header.endswith(by_hand(OLD, *lines, "", "", empty, "", ""))
+    assert verify(header, method="GET", body=b"", **dict.fromkeys(names)).nonce == NONCE
+
+
+def test_a_number_of_milliseconds_is_signed_as_its_digits():
+    assert sign(timeout_ms=29999) == sign()
+    assert verify(sign(), timeout_ms=29999).nonce == NONCE
+
+
+def test_a_nonce_is_random_unless_it_is_given():
+    headers = {sign_request(RING, **REQUEST, now=NOW) for _ in range(100)}
+    assert len({header.split("nonce=")[1][:32] for header in headers}) == 100
+
+
+# -- what is let in ---------------------------------------------------------------------------------------------------
+
+
+def test_what_was_signed_is_let_in():
+    assert verify(sign(), now=NOW + 2) == Verified(NONCE, key_name(OLD), 2.0)
+    assert check(answer()) == "node-1"
+
+
+@pytest.mark.parametrize("skew", [0, 1, -1, 59, -59, 60, -60])
+def test_a_clock_may_be_wrong_by_a_minute(skew):
+    assert verify(sign(), now=NOW + skew).age == skew
+
+
+@pytest.mark.parametrize("skew", [60.01, -60.01, 61, -61, 3600, -3600, float("inf"), float("-inf"), float("nan")])
+def test_a_clock_may_not_be_wrong_by_more(skew):
+    assert "clock" in refuses(verify, sign(), now=NOW + skew)
+
+
+def test_the_log_says_which_clock_is_behind():
+    assert refuses(verify, sign(), now=NOW + 61).startswith("it was signed 61.0 s ago by the clock of this node")
+    assert refuses(verify, sign(), now=NOW - 61).startswith("it was signed 61.0 s in the future by the clock of")
+
+
+def test_the_window_can_be_another_one():
+    header = sign()
+    assert verify_request(RING, header, **REQUEST, now=NOW + 5, window=5).age == 5
+    refuses(verify_request, RING, header, **REQUEST, now=NOW + 5.01, window=5)
+    refuses(verify_request, RING, header, **REQUEST, now=NOW, window=float("nan"))
+
+
+def test_a_nonce_outlives_all_that_may_come_with_it():
+    earliest, latest = NOW - WINDOW, NOW + WINDOW
+    assert verify(sign(), now=earliest)
+    assert verify(sign(), now=latest)
+    assert latest - earliest < NONCE_LIFETIME
+
+
+# -- what is not ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", REQUEST)
+def test_no_bit_of_a_request_can_be_changed(field):
+    header = sign()
+    for changed in flips(REQUEST[field]):
+        refuses(verify, header, **{field: changed})
+
+
+@pytest.mark.parametrize("field", ["nonce", "executed", "content_type", "content_encoding", "body"])
+def test_no_bit_of_a_reply_can_be_changed(field):
+    header = answer()
+    for changed in flips(REPLY[field]):
+        refuses(check, header, **{field: changed})
+
+
+def test_no_bit_of_a_signature_can_be_changed():
+    for changed in flips(sign()):
+        refuses(verify, changed)
+    for changed in flips(answer()):
+        refuses(check, changed)
+
+
+@pytest.mark.parametrize("field", REQUEST)
+def test_no_header_of_a_request_can_be_taken_away_or_emptied_or_doubled(field):
+    header = sign()
+    value = REQUEST[field]
+    twice = value + (b"," if field == "body" else ",") + value
+    for changed in (None, value[:0], twice, value[:-1], value + value[-1:]):
+        refuses(verify, header, **{field: changed})
+
+
+def test_no_header_of_a_request_can_be_added():
+    for field in ("content_type", "content_encoding", "timeout_ms", "request_id"):
+        header = sign(**{field: None})
+        for added in ("", " ", "-", "0", "identity", "None"):
+            refuses(verify, header, **{field: added})
+
+
+def test_one_value_cannot_be_taken_for_two():
+    header = sign(content_type="a", content_encoding="b")
+    refuses(verify, header, content_type="a\nb", content_encoding=None)
+    refuses(verify, header, content_type=None, content_encoding="a\nb")
+    for sneaky in ("a\nb", "a\r\nb", "a\x00", "a\x7f", "\t", "a\x85b", "a\u2028b", "ä", "\ud800"):
+        with pytest.raises(ValueError, match="printable ASCII"):
+            sign(content_type=sneaky)
+        refuses(verify, header, content_type=sneaky)
+
+
+def test_a_request_is_for_the_node_that_is_meant():
+    assert refuses(verify, sign(), audience="node-2").endswith("but for another node, or it was changed on the way")
+
+
+def test_a_reply_is_for_the_request_that_was_made():
+    refuses(check, answer(), nonce="f" * 32)
+
+
+@pytest.mark.parametrize("changes", [{"status": 503}, {"executed": "0"}, {"executed": None}, {"content_type": None}])
+def test_a_reply_says_what_it_said(changes):
+    refuses(check, answer(), **changes)
+
+
+def test_a_reply_is_of_the_node_that_signed_it():
+    header = answer().replace("node=node-1", "node=node-2")
+    refuses(check, header)
+    assert check(answer(node_id="node-2")) == "node-2"
+
+
+def test_a_request_is_no_reply_and_a_reply_no_request():
+    refuses(check, sign())
+    refuses(verify, answer())
+
+
+HEADERS = [
+    None,
+    "",
+    " ",
+    "catga-hmac-v1",
+    "@ ",
+    " @",
+    "@\n",
+    "@,@",
+    "@, @",
+    "@;alg=none",
+    "@;mac=" + "0" * 64,
+    "@;nonce=" + NONCE,
+    "none",
+    "Bearer " + "0" * 64,
+    "é",
+    "\u0661" * 64,
+    "\ud800",
+    "\x00",
+    "a" * 1_000_000,
+    "@" * 100_000,
+    b"bytes",
+    7,
+    ["@"],
+]
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=lambda header: repr(header)[:20])
+def test_whatever_is_no_signature_is_refused_alike(header):
+    for good, call in ((sign(), verify), (answer(), check)):
+        wrong = header.replace("@", good) if isinstance(header, str) else header
+        refuses(call, wrong)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("catga-hmac-v1", "catga-hmac-v2"),
+        ("catga-hmac-v1", "catga-none-v1"),
+        ("catga-hmac-v1", "CATGA-HMAC-V1"),
+        ("catga-hmac-v1 ", "catga-hmac-v1 alg=none;"),
+        ("key=", "alg=none;key="),
+        ("mac=", "alg=HS256;mac="),
+        ("key=", "key= "),
+        (";", "; "),
+        (";", ","),
+        ("ts=", "ts=0"),
+        ("ts=", "ts=-"),
+        ("ts=", "ts=+"),
+        ("ts=17", "ts=\u0661\u0667"),
+        ("ts=17", "ts=1_7"),
+        ("ts=", "ts=99999999999999999999"),
+    ],
+)
+def test_nothing_in_a_signature_can_be_written_otherwise(old, new):
+    header = sign()
+    assert old in header
+    refuses(verify, header.replace(old, new))
+
+
+def test_no_part_of_a_signature_can_be_left_out_shortened_or_moved():
+    header = sign()
+    version, _, rest = header.partition(" ")
+    parts = rest.split(";")
+    for place in range(len(parts)):
+        others = parts[:place] + parts[place + 1 :]
+        refuses(verify, f"{version} {';'.join(others)}")
+        refuses(verify, f"{version} {';'.join([parts[place], parts[place], *others])}")
+        name, _, value = parts[place].partition("=")
+        for short in ("", value[:-1], value + "0", value.upper() + " "):
+            refuses(verify, f"{version} {';'.join([*parts[:place], f'{name}={short}', *parts[place + 1 :]])}")
+    refuses(verify, f"{version} {';'.join(reversed(parts))}")
+    for length in range(len(header)):
+        refuses(verify, header[:length])
+
+
+def test_the_longest_signature_there_can_be_is_read():
+    longest = answer(node_id="n" * 128)
+    assert check(longest) == "n" * 128
+    assert len(longest) < 320
+
+
+JUNK = [None, 7, "200", 1.5, True, object(), [], {}, b"\xff", bytearray(b"x"), "\ud800", 10**400, 10**5000]
+
+
+@pytest.mark.parametrize("field", REQUEST)
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: type(junk).__name__)
+def test_a_value_of_the_wrong_kind_is_refused_and_nothing_else(field, junk):
+    refuses(verify, sign(), **{field: junk})
+
+
+@pytest.mark.parametrize("field", REPLY)
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: type(junk).__name__)
+def test_a_value_of_a_reply_of_the_wrong_kind_is_refused_and_nothing_else(field, junk):
+    refuses(check, answer(), **{field: junk})
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: type(junk).__name__)
+def test_a_time_of_the_wrong_kind_is_refused_and_nothing_else(junk):
+    refuses(verify, sign(), now=junk)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"method": None},
+        {"method": ""},
+        {"audience": ""},
+        {"audience": "a\nb"},
+        {"path": "/ü"},
+        {"content_type": ""},
+        {"content_encoding": 7},
+        {"body": "text"},
+        {"body": None},
+        {"timeout_ms": 1.5},
+        {"timeout_ms": 10**5000},
+        {"request_id": "x" * 10_000},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_what_cannot_be_signed_is_an_error_of_the_signer(wrong):
+    with pytest.raises(ValueError):
+        sign(**wrong)
+
+
+@pytest.mark.parametrize("nonce", ["", "0" * 31, "0" * 33, "G" * 32, "A" * 32, "0" * 32 + "\n", 7, b"0" * 32])
+def test_a_nonce_is_32_hex_digits(nonce):
+    with pytest.raises(ValueError, match=r"^nonce: "):
+        sign_request(RING, **REQUEST, now=NOW, nonce=nonce)
+
+
+@pytest.mark.parametrize("now", [0, -1, float("nan"), float("inf"), 1e13])
+def test_the_time_is_a_time(now):
+    with pytest.raises(ValueError, match=r"^now: "):
+        sign(now=now)
+
+
+@pytest.mark.parametrize("status", ["200", None, True, 0, 99, 1000, 2.0])
+def test_a_reply_has_a_status(status):
+    with pytest.raises(ValueError, match=r"^status: "):
+        answer(status=status)
+
+
+@pytest.mark.parametrize("node_id", ["", "a b", "a;b", "a\n", "n" * 129, None])
+def test_a_reply_has_a_node(node_id):
+    with pytest.raises(ValueError, match=r"^node_id: "):
+        sign_reply(RING, **REPLY, node_id=node_id)
+
+
+# -- in which order ---------------------------------------------------------------------------------------------------
+
+
+def test_the_signature_is_judged_before_the_time():
+    late = NOW + 3600
+    assert "clock" in refuses(verify, sign(), now=late)
+    assert "changed on the way" in refuses(verify, sign(), now=late, body=b"other")
+    assert "and this node has" in refuses(verify, sign(), ring=KeyRing(NEW), now=late)
+
+
+def test_an_unknown_key_costs_as_much_work_as_a_known_one(monkeypatch):
+    hashed = []
+    real = hashlib.sha256
+    monkeypatch.setattr(security.hashlib, "sha256", lambda body: hashed.append(body) or real(body))
+    refuses(verify, sign(), ring=KeyRing(NEW))
+    assert hashed == [REQUEST["body"]] * 2
+    assert KeyRing(NEW).mac(RING.key_ids[0], b"text") is None
+
+
+def test_macs_are_compared_in_constant_time():
+    tree = ast.parse(inspect.getsource(security))
+    functions = {each.name: ast.unparse(each) for each in tree.body if isinstance(each, ast.FunctionDef)}
+    assert "hmac.compare_digest(expected, mac)" in functions["_judge"]
+    for name in ("verify_request", "verify_reply"):
+        assert "_judge(ring, key_id, text, mac)" in functions[name]
+    for compare in (each for each in ast.walk(tree) if isinstance(each, ast.Compare)):
+        if not all(isinstance(operator, (ast.Is, ast.IsNot)) for operator in compare.ops):
+            names = {each.id for each in ast.walk(compare) if isinstance(each, ast.Name)}
+            assert not names & {"mac", "expected", "digits", "made"}, ast.unparse(compare)
+
+
+def test_there_is_one_algorithm():
+    tree = ast.parse(inspect.getsource(security))
+    used = {ast.unparse(each) for each in ast.walk(tree) if isinstance(each, ast.Attribute)}
+    assert {each for each in used if each.startswith("hashlib.")} == {
+        "hashlib.sha256",
+        "hashlib.sha256(body).hexdigest",
+    }
+    assert "digestmod='sha256'" in ast.unparse(tree)
+
+
+# -- keys -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_rotation_is_three_steps_none_of_which_breaks_a_call():
+    steps = [KeyRing([OLD]), KeyRing([OLD, NEW]), KeyRing([NEW, OLD]), KeyRing([NEW])]
+    neighbours = list(itertools.pairwise(steps))
+    for ours, theirs in [*neighbours, *((b, a) for a, b in neighbours)]:
+        verified = verify(sign(ours), ring=theirs)
+        assert verified.key_id == ours.key_ids[0]
+        assert check(answer(theirs, key_id=verified.key_id), ring=ours) == "node-1"
+
+
+def test_the_first_key_signs_and_all_are_accepted():
+    both = KeyRing([NEW, OLD])
+    assert both.key_ids == (key_name(NEW), key_name(OLD))
+    assert sign(both) == sign(KeyRing(NEW))
+    assert verify(sign(KeyRing(OLD)), ring=both).key_id == key_name(OLD)
+    assert answer(both) == answer(KeyRing(NEW))
+
+
+def test_a_key_that_was_taken_out_is_accepted_no_more():
+    assert refuses(verify, sign(), ring=KeyRing(NEW)) == (
+        f"it is signed with key {key_name(OLD)}, and this node has {key_name(NEW)}"
+    )
+    refuses(check, answer(), ring=KeyRing(NEW))
+
+
+def test_the_name_of_another_key_does_not_help():
+    both = KeyRing([OLD, NEW])
+    refuses(verify, sign().replace(key_name(OLD), key_name(NEW)), ring=both)
+    refuses(check, answer().replace(key_name(OLD), key_name(NEW)), ring=both)
+
+
+def test_a_reply_cannot_be_signed_with_a_key_that_is_not_there():
+    with pytest.raises(ValueError, match=r"^key_id: "):
+        answer(key_id=key_name(NEW))
+
+
+def test_text_counts_as_its_bytes():
+    assert KeyRing("ä" * 16).key_ids == KeyRing(("ä" * 16).encode()).key_ids
+    assert KeyRing((OLD,)).key_ids == KeyRing(OLD.encode()).key_ids == RING.key_ids
+
+
+NO_KEYS = [
+    *("", b"", "x" * 31, b"x" * 31, "\ud800", OLD + "\n", " " + OLD),
+    *([], (), ["x" * 31], [OLD, ""], [7], [None], [OLD, OLD], [OLD, OLD.encode()]),
+    *(None, 7, {OLD}, {OLD: 1}, bytearray(64), memoryview(b"x" * 64), range(40), object()),
+]
+
+
+@pytest.mark.parametrize("secret", NO_KEYS, ids=lambda secret: type(secret).__name__)
+def test_what_is_no_good_key_is_refused(secret):
+    with pytest.raises(ConfigurationError, match=r"^secret: "):
+        KeyRing(secret)
+
+
+@pytest.mark.parametrize("secret", ["x" * 31, None, [], ["x"], 7])
+def test_the_refusal_says_how_to_make_one(secret):
+    with pytest.raises(ConfigurationError, match=r'python -c "import secrets; print\(secrets.token_hex\(32\)\)"$'):
+        KeyRing(secret)
+
+
+def test_a_key_ring_is_immutable():
+    for name in ("key_ids", "_keys", "other"):
+        with pytest.raises(AttributeError):
+            setattr(RING, name, ())
+    with pytest.raises(AttributeError):
+        del RING.key_ids
+    with pytest.raises(TypeError):
+        RING._keys["0" * 16] = None
+    assert copy.copy(RING) is copy.deepcopy(RING) is RING
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_key_ring_is_not_pickled(protocol):
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps([RING], protocol)
+
+
+def test_a_key_ring_shows_no_key():
+    ring = KeyRing([OLD, NEW])
+    for text in (repr(ring), str(ring), f"{ring}", f"{[ring]}", f"{ring!r:>100}"):
+        assert OLD not in text
+        assert NEW not in text
+    assert repr(ring) == f"<KeyRing {key_name(OLD)}, {key_name(NEW)}>"
+
+
+def test_a_key_ring_does_not_even_have_a_key():
+    secret = "".join(["s3cr3t-"] * 6)
+    ring = KeyRing([secret, secret.upper().encode()])
+    seen, waiting = set(), [ring]
+    while waiting:
+        each = waiting.pop()
+        if id(each) not in seen and not isinstance(each, type) and not inspect.ismodule(each):
+            seen.add(id(each))
+            assert not isinstance(each, (str, bytes)) or secret not in (each if isinstance(each, str) else repr(each))
+            waiting.extend(gc.get_referents(each))
+
+
+@pytest.mark.parametrize(
+    "secret", ["s3cr3t", b"s3cr3t", "s3cr3t-" * 9 + "\n", ["s3cr3t-" * 9, "s3cr3t-" * 9], ["s3cr3t\ud800"]]
+)
+def test_no_error_shows_a_key(secret):
+    with pytest.raises(ConfigurationError) as caught:
+        KeyRing(secret)
+    assert "s3cr3t" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+def test_nothing_is_logged_and_no_error_shows_anything_but_key_names(caplog):
+    caplog.set_level(logging.DEBUG)
+    shown = []
+    for ring, changes in ((RING, {"body": b"other"}), (KeyRing(NEW), {}), (RING, {"audience": "b\n"})):
+        try:
+            verify(sign(), ring=ring, **changes)
+        except NotAuthentic as exc:
+            shown.append("".join(traceback.format_exception(type(exc), exc, exc.__traceback__)) + exc.cause)
+    assert len(shown) == 3
+    expected = sign()[-64:]
+    for text in shown:
+        for hidden in (OLD, NEW, expected, NONCE):
+            assert hidden not in text
+    assert not caplog.records
+
+
+def test_a_cause_repeats_nothing_that_came_from_outside():
+    for header in ("evil\nline", sign().replace("key=", "key=evil")):
+        assert "evil" not in refuses(verify, header)
+    assert "evil" not in refuses(verify, sign(), path="evil\n")
+
+
+def test_a_refusal_survives_pickling():
+    error = pickle.loads(pickle.dumps(NotAuthentic("why")))
+    assert (str(error), error.cause, type(error)) == (REFUSAL, "why", NotAuthentic)
+    assert isinstance(error, CatgaError)
