@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -355,7 +356,7 @@ def _discovery(options: ClusterOptions) -> Discovery:
 
         return StaticDiscovery(options.peers or {})
     scheme = given.partition(":")[0]
-    if scheme == "memory" and given == "memory://":
+    if scheme == "memory" and re.fullmatch(r"memory://[A-Za-z0-9._\-]*", given):
         return _shared_memory(given, options.cluster_name)
     if scheme == "sqlite":
         return _sqlite(_path_of(given, "discovery"), options.cluster_name)

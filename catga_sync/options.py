@@ -255,7 +255,7 @@ def _host_name() -> str:
 def _seconds(name: str, value: object, *, zero: bool) -> float:
     bound = "of at least 0" if zero else "above 0"
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not _is_finite(value) or value < 0 or (value == 0 and not zero):  # type: ignore[arg-type, operator]
+    if not number or not _is_finite(value) or value < 0 or (value == 0 and not zero):  # type: ignore[operator]
         raise ConfigurationError(f"{name}: give seconds {bound}, not {value!r}")
     return float(value)  # type: ignore[arg-type]
 

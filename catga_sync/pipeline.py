@@ -87,7 +87,7 @@ def handler_step(function: Callable[[Any], Any], name: str, check: tuple[type, .
 
 
 def _guarded(behavior: Behavior, next_: Handler, name: str) -> Handler:
-    """Return the step of a behaviour. It notes whether ``next_`` was reached, for the case that the behaviour raises."""
+    """Return the step of a behaviour. It notes whether ``next_`` was reached, in case the behaviour raises."""
     everywhere = [0]
     here = threading.local()
 

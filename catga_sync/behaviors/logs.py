@@ -42,7 +42,7 @@ def logging_behavior(logger: logging.Logger | None = None, level: int = logging.
                     kind,
                     result.request_id,
                     elapsed,
-                    getattr(result.code, "name", None) or ascii(result.code),
+                    getattr(result.code, "name", None) or str(result.code).encode("unicode_escape").decode("ascii"),
                     result.delivery.name,
                     result.error,
                 )

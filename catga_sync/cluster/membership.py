@@ -189,7 +189,7 @@ class Membership:
             present.add(node.node_id)
             mark = (node.incarnation, record.seq)
             sighting = self._sightings.get(node.node_id)
-            if sighting is None or sighting[0] != mark:
+            if record.age is not None or sighting is None or sighting[0] != mark:
                 self._sightings[node.node_id] = (mark, self._clock.time() - (record.age or 0.0))
             if node.handles is None:
                 node = self._descriptions.of(node)

@@ -206,7 +206,8 @@ class Presence:
         return self._beat()
 
     def _beat(self) -> float:
-        if not self._group.lead():
+        self._leads = self._group.lead()
+        if not self._leads:
             return min(self._interval, _LAST_LOOK)
         self._seq += 1
         node = replace(self._describe(), incarnation=self._group.incarnation)

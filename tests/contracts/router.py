@@ -24,7 +24,7 @@ import pytest
 from catga_sync import CatgaResult, ClusterNode, Delivery, ErrorCode, NodeStatus, Query, message
 from catga_sync.routing import Router
 
-__all__ = ["KINDS", "GetThing", "HeldClock", "Keyless", "RouterContract", "in_threads", "nodes_named"]
+__all__ = ["GetThing", "HeldClock", "Keyless", "RouterContract", "in_threads", "nodes_named"]
 
 THREADS = 8
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
+import select
 import socket
 import ssl
 import threading
@@ -225,10 +226,10 @@ def _cut(sock: socket.socket) -> None:
 def _has_gone(sock: socket.socket) -> bool:
     """Return whether the client has closed its side. It has nothing to say while it is told what happens."""
     try:
-        return socket.socket.recv(sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
+        # Asked first: a socket with a timeout waits, whatever flag says that it should not.
+        readable, _, _ = select.select([sock], [], [], 0)
+        return bool(readable) and socket.socket.recv(sock, 1, socket.MSG_PEEK) == b""
+    except (OSError, ValueError):
         return True
 
 

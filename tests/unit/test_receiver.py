@@ -12,7 +12,7 @@ import pytest
 
 from catga_sync import intake
 from catga_sync.access import OpenGuard
-from catga_sync.envelope import ReplyEnvelope, RequestEnvelope
+from catga_sync.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.intake import Refused
 from catga_sync.mediator import Mediator, expired_before_start
@@ -131,7 +131,7 @@ def test_the_default_time_is_the_node_s_own(handlers):
 
 
 # BUG: the header says "1" as soon as dispatch() is called, whatever its result says of delivery.
-@pytest.mark.xfail(strict=True, reason="Catga-Executed is 1 although the result is NOT_EXECUTED")
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="Catga-Executed is 1 although the result is NOT_EXECUTED")
 @pytest.mark.parametrize(
     "result",
     [expired_before_start(), CatgaResult.failure("quota", "RESOURCE_EXHAUSTED", delivery=Delivery.NOT_EXECUTED)],
@@ -146,10 +146,17 @@ class Color(enum.Enum):
     RED = 1
 
 
-# BUG: _reply() is called outside the try, and json.dumps() refuses what is neither text nor ErrorCode.
-@pytest.mark.xfail(strict=True, reason="a code that is no text gets out as a TypeError instead of an answer")
-@pytest.mark.parametrize("code", [Color.RED, 7, object()], ids=["enum", "number", "object"])
-def test_a_code_that_cannot_be_written_is_still_an_answer(code):
+@pytest.mark.parametrize(
+    "code",
+    [
+        Color.RED,
+        object(),
+        # BUG: json.dumps(7) is no text, so the answer goes out as one that no peer can read.
+        pytest.param(7, marks=pytest.mark.xfail(strict=True, raises=EnvelopeError, reason='"errorCode":7 is written')),
+    ],
+    ids=["enum", "object", "number"],
+)
+def test_a_code_that_is_no_text_is_still_an_answer_that_can_be_read(code):
     raw = make(Handlers(CatgaResult.failure("no", code))).handle(ask())
     assert raw.headers["Catga-Executed"] == "1"
     assert not reply_of(raw).is_success
