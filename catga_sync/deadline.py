@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 __all__ = ["NESTED_MARGIN", "Deadline", "check_timeout"]
 
@@ -21,26 +22,28 @@ class Deadline:
     .. versionadded:: 0.1
     """
 
-    #: Seconds on ``time.monotonic()``.
+    #: Seconds on the monotonic clock.
     at: float
+    #: The clock; the system's, except in a simulation.
+    monotonic: Callable[[], float] = field(default=time.monotonic, repr=False, compare=False)
 
     @classmethod
-    def after(cls, seconds: float) -> Deadline:
+    def after(cls, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> Deadline:
         """Return the deadline that many seconds from now."""
-        return cls(time.monotonic() + seconds)
+        return cls(monotonic() + seconds, monotonic)
 
     def remaining(self) -> float:
         """Return the seconds left; zero or less when it has passed."""
-        return self.at - time.monotonic()
+        return self.at - self.monotonic()
 
     @property
     def expired(self) -> bool:
         """Whether it has passed."""
-        return time.monotonic() >= self.at
+        return self.monotonic() >= self.at
 
     def nested(self, seconds: float) -> Deadline:
         """Return the deadline of a call made inside this one: its own, or this one's less a margin."""
-        return Deadline(min(time.monotonic() + seconds, self.at - NESTED_MARGIN))
+        return Deadline(min(self.monotonic() + seconds, self.at - NESTED_MARGIN), self.monotonic)
 
 
 def check_timeout(timeout: object) -> float:

@@ -33,8 +33,8 @@ from catga_sync.folders import ensure_private
 
 __all__ = ["MemoryNonces", "NonceStore", "NonceStoreError", "SqliteNonces"]
 
-#: Seconds to wait for other threads, and then for other processes.
-_BUSY_TIMEOUT = 0.5
+#: Seconds to wait for other threads and processes, and between two tries.
+_BUSY_TIMEOUT, _PAUSE = 0.5, 0.0005
 #: Seconds for which a fork waits for a call that is under way.
 _FORK_TIMEOUT = 1.0
 #: The most seconds for which a nonce can be remembered.
@@ -63,7 +63,7 @@ class NonceStoreError(CatgaError):
 
 class NonceStore(Protocol):
     """
-    A memory of nonces. Any thread may make any call, also after a fork; all return or raise within about a second.
+    A memory of nonces. Any thread may make any call, also after a fork; all return or raise within a second.
 
     .. versionadded:: 0.1
     """
@@ -192,11 +192,11 @@ class SqliteNonces:
     def add(self, nonce: str, expires_in: float) -> bool:
         """See ``NonceStore``."""
         _check(nonce, expires_in)
-        turn = self._turn
+        turn, end = self._turn, time.monotonic() + _BUSY_TIMEOUT
         if not turn.acquire(timeout=_BUSY_TIMEOUT):
             raise NonceStoreError(f"nonces: {self.path} was in use by other threads for {_BUSY_TIMEOUT} s")
         try:
-            return self._add_locked(nonce, expires_in)
+            return self._add_patiently_locked(nonce, expires_in, end)
         except (sqlite3.Error, OSError) as exc:
             self._close_locked()
             raise NonceStoreError(f"nonces: {self._file} cannot be used: {exc}") from exc
@@ -215,6 +215,17 @@ class SqliteNonces:
         self._disown_locked()
 
     # -- one call -------------------------------------------------------------------------------------------------
+
+    def _add_patiently_locked(self, nonce: str, expires_in: float, end: float) -> bool:
+        # SQLite's own patience has pauses that grow to 100 ms, so that latecomers starve; and none at all where it
+        # fears a deadlock, as when several processes make the file.
+        while True:
+            try:
+                return self._add_locked(nonce, expires_in)
+            except sqlite3.OperationalError as exc:
+                if "lock" not in str(exc) or time.monotonic() >= end:
+                    raise
+            time.sleep(_PAUSE)
 
     def _add_locked(self, nonce: str, expires_in: float) -> bool:
         connection = self._connected_locked()
@@ -254,14 +265,15 @@ class SqliteNonces:
         connection = sqlite3.connect(
             f"{file.absolute().as_uri()}?mode=rw",
             uri=True,
-            timeout=_BUSY_TIMEOUT,
+            timeout=0.0,
             isolation_level=None,
             check_same_thread=False,
         )
         try:
             connection.execute(f"PRAGMA max_page_count = {self._max_pages}")
             connection.execute("PRAGMA synchronous = OFF")
-            _set_up(connection)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(_SCHEMA)
             self._identity = _identity(file)
         except BaseException:
             connection.close()
@@ -382,17 +394,3 @@ def _create(file: Path) -> bool:
 def _identity(file: Path) -> tuple[int, int]:
     found = file.stat()
     return found.st_dev, found.st_ino
-
-
-def _set_up(connection: sqlite3.Connection) -> None:
-    end = time.monotonic() + _BUSY_TIMEOUT
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(_SCHEMA)
-            return
-        except sqlite3.OperationalError:
-            # SQLite does not wait for those who are doing the same right now: it fears a deadlock.
-            if time.monotonic() >= end:
-                raise
-            time.sleep(0.002)

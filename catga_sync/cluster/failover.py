@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.context import CallContext
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.nodes import ClusterNode
@@ -79,6 +80,7 @@ class Failover:
         enabled: False makes the first try the only one.
         max_retries: Further tries after the first.
         retry_delay: Seconds; the first wait is drawn from 0 to this, the next from 0 to twice as much.
+        clock: Times the tries; None means the system's.
         sleep: Waits; None means really.
         rng: Source of the jitter; None means one of its own.
     """
@@ -92,6 +94,7 @@ class Failover:
         enabled: bool,
         max_retries: int,
         retry_delay: float,
+        clock: Clock | None = None,
         sleep: Callable[[float], object] | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -100,6 +103,7 @@ class Failover:
         self._budget = budget
         self._tries = 1 + max_retries if enabled else 1
         self._retry_delay = retry_delay
+        self._monotonic = (SYSTEM_CLOCK if clock is None else clock).monotonic
         self._sleep = time.sleep if sleep is None else sleep
         self._rng = random.Random() if rng is None else rng  # noqa: S311 - spreads load, guards nothing
 
@@ -130,12 +134,12 @@ class Failover:
     def _try(self, plan: Plan, node: ClusterNode, step: Step) -> CatgaResult[Any]:
         plan.tried.add(node.node_id)
         time_given = self._share(plan)
-        started = time.monotonic()
+        started = self._monotonic()
         result: CatgaResult[Any] | None = None
         try:
             result = step(node, plan.request, time_given)
         finally:
-            elapsed = time.monotonic() - started
+            elapsed = self._monotonic() - started
             completed = getattr(plan.router, "completed", None)
             if completed is not None:
                 _tell(completed, node, plan.request, _ABANDONED if result is None else result, elapsed)
