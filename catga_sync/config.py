@@ -39,7 +39,7 @@ from catga_sync.transport import HttpInvoker, RemoteInvoker
 from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome, nobody_listens
 from catga_sync.transport.signing import Signing
 
-__all__ = ["create_cluster"]
+__all__ = ["create_cluster", "open_discovery", "options_of"]
 
 #: Seconds to wait for a node to describe itself.
 _DESCRIBE_TIMEOUT = 1.0
@@ -80,7 +80,22 @@ def create_cluster(
     if options is not None and not isinstance(options, ClusterOptions):
         raise ConfigurationError(f"options: give a ClusterOptions, not {options!r}")
     chosen = ClusterOptions.make(option_overrides) if options is None else options.with_changes(option_overrides)
-    return _Assembly(local, chosen, invoker).make()
+    mediator = _Assembly(local, chosen, invoker).make()
+    _chosen[mediator] = chosen
+    return mediator
+
+
+_chosen: weakref.WeakKeyDictionary[ClusterMediator, ClusterOptions] = weakref.WeakKeyDictionary()
+
+
+def options_of(mediator: ClusterMediator) -> ClusterOptions | None:
+    """Return the options that a cluster mediator was made with; None for one that ``create_cluster`` did not make."""
+    return _chosen.get(mediator)
+
+
+def open_discovery(options: ClusterOptions) -> Discovery:
+    """Return the store that these options name, for somebody who only looks. It opens nothing before it is asked."""
+    return _discovery(options)
 
 
 class _Assembly:

@@ -127,7 +127,10 @@ class Failover:
             result = self._try(plan, node, step)
             wait = self._wait_before_next(plan, result)
             if wait is None or plan.remaining() - wait < _LEAST_LEFT or not self._budget.take():
-                return result._with(attempts=tuple(plan.attempts))
+                # A later try that provably did not run says nothing about an earlier one that may have.
+                unsure = plan.unknown and result.delivery is Delivery.NOT_EXECUTED
+                delivery = Delivery.UNKNOWN if unsure else result.delivery
+                return result._with(attempts=tuple(plan.attempts), delivery=delivery)
             if wait:
                 self._sleep(wait)
 

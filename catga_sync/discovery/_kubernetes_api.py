@@ -31,8 +31,10 @@ __all__ = ["ApiServer", "Gone", "KubernetesApiError", "Unreadable"]
 
 #: Bytes of a page of a list, of one event, of the text that explains a refusal, of a token.
 MAX_PAGE, MAX_EVENT, _MAX_STATUS, _MAX_TOKEN = 32 << 20, 8 << 20, 64 << 10, 64 << 10
-#: Slices on a page: one of 1,000 endpoints, the most there can be, has about 400 KB.
-_PAGE, _MAX_PAGES = 50, 100
+#: Slices on a page: one of 1,000 endpoints, the most there can be, has about 400 KB. Pages: with the 100 endpoints that
+#: the control plane puts into a slice, 100,000 nodes.
+_PAGE, _MAX_PAGES = 50, 20
+MAX_SLICES = _PAGE * _MAX_PAGES
 #: Seconds for a connection; a lost first packet is sent again after one.
 _CONNECT_TIMEOUT = 2.0
 #: Seconds for a whole list.
@@ -97,11 +99,11 @@ class ApiServer:
         No version is asked for, which means the newest: an API server that lags behind the others must not take this
         process back in time.
         """
-        line.expires = self._clock.monotonic() + _LIST_TIMEOUT
+        deadline = self._clock.monotonic() + _LIST_TIMEOUT
         version, items, more = "", [], ""
         for _ in range(_MAX_PAGES):
             parameters = {**_selector(service), "limit": str(_PAGE), **({"continue": more} if more else {})}
-            with self._get(namespace, parameters, line) as raw:
+            with self._get(namespace, parameters, line, deadline) as raw:
                 page = _parse(b"".join(self._chunks(raw, MAX_PAGE, line)))
             found, metadata = page.get("items"), page.get("metadata")
             if page.get("kind") != "EndpointSliceList" or not isinstance(metadata, dict):
@@ -116,7 +118,7 @@ class ApiServer:
                 raise Unreadable("metadata.continue: a text is expected")
             if not more:
                 return version, items
-        raise Unreadable(f"the service has more than {_PAGE * _MAX_PAGES} EndpointSlices")
+        raise Unreadable(f"the service has more than {MAX_SLICES} EndpointSlices")
 
     def watch(
         self, namespace: str, service: str, version: str, line: Line, *, seconds: int, idle: float
@@ -135,7 +137,7 @@ class ApiServer:
             idle: Seconds of silence after which the connection is taken for dead. A server sends a bookmark about
                 once a minute.
         """
-        line.expires = self._clock.monotonic() + seconds + idle
+        deadline = self._clock.monotonic() + seconds + idle
         parameters = {
             **_selector(service),
             "watch": "true",
@@ -143,7 +145,7 @@ class ApiServer:
             "resourceVersion": version,
             "timeoutSeconds": str(seconds),
         }
-        with self._get(namespace, parameters, line) as raw:
+        with self._get(namespace, parameters, line, deadline) as raw:
             yield "OPEN", {}, version
             line.be_patient(idle)
             rest = bytearray()
@@ -162,7 +164,7 @@ class ApiServer:
                 raise Unreadable("the watch ended in the middle of an event")
 
     @contextlib.contextmanager
-    def _get(self, namespace: str, parameters: Mapping[str, str], line: Line) -> Iterator[Any]:
+    def _get(self, namespace: str, parameters: Mapping[str, str], line: Line, deadline: float) -> Iterator[Any]:
         """Send a request, and yield the body of the answer if it is a good one."""
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "catga-sync"}
         if self._token_file is not None:
@@ -171,6 +173,7 @@ class ApiServer:
             raise KubernetesApiError(f"ca_file: {self._ca_file} is not there; a pod finds its service account's there")
         url = f"{self.url}/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
         with contextlib.closing(line), contextlib.closing(_Adapter(line)) as adapter:
+            line.expires = deadline
             try:
                 # Not through a session: even with redirects off it reads all of a redirect's body, however long.
                 answer = adapter.send(

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from catga_sync._clock import Clock
-from catga_sync.discovery._kubernetes_api import ApiServer, Gone, KubernetesApiError, Unreadable
+from catga_sync.discovery._kubernetes_api import MAX_SLICES, ApiServer, Gone, KubernetesApiError, Unreadable
 from catga_sync.discovery._kubernetes_line import Line
 from catga_sync.discovery._kubernetes_slices import Service, Slice, merge, read_slice
 from catga_sync.nodes import NodeRecord
@@ -34,8 +34,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0
 _SOUND = 5.0
 #: Seconds that a watch must have lasted, or else something must have come, for its end to be no failure.
 _SHORT = 1.0
-#: Slices of one service: with the control plane's own 100 endpoints each, 100,000 nodes.
-_MAX_SLICES = 1000
 #: Different complaints that are logged, each of them once.
 _MAX_COMPLAINTS = 100
 
@@ -198,8 +196,8 @@ class Follower:
         else:
             read = self._read(item)
             self._slices[read.name] = read
-            if len(self._slices) > _MAX_SLICES:
-                raise Unreadable(f"the service has more than {_MAX_SLICES} EndpointSlices")
+            if len(self._slices) > MAX_SLICES:
+                raise Unreadable(f"the service has more than {MAX_SLICES} EndpointSlices")
         self._publish()
 
     def _read(self, item: object) -> Slice:

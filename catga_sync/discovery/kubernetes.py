@@ -128,9 +128,10 @@ class KubernetesDiscovery:
         self._pause: Pause = threading.Event.wait if pause is None else pause
         self._rng = rng
         self._lock = threading.Lock()
-        # Guarded by _lock: the thread, and whether none may be started because the process is forking.
+        # Guarded by _lock: the thread, whether none may be started because the process is forking, and what ends it.
         self._follower: Follower | None = None
         self._forking = False
+        self._last_resort: weakref.finalize[[], KubernetesDiscovery] | None = None
         #: What was known before the thread was stopped for a fork.
         self._known: tuple[NodeRecord, ...] | None = None
         _tell_os()
@@ -166,7 +167,7 @@ class KubernetesDiscovery:
     def close(self) -> None:
         """See ``Discovery``. A later ``nodes`` starts afresh."""
         with self._lock:
-            follower, self._follower = self._follower, None
+            follower = self._release_locked()
             self._known = None
         if follower is not None:
             follower.stop()
@@ -180,9 +181,8 @@ class KubernetesDiscovery:
         """
         self._lock = threading.Lock()
         self._forking = False
-        follower, self._follower = self._follower, None
+        follower = self._release_locked()
         if follower is not None:
-            self._last_resort.detach()
             follower.forget()
             self._known = follower.records
 
@@ -209,6 +209,12 @@ class KubernetesDiscovery:
             self._follower = follower
             return follower
 
+    def _release_locked(self) -> Follower | None:
+        follower, self._follower = self._follower, None
+        if self._last_resort is not None:
+            self._last_resort.detach()
+        return follower
+
     # -- forks ----------------------------------------------------------------------------------------------------
 
     def _before_fork(self) -> None:
@@ -222,7 +228,7 @@ class KubernetesDiscovery:
     def _after_in_parent(self) -> None:
         with self._lock:
             self._forking = False
-            follower, self._follower = self._follower, None
+            follower = self._release_locked()
             if follower is not None:
                 self._known = follower.records
 

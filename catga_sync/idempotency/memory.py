@@ -120,7 +120,6 @@ class MemoryIdempotency:
             if entry is not None:
                 if now < entry.forget_at:
                     return entry.seen(now) if entry.fingerprint == fingerprint else _MISMATCH
-                entry.tell_locked()
             else:
                 self._make_room_locked(now)
             token, until = str(next(self._tokens)), now + lease
@@ -157,7 +156,6 @@ class MemoryIdempotency:
             entry.lease_until = now + lease
             entry.forget_at = entry.lease_until + self._ttl
             self._lost_from = min(self._lost_from, entry.lease_until)
-            entry.tell_locked()
         return True
 
     def release(self, key: str, token: str) -> None:

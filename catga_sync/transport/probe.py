@@ -1,4 +1,4 @@
-"""Asking a node what it says of itself: ``GET /catga/cluster/node``."""
+"""Asking a node what it says of itself, ``GET /catga/cluster/node``, or to go offline, ``POST /catga/cluster/drain``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from catga_sync.transport.signing import Signing
 __all__ = ["NODE_PATH", "HttpProbe", "Probe", "ProbeOutcome", "nobody_listens"]
 
 NODE_PATH = "/catga/cluster/node"
+DRAIN_PATH = "/catga/cluster/drain"
 
 _LIMIT = 1024 * 1024
 #: Seconds for a connection within this machine.
@@ -48,6 +49,8 @@ class Probe:
     outcome: ProbeOutcome
     #: What the node says of itself, as parsed JSON; empty unless it answered. Unchecked: see ``NodeRecord``.
     description: Mapping[str, Any] = field(default_factory=dict)
+    #: The HTTP status; None when no answer came.
+    status: int | None = None
 
 
 class HttpProbe:
@@ -73,13 +76,21 @@ class HttpProbe:
 
     def ask(self, node_id: str, endpoint: str, timeout: float) -> Probe:
         """Ask the node at ``endpoint``; wait up to ``timeout`` seconds. Raises nothing."""
+        return self._exchange("GET", NODE_PATH, node_id, endpoint, timeout)
+
+    def drain(self, node_id: str, endpoint: str, timeout: float) -> Probe:
+        """Ask the node to go offline; the answer is what it says of itself then. As ``ask`` in all else."""
+        return self._exchange("POST", DRAIN_PATH, node_id, endpoint, timeout)
+
+    def _exchange(self, method: str, path: str, node_id: str, endpoint: str, timeout: float) -> Probe:
         exchange = Exchange(time.monotonic() + timeout)
         headers = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "catga-sync"}
-        nonce = "" if self._signing is None else self._signing.sign("GET", NODE_PATH, node_id, headers, b"")
+        nonce = "" if self._signing is None else self._signing.sign(method, path, node_id, headers, b"")
         try:
             with new_session(1) as session, exchange.run():
-                answer = session.get(
-                    endpoint + NODE_PATH,
+                answer = session.request(
+                    method,
+                    endpoint + path,
                     headers=headers,
                     timeout=timeout,
                     verify=self._verify,
@@ -91,14 +102,16 @@ class HttpProbe:
                     raw = answer.raw.read(_LIMIT)
             status = answer.status_code
             if self._signing and not self._signing.is_authentic(nonce, node_id, status, answer.headers, raw):
-                return Probe(ProbeOutcome.OTHER)
+                return Probe(ProbeOutcome.OTHER, status=status)
             parsed = jsontext.loads(raw) if status == 200 else None
         except SerializationError:
             return Probe(ProbeOutcome.OTHER)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
             refused = not exchange.request_complete and _refused(exc)
             return Probe(ProbeOutcome.REFUSED if refused else ProbeOutcome.SILENT)
-        return Probe(ProbeOutcome.ANSWERED, parsed) if isinstance(parsed, dict) else Probe(ProbeOutcome.OTHER)
+        if isinstance(parsed, dict):
+            return Probe(ProbeOutcome.ANSWERED, parsed, status)
+        return Probe(ProbeOutcome.OTHER, status=status)
 
 
 def nobody_listens(endpoint: str) -> bool:

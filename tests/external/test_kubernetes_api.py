@@ -77,11 +77,12 @@ class TestList:
         api.age()
         with pytest.raises(ApiException) as raised:
             client.list_namespaced_endpoint_slice(**USERS, **more)
-        assert (raised.value.status, "Expired" in raised.value.body) == (410, True)
+        assert (raised.value.status, "Expired" in str(raised.value.body)) == (410, True)
 
     def test_refuses_an_object_that_the_official_client_does_not_read(self, api: KubernetesApi) -> None:
         item = written(endpoint_slice("users-a", pod("users-0", "10.0.0.1")))
-        for wrong in ({"addressType": None}, {"ports": [{"port": "http"}]}, {"adresses": []}):
+        wrongs: list[dict[str, Any]] = [{"addressType": None}, {"ports": [{"port": "http"}]}, {"adresses": []}]
+        for wrong in wrongs:
             with pytest.raises(ValueError):
                 api.put({**item, **wrong})
 
@@ -99,7 +100,8 @@ class TestList:
 class TestWatch:
     def follow(self, client: Any, **options: Any) -> Generator[tuple[str, str, str], None, None]:
         """Yield type, name and version of what happens."""
-        for event in Watch().stream(client.list_namespaced_endpoint_slice, **USERS, timeout_seconds=5, **options):
+        watch: Any = Watch
+        for event in watch().stream(client.list_namespaced_endpoint_slice, **USERS, timeout_seconds=5, **options):
             metadata = event["raw_object"]["metadata"]
             yield event["type"], metadata.get("name", ""), metadata["resourceVersion"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import threading
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ require_module("kubernetes")
 
 # isort: split
 
-from tests.external.kubernetes_api import KubernetesApi  # noqa: E402 - see above
+from tests.external.kubernetes_api import Handler, KubernetesApi  # noqa: E402 - see above
 from tests.external.kubernetes_case import Discover, KubernetesCase, Pauses, ids, until_ids  # noqa: E402
 from tests.external.kubernetes_objects import endpoint_slice, pod  # noqa: E402
 
@@ -149,7 +150,12 @@ class TestWatch(KubernetesCase):
 
     def test_misses_nothing_that_happens_between_two(self, api: KubernetesApi, users: KubernetesDiscovery) -> None:
         held = threading.Event()
-        api.fault("watch", lambda handler: (held.wait(10), handler.send_object(503, {}))[0], times=1)
+
+        def hold(handler: Handler) -> None:
+            held.wait(10)
+            handler.send_object(503, {})
+
+        api.fault("watch", hold, times=1)
         api.end_watches()
         api.put(endpoint_slice("users-b", pod("users-1", "10.0.0.2")))
         api.delete("users-a")
@@ -278,5 +284,7 @@ class TestOptions:
         for url in ("http://localhost:8001", "http://127.0.0.1:8001", "http://[::1]:8001"):
             KubernetesDiscovery("kubernetes://shop/users", api_server=url)
 
-    def test_errors_have_the_one_root(self) -> None:
-        assert issubclass(KubernetesApiError, CatgaError)
+    def test_errors_have_the_one_root_and_survive_a_pickle(self) -> None:
+        again = pickle.loads(pickle.dumps(KubernetesApiError("no", status=429, retry_after=7.0)))
+        assert isinstance(again, CatgaError)
+        assert (str(again), again.status, again.retry_after) == ("no", 429, 7.0)

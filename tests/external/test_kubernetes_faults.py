@@ -180,16 +180,17 @@ class TestRefusal(FaultCase):
         assert all(0.0 <= drawn <= bound for drawn, bound in zip(pauses.seconds, bounds, strict=True))
         assert len({round(drawn / bound, 3) for drawn, bound in zip(pauses.seconds, bounds, strict=True)}) > 6
 
+    def until_watching(self, api: KubernetesApi, times: int) -> None:
+        """End the watch, and wait until so many have been asked for, and the last one is open."""
+        self.end_watch(api)
+        processes.until(lambda: (api.count("watch"), api.open_watches) == (times, 1), "it watches")
+
     def test_is_forgotten_after_a_good_watch(
         self, api: KubernetesApi, users: KubernetesDiscovery, pauses: Pauses
     ) -> None:
         for _ in range(2):
             api.refuse(500, times=3)
-            seen = api.count("watch")
-            self.end_watch(api)
-            processes.until(
-                lambda before=seen: api.count("watch") == before + 4 and api.open_watches == 1, "it watches"
-            )
+            self.until_watching(api, api.count("watch") + 4)
         assert pauses.seconds == [0.25, 0.5, 1.0] * 2
 
 

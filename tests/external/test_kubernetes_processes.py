@@ -68,7 +68,8 @@ class TestProcesses(KubernetesCase):
             started = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=processes.clean_environment()
             )
-            request.addfinalizer(lambda: (started.kill(), started.communicate()))
+            request.addfinalizer(started.communicate)
+            request.addfinalizer(started.kill)
             return started
 
         return run

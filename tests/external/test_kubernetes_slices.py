@@ -262,7 +262,8 @@ class TestNotASlice:
             read_slice({**item, **change}, USERS)
 
     def test_is_an_error_even_if_it_is_no_object(self) -> None:
-        for item in (None, [], "EndpointSlice", 1):
+        items: list[Any] = [None, [], "EndpointSlice", 1]
+        for item in items:
             with pytest.raises(ValueError):
                 read_slice(item, USERS)
 

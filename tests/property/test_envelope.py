@@ -31,6 +31,8 @@ PROPERTIES = st.sampled_from(
 )  # fmt: skip
 PLAUSIBLE = st.sampled_from(["r-1", "users.Get", "eyJ9", "2026-01-31T12:00:00Z", True, 3, None])
 
+CODES = st.text(max_size=128).filter(lambda text: text not in ErrorCode.__members__ and text.isprintable())
+
 REQUESTS = st.builds(
     RequestEnvelope,
     NAMES,
@@ -46,7 +48,7 @@ REPLIES = st.builds(
     st.booleans(),
     st.none() | st.binary(max_size=300),
     st.none() | st.text(),
-    st.none() | st.sampled_from(ErrorCode) | st.text(max_size=128).filter(lambda t: t not in ErrorCode.__members__),
+    st.none() | st.sampled_from(ErrorCode) | CODES,
     st.none() | st.text(max_size=128).filter(str.isprintable),
     st.integers(0, 2**63 - 1),
 )

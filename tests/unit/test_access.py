@@ -42,12 +42,7 @@ def test_a_call_without_a_host_is_refused():
     assert unsigned_refusal("127.0.0.1", {}) is not None
 
 
-BUG = pytest.mark.xfail(strict=True, reason="urlsplit drops what stands around an address in square brackets")
-
-
-# BUG: _host_of() trusts urlsplit, which before 3.13 reads all of these as ::1.
 @pytest.mark.parametrize("host", ["example.com[::1]", "[::1]example.com", "example.com[::1]:80"])
-@BUG
 def test_a_name_with_a_loopback_address_in_it_is_not_loopback(host):
     assert unsigned_refusal("127.0.0.1", {"host": host}) is not None
 

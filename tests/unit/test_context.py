@@ -66,8 +66,6 @@ def test_a_call_nested_in_one_without_a_deadline_has_its_own():
     assert 0 < CallContext("a").nested("b", 5.0).remaining() <= 5.0
 
 
-# BUG: nested() keeps the outer call's source, although this node is the one that makes the nested call.
-@pytest.mark.xfail(strict=True, reason="a nested local call still names the node that sent the outer one")
 def test_a_nested_call_does_not_come_from_the_node_that_sent_the_outer_one():
     assert CallContext("a", source_node_id="node-1").nested("b", 1.0).source_node_id is None
 

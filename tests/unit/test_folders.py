@@ -50,8 +50,6 @@ def test_one_that_belongs_to_somebody_else_is_refused(tmp_path, monkeypatch):
         ensure_private(tmp_path / "a")
 
 
-# BUG: mkdir() raises a bare FileExistsError that says nothing of what to do.
-@pytest.mark.xfail(strict=True, reason="a file of that name gives a bare FileExistsError")
 def test_a_file_in_its_place_is_an_error_that_says_what_to_do(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(ConfigurationError, match="^discovery: "):

@@ -1,7 +1,6 @@
 """What is read off a handler when it is registered. Annotations here are classes; ``test_handlers_postponed`` has texts."""
 
 import functools
-import sys
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -215,11 +214,6 @@ def test_a_handler_without_a_usable_annotation_is_told_what_to_write(mediator, h
         mediator.handler(handler)
 
 
-ANY_IS_A_CLASS = pytest.mark.xfail(
-    sys.version_info >= (3, 11), strict=True, reason="a handler that is annotated with -> Any is refused"
-)
-
-
 def as_int(request: Any) -> int:
     return 1
 
@@ -274,8 +268,7 @@ def unreadable(request: Any) -> "NoSuchName":  # noqa: F821
         (Rename, as_none),
         (Anything, as_int),
         (Numbers, as_list),
-        # BUG: since Python 3.11 Any is a class, and not one that has to do with User.
-        pytest.param(GetUser, as_any, marks=ANY_IS_A_CLASS),
+        (GetUser, as_any),  # since Python 3.11 Any is a class, and not one that has to do with User
     ],
 )
 def test_a_return_annotation_that_may_fit_is_accepted(mediator, kind, handler):

@@ -248,6 +248,10 @@ TABLE: dict[str, tuple[type[Any], Callable[[], Any]]] = {
     "denied": (AsInt, throw(errors.AccessDenied("no"))),
     "handler failed": (AsInt, throw(errors.HandlerFailed("no"))),
     "unwrapped": (AsInt, unwrap_failed),
+    "an empty error text": (AsInt, throw(BusinessError())),
+    "an empty text in a result": (AsInt, give(CatgaResult.failure(""))),
+    "a code of 200 characters": (AsInt, give(CatgaResult.failure("no", "c" * 200))),
+    "a code that is an enum": (AsInt, give(CatgaResult.failure("no", Color.RED))),  # type: ignore[arg-type]
     "a text of 512 characters": (AsInt, throw(BusinessError("x" * 512))),
     "a text of 513 characters": (AsInt, throw(BusinessError("x" * 513))),
     "a text of many lines": (AsInt, throw(BusinessError('a\nb\t"c" \u202e ü 🙂 \ud800'))),
@@ -273,22 +277,21 @@ TABLE: dict[str, tuple[type[Any], Callable[[], Any]]] = {
     "a value for nothing": (AsNothing, give(0)),
     "a result of a text for an int": (AsInt, give(CatgaResult.success("7"))),
     "a class": (AsOrder, give(Order)),
+    "a bool for an int": (AsInt, give(True)),
+    "a bool for a float": (AsFloat, give(True)),
+    "a moment for a day": (AsDate, give(datetime(2026, 1, 31, 5))),  # noqa: DTZ001
 }
 
 #: Where the two ways differ, and why.
 DIFFERENT: dict[str, tuple[type[Any], Callable[[], Any], str]] = {
-    "an empty error text": (AsInt, throw(BusinessError()), "a remote failure without text is given one"),
-    "an empty text in a result": (AsInt, give(CatgaResult.failure("")), "a remote failure without text is given one"),
-    "a code of 200 characters": (AsInt, give(CatgaResult.failure("no", "c" * 200)), "a remote code is cut to 128"),
+    "a code of two lines": (AsInt, give(CatgaResult.failure("no", "a\nb")), "a remote code is made printable"),
     "a wrong item": (AsInts, give(["1"]), "only the class of a local answer is checked, not what is in it"),
     "a wrong field": (AsOrder, give(Order("x", [], None)), "only the class of a local answer is checked"),  # type: ignore[arg-type]
-    "a bool for an int": (AsInt, give(True), "isinstance(True, int), but not on the wire"),
     "NaN": (AsFloat, give(math.nan), "JSON has no NaN"),
     "infinity": (AsFloat, give(math.inf), "JSON has no infinity"),
     "half a surrogate pair": (AsStr, give("\ud800"), "UTF-8 cannot carry it"),
     "an answer of a subclass": (AsOrder, give(Receipt(ORDER.order_id, [], ORDER.placed_at)), "what it adds is lost"),
     "a tuple in plain data": (AsAny, give({"a": (1, 2)}), "JSON has lists only"),
-    "a moment for a day": (AsDate, give(datetime(2026, 1, 31, 5)), "a datetime is a date for isinstance"),  # noqa: DTZ001
 }
 
 
@@ -461,8 +464,6 @@ def test_a_timeout_that_is_not_up_changes_nothing(world: World, timeout: float) 
         assert mediator.send(AsInt("an int"), timeout=timeout) == CatgaResult.success(7)
 
 
-# BUG: BoundedSemaphore.acquire(timeout=inf) and int(inf * 1000) raise OverflowError in the invoker.
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="an infinite or very long timeout works here and fails there")
 @pytest.mark.parametrize("timeout", [math.inf, 1e300, 10**30])
 def test_a_timeout_may_be_as_long_as_one_likes(world: World, timeout: float) -> None:
     for mediator in (world.local, world.a, world.client):
@@ -534,8 +535,6 @@ def test_an_event_reaches_the_subscribers_of_other_nodes(world: World) -> None:
         assert mediator.publish(Happened("an int")) == {"a": CatgaResult.success(None)}
 
 
-# BUG: see the receiver: the failure of a subscriber is answered as a success.
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a subscriber that fails on another node is reported as a success")
 def test_a_subscriber_that_fails_is_the_same_everywhere(world: World) -> None:
     here = world.local.publish(Happened("a business error"))["local"]
     assert not here

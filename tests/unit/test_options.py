@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import socket
+from collections.abc import Mapping
 
 import pytest
 
@@ -50,7 +51,7 @@ DEFAULTS = {
 def test_the_default_is_the_one_that_is_documented(name, value):
     found = getattr(ClusterOptions(), name)
     assert found == value
-    assert type(found) is type(value)
+    assert isinstance(found, Mapping if isinstance(value, dict) else type(value))
 
 
 def test_the_name_of_a_node_is_that_of_its_host(monkeypatch):
@@ -92,6 +93,11 @@ WRONG = [
     *[("idempotency", value) for value in (None, True, "nowhere", 7, THING)],
     *[("max_concurrency", value) for value in (0, -1, 1.5, "1", True)],
     ("load_reporter", 7),
+    *[("session", value) for value in ("x", 7, THING)],
+    *[("verify", value) for value in (None, 7, [])],
+    *[("cert", value) for value in (7, (), ("a",), ("a", "b", "c"))],
+    ("discovery", "memory://["),
+    ("request_timeout", 10**400),
 ]
 
 
@@ -100,27 +106,6 @@ def test_a_wrong_option_is_an_error_that_starts_with_its_name(name, value):
     with pytest.raises(ConfigurationError, match=f"^{name}") as caught:
         create_cluster(Mediator(), **{name: value})
     assert len(str(caught.value)) > len(name) + 10
-
-
-BUG = pytest.mark.xfail(strict=True, reason="taken as it is; the first send fails with an error of another layer")
-
-
-# BUG: nothing looks at these three, and an unbalanced bracket in the URL gets out of urlsplit as a bare ValueError.
-@BUG
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *[("session", value) for value in ("x", 7, THING)],
-        *[("verify", value) for value in (None, 7, [])],
-        *[("cert", value) for value in (7, (), ("a",), ("a", "b", "c"))],
-        ("discovery", "memory://["),
-        ("request_timeout", 10**400),
-    ],
-    ids=lambda value: ascii(value)[:30],
-)
-def test_these_wrong_options_are_errors_that_start_with_their_names_too(name, value):
-    with pytest.raises(ConfigurationError, match=f"^{name}: "):
-        create_cluster(Mediator(), **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -169,8 +154,6 @@ def test_the_metadata_that_was_given_may_change_afterwards():
     assert options.metadata == {"zone": "a"}
 
 
-# BUG: "Immutable" stops at the mappings: metadata is a plain dict, peers is the caller's own.
-@pytest.mark.xfail(strict=True, reason="the mappings inside the frozen options can be changed")
 @pytest.mark.parametrize("name", ["metadata", "peers"])
 def test_the_mappings_in_the_options_cannot_be_changed(name):
     given = {"node-2": LOCAL}
@@ -192,7 +175,7 @@ def test_a_loopback_endpoint_works_out_of_the_box(endpoint):
 
 
 @pytest.mark.parametrize(
-    "endpoint", [OPEN, "http://10.0.0.1:1", "https://example.com", "http://localhost.example.com:1", "http://127.1:1"]
+    "endpoint", [OPEN, "http://10.0.0.1:1", "https://example.com", "http://localhost.example.com:1", "http://[2001:db8::1]:1"]
 )
 def test_any_other_endpoint_needs_a_secret_or_the_word_insecure(endpoint):
     with pytest.raises(ConfigurationError, match="^endpoint: .*secret.*insecure=True"):

@@ -12,7 +12,7 @@ import pytest
 
 from catga_sync import intake
 from catga_sync.access import OpenGuard
-from catga_sync.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
+from catga_sync.envelope import ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.intake import Refused
 from catga_sync.mediator import Mediator, expired_before_start
@@ -130,8 +130,6 @@ def test_the_default_time_is_the_node_s_own(handlers):
     assert 0 < handlers.calls[0][1].remaining() <= 5.0
 
 
-# BUG: the header says "1" as soon as dispatch() is called, whatever its result says of delivery.
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="Catga-Executed is 1 although the result is NOT_EXECUTED")
 @pytest.mark.parametrize(
     "result",
     [expired_before_start(), CatgaResult.failure("quota", "RESOURCE_EXHAUSTED", delivery=Delivery.NOT_EXECUTED)],
@@ -151,8 +149,7 @@ class Color(enum.Enum):
     [
         Color.RED,
         object(),
-        # BUG: json.dumps(7) is no text, so the answer goes out as one that no peer can read.
-        pytest.param(7, marks=pytest.mark.xfail(strict=True, raises=EnvelopeError, reason='"errorCode":7 is written')),
+        7,
     ],
     ids=["enum", "object", "number"],
 )
@@ -179,7 +176,8 @@ def test_a_fault_of_a_part_is_500_without_its_text(handlers, part, caplog):
     assert SECRET.encode() not in raw.body
     assert SECRET in caplog.text
     assert reply_of(raw).error_code is ErrorCode.INTERNAL
-    assert raw.headers["Catga-Executed"] == ("1" if part == "dispatch" else "0")
+    # Nobody can tell whether the handler had been started when dispatch() broke.
+    assert raw.headers["Catga-Executed"] == ("unknown" if part == "dispatch" else "0")
     assert made.in_flight == 0
 
 

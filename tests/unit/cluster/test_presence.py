@@ -235,10 +235,6 @@ def test_a_node_where_nobody_listens_is_gone_at_the_next_beat_and_may_come_back(
     assert one.presence.incarnation != first
 
 
-# BUG: _answered_at is the time at which this process entered; it is not renewed while another process leads.
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="a process that takes over judges one silence by its own old clock"
-)
 def test_a_process_that_takes_over_gives_a_busy_node_its_time(
     one: Process, other: Process, store: FakeStore, probe: FakeProbe
 ) -> None:

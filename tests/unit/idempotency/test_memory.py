@@ -89,19 +89,18 @@ def test_what_is_running_is_never_forgotten_not_even_over_the_bound(clock: HeldC
     assert [key for key in (*tokens, "new") if state(store, key) is DONE] == ["key-8", "key-9", "new"]
 
 
-def test_a_lease_that_ends_among_running_ones_at_the_bound_makes_room(clock: HeldClock) -> None:
+@pytest.mark.parametrize("renewed", [False, True], ids=["claimed", "renewed"])
+def test_a_short_lease_among_long_ones_makes_room_when_it_ends(clock: HeldClock, renewed: bool) -> None:
     store = MemoryIdempotency(max_entries=2, clock=clock)
-    for key, lease in (("a", 30.0), ("b", 10.0), ("c", 20.0)):
-        store.claim(key, "f", lease)
-    assert len(store._entries) == 3
-    clock.seconds += 10.0
-    short = store.claim("d", "f", 1.0)
-    assert state(store, "b") is NEW
+    for key in ("a", "b", "c"):  # the third has looked for a lost one, and knows now when there may be one
+        store.claim(key, "f", 30.0)
+    short = store.claim("short", "f", 40.0 if renewed else 1.0)
+    assert not renewed or store.renew("short", short.token, 1.0)
     clock.seconds += 1.0
-    store.claim("e", "f", LONG)
-    assert state(store, "d") is NEW, "a lease that began after the search counts too"
-    assert not store.complete("d", short.token, b"x")
-    assert [state(store, key) for key in "ac"] == [RUNNING] * 2
+    store.claim("d", "f", 30.0)
+    assert state(store, "short") is NEW
+    assert not store.complete("short", short.token, b"x")
+    assert [state(store, key) for key in "abcd"] == [RUNNING] * 4
 
 
 def test_all_answers_together_have_a_bound_beyond_which_only_the_facts_are_kept(clock: HeldClock) -> None:

@@ -166,6 +166,17 @@ def test_a_file_that_another_process_holds_fails_every_call_soon_and_works_again
     assert store.claim("b", "f", LONG).state is NEW, "the claim that failed was not made"
 
 
+def test_a_new_file_that_another_process_holds_is_made_ready_when_it_lets_go(path: Path, opened: Opened) -> None:
+    store = opened(path)
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        for _ in range(2):
+            fails_soon(lambda: store.claim("a", "f", LONG))
+        db.execute("COMMIT")
+    run(store, "a")
+
+
 def test_threads_that_wait_for_a_held_file_all_fail_soon(path: Path, opened: Opened) -> None:
     store = opened(path)
     run(store, "a")
@@ -286,6 +297,8 @@ def test_what_was_written_before_a_reboot_expires_when_it_should(path: Path, ope
         store.close()
         assert state(store, "done") is DONE
         assert state(store, "running") is LOST
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            assert db.execute("SELECT boot FROM boots").fetchall() == [(machine.boot,)]
     machine.pass_time(24.0)
     assert state(store, "done") is DONE
     machine.pass_time(1.0)
@@ -416,8 +429,9 @@ def test_no_connection_is_there_at_a_fork(path: Path, opened: Opened) -> None:
     assert state(opened(path), "a") is DONE
 
 
+@pytest.mark.parametrize("closes", [False, True])
 def test_a_connection_that_was_inherited_all_the_same_is_neither_used_nor_closed(
-    path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, closes: bool
 ) -> None:
     kept: list[sqlite3.Connection] = []
     monkeypatch.setattr(sqlite, "_INHERITED", kept)
@@ -427,6 +441,8 @@ def test_a_connection_that_was_inherited_all_the_same_is_neither_used_nor_closed
     assert inherited is not None
     with store._lock:  # as a thread of the parent would have it for good
         store._pid = -1
+        if closes:
+            store.close()
         assert state(store, "a") is DONE
         assert store._db is not inherited
     assert kept == [inherited]

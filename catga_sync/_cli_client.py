@@ -1,0 +1,278 @@
+"""What the command line does in a cluster: look, ask, call, drain. A pure client: it is never registered anywhere.
+
+Rules of this file:
+1. It prints nothing and ends nothing; ``cli.py`` does.
+2. A call goes out once.
+3. What nodes say of themselves is checked before it is used, as everywhere.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from catga_sync.cluster.snapshot import Snapshot, reason_against
+from catga_sync.config import open_discovery
+from catga_sync.context import new_request_id
+from catga_sync.errors import CatgaError, ConfigurationError
+from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
+from catga_sync.options import ClusterOptions
+from catga_sync.results import CatgaResult
+from catga_sync.security import KeyRing
+from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
+from catga_sync.transport.raw import RawInvoker
+from catga_sync.transport.signing import Signing
+
+__all__ = ["OperatorClient", "Seen", "StoreDown", "Verdicts", "judge"]
+
+#: Seconds to wait for a node to describe itself.
+_ASK = 2.0
+#: Nodes that are asked at the same time.
+_AT_ONCE = 32
+#: Seconds between two looks whether a drain has ended.
+_LOOK = 0.2
+
+
+class StoreDown(CatgaError):
+    """The discovery store cannot be read."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One node as it is seen from here. Immutable."""
+
+    node: ClusterNode
+    #: Seconds since its last heartbeat, by the store's clock; None when the store cannot tell.
+    age: float | None = None
+    #: Type name -> name of the answer's type, as the node tells; empty when it was not asked or did not say.
+    responses: Mapping[str, str] = field(default_factory=dict)
+    #: What is wrong with it, in words; None when nothing is.
+    trouble: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Who may take a message. Immutable."""
+
+    candidates: tuple[Seen, ...]
+    #: Those that may not, and why.
+    excluded: tuple[tuple[Seen, str], ...]
+
+
+def judge(seen: Sequence[Seen], type_name: str, contract: str | None) -> Verdicts:
+    """
+    Return who may take a request of this type, by the rules of every sender.
+
+    Args:
+        seen: The nodes.
+        type_name: Wire name of the request type.
+        contract: What the sender sends and expects; None when it is not known, and so left out of account.
+    """
+    nodes = [each.node if contract is not None else replace(each.node, contracts={}) for each in seen]
+    there = tuple(node for node in nodes if node.status is not NodeStatus.OFFLINE)
+    chosen = Snapshot(there, ClusterNode("-", None)).candidates(type_name, contract or "", here=False)
+    ids = {node.node_id for node in chosen}
+    candidates, excluded = [], []
+    for each, node in zip(seen, nodes, strict=True):
+        if node.node_id in ids:
+            candidates.append(each)
+        elif node.status is NodeStatus.OFFLINE:
+            excluded.append((each, each.trouble or "it is gone"))
+        else:
+            better = f"it is {node.status.name}, and there are better ones"
+            excluded.append((each, reason_against(node, type_name, contract or "") or better))
+    return Verdicts(tuple(candidates), tuple(excluded))
+
+
+class OperatorClient:
+    """
+    Look at a cluster from outside. Belongs to one thread; a context manager that closes itself.
+
+    Args:
+        options: Where the cluster is, and how it signs.
+    """
+
+    def __init__(self, options: ClusterOptions) -> None:
+        signing = None if options.secret is None else Signing(KeyRing(options.secret))
+        self._options = options
+        self._discovery = open_discovery(options)
+        self._probe = HttpProbe(verify=options.verify, cert=options.cert, signing=signing)
+        self._invoker = RawInvoker(
+            source_node_id=options.node_id,
+            pool_size=1,
+            max_body_bytes=options.max_body_bytes,
+            session=options.session,
+            verify=options.verify,
+            cert=options.cert,
+            signing=signing,
+        )
+
+    def __enter__(self) -> OperatorClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._invoker.close()
+        self._discovery.close()
+
+    def nodes(self, *, ask_all: bool = False) -> list[Seen]:
+        """
+        Return the nodes of the cluster, ordered by id.
+
+        Args:
+            ask_all: Whether every node is asked what it says of itself, or only those of which the store has no more
+                than the address.
+
+        Raises:
+            StoreDown: The store cannot be read.
+        """
+        seen = [self._seen(record) for record in self._records()]
+        asked = [each for each in seen if ask_all or each.node.handles is None]
+        if not asked:
+            return seen
+        with ThreadPoolExecutor(min(len(asked), _AT_ONCE), thread_name_prefix="catga-cli") as pool:
+            answers = {each.node.node_id: each for each in pool.map(self._ask, asked)}
+        return [answers.get(each.node.node_id, each) for each in seen]
+
+    def call(self, node: ClusterNode, type_name: str, payload: bytes, response_name: str) -> CatgaResult[bytes]:
+        """Send a payload to a node, once."""
+        return self._invoker.invoke_raw(
+            node,
+            type_name,
+            payload,
+            response_name=response_name,
+            timeout=self._options.request_timeout,
+            request_id=new_request_id(),
+        )
+
+    def drain(self, node: ClusterNode, tell: Callable[[str], None]) -> str | None:
+        """
+        Have a node go offline, and wait until nothing runs on it any more.
+
+        Args:
+            node: Which one.
+            tell: Called with each step, in words.
+
+        Returns:
+            How it ended: "idle", "restarted" or "gone"; None when the time was up first.
+
+        Raises:
+            ConfigurationError: The node does not do what it is asked; the text says why.
+        """
+        return _Drain(node, self._probe, self._is_listed, tell).run(self._options.request_timeout)
+
+    # -- parts ----------------------------------------------------------------------------------------------------
+
+    def _records(self) -> list[NodeRecord]:
+        try:
+            records = self._discovery.nodes()
+        except Exception as exc:
+            raise StoreDown(f"the discovery store cannot be read: {exc or type(exc).__name__}") from exc
+        return sorted((each for each in records if each.node.endpoint is not None), key=lambda each: each.node.node_id)
+
+    def _is_listed(self, node_id: str, incarnation: str) -> bool:
+        try:
+            found = [each.node for each in self._records() if each.node.node_id == node_id]
+        except StoreDown:
+            return True
+        return any(not node.incarnation or node.incarnation == incarnation for node in found)
+
+    def _seen(self, record: NodeRecord) -> Seen:
+        node = record.node
+        missed = record.age is not None and record.age > 3 * self._options.heartbeat_interval
+        if missed and node.status is NodeStatus.ONLINE:
+            node = replace(node, status=NodeStatus.SUSPECT)
+        return Seen(node, record.age)
+
+    def _ask(self, seen: Seen) -> Seen:
+        node = seen.node
+        probe = self._probe.ask(node.node_id, node.endpoint or "", min(_ASK, self._options.request_timeout))
+        if probe.outcome is ProbeOutcome.REFUSED:
+            offline = replace(node, status=NodeStatus.OFFLINE)
+            return replace(seen, node=offline, trouble=f"nobody listens at {node.endpoint}")
+        if probe.outcome is ProbeOutcome.SILENT:
+            suspect = node if node.status is not NodeStatus.ONLINE else replace(node, status=NodeStatus.SUSPECT)
+            return replace(seen, node=suspect, trouble="it does not answer")
+        if probe.outcome is ProbeOutcome.OTHER:
+            return replace(seen, trouble=_refusal(probe))
+        said = {**probe.description, "nodeId": node.node_id, "endpoint": node.endpoint}
+        try:
+            told = NodeRecord.from_mapping(said).node
+        except ConfigurationError as exc:
+            return replace(seen, trouble=f"it describes itself wrongly: {exc}")
+        told = told if told.incarnation else replace(told, incarnation=node.incarnation)
+        return replace(seen, node=told, responses=_responses(probe.description))
+
+
+class _Drain:
+    """One node on its way offline."""
+
+    def __init__(
+        self, node: ClusterNode, probe: HttpProbe, is_listed: Callable[[str, str], bool], tell: Callable[[str], None]
+    ) -> None:
+        self._node = node
+        self._probe = probe
+        self._is_listed = is_listed
+        self._tell = tell
+        #: The run of the node that is drained; "" until a worker has named it.
+        self._incarnation = ""
+        #: Whether that run has been heard to say that it goes offline.
+        self._wished = False
+
+    def run(self, timeout: float) -> str | None:
+        end = time.monotonic() + timeout
+        pause = threading.Event()
+        while True:
+            left = end - time.monotonic()
+            if left <= 0:
+                return None
+            ask = self._probe.ask if self._wished else self._probe.drain
+            ended = self._judge(ask(self._node.node_id, self._node.endpoint or "", min(_ASK, left)))
+            if ended is not None:
+                return ended
+            pause.wait(min(_LOOK, max(0.0, end - time.monotonic())))
+
+    def _judge(self, probe: Probe) -> str | None:
+        if probe.outcome is ProbeOutcome.REFUSED:
+            return "gone"
+        if probe.outcome is ProbeOutcome.SILENT:
+            known = self._incarnation or self._node.incarnation
+            return None if self._is_listed(self._node.node_id, known) else "gone"
+        if probe.outcome is ProbeOutcome.OTHER:
+            if not self._wished and probe.status is not None and probe.status < 500:
+                raise ConfigurationError(f"{self._node.node_id}: {_refusal(probe)}")
+            return None
+        said = probe.description
+        incarnation, draining = str(said.get("incarnation") or ""), said.get("status") == NodeStatus.DRAINING.name
+        if not incarnation:
+            # A worker that has just come up: what is asked of it alone, and what it says of itself, is not the node's.
+            return None
+        if self._incarnation and incarnation != self._incarnation:
+            return "restarted"
+        if draining and not self._wished:
+            self._tell("going offline; waiting for what runs there")
+        self._incarnation, self._wished = incarnation, draining
+        return "idle" if draining and said.get("idle") is True else None
+
+
+def _refusal(probe: Probe) -> str:
+    if probe.status in (401, 403):
+        return "it does not let this caller in; is CATGA_SECRET the secret of the nodes, and are the clocks right?"
+    if probe.status in (404, 405):
+        return f"it has no such route (HTTP status {probe.status})"
+    if probe.status == 200:
+        return "its answer is not signed with the secret, or no description of a node"
+    return "its answer cannot be read" if probe.status is None else f"it answers with HTTP status {probe.status}"
+
+
+def _responses(description: Mapping[str, object]) -> Mapping[str, str]:
+    told = description.get("responses")
+    if not isinstance(told, dict):
+        return {}
+    return {
+        name: answer
+        for name, answer in told.items()
+        if isinstance(name, str) and isinstance(answer, str) and len(answer) <= 512
+    }

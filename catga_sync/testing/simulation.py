@@ -1,0 +1,403 @@
+"""A cluster in one process, on a clock of its own.
+
+Routing, failover, membership and receiving are the real code; only the network, the store and the time are made up.
+The same seed and script give the same run, to the last call.
+
+Calls are made one after the other: what is simulated is what happens to a call, not what calls do to each other.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, TypeVar
+
+from catga_sync.access import OpenGuard
+from catga_sync.cluster.dispatch import Dispatcher
+from catga_sync.cluster.events import ClusterEvent, EventBoard
+from catga_sync.cluster.failover import Failover
+from catga_sync.cluster.membership import Membership
+from catga_sync.cluster.upkeep import Upkeep
+from catga_sync.context import CallContext, current_call, enter_call, leave_call
+from catga_sync.deadline import Deadline
+from catga_sync.discovery.memory import MemoryDiscovery
+from catga_sync.errors import Delivery
+from catga_sync.explanation import Explanation
+from catga_sync.idempotency import IdempotencyStore, MemoryIdempotency
+from catga_sync.mediator import Mediator
+from catga_sync.messages import Request
+from catga_sync.nodes import ClusterNode, NodeRecord
+from catga_sync.once import Once
+from catga_sync.pipeline import Handler
+from catga_sync.receiver import Receiver
+from catga_sync.resilience.budget import RetryBudget
+from catga_sync.resilience.ejection import Ejection
+from catga_sync.results import CatgaResult
+from catga_sync.routing import create_router, router_options
+from catga_sync.testing.clock import FakeClock
+from catga_sync.testing.network import Network, SimulatedInvoker, deliver
+
+__all__ = ["Execution", "Outcome", "SimulatedNode", "SimulatedStore", "Simulation"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One run of a handler. Immutable."""
+
+    request_id: str
+    node_id: str
+    #: On the simulation's clock.
+    at: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one call. Immutable."""
+
+    request_id: str
+    result: CatgaResult[Any]
+    #: Whether it is a query, which may run twice.
+    repeatable: bool
+
+
+class SimulatedStore:
+    """A discovery store that can be down, and counts what it is asked for."""
+
+    refresh_interval = 1.0
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._store = MemoryDiscovery(clock=clock)
+        self.is_down = False
+        self.operations: Counter[str] = Counter()
+
+    def register(self, record: NodeRecord, ttl: float) -> None:
+        """See ``Discovery``."""
+        self._count("register")
+        self._store.register(record, ttl)
+
+    def deregister(self, node_id: str, incarnation: str) -> None:
+        """See ``Discovery``."""
+        self._count("deregister")
+        self._store.deregister(node_id, incarnation)
+
+    def nodes(self) -> Sequence[NodeRecord]:
+        """See ``Discovery``."""
+        self._count("nodes")
+        return self._store.nodes()
+
+    def close(self) -> None:
+        """See ``Discovery``."""
+
+    def empty(self) -> None:
+        """Lose everything, as a store does that is restarted without its data."""
+        for record in self._store.nodes():
+            self._store.deregister(record.node.node_id, record.node.incarnation)
+
+    def _count(self, operation: str) -> None:
+        self.operations[operation] += 1
+        if self.is_down:
+            raise ConnectionError("the simulated store is down")
+
+
+class SimulatedNode:
+    """One node of a simulation; made by ``Simulation.add_node`` and ``add_client``."""
+
+    def __init__(self, simulation: Simulation, node_id: str, local: Mediator, endpoint: str | None) -> None:
+        self._simulation = simulation
+        self.node_id = node_id
+        self.local = local
+        self.clock = simulation.clock
+        self.is_running = True
+        self.is_paused = False
+        #: What has arrived while it was paused: envelope, time given, and when.
+        self.backlog: list[tuple[Any, float, float]] = []
+        self.load = 0.0
+        self._runs = 0
+        self._seq = 0
+        self.this = ClusterNode(node_id, endpoint)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make the parts anew, as a process does that starts."""
+        simulation = self._simulation
+        self._runs += 1
+        self._seq = 0
+        self._events = EventBoard()
+        rng = random.Random(f"{simulation.seed}/{self.node_id}/{self._runs}")  # noqa: S311 - repeatable on purpose
+        budget = RetryBudget(monotonic=self.clock.monotonic)
+        ejection = Ejection(self._tell_ejected, monotonic=self.clock.monotonic, rng=rng)
+        store = simulation.shared_idempotency or MemoryIdempotency(clock=self.clock)
+        self.receiver = Receiver(self.local, node_id=self.node_id, describe=dict, guard=OpenGuard(), once=Once(store))
+        self.membership = Membership(
+            simulation.store,
+            self.this,
+            self._events,
+            suspect_after=3 * simulation.heartbeat_interval,
+            keep_missing=simulation.heartbeat_timeout,
+            describe=lambda node: None,
+            is_gone=lambda node: not self._simulation.network.nodes[node.node_id].is_running,
+            clock=self.clock,
+        )
+        invoker = SimulatedInvoker(simulation.network, self)
+        failover = Failover(
+            self.node_id,
+            ejection,
+            budget,
+            enabled=True,
+            max_retries=simulation.max_retries,
+            retry_delay=0.1,
+            clock=self.clock,
+            sleep=self.clock.sleep,
+            rng=rng,
+        )
+        known = router_options(simulation.router)
+        options = {"node_id": self.node_id, "rng": rng, "clock": self.clock}
+        router = create_router(simulation.router, **{name: options[name] for name in options if name in known})
+        self.dispatcher = Dispatcher(
+            self.local,
+            self.this,
+            self.membership,
+            ejection,
+            budget,
+            failover,
+            invoker,
+            router,
+            create_router,
+            room=lambda: None,
+            timeout=simulation.timeout,
+        )
+        self.upkeep = Upkeep(
+            self.membership,
+            None,
+            ejection,
+            budget,
+            self._events,
+            self.receiver,
+            invoker,
+            is_alive=self._answers,
+            close_discovery=lambda: None,
+            forget_discovery=lambda: None,
+        )
+
+    # -- calls ----------------------------------------------------------------------------------------------------
+
+    def send(
+        self, request: Request[T], *, timeout: float | None = None, request_id: str | None = None
+    ) -> CatgaResult[T]:
+        """Send a request from this node; the result is noted for ``assert_at_most_once``."""
+        simulation = self._simulation
+        deadline = Deadline.after(simulation.timeout if timeout is None else timeout, self.clock.monotonic)
+        call = CallContext(request_id or simulation.next_id(), deadline)
+        token = enter_call(call)
+        try:
+            result: CatgaResult[T] = self.dispatcher.forward(request)
+        finally:
+            leave_call(token)
+        repeatable = self.local.registry.ensure(type(request)).idempotent
+        simulation.results.append(Outcome(call.request_id, result, repeatable))
+        return result
+
+    def explain(self, request: Request[Any]) -> Explanation:
+        """Return what ``send`` would do with the request, and why."""
+        deadline = Deadline.after(self._simulation.timeout, self.clock.monotonic)
+        return self.dispatcher.explain(request, CallContext("explain", deadline))
+
+    def nodes(self) -> tuple[ClusterNode, ...]:
+        """Return the other nodes that this one knows."""
+        return self.membership.snapshot.nodes
+
+    def events(self) -> tuple[ClusterEvent, ...]:
+        """Return what this node has noticed."""
+        return self._events.past()
+
+    # -- faults ---------------------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        """End it at once, without a word to anybody."""
+        self.is_running = False
+        self.backlog.clear()
+
+    def restart(self) -> None:
+        """Start it again, as another incarnation that remembers nothing."""
+        self.is_running, self.is_paused = True, False
+        self._begin()
+        self.beat()
+
+    def pause(self) -> None:
+        """Stop it as SIGSTOP does: connections are taken, nothing is done."""
+        self.is_paused = True
+
+    def resume(self) -> None:
+        """Let it go on: it finds everything that has arrived meanwhile."""
+        self.is_paused = False
+        backlog, self.backlog = self.backlog, []
+        for envelope, timeout, arrived in backlog:
+            deliver(self, envelope, timeout, self.clock.monotonic() - arrived)
+
+    # -- what the background does ---------------------------------------------------------------------------------
+
+    def beat(self) -> None:
+        """Send a heartbeat, if it can."""
+        if not self.is_running or self.is_paused or self.this.endpoint is None:
+            return
+        self._seq += 1
+        record = NodeRecord(self.describe(), self._seq)
+        try:
+            self._simulation.store.register(record, self._simulation.heartbeat_timeout)
+        except ConnectionError:
+            return
+
+    def describe(self) -> ClusterNode:
+        """Return this node as it tells of itself."""
+        handled = self.local.handled
+        return replace(
+            self.this,
+            load=self.load,
+            handles=frozenset(entry.name for entry in handled),
+            contracts={entry.name: entry.contract for entry in handled},
+            subscribes=frozenset(),
+            incarnation=f"{self.node_id}-{self._runs}",
+        )
+
+    def look(self) -> None:
+        """Do one step of the background thread, if it can."""
+        if self.is_running and not self.is_paused:
+            self.upkeep.step()
+
+    def _tell_ejected(self, node: ClusterNode, ejected: bool) -> None:
+        self.upkeep.tell_ejected(node, ejected)
+
+    def _answers(self, node: ClusterNode) -> bool:
+        other = self._simulation.network.nodes[node.node_id]
+        reached = self._simulation.network.reaches(self.node_id, node.node_id)
+        return reached and other.is_running and not other.is_paused
+
+
+class Simulation:
+    """
+    A cluster on a virtual clock. Not thread-safe; a context manager.
+
+    Args:
+        seed: The same one gives the same run.
+        router: Name of the router that all nodes use.
+        heartbeat_interval: Simulated seconds.
+        heartbeat_timeout: Simulated seconds.
+        latency: Simulated seconds that a call takes on the wire.
+        timeout: Simulated seconds of a call.
+        max_retries: As in ``ClusterOptions``.
+        shared_idempotency: A store that all nodes share; None gives each one of its own.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        router: str = "round-robin",
+        heartbeat_interval: float = 5.0,
+        heartbeat_timeout: float = 30.0,
+        latency: float = 0.001,
+        timeout: float = 2.0,
+        max_retries: int = 2,
+        shared_idempotency: IdempotencyStore | None = None,
+    ) -> None:
+        self.seed = seed
+        self.router = router
+        self.heartbeat_interval = heartbeat_interval
+        self.heartbeat_timeout = heartbeat_timeout
+        self.timeout = timeout
+        self.max_retries = max_retries
+        self.shared_idempotency = shared_idempotency
+        self.clock = FakeClock()
+        self.rng = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self.store = SimulatedStore(self.clock)
+        self.network = Network(self.clock.sleep, latency)
+        #: Every run of a handler, in order.
+        self.executions: list[Execution] = []
+        #: Every call made with ``SimulatedNode.send``, in order.
+        self.results: list[Outcome] = []
+        self._ids = 0
+
+    def add_node(self, node_id: str, handlers: Callable[[Mediator], object], *, observes: bool = True) -> SimulatedNode:
+        """
+        Add a node that serves.
+
+        Args:
+            node_id: Its id.
+            handlers: Registers its handlers with the mediator that it is given.
+            observes: Whether it looks who is there; False saves time where hundreds of nodes only serve.
+        """
+        local = Mediator()
+        handlers(local)
+        local.add_behavior(lambda next_: self._noting(node_id, next_))
+        return self._add(SimulatedNode(self, node_id, local, f"http://{node_id}:80"), observes)
+
+    def add_client(self, node_id: str = "client") -> SimulatedNode:
+        """Add a node that only sends."""
+        return self._add(SimulatedNode(self, node_id, Mediator(), None), True)
+
+    def run(self, seconds: float) -> None:
+        """Let that much time pass."""
+        self.clock.advance(seconds)
+
+    def next_id(self) -> str:
+        """Return the next request id: 32 hex digits, in order."""
+        self._ids += 1
+        return f"{self._ids:032x}"
+
+    def assert_at_most_once(self) -> None:
+        """
+        Check the results against what really ran.
+
+        Raises:
+            AssertionError: A request that is no query ran twice, an answer came from nowhere, or a result lies about
+                delivery.
+        """
+        runs = Counter(execution.request_id for execution in self.executions)
+        for outcome in self.results:
+            ran = runs.pop(outcome.request_id, 0)
+            told = f"{outcome.request_id}: {outcome.result!r} ran {ran} times"
+            assert ran <= 1 or outcome.repeatable, told
+            assert outcome.result.delivery is not Delivery.EXECUTED or ran >= 1, told
+            assert outcome.result.delivery is not Delivery.NOT_EXECUTED or ran == 0, told
+        assert not runs, f"ran without having been sent: {sorted(runs)}"
+
+    def __enter__(self) -> Simulation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def _add(self, node: SimulatedNode, observes: bool) -> SimulatedNode:
+        self.network.nodes[node.node_id] = node
+        # Spread, as the phases of real nodes are.
+        if node.this.endpoint is not None:
+            node.beat()
+            self._every(self.heartbeat_interval, node.beat)
+        if observes:
+            self._every(self.store.refresh_interval, node.look)
+        return node
+
+    def _every(self, interval: float, function: Callable[[], object]) -> None:
+        def again() -> None:
+            function()
+            self.clock.call_at(self.clock.monotonic() + interval, again)
+
+        self.clock.call_at(self.clock.monotonic() + self.rng.uniform(0.0, interval), again)
+
+    def _noting(self, node_id: str, next_: Handler) -> Handler:
+        def handle(request: Any) -> CatgaResult[Any]:
+            call = current_call()
+            request_id = "" if call is None else call.request_id
+            self.executions.append(Execution(request_id, node_id, self.clock.monotonic()))
+            return next_(request)
+
+        return handle

@@ -1,0 +1,126 @@
+"""The app that the fault tests serve: its handlers write down every execution. Configured by ``CATGA_*`` variables.
+
+LEDGER    the file of executions
+HANDLES   names of the messages that this node handles, "Ask,Do" if not given
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+
+from flask import Flask
+
+from catga_sync import CatgaResult, ClusterOptions, Event, Mediator, Query, Request, create_cluster, message
+from catga_sync.context import current_call
+from catga_sync.integrations.flask import cluster_blueprint
+from tests.faults.ledger import Execution, append
+
+
+@message(name="faults.Done")
+@dataclass(frozen=True)
+class Done:
+    """What was asked, and which execution has answered it."""
+
+    text: str
+    execution: str
+
+
+@message(name="faults.Ask")
+@dataclass(frozen=True)
+class Ask(Query[Done]):
+    """A query that takes so many seconds."""
+
+    text: str
+    seconds: float = 0.0
+
+
+@message(name="faults.Do")
+@dataclass(frozen=True)
+class Do(Request[Done]):
+    """A plain request that takes so many seconds."""
+
+    text: str
+    seconds: float = 0.0
+
+
+@message(name="faults.Go")
+@dataclass(frozen=True)
+class Go(Request[Done]):
+    """A request whose handler sends ``Come``, until ``hops`` are made."""
+
+    text: str
+    hops: int
+
+
+@message(name="faults.Come")
+@dataclass(frozen=True)
+class Come(Request[Done]):
+    """A request whose handler sends ``Go``, until ``hops`` are made."""
+
+    text: str
+    hops: int
+
+
+@message(name="faults.Happened")
+@dataclass(frozen=True)
+class Happened(Event):
+    """An event."""
+
+    text: str
+
+
+local = Mediator()
+mediator = create_cluster(local, ClusterOptions.from_env())
+
+
+def execute(text: str, seconds: float = 0.0) -> Done:
+    call = current_call()
+    start = time.monotonic()
+    if seconds:
+        threading.Event().wait(seconds)
+    done = Execution(
+        request_id="" if call is None else call.request_id,
+        text=text,
+        execution=uuid.uuid4().hex,
+        node=mediator.node.node_id,
+        pid=os.getpid(),
+        start=start,
+        end=time.monotonic(),
+    )
+    append(os.environ["LEDGER"], done)
+    return Done(text, done.execution)
+
+
+def ask(request: Ask) -> Done:
+    return execute(request.text, request.seconds)
+
+
+def do(request: Do) -> Done:
+    return execute(request.text, request.seconds)
+
+
+def go(request: Go) -> CatgaResult[Done] | Done:
+    return mediator.send(Come(request.text, request.hops - 1)) if request.hops else execute(request.text)
+
+
+def come(request: Come) -> CatgaResult[Done] | Done:
+    return mediator.send(Go(request.text, request.hops - 1)) if request.hops else execute(request.text)
+
+
+def happened(event: Happened) -> None:
+    execute(event.text)
+
+
+_HANDLERS = {"Ask": (Ask, ask), "Do": (Do, do), "Go": (Go, go), "Come": (Come, come)}
+for _name in os.environ.get("HANDLES", "Ask,Do").split(","):
+    if _name == "Happened":
+        local.subscribe(Happened, happened)
+    elif _name:
+        local.register(*_HANDLERS[_name])
+
+app = Flask(__name__)
+app.register_blueprint(cluster_blueprint(mediator))
