@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

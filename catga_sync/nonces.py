@@ -129,7 +129,6 @@ class MemoryNonces:
             if len(self._expiries) >= self._capacity:
                 raise NonceStoreError(f"nonces: {self._capacity} are remembered, and none may be forgotten yet")
             self._expiries[nonce] = now + expires_in
-            self._expiries.move_to_end(nonce)
             return True
 
     def close(self) -> None:
@@ -188,6 +187,7 @@ class SqliteNonces:
         self._forking = 0
         #: Whether a connection of the parent's is open in this process, so that none of its own would be safe.
         self._inherited = False
+        _watch(self)
 
     def add(self, nonce: str, expires_in: float) -> bool:
         """See ``NonceStore``."""
@@ -279,7 +279,6 @@ class SqliteNonces:
             connection.close()
             raise
         self._pid = os.getpid()
-        _watch(self)
         return connection
 
     def _close_locked(self) -> None:

@@ -160,8 +160,10 @@ class Failover:
             if fair and result.code in _UNANSWERED:
                 self._ejection.failed(node)
         elif result.code is ErrorCode.UNAVAILABLE:
-            # Nobody listens there, or the node said that it is going offline.
+            # Nobody listens there, or the node said that it is going offline; it names itself then.
             self._ejection.refused(node)
+            if result.node_id is None:
+                self._ejection.failed(node)
 
     def _share(self, plan: Plan) -> float:
         """Return the seconds for one try: all that is left, or half if another node can follow a silent one."""

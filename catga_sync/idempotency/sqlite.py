@@ -256,7 +256,7 @@ class SqliteIdempotency:
 
     def _prepare(self, db: sqlite3.Connection) -> float | None:
         """Make a new connection ready; return what to add to the boot clock, or None for the wall clock as it is."""
-        db.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(db)
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         boot = _boot_id()
@@ -329,6 +329,19 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    # Of several that do this to a new file at once SQLite turns all but one away without the wait that it was told.
+    end = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(0.005)
 
 
 def _make_file(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Asking a node what it says of itself, ``GET /catga/cluster/node``, or to go offline, ``POST /catga/cluster/drain``."""
+"""Asking a node what it says of itself (``GET /catga/cluster/node``), or to go offline (``POST .../drain``)."""
 
 from __future__ import annotations
 

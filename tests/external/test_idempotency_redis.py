@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
 import time
 import traceback
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from catga_sync._clock import SystemClock
 from catga_sync.errors import ConfigurationError
 from tests import processes
 from tests.contracts.idempotency import (
@@ -201,7 +203,7 @@ def test_a_full_server_refuses_claims_and_goes_on_when_there_is_room(
 ) -> None:
     run(store, "a")
     server.command("CONFIG", "SET", "maxmemory", "1")
-    with pytest.raises(redis.exceptions.RedisError, match="OOM"):
+    with pytest.raises(redis.exceptions.RedisError, match=r"OOM|maxmemory"):
         store.claim("b", "f", LONG)
     server.command("CONFIG", "SET", "maxmemory", "0")
     assert store.claim("b", "f", LONG).state is NEW
@@ -291,7 +293,7 @@ def test_a_claim_that_was_given_up_is_not_made_by_a_server_that_wakes_up_later(
             fails_soon(lambda number=number: store.claim(f"a-{number}", "f", LONG))
         end = time.monotonic() + 1.3
         processes.until(lambda: time.monotonic() > end, "nobody waits for these any more")
-    assert server.command("PING") == b"PONG"
+    assert server.command("PING")
     assert [store.claim(f"a-{number}", "f", LONG).state for number in range(3)] == [NEW] * 3
 
 
@@ -308,20 +310,16 @@ def test_a_server_whose_clock_was_set_is_asked_again(store: RedisIdempotency, ho
 def test_a_claim_that_is_late_again_and_again_is_an_error(store: RedisIdempotency) -> None:
     run(store, "the server's time is known")
 
-    class Racing:
-        def monotonic(self) -> float:
+    class Backwards(SystemClock):
+        def monotonic(self) -> float:  # type: ignore[override]  # what is a function there
             return -next(times) * 1000.0
 
     times = iter(range(100))
-    store._clock = Racing()  # type: ignore[assignment]  # a clock that goes backwards makes every claim late
+    store._clock = Backwards()
     with pytest.raises(redis.exceptions.TimeoutError, match="too late"):
         store.claim("a", "f", LONG)
-    assert state_by_key(store, "a") is NEW
-
-
-def state_by_key(store: RedisIdempotency, key: str) -> Any:
-    store._clock = time  # type: ignore[assignment]  # it has both methods
-    return state(store, key)
+    store._clock = SystemClock()
+    assert state(store, "a") is NEW
 
 
 # -- what is kept, and for how long ---------------------------------------------------------------------------------
@@ -366,7 +364,7 @@ def test_nothing_is_opened_before_the_first_call_and_nothing_is_left_after_close
     server: RedisServer, opened: Opened
 ) -> None:
     def connections() -> int:
-        return len(server.command("CLIENT LIST")) if False else server.command("INFO", "clients")["connected_clients"]
+        return int(server.command("INFO", "clients")["connected_clients"])
 
     before = connections()
     store = opened(server.url)
@@ -378,8 +376,6 @@ def test_nothing_is_opened_before_the_first_call_and_nothing_is_left_after_close
 
 
 def test_a_childs_end_does_not_touch_the_parents_connection(server: RedisServer) -> None:
-    import subprocess
-
     script = (
         "import gc, os, sys\n"
         "from catga_sync.idempotency import RedisIdempotency\n"

@@ -285,6 +285,6 @@ class TestOptions:
             KubernetesDiscovery("kubernetes://shop/users", api_server=url)
 
     def test_errors_have_the_one_root_and_survive_a_pickle(self) -> None:
-        again = pickle.loads(pickle.dumps(KubernetesApiError("no", status=429, retry_after=7.0)))
+        again: Any = pickle.loads(pickle.dumps(KubernetesApiError("no", status=429, retry_after=7.0)))
         assert isinstance(again, CatgaError)
         assert (str(again), again.status, again.retry_after) == ("no", 429, 7.0)

@@ -165,7 +165,7 @@ class TestSilence(FaultCase):
         api.fault("list", drip, times=1)
         users = discover()
         processes.until(lambda: known_ids(users) == ["users-0"], "it has listed")
-        assert ended.is_set()
+        processes.until(ended.is_set, "the server has noticed")
 
     def test_of_a_body_that_never_ends_does_not_hold_the_thread(
         self, api: KubernetesApi, discover: Discover, monkeypatch: pytest.MonkeyPatch

@@ -264,14 +264,13 @@ class TestSqlite(NonceStoreContract):
         assert store.add("b", LIFETIME)
 
     def test_who_finds_the_file_removed_meets_the_others_in_the_new_one(self, store, clock, tmp_path):
-        with contextlib.closing(self.make(clock, tmp_path)) as other:
-            assert store.add("a", LIFETIME)
-            assert other.add("b", LIFETIME)
-            for each in tmp_path.iterdir():
-                each.unlink()
+        assert store.add("a", LIFETIME)
+        for each in tmp_path.iterdir():
+            each.unlink()
+        with contextlib.closing(self.make(clock, tmp_path)) as newcomer:
             for number in range(200):
-                assert store.add(f"{number}", LIFETIME)
-                assert not other.add(f"{number}", LIFETIME)
+                assert newcomer.add(f"{number}", LIFETIME)
+                assert not store.add(f"{number}", LIFETIME)
 
     def test_the_file_of_a_former_boot_is_not_used_and_goes(self, clock, tmp_path):
         kept = {"nonces.sqlite3", "nonces-0123456.sqlite3", "other-01234567.sqlite3", "nonces-01234567.sqlite3.bak"}

@@ -1,0 +1,80 @@
+"""How the command line reaches the cluster: its own options, the environment, or an application's mediator."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+from catga_sync.cluster.mediator import ClusterMediator
+from catga_sync.config import options_of
+from catga_sync.errors import ConfigurationError
+from catga_sync.mediator import Mediator
+from catga_sync.options import ENVIRONMENT_PREFIX, ClusterOptions
+from catga_sync.serialization import MessageRegistry
+
+__all__ = ["CommandFailed", "options_for"]
+
+
+class CommandFailed(Exception):
+    """The command is used wrongly; the text is one line that names the option."""
+
+
+def options_for(
+    args: argparse.Namespace, timeout: float | None = None
+) -> tuple[ClusterOptions, MessageRegistry | None]:
+    """Return how to reach the cluster, and the types of the application if there is one."""
+    app = None if args.app is None else _application(args.app)
+    given: dict[str, Any] = {}
+    if args.discovery is not None:
+        given["discovery"] = args.discovery
+        if args.discovery != "static":
+            given["peers"] = None
+    if args.cluster is not None:
+        given["cluster_name"] = args.cluster
+    seconds = timeout if args.timeout is None else args.timeout
+    if seconds is not None:
+        given["request_timeout"] = seconds
+    # A name of its own: one of a node's would hide that node. No endpoint: nobody is to call this process.
+    name = f"catga-sync-{uuid.uuid4().hex[:8]}"
+    alone = {"node_id": name, "endpoint": None, "router": "random", "idempotency": "off"}
+    base = options_of(app) if isinstance(app, ClusterMediator) else None
+    try:
+        changes = {**alone, **given}
+        options = ClusterOptions.from_env(**changes) if base is None else base.with_changes(changes)
+    except ConfigurationError as exc:
+        raise CommandFailed(_in_words_of_the_caller(str(exc), given, from_env=base is None)) from exc
+    if options.discovery == "memory://":
+        text = "discovery: memory:// is seen by its own process only; give the store that the nodes share"
+        raise CommandFailed(_in_words_of_the_caller(text, given, from_env=base is None))
+    return options, None if app is None else app.registry
+
+
+def _application(text: str) -> ClusterMediator | Mediator:
+    module_name, colon, path = text.partition(":")
+    if not colon or not module_name or not path:
+        raise CommandFailed(f"--app: give MODULE:MEDIATOR, as in users:mediator, not {text!r}")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+        for name in path.split("."):
+            found = getattr(found, name)
+    except Exception as exc:
+        raise CommandFailed(f"--app: {text} cannot be loaded: {type(exc).__name__}: {exc}") from exc
+    if not isinstance(found, (ClusterMediator, Mediator)):
+        raise CommandFailed(f"--app: {text} is no mediator but {type(found).__name__}")
+    return found
+
+
+def _in_words_of_the_caller(text: str, given: dict[str, Any], *, from_env: bool) -> str:
+    """Return the text of a wrong option with the name under which it was given."""
+    name, colon, rest = text.partition(": ")
+    flags = {"cluster_name": "--cluster", "discovery": "--discovery", "request_timeout": "--timeout"}
+    if name in given and name in flags:
+        return f"{flags[name]}{colon}{rest}"
+    return f"{ENVIRONMENT_PREFIX}{name.upper()}{colon}{rest}" if from_env and name.isidentifier() else text

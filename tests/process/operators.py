@@ -1,0 +1,76 @@
+"""What the tests of the command line share: nodes to look at, and the command as a process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.processes import Process, clean_environment, free_port, running, until
+
+ROOT = Path(__file__).parents[2]
+HOOKS = ("-c", "python:catga_sync.integrations.gunicorn")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One cluster in a file of its own."""
+
+    file: Path
+    secret: str | None = None
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.file}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        given = {"CATGA_DISCOVERY": self.url, "CATGA_CLUSTER_NAME": "ops"}
+        return given if self.secret is None else {**given, "CATGA_SECRET": self.secret}
+
+    @contextlib.contextmanager
+    def node(self, name: str, *options: str, port: int | None = None) -> Iterator[Process]:
+        port = free_port() if port is None else port
+        command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "-k", "gthread", "--threads", "8"]
+        env = {**self.environment, "CATGA_NODE_ID": name, "CATGA_ENDPOINT": f"http://127.0.0.1:{port}"}
+        with running([*command, *options, "tests.process.operated:app"], port=port, cwd=ROOT, env=env) as process:
+            yield process
+
+    def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start the command."""
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "catga_sync", *arguments],
+            cwd=ROOT,
+            env=clean_environment(self.environment if env is None else env),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+        """Run the command; return exit code, stdout and stderr."""
+        with self.start(*arguments, env=env) as process:
+            out, err = process.communicate(stdin, timeout=90)
+        assert "Traceback" not in err, err
+        return process.returncode, out, err
+
+    def json(self, *arguments: str) -> Any:
+        """Run the command with ``--json``; return what it printed."""
+        _, out, err = self.run(*arguments, "--json")
+        assert out, err
+        return json.loads(out)
+
+    def wait_for(self, *names: str) -> None:
+        """Wait until exactly these nodes are in the cluster, and online."""
+
+        def there() -> bool:
+            nodes = self.json("nodes")["nodes"]
+            return [each["id"] for each in nodes if each["status"] == "ONLINE"] == sorted(names)
+
+        until(there, f"exactly {names} are visible")
