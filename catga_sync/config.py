@@ -26,6 +26,7 @@ from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.folders import meeting_folder
 from catga_sync.idempotency import MemoryIdempotency, RedisIdempotency, SqliteIdempotency
+from catga_sync.idempotency.mark import store_mark
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.once import Once
@@ -198,8 +199,9 @@ class _Assembly:
         )
 
     def _features(self) -> frozenset[str]:
-        shared = self.once is not None and self.once.store.shared
-        return frozenset({"batch", SHARED_IDEMPOTENCY} if shared else {"batch"})
+        if self.once is None or not self.once.store.shared:
+            return frozenset({"batch"})
+        return frozenset({"batch", SHARED_IDEMPOTENCY + store_mark(self.options.idempotency)})
 
     def _describe_on_the_wire(self) -> Mapping[str, Any]:
         types = {entry.name: entry.response_name for entry in self.local.handled if entry.remote}

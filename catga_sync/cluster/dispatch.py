@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from catga_sync.chain import LONGEST, full_nodes
@@ -36,8 +37,8 @@ __all__ = ["SHARED_IDEMPOTENCY", "Dispatcher"]
 _FRESH = 0.1
 #: Calls at once that one ``broadcast``, ``publish`` or ``send_batch`` makes.
 _FAN_OUT = 16
-#: What a node says of itself when it remembers request ids together with all others that say so.
-SHARED_IDEMPOTENCY = "shared-idempotency"
+#: What a node says of itself, followed by which store it is, when it remembers request ids in one that others share.
+SHARED_IDEMPOTENCY = "shared-idempotency:"
 
 _log = logging.getLogger(__name__)
 
@@ -107,10 +108,12 @@ class Dispatcher:
             return self._nobody(entry)
         if call.deadline is not None and call.deadline.expired:
             return expired_before_start()
-        shared = not entry.idempotent and all(SHARED_IDEMPOTENCY in node.features for node in nodes)
+        shared = not entry.idempotent and _share_a_store(nodes)
         plan = Plan(request, nodes, call, self._router_of(entry), entry.idempotent or shared)
         result = self._failover.run(plan, self.on)
-        return result._with(metadata={**result.metadata, "idempotency": "shared"}) if shared else result
+        if not shared:
+            return result
+        return result._with(metadata=MappingProxyType({**result.metadata, "idempotency": "shared"}))
 
     def candidates(self, entry: MessageType, here: bool) -> tuple[ClusterNode, ...]:
         """Return the nodes that may take a request of this type."""
@@ -284,6 +287,12 @@ class Dispatcher:
 
 
 _PASSING = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.UNIMPLEMENTED})
+
+
+def _share_a_store(nodes: Sequence[ClusterNode]) -> bool:
+    """Return whether all of these remember request ids in one and the same store."""
+    store = next((each for each in nodes[0].features if each.startswith(SHARED_IDEMPOTENCY)), None)
+    return store is not None and all(store in node.features for node in nodes)
 
 
 def at_once(function: Callable[[Any], Any], items: Sequence[Any], call: CallContext) -> list[Any]:

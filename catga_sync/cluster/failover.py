@@ -116,23 +116,27 @@ class Failover:
             step: Runs the request on one node within so many seconds.
         """
         self._budget.pay_in()
+        result: CatgaResult[Any] = CatgaResult.failure(
+            "router: its route() returned none of the nodes that it was given",
+            ErrorCode.INTERNAL,
+            delivery=Delivery.NOT_EXECUTED,
+        )
         while True:
             node = self._pick(plan)
             if node is None:
-                return CatgaResult.failure(
-                    "router: its route() returned none of the nodes that it was given",
-                    ErrorCode.INTERNAL,
-                    delivery=Delivery.NOT_EXECUTED,
-                )
+                return self._final(plan, result)
             result = self._try(plan, node, step)
             wait = self._wait_before_next(plan, result)
             if wait is None or plan.remaining() - wait < _LEAST_LEFT or not self._budget.take():
-                # A later try that provably did not run says nothing about an earlier one that may have.
-                unsure = plan.unknown and result.delivery is Delivery.NOT_EXECUTED
-                delivery = Delivery.UNKNOWN if unsure else result.delivery
-                return result._with(attempts=tuple(plan.attempts), delivery=delivery)
+                return self._final(plan, result)
             if wait:
                 self._sleep(wait)
+
+    def _final(self, plan: Plan, result: CatgaResult[Any]) -> CatgaResult[Any]:
+        # A later try that provably did not run says nothing about an earlier one that may have.
+        unsure = plan.unknown and result.delivery is Delivery.NOT_EXECUTED
+        delivery = Delivery.UNKNOWN if unsure else result.delivery
+        return result._with(attempts=tuple(plan.attempts), delivery=delivery)
 
     def _try(self, plan: Plan, node: ClusterNode, step: Step) -> CatgaResult[Any]:
         plan.tried.add(node.node_id)
@@ -191,6 +195,9 @@ class Failover:
             return None
         untried = len(plan.tried) < len(plan.nodes)
         if result.delivery is Delivery.NOT_EXECUTED:
+            if result.code is ErrorCode.DEADLINE_EXCEEDED:
+                # Only the share of this try was used up, waiting for its turn at a busy node.
+                return 0.0 if untried else None
             if result.code not in _PASSING or (result.code is ErrorCode.UNIMPLEMENTED and (made > 1 or not untried)):
                 return None
             if made == 1 and untried:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from catga_sync.cluster.events import ClusterEvent, EventBoard, EventKind
 from catga_sync.cluster.membership import Membership
@@ -28,6 +28,8 @@ __all__ = ["Upkeep"]
 SETTLE = 1.0
 #: Seconds between two looks whether a drain has ended.
 _LOOK = 0.05
+#: Seconds that one step may take to look at nodes that have refused a connection.
+_LOOKING = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +83,7 @@ class Upkeep:
         self._ejection.keep_only(nodes)
         for node in self._ejection.due_for_probe(nodes):
             self._ejection.probed(node, answered=self._is_alive(node))
+        self._look_at_avoided(nodes)
         tidy = getattr(self._invoker, "close_stale", None)
         if tidy is not None:
             tidy()
@@ -140,6 +143,14 @@ class Upkeep:
         forget = getattr(self._invoker, "forget", None)
         if forget is not None:
             forget()
+
+    def _look_at_avoided(self, nodes: Iterable[ClusterNode]) -> None:
+        # Where many hosts are off each look takes its whole time; those that no look has reached are tried by a call.
+        end = time.monotonic() + _LOOKING
+        for node in self._ejection.due_for_a_look(nodes):
+            self._ejection.looked_at(node, answered=self._is_alive(node))
+            if time.monotonic() >= end:
+                break
 
     def _follow_drain(self, presence: Presence) -> None:
         if not presence.visible or not presence.drain_wished:

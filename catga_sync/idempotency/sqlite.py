@@ -3,7 +3,7 @@
 Rules of this file:
 1. One connection for each process, made when it is first needed and closed before a fork: SQLite forbids to use or
    close one that was inherited (https://www.sqlite.org/howtocorrupt.html, 2.7). Threads take turns with it. SQLite lets
-   one writer in at a time anyway, and has the others sleep; a lock wakes them, which halves the longest waits.
+   one writer in at a time anyway, and has the others sleep and look again; a lock wakes the next one in time.
 2. Every call is one statement and so atomic, with or without others at the same file.
 3. Times are of a clock that starts at the wall clock's time when the file is first opened after a boot, and goes on
    with the machine's boot clock. Setting the wall clock moves nothing, all processes see the same time, and what was

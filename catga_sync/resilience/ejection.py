@@ -1,7 +1,7 @@
 """Leave a node out for a while when it fails its calls, and let it back when it answers again.
 
     in  --5 failures in a row, or half of 20 within 10 s-->  out  --time served, and a probe answered-->  in
-    in  --a connection refused-->  avoided for a second
+    in  --a connection refused-->  avoided, until it answers or nobody has asked it for a while
 
 The time out doubles with each ejection in a row: 5 s * 2^n up to 300 s, give or take half, so that callers do not come
 back all at once. The figures are Envoy's and Finagle's, scaled to small clusters.
@@ -35,8 +35,10 @@ RATE_SHARE = 0.5
 RATE_WINDOW = 10.0
 #: Seconds out: the first time, and the longest.
 FIRST_OUT, LONGEST_OUT = 5.0, 300.0
-#: Seconds for which a node that refused a connection is avoided.
-AVOIDED = 1.0
+#: Seconds for which a node that refused a connection is avoided: longer than it takes until somebody asks it ...
+AVOIDED = 1.5
+#: ... and for how many more when it does not answer then. Whoever asks comes round sooner than that.
+STILL_AVOIDED = 4.0
 #: The share of nodes that must be left for an ejection to count.
 PANIC_SHARE = 0.5
 #: Seconds without a failure after which earlier ejections are forgiven.
@@ -49,6 +51,7 @@ class _Record:
     row: int = 0
     #: (time, failed) of calls since the first failure
     calls: list[tuple[float, bool]] = field(default_factory=list)
+    refused_at: float = float("-inf")
     avoided_until: float = float("-inf")
     out_until: float | None = None
     times_out: int = 0
@@ -162,7 +165,9 @@ class Ejection:
     def refused(self, node: ClusterNode) -> None:
         """Take note that nobody listens at the node's address, or that it said it is going."""
         with self._lock:
-            self._ensure_locked(node).avoided_until = self._monotonic() + AVOIDED
+            record = self._ensure_locked(node)
+            record.refused_at = self._monotonic()
+            record.avoided_until = max(record.avoided_until, record.refused_at + AVOIDED)
 
     # -- coming back ----------------------------------------------------------------------------------------------
 
@@ -177,6 +182,22 @@ class Ejection:
                 and record.out_until is not None
                 and record.out_until <= now
             ]
+
+    def due_for_a_look(self, nodes: Iterable[ClusterNode]) -> list[ClusterNode]:
+        """Return the nodes that are avoided now: does anybody listen there again?"""
+        now = self._monotonic()
+        with self._lock:
+            return [node for node in nodes if self._is_avoided_locked(node, now)]
+
+    def looked_at(self, node: ClusterNode, *, answered: bool) -> None:
+        """Take note of a look at a node that is avoided: one that does not answer is avoided on."""
+        with self._lock:
+            record = self._of_locked(node)
+            if record is not None and not answered:
+                record.avoided_until = self._monotonic() + STILL_AVOIDED
+            elif record is not None:
+                # One that answers and refuses all the same, since it is going, has its time to tell everybody.
+                record.avoided_until = min(record.avoided_until, record.refused_at + AVOIDED)
 
     def probed(self, node: ClusterNode, *, answered: bool) -> None:
         """Take note of a probe: let the node back, or leave it out twice as long as the last time."""

@@ -25,6 +25,7 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport.connection import DeadlineAdapter, Exchange
+from catga_sync.transport.places import Places
 from catga_sync.transport.session import adopt_session, is_stock, new_session
 from catga_sync.transport.signing import Signing
 from catga_sync.transport.verdict import AnswerTooLong, Call
@@ -102,7 +103,7 @@ class HttpInvoker:
         # Guarded by _lock; read without it: the session of process _pid, and per endpoint its pool and free places.
         self._pid = -1
         self._session: requests.Session | None = None
-        self._places: dict[str, threading.BoundedSemaphore] = {}
+        self._places: dict[str, Places] = {}
         self._pools: dict[str, Any] = {}
 
     def invoke(self, node: ClusterNode, request: Request[T], *, timeout: float, request_id: str) -> CatgaResult[T]:
@@ -191,12 +192,13 @@ class HttpInvoker:
             return [call.expired(Delivery.NOT_EXECUTED, "before it was sent") for call in calls]
         session = self._open_session()
         places = self._places_of(node)
-        if not places.acquire(timeout=left):
-            return [call.expired(Delivery.NOT_EXECUTED, "while waiting for its turn there") for call in calls]
+        since = places.take(left)
+        if since is None:
+            return [call.crowded_out() for call in calls]
         try:
             return self._exchange(session, calls, path, body, expires, judge)
         finally:
-            places.release()
+            places.give_back(since)
 
     def _exchange(
         self, session: requests.Session, calls: list[Call], path: str, body: bytes, expires: float, judge: _Judge
@@ -335,13 +337,13 @@ class HttpInvoker:
                 self._pid = os.getpid()
             return self._session
 
-    def _places_of(self, node: ClusterNode) -> threading.BoundedSemaphore:
+    def _places_of(self, node: ClusterNode) -> Places:
         endpoint = node.endpoint or ""
         places = self._places.get(endpoint)
         if places is None:
             # No more at once than the node takes: a call waits here for its turn rather than being refused there.
             at_once = self._pool_size if node.concurrency is None else min(self._pool_size, node.concurrency)
-            places = self._places.setdefault(endpoint, threading.BoundedSemaphore(at_once))
+            places = self._places.setdefault(endpoint, Places(at_once))
         return places
 
     def _pool_of(self, node: ClusterNode, session: requests.Session, adapter: Any) -> Any:

@@ -136,6 +136,10 @@ class Call:
         text = f"the time of the call to {self.where} was up {when}"
         return self.failed("network", text, ErrorCode.DEADLINE_EXCEEDED, delivery)
 
+    def crowded_out(self) -> CatgaResult[Any]:
+        text = f"{self.where} has more to do than it gets done; there was no place for this call in half of its time"
+        return self.failed("network", text, ErrorCode.RESOURCE_EXHAUSTED, Delivery.NOT_EXECUTED)
+
     def no_envelope(self, status: int, exc: EnvelopeError) -> CatgaResult[Any]:
         if 300 <= status < 400:
             text = f"{self.where} answered with a redirect ({status}), which is not followed; check its endpoint"

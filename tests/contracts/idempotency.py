@@ -64,7 +64,8 @@ def done(body: bytes | None) -> Claim:
 
 def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
     """Let threads begin at one moment; return what each returned, or what it raised as text."""
-    start, outcomes = threading.Barrier(count), [None] * count
+    start = threading.Barrier(count)
+    outcomes: list[Any] = [None] * count
 
     def run(number: int) -> None:
         start.wait(SOON)
@@ -134,13 +135,13 @@ class IdempotencyContract(_Stores):
     def test_another_fingerprint_is_a_mismatch_whatever_the_state_and_shows_no_answer(
         self, store: IdempotencyStore, other: IdempotencyStore
     ) -> None:
-        running, lost, finished = (store.claim(key, "f", lease) for key, lease in
-                                   (("running", LONG), ("lost", self.short), ("done", LONG)))  # fmt: skip
+        leases = {"running": LONG, "lost": self.short, "done": LONG}
+        running, lost, finished = (store.claim(key, "f", lease) for key, lease in leases.items())
         assert running.state is lost.state is NEW
         store.complete("done", finished.token, b"secret")
         self.pass_time(self.short)
-        assert [other.claim(key, "f", LONG).state for key in ("running", "lost", "done")] == [RUNNING, LOST, DONE]
-        for key in ("running", "lost", "done"):
+        assert [other.claim(key, "f", LONG).state for key in leases] == [RUNNING, LOST, DONE]
+        for key in leases:
             assert store.claim(key, "g", LONG) == other.claim(key, "g", LONG) == Claim(MISMATCH)
         assert store.claim("done", "f", LONG) == done(b"secret")
 
@@ -165,9 +166,7 @@ class IdempotencyContract(_Stores):
         for states in zip(*found, strict=True):
             assert Counter(states) == {NEW: 1, RUNNING: 15}
 
-    def test_threads_claim_complete_and_replay_together(
-        self, store: IdempotencyStore, other: IdempotencyStore
-    ) -> None:
+    def test_threads_claim_complete_and_replay_together(self, store: IdempotencyStore, other: IdempotencyStore) -> None:
         ran: list[str] = []
 
         def work(number: int) -> bool:

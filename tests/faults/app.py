@@ -10,68 +10,14 @@ import os
 import threading
 import time
 import uuid
-from dataclasses import dataclass
 
 from flask import Flask
 
-from catga_sync import CatgaResult, ClusterOptions, Event, Mediator, Query, Request, create_cluster, message
+from catga_sync import CatgaResult, ClusterOptions, Mediator, create_cluster
 from catga_sync.context import current_call
 from catga_sync.integrations.flask import cluster_blueprint
 from tests.faults.ledger import Execution, append
-
-
-@message(name="faults.Done")
-@dataclass(frozen=True)
-class Done:
-    """What was asked, and which execution has answered it."""
-
-    text: str
-    execution: str
-
-
-@message(name="faults.Ask")
-@dataclass(frozen=True)
-class Ask(Query[Done]):
-    """A query that takes so many seconds."""
-
-    text: str
-    seconds: float = 0.0
-
-
-@message(name="faults.Do")
-@dataclass(frozen=True)
-class Do(Request[Done]):
-    """A plain request that takes so many seconds."""
-
-    text: str
-    seconds: float = 0.0
-
-
-@message(name="faults.Go")
-@dataclass(frozen=True)
-class Go(Request[Done]):
-    """A request whose handler sends ``Come``, until ``hops`` are made."""
-
-    text: str
-    hops: int
-
-
-@message(name="faults.Come")
-@dataclass(frozen=True)
-class Come(Request[Done]):
-    """A request whose handler sends ``Go``, until ``hops`` are made."""
-
-    text: str
-    hops: int
-
-
-@message(name="faults.Happened")
-@dataclass(frozen=True)
-class Happened(Event):
-    """An event."""
-
-    text: str
-
+from tests.faults.messages import Ask, Come, Do, Done, Go, Happened
 
 local = Mediator()
 mediator = create_cluster(local, ClusterOptions.from_env())

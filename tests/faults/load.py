@@ -25,8 +25,8 @@ from typing import Any
 from catga_sync import ClusterMediator, ClusterNode, ErrorCode
 from catga_sync.results import CatgaResult
 from catga_sync.routing import Router
-from tests.faults.app import Ask, Do
 from tests.faults.ledger import Verdict, append
+from tests.faults.messages import Ask, Do
 
 __all__ = ["Load", "Watched"]
 

@@ -27,15 +27,22 @@ from typing import Any
 
 from catga_sync import ClusterMediator, Mediator, create_cluster
 from tests import processes
+from tests.external.redis_server import RedisServer, require_redis
 from tests.faults import ledger
 from tests.faults.ledger import Verdict
 from tests.processes import until
 
-__all__ = ["HEARTBEAT", "Node", "Nodes"]
+__all__ = ["HEARTBEAT", "Node", "Nodes", "redis_server"]
 
 _ROOT = Path(__file__).parents[2]
 #: Seconds: a tenth of what is standard, so that tests need not wait.
 HEARTBEAT, HEARTBEAT_TIMEOUT = 0.5, 3.0
+
+
+def redis_server() -> RedisServer:
+    """Return a Redis server, not started; skips the test where there is none."""
+    require_redis()
+    return RedisServer()
 
 
 class Node:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from catga_sync.routing import create_router
 from tests.conftest import require_module
 from tests.faults.load import Load, Watched
-from tests.faults.nodes import HEARTBEAT, Nodes
+from tests.faults.nodes import HEARTBEAT, Nodes, redis_server
 from tests.processes import until
 
 require_module("gunicorn")
@@ -24,22 +24,12 @@ PATIENCE = 3.0
 PLACES = 6
 
 
-@contextlib.contextmanager
-def cluster(store: str, folder: Path) -> Iterator[Nodes]:
-    with contextlib.ExitStack() as stack:
-        environment = {}
-        if store == "redis":
-            from tests.external.redis_server import RedisServer, require_redis
-
-            require_redis()
-            environment["CATGA_DISCOVERY"] = stack.enter_context(RedisServer()).url
-        yield stack.enter_context(Nodes(folder, **environment))
-
-
 @pytest.mark.parametrize("store", ["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
 def test_a_killed_node_costs_no_query_and_only_the_plain_requests_it_was_running(store: str, tmp_path: Path) -> None:
     router = Watched(create_router("round-robin"))
-    with cluster(store, tmp_path) as nodes:
+    with contextlib.ExitStack() as stack:
+        environment = {"CATGA_DISCOVERY": stack.enter_context(redis_server()).url} if store == "redis" else {}
+        nodes = stack.enter_context(Nodes(tmp_path, **environment))
         _, b, _ = nodes.start("a", "b", "c")
         with nodes.client(router=router) as client:
             nodes.see(client, "a", "b", "c")
@@ -47,7 +37,8 @@ def test_a_killed_node_costs_no_query_and_only_the_plain_requests_it_was_running
                 until(load.answered(20, by="b"), "node b serves")
                 killed = b.kill()
                 until(load.answered(100, after=killed), "calls are answered without it")
-                until(load.answered(200, after=killed + 1.0), "calls are answered a second later")
+                until(load.answered(200, after=killed + 2.0), "calls are answered two seconds later")
+                starting = time.monotonic()
                 listening = b.start()
                 until(load.answered(20, by="b", after=listening), "it serves again")
             back = min(each.returned for each in load.told if each.node == "b" and each.sent > killed)
@@ -55,9 +46,9 @@ def test_a_killed_node_costs_no_query_and_only_the_plain_requests_it_was_running
     assert [each for each in load.failed if each.kind == "query"] == []
     for each in load.failed:
         assert (each.delivery, each.attempts[-1][0]) == ("UNKNOWN", "b"), each
-        assert each.sent <= killed + 0.5 < each.returned + PATIENCE, each
+        assert each.sent <= killed + 0.5, each
     assert len(load.failed) <= 2 * PLACES
     # Nobody knocks at a dead node's door for longer than a second.
-    knocks = [at - killed for at, node in router.choices if node == "b" and killed < at < listening - PATIENCE]
-    assert [after for after in knocks if after > 1.0 + PATIENCE] == []
+    knocks = [at - killed for at, node in router.choices if node == "b" and at < starting]
+    assert max(knocks) <= 1.0
     assert back - listening <= HEARTBEAT + 1.0 + PATIENCE

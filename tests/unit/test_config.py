@@ -30,13 +30,13 @@ def test_options_and_overrides_go_together():
 
 @pytest.mark.parametrize("local", [None, 7, Mediator, "mediator"])
 def test_the_first_argument_is_the_local_mediator(local):
-    with pytest.raises(ConfigurationError, match="^local: "):
+    with pytest.raises(ConfigurationError, match=r"^local: "):
         create_cluster(local)
 
 
 @pytest.mark.parametrize("options", [{"node_id": "a"}, "a", 7, ClusterOptions])
 def test_the_second_is_a_cluster_options(options):
-    with pytest.raises(ConfigurationError, match="^options: "):
+    with pytest.raises(ConfigurationError, match=r"^options: "):
         create_cluster(Mediator(), options)
 
 
@@ -90,10 +90,10 @@ def test_an_object_without_a_method_is_told_which_one():
 
 
 def test_a_router_of_the_user_s_own_needs_route():
-    with pytest.raises(ConfigurationError, match="^router: "):
+    with pytest.raises(ConfigurationError, match=r"^router: "):
         create_cluster(Mediator(), router=object())
 
 
 def test_an_unknown_router_suggests_the_nearest():
-    with pytest.raises(ConfigurationError, match="^router: .*did you mean 'round-robin'"):
+    with pytest.raises(ConfigurationError, match=r"^router: .*did you mean 'round-robin'"):
         create_cluster(Mediator(), router="round-robbin")

@@ -1,5 +1,6 @@
 """What the errors are, answer and survive."""
 
+import enum
 import pickle
 
 import pytest
@@ -24,11 +25,24 @@ from catga_sync.errors import (
     parse_code,
 )
 
-GRPC = (
-    "CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
-    "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
-    "UNAUTHENTICATED"
-).split()
+GRPC = [
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+]
 
 
 CLASSES = [found for name in errors.__all__ if isinstance(found := getattr(errors, name), type)]
@@ -47,6 +61,27 @@ def test_there_are_three_kinds_of_delivery():
 @pytest.mark.parametrize("name", GRPC)
 def test_a_text_that_is_the_name_of_a_code_becomes_that_code(name):
     assert parse_code(name) is ErrorCode[name]
+
+
+class Code(str, enum.Enum):
+    SOLD_OUT = "shop.sold_out"
+
+
+class Plain(enum.Enum):
+    SOLD_OUT = "shop.sold_out"
+
+
+def test_what_is_no_text_becomes_one_since_a_code_travels_as_text():
+    assert parse_code(7) == "7"
+    assert parse_code(Plain.SOLD_OUT) == "SOLD_OUT"
+    assert parse_code("x" * 1000) == "x" * 128
+
+
+# BUG: it is a text already, the application's own, and loses its value for its name.
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="an enum that is a text becomes its name")
+def test_an_enum_that_is_a_text_stays_that_text():
+    assert parse_code(Code.SOLD_OUT) == Code.SOLD_OUT == "shop.sold_out"
+    assert parse_code(Code("shop.sold_out")) == "shop.sold_out"
 
 
 @pytest.mark.parametrize("code", ["users.taken", "unavailable", "", None, ErrorCode.ABORTED])

@@ -1,6 +1,7 @@
-"""What is read off a handler when it is registered. Annotations here are classes; ``test_handlers_postponed`` has texts."""
+"""What is read off a handler when it is registered. Annotations are classes here, texts in the neighbour."""
 
 import functools
+import sys
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -174,7 +175,7 @@ def test_what_cannot_be_called_is_refused_at_registration(mediator, handler, tex
 
 @pytest.mark.parametrize("kind", [User, Renamed, int, "GetUser", None, GetUser("1")])
 def test_only_a_request_class_can_have_a_handler(mediator, kind):
-    with pytest.raises(RegistrationError, match="^request_type: give a subclass of Request"):
+    with pytest.raises(RegistrationError, match=r"^request_type: give a subclass of Request"):
         mediator.register(kind, plain)
 
 
@@ -267,7 +268,14 @@ def unreadable(request: Any) -> "NoSuchName":  # noqa: F821
         (Measure, as_int),
         (Rename, as_none),
         (Anything, as_int),
-        (Numbers, as_list),
+        # BUG: in Python 3.10 list[int] is an instance of type, but no class for issubclass().
+        pytest.param(
+            Numbers,
+            as_list,
+            marks=pytest.mark.xfail(
+                sys.version_info < (3, 11), strict=True, raises=TypeError, reason="-> list[int] is refused on 3.10"
+            ),
+        ),
         (GetUser, as_any),  # since Python 3.11 Any is a class, and not one that has to do with User
     ],
 )
@@ -329,7 +337,7 @@ def test_the_event_type_comes_from_the_annotation(mediator):
 
 @pytest.mark.parametrize("kind", [GetUser, User, None, "Renamed"])
 def test_only_an_event_class_can_have_subscribers(mediator, kind):
-    with pytest.raises(RegistrationError, match="^event_type: give a subclass of Event"):
+    with pytest.raises(RegistrationError, match=r"^event_type: give a subclass of Event"):
         mediator.subscribe(kind, print)
 
 

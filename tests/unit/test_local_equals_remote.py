@@ -444,7 +444,9 @@ def test_the_same_handler_gives_the_same_result_even_here(world: World, case: st
 
 
 # BUG: the wrong request is handled here and refused there; validation_behavior() closes the gap.
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a request that does not fit its own class is checked on its way only")
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="a request that does not fit its own class is checked on its way only"
+)
 def test_a_request_that_does_not_fit_its_class_is_the_same_everywhere(world: World) -> None:
     assert_equal(ways(world, AsInt(["an int"])))  # type: ignore[arg-type]
 
@@ -542,7 +544,7 @@ def test_a_subscriber_that_fails_is_the_same_everywhere(world: World) -> None:
     assert world.client.publish(Happened("a business error")) == {"a": here}
 
 
-# -- a handler that sends ------------------------------------------------------------------------------------------
+# -- a handler that sends ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("timeout", [None, 1000.0])

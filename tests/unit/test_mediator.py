@@ -59,7 +59,7 @@ def expired_call():
     leave_call(token)
 
 
-# -- send ---------------------------------------------------------------------------------------------------------------
+# -- send --------------------------------------------------------------------------------------------------------------
 
 
 def test_send_runs_the_handler_and_returns_its_result(mediator):
@@ -115,9 +115,9 @@ def test_an_argument_that_is_no_request_is_a_type_error_that_says_why(mediator, 
 
 @pytest.mark.parametrize("timeout", ["1", True, object()])
 def test_a_timeout_that_is_no_number_is_a_type_error(mediator, timeout):
-    with pytest.raises(TypeError, match="^timeout: "):
+    with pytest.raises(TypeError, match=r"^timeout: "):
         mediator.send(Double(), timeout=timeout)
-    with pytest.raises(TypeError, match="^timeout: "):
+    with pytest.raises(TypeError, match=r"^timeout: "):
         mediator.send_batch([Double()], timeout=timeout)
 
 
@@ -188,7 +188,7 @@ def test_threads_may_send_and_register_at_once(mediator):
     assert [mediator.send(kind()).value for kind in kinds] == list(range(20))
 
 
-# -- the call around a send ------------------------------------------------------------------------------------------------
+# -- the call around a send --------------------------------------------------------------------------------------------
 
 
 def test_a_handler_sees_the_deadline_of_its_call():
@@ -256,7 +256,7 @@ def test_a_nested_batch_without_a_timeout_is_not_started_either(mediator, expire
     assert [result.code for result in mediator.send_batch([Double(1)])] == [ErrorCode.DEADLINE_EXCEEDED]
 
 
-# -- behaviours ------------------------------------------------------------------------------------------------------------
+# -- behaviours --------------------------------------------------------------------------------------------------------
 
 
 def test_behaviours_surround_the_handler_the_first_one_outermost(mediator):
@@ -326,7 +326,7 @@ def test_a_behaviour_that_raises_is_a_failed_result(mediator):
 
 @pytest.mark.parametrize("behavior", [None, 7, "logging"])
 def test_a_behaviour_must_be_callable(mediator, behavior):
-    with pytest.raises(RegistrationError, match="^behavior: "):
+    with pytest.raises(RegistrationError, match=r"^behavior: "):
         mediator.add_behavior(behavior)
     assert mediator.send(Double(1)).value == 2
 
@@ -340,7 +340,7 @@ def test_a_behaviour_that_cannot_be_built_leaves_everything_as_it_was(mediator):
     assert mediator.send(Double(1)).value == 2
 
 
-# -- batch and stream ------------------------------------------------------------------------------------------------------
+# -- batch and stream --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("timeout", [None, 10])
@@ -415,7 +415,7 @@ def test_a_failure_does_not_end_a_stream(mediator):
     assert [bool(result) for result in mediator.send_stream([Double(1), Triple(1), Double(2)])] == [True, False, True]
 
 
-# -- events ----------------------------------------------------------------------------------------------------------------
+# -- events ------------------------------------------------------------------------------------------------------------
 
 
 def test_every_subscriber_gets_the_event_in_order(mediator):
@@ -474,9 +474,9 @@ def test_a_batch_of_events_is_told_in_order(mediator):
 
 @pytest.mark.parametrize("argument", [Double(1), Happened, "x", None])
 def test_an_argument_that_is_no_event_is_a_type_error(mediator, argument):
-    with pytest.raises(TypeError, match="^event: "):
+    with pytest.raises(TypeError, match=r"^event: "):
         mediator.publish(argument)
-    with pytest.raises(TypeError, match="^event: "):
+    with pytest.raises(TypeError, match=r"^event: "):
         mediator.publish_batch([argument])
 
 
@@ -486,7 +486,7 @@ def test_what_is_subscribed_here_can_be_asked(mediator):
     assert [entry.cls for entry in mediator.subscribed] == [Happened]
 
 
-# -- one interface with the cluster mediator ----------------------------------------------------------------------------------
+# -- one interface with the cluster mediator ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

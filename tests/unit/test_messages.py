@@ -58,7 +58,7 @@ def test_leaving_the_brackets_away_is_an_error_that_says_so():
 
 
 def test_a_single_text_is_no_list_of_aliases():
-    with pytest.raises(RegistrationError, match="^aliases: "):
+    with pytest.raises(RegistrationError, match=r"^aliases: "):
         message(aliases="Acme.Get")
 
 

@@ -164,21 +164,23 @@ def test_the_mappings_in_the_options_cannot_be_changed(name):
     assert dict(getattr(options, name)) == {"node-2": LOCAL}
 
 
-# -- who may be reached ---------------------------------------------------------------------------------------------------
+# -- who may be reached ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["http://localhost:1", "http://127.0.0.1:1", "http://127.9.9.9:1", "http://[::1]:1", "http://a.localhost:1"]
+    "endpoint",
+    ["http://localhost:1", "http://127.0.0.1:1", "http://127.9.9.9:1", "http://[::1]:1", "http://a.localhost:1"],
 )
 def test_a_loopback_endpoint_works_out_of_the_box(endpoint):
     assert ClusterOptions(endpoint=endpoint).endpoint == endpoint
 
 
 @pytest.mark.parametrize(
-    "endpoint", [OPEN, "http://10.0.0.1:1", "https://example.com", "http://localhost.example.com:1", "http://[2001:db8::1]:1"]
+    "endpoint",
+    [OPEN, "http://10.0.0.1:1", "https://example.com", "http://localhost.example.com:1", "http://[2001:db8::1]:1"],
 )
 def test_any_other_endpoint_needs_a_secret_or_the_word_insecure(endpoint):
-    with pytest.raises(ConfigurationError, match="^endpoint: .*secret.*insecure=True"):
+    with pytest.raises(ConfigurationError, match=r"^endpoint: .*secret.*insecure=True"):
         ClusterOptions(endpoint=endpoint)
     assert ClusterOptions(endpoint=endpoint, insecure=True).endpoint == endpoint
     assert ClusterOptions(endpoint=endpoint, secret="k" * 32).endpoint == endpoint
@@ -196,7 +198,7 @@ def test_the_slash_at_the_end_of_an_endpoint_is_left_away():
     assert ClusterOptions(endpoint=LOCAL + "/").endpoint == LOCAL
 
 
-# -- peers ----------------------------------------------------------------------------------------------------------------
+# -- peers -------------------------------------------------------------------------------------------------------------
 
 
 def test_peers_alone_mean_a_static_list():
@@ -204,14 +206,14 @@ def test_peers_alone_mean_a_static_list():
 
 
 def test_a_static_list_needs_peers_and_peers_a_static_list():
-    with pytest.raises(ConfigurationError, match="^peers: "):
+    with pytest.raises(ConfigurationError, match=r"^peers: "):
         ClusterOptions(discovery="static")
-    with pytest.raises(ConfigurationError, match="^peers: "):
+    with pytest.raises(ConfigurationError, match=r"^peers: "):
         ClusterOptions(discovery="memory://", peers={"node-2": LOCAL})
     assert ClusterOptions(discovery="static", peers={}).peers == {}
 
 
-# -- unknown options --------------------------------------------------------------------------------------------------------
+# -- unknown options ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -236,7 +238,7 @@ def test_an_option_like_no_other_gets_the_whole_list():
         ClusterOptions.make({"zzz": 1})
 
 
-# -- from a mapping ---------------------------------------------------------------------------------------------------------
+# -- from a mapping ----------------------------------------------------------------------------------------------------
 
 
 def test_a_mapping_such_as_app_config_is_read_by_its_prefix():
@@ -251,11 +253,11 @@ def test_overrides_win_over_a_mapping_and_over_the_environment():
 
 
 def test_a_wrong_value_in_a_mapping_is_an_error_too():
-    with pytest.raises(ConfigurationError, match="^request_timeout: "):
+    with pytest.raises(ConfigurationError, match=r"^request_timeout: "):
         ClusterOptions.from_mapping({"CATGA_REQUEST_TIMEOUT": "5"})
 
 
-# -- from the environment ------------------------------------------------------------------------------------------------------
+# -- from the environment ----------------------------------------------------------------------------------------------
 
 
 def test_texts_of_the_environment_become_values():
@@ -311,5 +313,5 @@ def test_options_with_changes_are_checked_like_new_ones():
     assert options.with_changes({}) is options
     assert options.with_changes({"max_retries": 1}).max_retries == 1
     assert options.max_retries == 2
-    with pytest.raises(ConfigurationError, match="^max_retries: "):
+    with pytest.raises(ConfigurationError, match=r"^max_retries: "):
         options.with_changes({"max_retries": -1})

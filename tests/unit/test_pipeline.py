@@ -1,5 +1,6 @@
 """Whatever user code does, a chain returns a result."""
 
+import enum
 import logging
 from datetime import date, datetime
 
@@ -41,8 +42,27 @@ def test_an_answer_of_a_subclass_fits():
     assert run(lambda request: Text("x"), (str,)) == CatgaResult.success("x")
 
 
+class Centigrade(float):
+    pass
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+# BUG: _LOOSE makes the check exact for every subclass of int and float, not only for bool and datetime: numpy.float64
+# and IntEnum, which the wire carries as what they are, are refused.
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a subclass of float or int is no float or int any more")
 @pytest.mark.parametrize(
-    ("value", "check"), [(True, (int,)), (False, (float, int)), (datetime(2026, 1, 31), (date,))]  # noqa: DTZ001
+    ("value", "check"), [(Centigrade(21.5), (float, int)), (Level.LOW, (int,)), (Level.LOW, (float, int))]
+)
+def test_a_number_of_a_class_of_its_own_is_a_number(value, check):
+    assert run(lambda request: value, check) == CatgaResult.success(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "check"),
+    [(True, (int,)), (False, (float, int)), (datetime(2026, 1, 31), (date,))],  # noqa: DTZ001
 )
 def test_what_is_a_subclass_in_python_only_does_not(value, check):
     for answer in (value, CatgaResult.success(value)):
@@ -137,7 +157,9 @@ def named(name, seen):
 
 def test_the_first_behaviour_is_the_outermost():
     seen = []
-    chain = build_chain(handler_step(lambda request: seen.append("handler"), "T", None), [named("a", seen), named("b", seen)], "T")
+    chain = build_chain(
+        handler_step(lambda request: seen.append("handler"), "T", None), [named("a", seen), named("b", seen)], "T"
+    )
     assert chain(None) == CatgaResult.success(None)
     assert seen == ["a in", "b in", "handler", "b out", "a out"]
 
@@ -149,7 +171,9 @@ def test_without_behaviours_the_chain_is_the_handler_itself():
 
 def test_a_behaviour_may_answer_in_the_handler_s_place():
     ran = []
-    cached = build_chain(handler_step(ran.append, "T", None), [lambda next_: lambda request: CatgaResult.success(5)], "T")
+    cached = build_chain(
+        handler_step(ran.append, "T", None), [lambda next_: lambda request: CatgaResult.success(5)], "T"
+    )
     assert cached(None).value == 5
     assert ran == []
 

@@ -97,7 +97,7 @@ def test_equal_means_value_error_code_and_delivery_whatever_the_circumstances():
     here = CatgaResult.success([1])
     there = CatgaResult(True, [1], request_id="r-9", node_id="n", processing_time_ms=9.0, metadata={"a": 1})
     assert here == there
-    assert not here != there
+    assert (here != there) is False
 
 
 @pytest.mark.parametrize(

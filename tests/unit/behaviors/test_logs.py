@@ -3,8 +3,6 @@
 import logging
 from dataclasses import dataclass
 
-import pytest
-
 from catga_sync.behaviors import logging_behavior
 from catga_sync.errors import ErrorCode
 from catga_sync.mediator import Mediator

@@ -123,13 +123,13 @@ def test_no_wait_goes_beyond_the_deadline_of_the_call():
 
 @pytest.mark.parametrize("attempts", [0, -1, 1.5, "3", None, True])
 def test_attempts_must_be_a_whole_number_of_at_least_one(attempts):
-    with pytest.raises(ConfigurationError, match="^attempts: "):
+    with pytest.raises(ConfigurationError, match=r"^attempts: "):
         retry_behavior(attempts)
 
 
 @pytest.mark.parametrize("delay", [-1, -0.001, "1", None, True, float("nan"), float("inf")])
 def test_the_delay_must_be_seconds(delay):
-    with pytest.raises(ConfigurationError, match="^delay: "):
+    with pytest.raises(ConfigurationError, match=r"^delay: "):
         retry_behavior(delay=delay)
 
 

@@ -1,4 +1,4 @@
-"""Stand-ins for what the cluster's parts are made of: a clock, a store, a probe and an invoker that do as they are told."""
+"""Stand-ins for what the cluster is made of: a clock, a store, a probe and an invoker that do as they are told."""
 
 from __future__ import annotations
 

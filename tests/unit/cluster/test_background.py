@@ -153,7 +153,7 @@ def test_a_step_may_stop_its_own_thread(make: Make) -> None:
     until(lambda: not any(each.name == "catga-test" for each in threading.enumerate()), "the thread has ended")
 
 
-# -- forks, in a process of their own: this one has threads that are none of our business ---------------------------------
+# -- forks, in a process of their own: this one has threads that are none of our business ------------------------------
 
 SCRIPT = """
 import json, os, sys, threading

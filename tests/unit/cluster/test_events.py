@@ -21,7 +21,7 @@ def test_an_event_is_a_value_whenever_it_was_noticed():
     assert ClusterEvent(EventKind.NODE_JOINED, node("a"), at=1.0) == ClusterEvent(
         EventKind.NODE_JOINED, node("a"), at=2.0
     )
-    assert JOINED != ClusterEvent(EventKind.NODE_LEFT, node("a"))
+    assert ClusterEvent(EventKind.NODE_LEFT, node("a")) != JOINED
     with pytest.raises(AttributeError):
         JOINED.at = 5.0
 

@@ -22,7 +22,9 @@ KEEP = 30.0
 class World:
     """A membership of node ``me`` over a store that does as it is told."""
 
-    def __init__(self, *records: Any, describe: Callable[[ClusterNode], Mapping[str, Any] | None] | None = None) -> None:
+    def __init__(
+        self, *records: Any, describe: Callable[[ClusterNode], Mapping[str, Any] | None] | None = None
+    ) -> None:
         self.clock = FakeClock()
         self.store = FakeStore(*records)
         self.events = EventBoard()

@@ -197,9 +197,7 @@ def test_another_process_takes_over_within_a_second(
     assert store.registered[1].node.incarnation == store.registered[0].node.incarnation
 
 
-def test_a_busy_node_is_silent_for_a_while_without_being_gone(
-    one: Process, store: FakeStore, probe: FakeProbe
-) -> None:
+def test_a_busy_node_is_silent_for_a_while_without_being_gone(one: Process, store: FakeStore, probe: FakeProbe) -> None:
     one.go()
     probe.outcome = ProbeOutcome.SILENT
     one.go(TIMEOUT - 1)
@@ -319,12 +317,18 @@ def test_a_forked_child_still_has_to_become_what_its_parent_is(one: Process, oth
     assert one.presence.incarnation == other.presence.incarnation
 
 
-# -- what this process listens on ----------------------------------------------------------------------------------------
+# -- what this process listens on --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("endpoint", "port"),
-    [("http://a:81", 81), ("http://a", 80), ("https://a", 443), ("https://[::1]:8443", 8443), ("http://a:65535", 65535)],
+    [
+        ("http://a:81", 81),
+        ("http://a", 80),
+        ("https://a", 443),
+        ("https://[::1]:8443", 8443),
+        ("http://a:65535", 65535),
+    ],
 )
 def test_the_port_of_an_endpoint(endpoint: str, port: int) -> None:
     assert port_of(endpoint) == port

@@ -101,7 +101,7 @@ def start(folder: Path) -> Iterator[Start]:
                 stream.close()  # type: ignore[union-attr]
 
 
-# -- within one process: each open file is a place of its own -------------------------------------------------------------
+# -- within one process: each open file is a place of its own ----------------------------------------------------------
 
 
 def groups(folder: Path, number: int, key: str = "node") -> list[WorkerGroup]:
@@ -250,7 +250,7 @@ def test_one_that_joins_as_the_last_one_leaves_either_keeps_it_or_starts_a_new_r
     assert (last, second.incarnation != name) in (([True], True), ([False], False))
 
 
-# -- draining ---------------------------------------------------------------------------------------------------------------
+# -- draining ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_drain_is_wished_for_all_processes_of_the_run(folder: Path) -> None:
@@ -294,7 +294,7 @@ def test_a_run_is_idle_when_each_of_its_processes_has_said_so_or_gone(folder: Pa
     assert any_process_of(folder, "node") is True
 
 
-# -- real processes ----------------------------------------------------------------------------------------------------------
+# -- real processes ----------------------------------------------------------------------------------------------------
 
 
 def test_processes_agree_on_the_name_the_leader_and_the_last(folder: Path, start: Start) -> None:

@@ -154,4 +154,4 @@ def test_a_forked_child_starts_with_nothing_and_no_token_of_its_parents(clock: H
 @pytest.mark.parametrize("option", ["max_entries", "max_total_bytes"])
 def test_a_wrong_bound_is_an_error_that_starts_with_its_name(option: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{option}: give a whole number"):
-        MemoryIdempotency(**{option: -1})
+        MemoryIdempotency(**{option: -1})  # type: ignore[arg-type]  # mypy takes it for any of them

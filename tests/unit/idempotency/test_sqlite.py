@@ -48,9 +48,7 @@ def path(tmp_path: Path) -> Path:
 def opened() -> Iterator[Opened]:
     """Make stores that are closed at the end: 3.13 warns of connections that nobody closed."""
     with contextlib.ExitStack() as stack:
-        yield lambda *values, **options: stack.enter_context(
-            contextlib.closing(SqliteIdempotency(*values, **options))
-        )
+        yield lambda *values, **options: stack.enter_context(contextlib.closing(SqliteIdempotency(*values, **options)))
 
 
 class TestSqlite(IdempotencyContract):
@@ -61,7 +59,7 @@ class TestSqlite(IdempotencyContract):
 
 
 class TestProcesses(ForkContract, SharedContract):
-    short = 0.6
+    short = 1.0
 
     @pytest.fixture
     def make(self, path: Path, opened: Opened) -> Make:
@@ -190,7 +188,9 @@ def test_threads_that_wait_for_a_held_file_all_fail_soon(path: Path, opened: Ope
     assert in_threads(16, lambda number: store.claim(f"key-{number}", "f", LONG).state) == [NEW] * 16
 
 
-@pytest.mark.parametrize("content", [b"no database at all, but long enough to be seen as one " * 40, b"SQLite format 3\0"])
+@pytest.mark.parametrize(
+    "content", [b"no database at all, but long enough to be seen as one " * 40, b"SQLite format 3\0"]
+)
 def test_a_file_that_is_no_database_fails_every_call_and_is_left_alone(
     path: Path, opened: Opened, content: bytes
 ) -> None:

@@ -1,0 +1,95 @@
+"""More callers than threads: they wait their turn; far more: those that have no chance are told so at once."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from catga_sync import ErrorCode
+from tests.conftest import require_module
+from tests.faults import ledger
+from tests.faults.load import Load, verdict_of
+from tests.faults.messages import Do, Go
+from tests.faults.nodes import Nodes
+from tests.processes import until
+
+require_module("gunicorn")
+
+pytestmark = pytest.mark.process
+
+#: Seconds that a handler takes, and how many run at once on two nodes of 8 threads.
+SECONDS, PLACES = 0.05, 12
+CAPACITY = PLACES / SECONDS
+
+
+def test_more_callers_than_threads_wait_and_none_is_refused(nodes: Nodes) -> None:
+    nodes.start("a", "b")
+    with nodes.client() as client:
+        nodes.see(client, "a", "b")
+        with Load(client, nodes.told, callers=32, queries=0.0, timeout=10.0) as load:
+            until(load.answered(1500), "calls are answered")
+    assert load.failed == []
+    assert nodes.wrong() == []
+    assert {len(each.attempts) for each in load.told} == {1}
+
+
+def test_four_times_the_capacity_is_served_at_capacity(nodes: Nodes) -> None:
+    nodes.start("a", "b")
+    with nodes.client() as client:
+        nodes.see(client, "a", "b")
+        began = time.monotonic()
+        with Load(
+            client, nodes.told, callers=600, rate=4 * CAPACITY, queries=0.5, seconds=SECONDS, timeout=1.0
+        ) as load:
+            until(lambda: time.monotonic() > began + 5.0, "five seconds")
+    assert nodes.wrong() == []
+    good = [each.returned for each in load.told if each.success and 1.0 < each.returned - began < 5.0]
+    assert len(good) / 4.0 >= 0.6 * CAPACITY
+    # Nobody is kept waiting for a "no" that is certain.
+    refused = sorted(each.seconds for each in load.failed if each.code == "RESOURCE_EXHAUSTED")
+    assert len(refused) > 0.5 * len(load.failed)
+    assert refused[len(refused) // 2] < 0.1
+    # Nothing is started whose caller has gone.
+    sent = {each.text: each for each in load.told}
+    assert [run for run in ledger.executions(nodes.ran) if run.start > sent[run.text].sent + 1.0 + 0.25] == []
+
+
+def test_a_call_that_comes_back_to_a_full_node_fails_at_once(nodes: Nodes) -> None:
+    nodes.start("a", HANDLES="Go", options=("--threads", "2"))
+    nodes.start("b", HANDLES="Come", options=("--threads", "2"))
+    with nodes.client() as client:
+        nodes.see(client, "a", "b")
+        # The two have to see each other, too; a call without a loop shows it.
+        until(lambda: client.send(Go("there", 1)).is_success or None, "a finds b")
+        sent = time.monotonic()
+        result = client.send(Go("there and back", 2), timeout=20.0)
+    took = time.monotonic() - sent
+    assert result.code is ErrorCode.FAILED_PRECONDITION
+    assert "would wait for itself" in (result.error or "")
+    assert "a -> b" in (result.error or "")
+    assert took < 5.0
+    assert "there and back" not in {run.text for run in ledger.executions(nodes.ran)}
+
+
+def test_two_loops_that_block_each_other_end(nodes: Nodes) -> None:
+    """A waits for B while B waits for A, in two calls: no chain shows it, and neither hangs."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    for name in ("a", "b"):
+        nodes.start(name, HANDLES="Go" if name == "a" else "Come", options=("--threads", "2"))
+    with nodes.client() as client, ThreadPoolExecutor(8) as pool:
+        nodes.see(client, "a", "b")
+        until(lambda: client.send(Go("there", 1)).is_success or None, "a finds b")
+        results = list(pool.map(lambda n: client.send(Go(f"loop {n}", 1), timeout=10.0), range(40)))
+    told = [verdict_of(each, f"loop {n}", "plain", 0.0, 10.0) for n, each in enumerate(results)]
+    assert [each for each in told if each.code == "DEADLINE_EXCEEDED"] == []
+
+
+def test_a_chain_with_room_may_come_back(nodes: Nodes) -> None:
+    nodes.start("a", HANDLES="Go,Do")
+    nodes.start("b", HANDLES="Come")
+    with nodes.client() as client:
+        nodes.see(client, "a", "b")
+        assert until(lambda: client.send(Go("loop", 4)) or None, "a finds b").is_success
+        assert client.send(Do("after")).is_success
