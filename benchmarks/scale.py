@@ -30,14 +30,16 @@ def handlers(mediator: Mediator) -> None:
     """Register ``TYPES`` handlers, as a service of some size has."""
     mediator.register(Order, lambda request: request.text)
     for n in range(TYPES - 1):
-        kind = dataclass(frozen=True)(type(f"Order{n}", (Request,), {"__annotations__": {"text": str}, "__module__": "shop"}))
+        kind = dataclass(frozen=True)(
+            type(f"Order{n}", (Request,), {"__annotations__": {"text": str}, "__module__": "shop"})
+        )
         mediator.register(kind, lambda request: request.text)
 
 
 def main() -> None:
     """Print the table."""
     logging.disable(logging.CRITICAL)
-    print(f"{'nodes':>6} {'store ops/s':>12} {'writes/s':>9} {'snapshot KiB':>13} {'refresh ms':>11} {'shares min..max':>16}")
+    print(" nodes  store ops/s  writes/s  snapshot KiB  refresh ms  shares min..max")
     for size in SIZES:
         with Simulation(seed=1) as sim:
             for n in range(size):

@@ -15,7 +15,7 @@ import pytest
 
 from catga_sync import CatgaResult, ClusterMediator, ErrorCode, Mediator, create_cluster
 from tests.conftest import require_module
-from tests.process.operated import Ask, Do, Hold
+from tests.process.operated import Ask, Do
 from tests.process.operators import HOOKS, Cluster
 from tests.processes import Process, free_port, until
 
