@@ -343,6 +343,13 @@ class _Routers:
         router = self._made.get(name)
         return self._made.setdefault(name, self._make(name)) if router is None else router
 
+    def forget(self) -> None:
+        """In a forked child: see ``Dispatcher.forget``."""
+        for router in self._made.values():
+            forget = getattr(router, "forget", None)
+            if forget is not None:
+                forget()
+
 
 def _router_object(router: Any) -> Router:
     if callable(getattr(router, "route", None)):

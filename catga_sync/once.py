@@ -81,6 +81,9 @@ class Once:
             claim = self.store.claim(key, fingerprint, max(0.0, deadline.remaining()) + _LEASE_MARGIN)
             if claim.state is ClaimState.RUNNING:
                 claim = self.store.wait(key, max(0.0, min(deadline.remaining(), _LONGEST_WAIT)))
+                if claim.state is ClaimState.NEW:
+                    # The first one did not start after all: this one may.
+                    claim = self.store.claim(key, fingerprint, max(0.0, deadline.remaining()) + _LEASE_MARGIN)
         except Exception as exc:
             _log.error("the idempotency store is down: %r", exc)
             if repeatable:
@@ -102,8 +105,8 @@ class Once:
     def _first(self, key: str, token: str, running: Running, handle: Callable[[], ReplyEnvelope]) -> ReplyEnvelope:
         try:
             reply = handle()
-        except Refused:
-            if not running.executed:
+        except Exception:
+            if not running.executed and not running.uncertain:
                 self._quietly(lambda: self.store.release(key, token))
             raise
         self._quietly(lambda: self.store.complete(key, token, reply.encode()))

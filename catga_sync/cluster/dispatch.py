@@ -20,7 +20,7 @@ from catga_sync.cluster.failover import Failover, Plan
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.snapshot import reason_against
 from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
-from catga_sync.errors import Delivery, ErrorCode
+from catga_sync.errors import ConfigurationError, Delivery, ErrorCode
 from catga_sync.explanation import Explanation, Verdict
 from catga_sync.mediator import Mediator, expired_before_start, nested_call
 from catga_sync.nodes import ClusterNode
@@ -108,8 +108,14 @@ class Dispatcher:
             return self._nobody(entry)
         if call.deadline is not None and call.deadline.expired:
             return expired_before_start()
+        try:
+            router = self._router_of(entry)
+        except ConfigurationError as exc:
+            return CatgaResult.failure(
+                f"the route of {entry.name} is wrong: {exc}", ErrorCode.INTERNAL, delivery=Delivery.NOT_EXECUTED
+            )
         shared = not entry.idempotent and _share_a_store(nodes)
-        plan = Plan(request, nodes, call, self._router_of(entry), entry.idempotent or shared)
+        plan = Plan(request, nodes, call, router, entry.idempotent or shared)
         result = self._failover.run(plan, self.on)
         if not shared:
             return result
@@ -164,11 +170,7 @@ class Dispatcher:
             else:
                 groups.setdefault(node.node_id, (node, []))[1].append(index)
 
-        def send(group: tuple[ClusterNode, list[int]] | None) -> None:
-            if group is None:
-                for index in alone:
-                    results[index] = self._one(requests[index], call)
-                return
+        def send(group: tuple[ClusterNode, list[int]]) -> None:
             node, indexes = group
             token = enter_call(self._leaving(call))
             try:
@@ -182,7 +184,12 @@ class Dispatcher:
                 again = again or (answer.delivery is Delivery.UNKNOWN and self._repeatable(requests[index]))
                 results[index] = self._one(requests[index], call) if again else answer
 
-        at_once(send, [*groups.values(), *([None] if alone else [])], call)
+        def send_alone() -> None:
+            for index in alone:
+                results[index] = self._one(requests[index], call)
+
+        # What runs here runs in the caller's thread, while the round trips are under way.
+        at_once(send, list(groups.values()), call, meanwhile=send_alone)
         return [result for result in results if result is not None]
 
     def explain(self, request: Any, call: CallContext) -> Explanation:
@@ -209,11 +216,18 @@ class Dispatcher:
             router=entry.route or type(router).__name__,
             candidates=usable,
             excluded=tuple(excluded),
-            chosen=router.route(request, usable) if usable else None,
+            chosen=_look_up(router, request, usable) if usable else None,
             repeatable=entry.idempotent,
             timeout=self._timeout if left is None else left,
             budget=self._budget.left,
         )
+
+    def forget(self) -> None:
+        """In a forked child: the routers drop the locks and the counts of the parent."""
+        for each in (self._router, self._routers):
+            forget = getattr(each, "forget", None)
+            if forget is not None:
+                forget()
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
@@ -249,7 +263,7 @@ class Dispatcher:
         nodes = self.candidates(entry, here) if entry.remote and not call.chain else ()
         if not nodes:
             return None
-        node = self._router_of(entry).route(request, self._ejection.usable(nodes))
+        node = _look_up(self._router_of(entry), request, self._ejection.usable(nodes))
         return node if node.node_id != self._this.node_id and "batch" in node.features else None
 
     def _would_wait_for_itself(self, entry: MessageType, call: CallContext) -> CatgaResult[Any]:
@@ -289,21 +303,49 @@ class Dispatcher:
 _PASSING = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.UNIMPLEMENTED})
 
 
+def _look_up(router: Router, request: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode:
+    """Return whom a router would take, and tell it that the attempt was not made."""
+    node = router.route(request, nodes)
+    completed = getattr(router, "completed", None)
+    if completed is not None:
+        completed(node, request, None, 0.0)
+    return node
+
+
 def _share_a_store(nodes: Sequence[ClusterNode]) -> bool:
     """Return whether all of these remember request ids in one and the same store."""
     store = next((each for each in nodes[0].features if each.startswith(SHARED_IDEMPOTENCY)), None)
     return store is not None and all(store in node.features for node in nodes)
 
 
-def at_once(function: Callable[[Any], Any], items: Sequence[Any], call: CallContext) -> list[Any]:
-    """Call ``function`` with each item at the same time, as the given call; return what it returned, in order."""
-    if not items:
-        return []
+def at_once(
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    call: CallContext,
+    *,
+    meanwhile: Callable[[], None] | None = None,
+) -> list[Any]:
+    """
+    Call ``function`` with each item at the same time, as the given call; return what it returned, in order.
+
+    Args:
+        function: Called in threads of its own, unless there is but one item and nothing else to do.
+        items: What it is called with.
+        call: The call that it is part of.
+        meanwhile: Called in this thread while the others run.
+    """
     token = enter_call(call)
     try:
-        if len(items) == 1:
-            return [function(items[0])]
+        if len(items) <= 1:
+            # One after the other: nothing is won by a thread that this one would have to wait for.
+            done = [function(item) for item in items]
+            if meanwhile is not None:
+                meanwhile()
+            return done
         with ThreadPoolExecutor(min(len(items), _FAN_OUT), thread_name_prefix="catga-fan-out") as pool:
-            return [done.result() for done in [pool.submit(copy_context().run, function, item) for item in items]]
+            running = [pool.submit(copy_context().run, function, item) for item in items]
+            if meanwhile is not None:
+                meanwhile()
+            return [each.result() for each in running]
     finally:
         leave_call(token)

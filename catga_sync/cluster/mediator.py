@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from catga_sync.cluster.background import Background
-from catga_sync.cluster.dispatch import Dispatcher, at_once
+from catga_sync.cluster.dispatch import Dispatcher
 from catga_sync.cluster.events import ClusterEvent, EventBoard
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.presence import Presence
@@ -151,8 +151,12 @@ class ClusterMediator:
         self._background.ensure()
         if not self._behaviors:
             return self._dispatcher.batch(items, call)
-        # Behaviours are written for one call, so with them every item is one.
-        return at_once(lambda item: self._send(item, call.nested(new_request_id(), self._timeout)), items, call)
+        # Behaviours are written for one call in its caller's thread, so with them every item is one.
+        token = enter_call(call)
+        try:
+            return [self._send(item, call.nested(new_request_id(), self._timeout)) for item in items]
+        finally:
+            leave_call(token)
 
     def send_stream(self, requests: Iterable[Request[Any]]) -> Iterator[CatgaResult[Any]]:
         """Send each request when its result is asked for; yield the results in order. Holds one at a time."""
@@ -204,7 +208,7 @@ class ClusterMediator:
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
         self._background.ensure()
         here = self.local.handles(entry.cls)
-        nodes = self._dispatcher.candidates(entry, here)
+        nodes = self._dispatcher.candidates(entry, here) if entry.remote else ()
         others = [node for node in nodes if node.node_id != self._this.node_id]
         results = self._dispatcher.on_each(others, request, call)
         if here:
@@ -341,6 +345,7 @@ class ClusterMediator:
         serves = presence is not None and presence.attached and not presence.has_served
         self._lock = threading.Lock()
         self._upkeep.forget()
+        self._dispatcher.forget()
         if presence is not None:
             presence.attached = serves
         return serves

@@ -26,6 +26,10 @@ __all__ = ["Membership"]
 
 #: Seconds that the first call of a process waits for nodes to describe themselves.
 _FIRST_WAIT = 0.25
+#: Seconds between two looks of callers at a store that never was up.
+_FIRST_LOOKS = 0.5
+#: Seconds that a caller waits for a look that another thread has under way.
+_PATIENCE = 0.05
 #: A refresh that takes more than this share of the nodes away is not believed.
 _MASS = 0.5
 
@@ -124,13 +128,17 @@ class Membership:
 
     def _get_ready(self) -> None:
         if self._snapshot is None:
-            self.refresh()
+            # Not by every call: a store that is down stays down for a while.
+            self.refresh(_FIRST_LOOKS)
         if self._snapshot is not None and any(node.handles is None for node in self._snapshot.nodes):
             self._complete.wait(_FIRST_WAIT)
         self._is_ready = self._snapshot is not None
 
     def _refresh(self, max_age: float) -> None:
-        with self._lock:
+        # The background thread waits for its turn; a caller that wants to look once more does not.
+        if not self._lock.acquire(timeout=_PATIENCE if max_age and self._snapshot is not None else -1):
+            return
+        try:
             if max_age and self._clock.monotonic() - self._refreshed_at < max_age:
                 return
             try:
@@ -142,6 +150,8 @@ class Membership:
             self._note_store(down=False)
             self._refreshed_at = self._clock.monotonic()
             before, after = self._swap_locked()
+        finally:
+            self._lock.release()
         self._tell(before, after)
 
     def _ask(self) -> None:

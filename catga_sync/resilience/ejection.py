@@ -41,6 +41,8 @@ AVOIDED = 1.5
 STILL_AVOIDED = 4.0
 #: The share of nodes that must be left for an ejection to count.
 PANIC_SHARE = 0.5
+#: Tuples that are remembered, one for each set of candidates that is in use.
+_KEPT = 64
 #: Seconds without a failure after which earlier ejections are forgiven.
 FORGIVEN = 60.0
 
@@ -89,7 +91,8 @@ class Ejection:
         self._lock = threading.Lock()
         # Guarded by _lock for writing; read without it where a glance is enough.
         self._records: dict[str, _Record] = {}
-        self._handed_out: tuple[ClusterNode, ...] = ()
+        #: id of the nodes that were given -> those nodes, and what was left of them
+        self._handed_out: dict[int, tuple[tuple[ClusterNode, ...], tuple[ClusterNode, ...]]] = {}
 
     # -- choosing -------------------------------------------------------------------------------------------------
 
@@ -107,9 +110,13 @@ class Ejection:
             if len(left) < len(nodes) * PANIC_SHARE:
                 left = tuple(node for node in nodes if not self._is_avoided_locked(node, now))
             # Routers keep what they have worked out for a tuple: hand out the same one while nothing has changed.
-            if self._handed_out != left:
-                self._handed_out = left
-            left = self._handed_out
+            known = self._handed_out.get(id(nodes))
+            if known is not None and known[0] is nodes and known[1] == left:
+                left = known[1]
+            else:
+                if len(self._handed_out) >= _KEPT:
+                    self._handed_out.clear()
+                self._handed_out[id(nodes)] = (nodes, left)
         return left or nodes
 
     def state(self, node: ClusterNode) -> str | None:

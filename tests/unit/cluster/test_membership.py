@@ -190,8 +190,6 @@ def test_a_store_that_never_was_up_is_nobody_but_this_node() -> None:
     assert ids(world.candidates(here=True)) == ["me"]
 
 
-# BUG: _get_ready() refreshes in the caller's thread as long as there is no snapshot: every single call asks the store.
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a store that never was up is asked by every call")
 def test_a_store_that_never_was_up_is_not_asked_by_every_call() -> None:
     world = World()
     world.store.error = OSError("no route")
@@ -215,8 +213,6 @@ def test_a_store_that_hangs_keeps_no_reader_waiting() -> None:
         stuck.join(10)
 
 
-# BUG: the refresh before "nobody handles this" waits for the lock that a hanging reading holds, whatever the deadline.
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="refresh(max_age) waits for a store that hangs")
 def test_a_store_that_hangs_keeps_nobody_waiting_who_looks_once_more() -> None:
     world = World(record("a", "T"))
     world.look()
