@@ -204,7 +204,8 @@ class ClusterOptions:
         """
         Read the options from environment variables such as ``CATGA_NODE_ID``.
 
-        Numbers and true/false are written as one would; ``metadata`` and ``peers`` as JSON objects.
+        Numbers and true/false are written as one would; ``metadata`` and ``peers`` as JSON objects, several secrets
+        as a JSON list.
 
         Args:
             environ: None means ``os.environ``.
@@ -300,6 +301,11 @@ def _boolean(text: str) -> bool:
     raise ValueError("write true or false")
 
 
+def _secret(text: str) -> str | list[str]:
+    """Several keys are written as a JSON list; anything else is one key."""
+    return json.loads(text) if text.startswith("[") else text
+
+
 def _verify(text: str) -> bool | str:
     try:
         return _boolean(text)
@@ -319,7 +325,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "enable_failover": _boolean,
     "insecure": _boolean,
     "verify": _verify,
-    "secret": lambda text: text.split(","),
+    "secret": _secret,
     "metadata": json.loads,
     "peers": json.loads,
 }

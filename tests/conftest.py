@@ -8,6 +8,7 @@ import os
 import sysconfig
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -98,7 +99,9 @@ def _no_leaked_threads() -> Iterator[None]:
     end = time.monotonic() + THREAD_GRACE
     for thread in _our_threads() - before:
         thread.join(max(0.0, end - time.monotonic()))
-    leaked = sorted(thread.name for thread in _our_threads() - before)
+    # By name: a thread that was there before may have been stopped and started anew by a fork in the test.
+    left = Counter(thread.name for thread in _our_threads())
+    leaked = sorted((left - Counter(thread.name for thread in before)).elements())
     if leaked:
         pytest.fail(f"threads left behind, close what started them: {', '.join(leaked)}", pytrace=False)
 

@@ -67,7 +67,7 @@ def test_an_id_runs_once_over_all_workers_of_a_node(nodes: Nodes) -> None:
             assert {each.status_code for each in answers} == {200}
             assert len({each.json()["payloadData"] for each in answers}) == 1
             assert sorted(each.headers.get("Catga-Replayed", "0") for each in answers) == ["0", *["1"] * 4]
-    assert_ran_once(nodes, *(f"call-{n}" for n in range(5)))
+    assert_ran_once(nodes, *(f"call-{n}" for n in range(8)))
 
 
 @pytest.mark.redis

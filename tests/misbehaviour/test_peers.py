@@ -275,7 +275,7 @@ def test_a_caller_that_finds_no_free_connection_in_time_has_sent_nothing() -> No
         first.join()
         assert len(peer.requests) == 1
     narrow.close()
-    assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.DEADLINE_EXCEEDED)
+    assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.RESOURCE_EXHAUSTED)
 
 
 def test_what_is_sent_is_what_the_contract_says(invoker: HttpInvoker) -> None:
