@@ -112,8 +112,15 @@ def parse_code(code: object) -> ErrorCode | str | None:
     """
     if code is None or isinstance(code, ErrorCode):
         return code
-    text = code.name if isinstance(code, enum.Enum) else str(code)
-    return _CODES_BY_NAME.get(text, text[:MAX_CODE])
+    if isinstance(code, str):
+        text = str(code.value) if isinstance(code, enum.Enum) else code
+    else:
+        text = code.name if isinstance(code, enum.Enum) else str(code)
+    known = _CODES_BY_NAME.get(text)
+    if known is not None or (len(text) <= MAX_CODE and text.isprintable()):
+        return known or text
+    # Fit for a line of a log, here as over the wire.
+    return "".join(char if char.isprintable() else "?" for char in text[:MAX_CODE])
 
 
 class CatgaError(Exception):

@@ -65,6 +65,7 @@ def check_return_annotation(function: Callable[[Any], Any], entry: MessageType) 
         return
     try:
         returns = typing.get_type_hints(function).get("return")
+        returns = typing.get_origin(returns) or returns  # in Python 3.10 list[int] is an instance of type, and no class
     except Exception:
         # An annotation for type checkers only (TYPE_CHECKING imports) is no reason to refuse the handler.
         return

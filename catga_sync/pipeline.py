@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import date, datetime
 from time import perf_counter
 from typing import Any
 
@@ -31,8 +31,6 @@ MAX_ERROR_TEXT = 512
 
 #: What stands for an empty error text.
 NO_REASON = "no reason was given"
-
-_LOOSE = frozenset({int, date})
 
 _log = logging.getLogger(__name__)
 
@@ -64,8 +62,7 @@ def handler_step(function: Callable[[Any], Any], name: str, check: tuple[type, .
         name: Wire name of the request type, for texts.
         check: What the answer must be an instance of; None means anything. None as an answer is always fine.
     """
-    # True is an int for isinstance and a moment is a day; on the wire they are not.
-    exact = check is not None and not _LOOSE.isdisjoint(check)
+    not_meant = _not_meant(check)
 
     def run(request: Any) -> CatgaResult[Any]:
         started = perf_counter()
@@ -75,9 +72,9 @@ def handler_step(function: Callable[[Any], Any], name: str, check: tuple[type, .
             result = _failure_of(exc, name)
         else:
             if isinstance(answer, CatgaResult):
-                fits = not answer.is_success or _fits(answer.value, check, exact)
+                fits = not answer.is_success or _fits(answer.value, check, not_meant)
                 result = _own(answer) if fits else _wrong_answer(answer.value, name, check)
-            elif answer is None or check is None or (type(answer) in check if exact else isinstance(answer, check)):
+            elif answer is None or check is None or (isinstance(answer, check) and not isinstance(answer, not_meant)):
                 return succeeded(answer, (perf_counter() - started) * 1000.0)
             else:
                 result = _wrong_answer(answer, name, check)
@@ -114,8 +111,14 @@ def _guarded(behavior: Behavior, next_: Handler, name: str) -> Handler:
     return run
 
 
-def _fits(value: Any, check: tuple[type, ...] | None, exact: bool) -> bool:
-    return value is None or check is None or (type(value) in check if exact else isinstance(value, check))
+def _fits(value: Any, check: tuple[type, ...] | None, not_meant: tuple[type, ...]) -> bool:
+    return value is None or check is None or (isinstance(value, check) and not isinstance(value, not_meant))
+
+
+def _not_meant(check: tuple[type, ...] | None) -> tuple[type, ...]:
+    """Return what ``isinstance`` lets in though the wire does not: True is an int for it, and a moment a day."""
+    pairs = ((int, bool), (date, datetime))
+    return tuple(narrow for wide, narrow in pairs if check is not None and wide in check and narrow not in check)
 
 
 def _own(answer: CatgaResult[Any]) -> CatgaResult[Any]:

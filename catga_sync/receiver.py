@@ -48,6 +48,9 @@ BATCH_PATH = "/catga/cluster/batch"
 NODE_PATH = "/catga/cluster/node"
 DRAIN_PATH = "/catga/cluster/drain"
 
+#: Bytes that are kept for an answer in a batch, without its payload.
+_FRAME = 400
+
 _log = logging.getLogger(__name__)
 
 
@@ -229,10 +232,19 @@ class Receiver:
                 items = read_batch(body)
             except EnvelopeError as exc:
                 raise Refused(400, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
+            # One deadline for all of them, from when the batch came; each may still be too old by itself.
+            shared = deadline_of(raw.headers.get("catga-timeout-ms"), None, self._default_timeout)
             replies = []
-            for item in items:
-                each = _Run("unknown", run.caller)
-                replies.append((self._run_item(raw, item, each), each.told))
+            room = self._max_body_bytes
+            for left, item in zip(range(len(items), 0, -1), items, strict=True):
+                each = _Run("unknown", run.caller, shared)
+                reply = self._run_item(raw, item, each)
+                if reply.payload is not None and len(reply.payload) * 4 // 3 + left * _FRAME > room:
+                    text = "the answers of the batch are together longer than max_body_bytes allows"
+                    too_long = Refused(200, ErrorCode.RESOURCE_EXHAUSTED, text)
+                    reply = self._refusal(each.request_id, too_long, each.elapsed)
+                room -= len(reply.encode()) + 24
+                replies.append((reply, each.told))
                 run.executed = run.executed or each.executed
             return write_batch_reply(replies)
 
@@ -309,6 +321,8 @@ class Receiver:
     def _run(self, raw: RawRequest, envelope: RequestEnvelope, run: _Run) -> ReplyEnvelope:
         """Run one request, or answer with what it was answered with before."""
         deadline = deadline_of(raw.headers.get("catga-timeout-ms"), envelope.timestamp, self._default_timeout)
+        if run.deadline is not None:
+            deadline = run.deadline
         entry = self._entry(envelope)
         request = self._request(entry, envelope)
         call = CallContext(
@@ -413,10 +427,12 @@ class Receiver:
 class _Run:
     """What is known of one request while it is served."""
 
-    __slots__ = ("caller", "executed", "replayed", "request_id", "started", "uncertain")
+    __slots__ = ("caller", "deadline", "executed", "replayed", "request_id", "started", "uncertain")
 
-    def __init__(self, request_id: str, caller: Any = None) -> None:
+    def __init__(self, request_id: str, caller: Any = None, deadline: Deadline | None = None) -> None:
         self.request_id = request_id
+        #: That of the batch of which it is a part; None for a request that came alone.
+        self.deadline = deadline
         #: What the guard knows of the caller.
         self.caller = caller
         #: Whether the handler was started.

@@ -130,14 +130,7 @@ def test_what_is_exported_exists_once_and_has_one_home() -> None:
     assert set(catga_sync.__all__) <= set(namespace)
 
 
-# BUG: API.md: "At the root: ... CatgaError and its subclasses"; NodeIdTaken is in catga_sync.errors only.
-MISSING = pytest.mark.xfail(strict=True, raises=AssertionError, reason="NodeIdTaken is not at the root")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(cls.__name__, marks=MISSING if cls is errors.NodeIdTaken else ()) for cls in ERRORS],
-)
+@pytest.mark.parametrize("name", [cls.__name__ for cls in ERRORS])
 def test_every_error_is_at_the_root(name: str) -> None:
     assert name in catga_sync.__all__
 

@@ -135,7 +135,8 @@ class ClusterMediator:
         Raises:
             TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
         """
-        self.local.require_request(request)
+        # A class that cannot be registered is a mistake of the caller: told before a behaviour can take it for another.
+        self.registry.ensure(type(self.local.require_request(request)))
         return self._send(request, nested_call(self._timeout if timeout is None else check_timeout(timeout)))
 
     def send_batch(self, requests: Iterable[Request[Any]], *, timeout: float | None = None) -> list[CatgaResult[Any]]:

@@ -854,8 +854,6 @@ class ReceiverContract:
         assert b"hunter2" not in answer.body
         assert "hunter2" in caplog.text
 
-    # BUG: every item gets the whole time anew, from the moment in which its own turn comes.
-    @pytest.mark.xfail(strict=True, raises=AssertionError, reason="the items of a batch do not share its deadline")
     def test_the_items_of_a_batch_share_its_time(self, node: ClusterMediator) -> None:
         seen: list[Any] = []
         node.register(Unhandled, lambda request: seen.append(current_call().deadline.at))
@@ -864,8 +862,6 @@ class ReceiverContract:
         assert len(seen) == 3
         assert max(seen) == seen[0]
 
-    # BUG: each answer is measured alone; together they may be more than any caller reads, which loses all of them.
-    @pytest.mark.xfail(strict=True, raises=AssertionError, reason="the answer of a batch may exceed max_body_bytes")
     def test_the_answers_of_a_batch_are_together_no_longer_than_one_may_be(self, node: ClusterMediator) -> None:
         @message(name="users.Long")
         @dataclass(frozen=True)

@@ -142,10 +142,6 @@ def test_a_class_that_cannot_be_registered_is_a_mistake_of_the_caller(make: Make
         make(record("a", "Ask")).send(Undataclassed())
 
 
-# BUG: the guard around a behaviour takes the RegistrationError for one of the handler's.
-@pytest.mark.xfail(
-    strict=True, raises=pytest.fail.Exception, reason="with a behaviour the same mistake is a result that says UNKNOWN"
-)
 def test_a_class_that_cannot_be_registered_is_a_mistake_of_the_caller_with_behaviours_too(make: Make) -> None:
     mediator = make(record("a", "Ask"))
     mediator.add_behavior(lambda next_: next_)
