@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 
@@ -125,9 +126,9 @@ def test_a_secret_is_replaced_without_a_failed_call(nodes: Nodes) -> None:
 
     ask(OLD)
     # Step by step: first everybody accepts the new key, then signs with it, then the old one goes.
-    for node, secrets in ((a, f"{OLD},{NEW}"), (b, f"{OLD},{NEW}"), (a, f"{NEW},{OLD}"), (b, f"{NEW},{OLD}")):
+    for node, secrets in ((a, [OLD, NEW]), (b, [OLD, NEW]), (a, [NEW, OLD]), (b, [NEW, OLD])):
         node.stop()
-        node.start(CATGA_SECRET=secrets)
+        node.start(CATGA_SECRET=json.dumps(secrets))
         ask([OLD, NEW])
     ask([NEW, OLD])
     ask(NEW)
