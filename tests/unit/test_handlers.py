@@ -1,7 +1,6 @@
 """What is read off a handler when it is registered. Annotations are classes here, texts in the neighbour."""
 
 import functools
-import sys
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -268,14 +267,7 @@ def unreadable(request: Any) -> "NoSuchName":  # noqa: F821
         (Measure, as_int),
         (Rename, as_none),
         (Anything, as_int),
-        # BUG: in Python 3.10 list[int] is an instance of type, but no class for issubclass().
-        pytest.param(
-            Numbers,
-            as_list,
-            marks=pytest.mark.xfail(
-                sys.version_info < (3, 11), strict=True, raises=TypeError, reason="-> list[int] is refused on 3.10"
-            ),
-        ),
+        (Numbers, as_list),  # in Python 3.10 list[int] is an instance of type, but no class for issubclass()
         (GetUser, as_any),  # since Python 3.11 Any is a class, and not one that has to do with User
     ],
 )
