@@ -271,6 +271,7 @@ class _Assembly:
             verify=options.verify,
             cert=options.cert,
             signing=self.signing,
+            on_stall=self.ejection.avoid,
         )
 
     def _guard(self) -> Guard:

@@ -165,7 +165,7 @@ class Failover:
                 self._ejection.failed(node)
         elif result.code is ErrorCode.UNAVAILABLE:
             # Nobody listens there, or the node said that it is going offline; it names itself then.
-            self._ejection.refused(node)
+            self._ejection.avoid(node)
             if result.node_id is None:
                 self._ejection.failed(node)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from catga_sync.cluster.events import ClusterEvent, EventBoard, EventKind
 from catga_sync.cluster.membership import Membership
@@ -28,7 +28,9 @@ __all__ = ["Upkeep"]
 SETTLE = 1.0
 #: Seconds between two looks whether a drain has ended.
 _LOOK = 0.05
-#: Seconds that one step may take to look at nodes that have refused a connection.
+#: Seconds without an answer to any call after which a node is asked whether it is there.
+_SILENCE = 1.0
+#: Seconds that one step may take to look at nodes that are avoided or silent.
 _LOOKING = 1.0
 
 _log = logging.getLogger(__name__)
@@ -83,10 +85,10 @@ class Upkeep:
         self._ejection.keep_only(nodes)
         for node in self._ejection.due_for_probe(nodes):
             self._ejection.probed(node, answered=self._is_alive(node))
-        self._look_at_avoided(nodes)
-        tidy = getattr(self._invoker, "close_stale", None)
+        self._look_at_suspects(nodes)
+        tidy = getattr(self._invoker, "tidy", None)
         if tidy is not None:
-            tidy()
+            tidy(nodes)
         pause = self._membership.refresh_interval
         if self._presence is None:
             return pause
@@ -97,6 +99,8 @@ class Upkeep:
         """Tell the world that a node is left out, or let back."""
         kind = EventKind.NODE_FAULTED if ejected else EventKind.NODE_RECOVERED
         self._events.tell(ClusterEvent(kind, node))
+        if ejected:
+            self._release(node)
 
     def begin_drain(self) -> None:
         """Wish the whole node drained; every worker follows within its next steps."""
@@ -144,13 +148,25 @@ class Upkeep:
         if forget is not None:
             forget()
 
-    def _look_at_avoided(self, nodes: Iterable[ClusterNode]) -> None:
+    def _look_at_suspects(self, nodes: tuple[ClusterNode, ...]) -> None:
+        """Look at the nodes that are avoided, and at those at which calls have been waiting for their answers."""
+        suspects = self._ejection.due_for_a_look(nodes)
+        silent = getattr(self._invoker, "silent", None)
+        if silent is not None:
+            suspects += [node for node in silent(nodes, _SILENCE) if node not in suspects]
         # Where many hosts are off each look takes its whole time; those that no look has reached are tried by a call.
         end = time.monotonic() + _LOOKING
-        for node in self._ejection.due_for_a_look(nodes):
-            self._ejection.looked_at(node, answered=self._is_alive(node))
+        for node in suspects:
+            # A handler may take its time, and the node answers all the same: only one that does not is silent.
+            if self._ejection.looked_at(node, answered=self._is_alive(node)):
+                self._release(node)
             if time.monotonic() >= end:
                 break
+
+    def _release(self, node: ClusterNode) -> None:
+        release = getattr(self._invoker, "release", None)
+        if release is not None:
+            release(node)
 
     def _follow_drain(self, presence: Presence) -> None:
         if not presence.visible or not presence.drain_wished:

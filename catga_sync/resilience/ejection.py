@@ -1,7 +1,7 @@
 """Leave a node out for a while when it fails its calls, and let it back when it answers again.
 
     in  --5 failures in a row, or half of 20 within 10 s-->  out  --time served, and a probe answered-->  in
-    in  --a connection refused-->  avoided, until it answers or nobody has asked it for a while
+    in  --a connection refused, or calls left waiting-->  avoided, until it answers or nobody has asked it for a while
 
 The time out doubles with each ejection in a row: 5 s * 2^n up to 300 s, give or take half, so that callers do not come
 back all at once. The figures are Envoy's and Finagle's, scaled to small clusters.
@@ -35,7 +35,7 @@ RATE_SHARE = 0.5
 RATE_WINDOW = 10.0
 #: Seconds out: the first time, and the longest.
 FIRST_OUT, LONGEST_OUT = 5.0, 300.0
-#: Seconds for which a node that refused a connection is avoided: longer than it takes until somebody asks it ...
+#: Seconds for which a node that refused a call is avoided: longer than it takes until somebody asks it ...
 AVOIDED = 1.5
 #: ... and for how many more when it does not answer then. Whoever asks comes round sooner than that.
 STILL_AVOIDED = 4.0
@@ -53,7 +53,9 @@ class _Record:
     row: int = 0
     #: (time, failed) of calls since the first failure
     calls: list[tuple[float, bool]] = field(default_factory=list)
-    refused_at: float = float("-inf")
+    blamed_at: float = float("-inf")
+    #: Whether it left the last look unanswered.
+    silent: bool = False
     avoided_until: float = float("-inf")
     out_until: float | None = None
     times_out: int = 0
@@ -105,10 +107,12 @@ class Ejection:
             left = tuple(node for node in nodes if not self._is_out_locked(node, now))
             if len(left) == len(nodes):
                 return nodes
-            # A refused connection is certain and short: it is avoided as long as anybody is left. An ejection is a
+            # To avoid a node is for a short while, and sure: it is avoided as long as anybody is left. An ejection is a
             # guess from failures; it counts only while most others are well.
             if len(left) < len(nodes) * PANIC_SHARE:
                 left = tuple(node for node in nodes if not self._is_avoided_locked(node, now))
+            if not left:
+                left = tuple(node for node in nodes if not self._is_silent_locked(node))
             # Routers keep what they have worked out for a tuple: hand out the same one while nothing has changed.
             known = self._handed_out.get(id(nodes))
             if known is not None and known[0] is nodes and known[1] == left:
@@ -129,7 +133,7 @@ class Ejection:
             if record.out_until is not None:
                 return f"ejected for its failures: {max(0.0, record.out_until - now):.1f} s more, and until it answers"
             if record.avoided_until > now:
-                return "it has just refused a connection"
+                return "it does not answer" if record.silent else "it has just refused a call, or left one waiting"
         return None
 
     def is_ejected(self, node: ClusterNode) -> bool:
@@ -149,6 +153,7 @@ class Ejection:
             if record is None or record.out_until is not None:
                 return
             record.row = 0
+            record.silent = False
             record.avoided_until = float("-inf")
             self._count_locked(record, failed=False)
             clean = not any(failed for _, failed in record.calls)
@@ -169,12 +174,12 @@ class Ejection:
             self._eject_locked(record)
         self._on_change(node, True)
 
-    def refused(self, node: ClusterNode) -> None:
-        """Take note that nobody listens at the node's address, or that it said it is going."""
+    def avoid(self, node: ClusterNode) -> None:
+        """Take note that nobody listens at the node's address, that it is going, or that calls wait there in vain."""
         with self._lock:
             record = self._ensure_locked(node)
-            record.refused_at = self._monotonic()
-            record.avoided_until = max(record.avoided_until, record.refused_at + AVOIDED)
+            record.blamed_at = self._monotonic()
+            record.avoided_until = max(record.avoided_until, record.blamed_at + AVOIDED)
 
     # -- coming back ----------------------------------------------------------------------------------------------
 
@@ -196,15 +201,25 @@ class Ejection:
         with self._lock:
             return [node for node in nodes if self._is_avoided_locked(node, now)]
 
-    def looked_at(self, node: ClusterNode, *, answered: bool) -> None:
-        """Take note of a look at a node that is avoided: one that does not answer is avoided on."""
+    def looked_at(self, node: ClusterNode, *, answered: bool) -> bool:
+        """
+        Take note of a look at a node that is avoided or suspected: one that does not answer is avoided on.
+
+        Returns:
+            Whether it is news that the node does not answer.
+        """
         with self._lock:
-            record = self._of_locked(node)
-            if record is not None and not answered:
+            record = self._of_locked(node) if answered else self._ensure_locked(node)
+            if record is None:
+                return False
+            news = not answered and not record.silent
+            record.silent = not answered
+            if not answered:
                 record.avoided_until = self._monotonic() + STILL_AVOIDED
-            elif record is not None:
+            else:
                 # One that answers and refuses all the same, since it is going, has its time to tell everybody.
-                record.avoided_until = min(record.avoided_until, record.refused_at + AVOIDED)
+                record.avoided_until = min(record.avoided_until, record.blamed_at + AVOIDED)
+            return news
 
     def probed(self, node: ClusterNode, *, answered: bool) -> None:
         """Take note of a probe: let the node back, or leave it out twice as long as the last time."""
@@ -260,6 +275,10 @@ class Ejection:
     def _is_avoided_locked(self, node: ClusterNode, now: float) -> bool:
         record = self._of_locked(node)
         return record is not None and record.avoided_until > now
+
+    def _is_silent_locked(self, node: ClusterNode) -> bool:
+        record = self._of_locked(node)
+        return record is not None and record.silent
 
     def _is_out_locked(self, node: ClusterNode, now: float) -> bool:
         record = self._of_locked(node)

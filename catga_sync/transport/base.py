@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
 
-__all__ = ["RemoteInvoker"]
+__all__ = ["RemoteInvoker", "UpkeptInvoker"]
 
 T = TypeVar("T")
 
@@ -36,3 +37,23 @@ class RemoteInvoker(Protocol):
 
     def close(self) -> None:
         """Let go of connections. Safe to call twice; a later ``invoke`` opens new ones."""
+
+
+class UpkeptInvoker(RemoteInvoker, Protocol):
+    """
+    An invoker that the background thread looks after. Every one of these methods may be missing.
+
+    .. versionadded:: 0.1
+    """
+
+    def tidy(self, nodes: Iterable[ClusterNode]) -> None:
+        """Close what has been idle for too long, and forget every node but these. Called about once a second."""
+
+    def silent(self, nodes: Iterable[ClusterNode], seconds: float) -> list[ClusterNode]:
+        """Return those at which calls are under way and none has ended for so many seconds."""
+
+    def release(self, node: ClusterNode) -> None:
+        """Have the calls that wait for a place at this node go without one: it is known not to answer."""
+
+    def forget(self) -> None:
+        """In a forked child: drop the parent's connections without a word to the other side."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import requests
@@ -25,7 +25,7 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport.connection import DeadlineAdapter, Exchange
-from catga_sync.transport.places import Places
+from catga_sync.transport.places import NoPlace, Places
 from catga_sync.transport.session import adopt_session, is_stock, new_session
 from catga_sync.transport.signing import Signing
 from catga_sync.transport.verdict import AnswerTooLong, Call
@@ -76,6 +76,9 @@ class HttpInvoker:
         signing:
             Signs requests and checks answers; None means that neither is signed.
 
+        on_stall:
+            Called with a node at which a call has waited for a place in vain while no other call ended there.
+
     .. versionadded:: 0.1
     """
 
@@ -90,6 +93,7 @@ class HttpInvoker:
         verify: bool | str = True,
         cert: str | tuple[str, str] | None = None,
         signing: Signing | None = None,
+        on_stall: Callable[[ClusterNode], None] = lambda node: None,
     ) -> None:
         self._registry = registry
         self._source_node_id = source_node_id
@@ -99,6 +103,7 @@ class HttpInvoker:
         self._verify = verify
         self._cert = cert
         self._signing = signing
+        self._on_stall = on_stall
         self._lock = threading.Lock()
         # Guarded by _lock; read without it: the session of process _pid, and per endpoint its pool and free places.
         self._pid = -1
@@ -158,13 +163,35 @@ class HttpInvoker:
         if session is not None and self._given is None:
             session.close()
 
-    def close_stale(self) -> None:
-        """Close the connections that have been idle for too long; to be called now and then."""
+    def tidy(self, nodes: Iterable[ClusterNode]) -> None:
+        """See ``UpkeptInvoker``."""
+        endpoints = {node.endpoint for node in nodes}
+        with self._lock:
+            for endpoint in [each for each in self._places if each not in endpoints]:
+                # One who has just got hold of it shares it with nobody: for a node that is gone that is no harm.
+                if not self._places[endpoint].in_use:
+                    del self._places[endpoint]
+                    self._pools.pop(endpoint, None)
         session = self._session
         if session is not None and self._pid == os.getpid():
             for adapter in session.adapters.values():
                 if isinstance(adapter, DeadlineAdapter):
                     adapter.close_stale()
+
+    def silent(self, nodes: Iterable[ClusterNode], seconds: float) -> list[ClusterNode]:
+        """See ``UpkeptInvoker``."""
+        found = []
+        for node in nodes:
+            places = self._places.get(node.endpoint or "")
+            if places is not None and places.silence >= seconds:
+                found.append(node)
+        return found
+
+    def release(self, node: ClusterNode) -> None:
+        """See ``UpkeptInvoker``."""
+        places = self._places.get(node.endpoint or "")
+        if places is not None:
+            places.release()
 
     def forget(self) -> None:
         """In a forked child: drop the parent's connections. Their descriptors are closed, nothing is sent."""
@@ -193,8 +220,10 @@ class HttpInvoker:
         session = self._open_session()
         places = self._places_of(node)
         since = places.take(left)
-        if since is None:
-            return [call.crowded_out() for call in calls]
+        if isinstance(since, NoPlace):
+            if since is NoPlace.STALLED:
+                self._on_stall(node)
+            return [call.no_place(since) for call in calls]
         try:
             return self._exchange(session, calls, path, body, expires, judge)
         finally:
@@ -339,12 +368,16 @@ class HttpInvoker:
 
     def _places_of(self, node: ClusterNode) -> Places:
         endpoint = node.endpoint or ""
+        # No more at once than the node takes: a call waits here for its turn rather than being refused there.
+        at_once = self._pool_size if node.concurrency is None else min(self._pool_size, node.concurrency)
         places = self._places.get(endpoint)
-        if places is None:
-            # No more at once than the node takes: a call waits here for its turn rather than being refused there.
-            at_once = self._pool_size if node.concurrency is None else min(self._pool_size, node.concurrency)
-            places = self._places.setdefault(endpoint, Places(at_once))
-        return places
+        if places is not None and places.count == at_once:
+            return places
+        with self._lock:
+            places = self._places.get(endpoint)
+            if places is None or places.count != at_once:  # restarted with another number of threads
+                places = self._places[endpoint] = Places(at_once)
+            return places
 
     def _pool_of(self, node: ClusterNode, session: requests.Session, adapter: Any) -> Any:
         endpoint = node.endpoint or ""

@@ -2,7 +2,9 @@
 
     free                                  go
     taken, and the turn comes in time     wait, in order
-    taken, and it would not               give up: at once if that can be told, else when half of the time is up
+    taken, and it would not               CROWDED: at once if that can be told, else when half of the time is up
+    taken, and none came free meanwhile   STALLED: the same, but nobody else got a place either; perhaps it hangs
+    taken, and the node was found silent  RELEASED: at once
 
 A call that gets its place in the last moment is work for nobody: its caller is gone before the answer comes. Under a
 load that lasts, calls in a queue without an end would all get theirs in the last moment. So nobody waits longer than
@@ -12,16 +14,40 @@ answer.
 
 from __future__ import annotations
 
+import enum
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
-__all__ = ["Places"]
+__all__ = ["NoPlace", "Places"]
 
 #: The share of its time that a call may wait.
 SHARE = 0.5
+#: Nobody came or went for this share of a wait, and for so many seconds at least: that is a stall.
+STALL_SHARE, STALL_LEAST = 0.8, 0.200
 #: How much a call counts in the average of how long one holds its place.
 _WEIGHT = 0.1
+
+
+@enum.unique
+class NoPlace(enum.Enum):
+    """Why a call got no place."""
+
+    CROWDED = "CROWDED"
+    STALLED = "STALLED"
+    RELEASED = "RELEASED"
+
+
+class _Turn:
+    """One who waits."""
+
+    __slots__ = ("given", "lock")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.lock.acquire()
+        self.given = False
 
 
 class Places:
@@ -30,20 +56,23 @@ class Places:
 
     Args:
         count: How many.
+        monotonic: The clock; None means the system's.
 
     .. versionadded:: 0.1
     """
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, *, monotonic: Callable[[], float] | None = None) -> None:
+        self.count = count
+        self._monotonic = time.monotonic if monotonic is None else monotonic
         self._lock = threading.Lock()
-        # Guarded by _lock: free places, those who wait in order, and for how long a place is held on average. A place
-        # that is given back goes to the first who waits.
+        # Guarded by _lock: free places, those who wait in order, for how long a place is held on average, and since
+        # when no place was given back. One that is given back goes to the first who waits.
         self._free = count
-        self._waiting: deque[threading.Lock] = deque()
+        self._waiting: deque[_Turn] = deque()
         self._held = 0.0
+        self._silent_since = 0.0
 
-    def take(self, left: float) -> float | None:
+    def take(self, left: float) -> float | NoPlace:
         """
         Take a place, now or when its turn comes; return the monotonic time of it, which ``give_back`` wants.
 
@@ -51,30 +80,56 @@ class Places:
             left: Seconds that the call still has.
 
         Returns:
-            None when there is no chance to get one in time.
+            A ``NoPlace`` when there is no chance to get one in time.
         """
+        began = self._monotonic()
         with self._lock:
             if self._free:
+                if self._free == self.count:
+                    self._silent_since = began
                 self._free -= 1
-                return time.monotonic()
-            if (len(self._waiting) + 1) * self._held > self._count * left * SHARE:
-                return None
-            turn = threading.Lock()
-            turn.acquire()
+                return began
+            if (len(self._waiting) + 1) * self._held > self.count * left * SHARE:
+                return NoPlace.CROWDED
+            turn = _Turn()
             self._waiting.append(turn)
-        if not turn.acquire(timeout=left * SHARE):
-            with self._lock:
-                if turn in self._waiting:
-                    self._waiting.remove(turn)
-                    return None
-                # It was given in this very moment.
-        return time.monotonic()
+        in_time = turn.lock.acquire(timeout=min(left * SHARE, threading.TIMEOUT_MAX))
+        with self._lock:
+            if turn.given:  # perhaps in the very moment in which its time was up
+                return self._monotonic()
+            if in_time:
+                return NoPlace.RELEASED
+            self._waiting.remove(turn)
+            now = self._monotonic()
+            stalled = now - self._silent_since >= max(STALL_LEAST, STALL_SHARE * (now - began))
+            return NoPlace.STALLED if stalled else NoPlace.CROWDED
 
     def give_back(self, since: float) -> None:
         """Give a place back that was taken at that time."""
+        now = self._monotonic()
         with self._lock:
-            self._held += _WEIGHT * (time.monotonic() - since - self._held)
+            self._held += _WEIGHT * (now - since - self._held)
+            self._silent_since = now
             if self._waiting:
-                self._waiting.popleft().release()
+                turn = self._waiting.popleft()
+                turn.given = True
+                turn.lock.release()
             else:
                 self._free += 1
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which calls have been under way and none has ended; 0.0 when none is under way."""
+        return 0.0 if self._free == self.count else self._monotonic() - self._silent_since
+
+    @property
+    def in_use(self) -> bool:
+        """Whether any call is under way."""
+        return self._free != self.count
+
+    def release(self) -> None:
+        """Have everybody who waits for a place go without one."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, deque()
+        for turn in waiting:
+            turn.lock.release()

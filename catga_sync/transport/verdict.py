@@ -26,6 +26,7 @@ from catga_sync.pipeline import error_text, limit_text
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageType
 from catga_sync.transport.connection import Exchange
+from catga_sync.transport.places import NoPlace
 
 __all__ = ["AnswerTooLong", "Call"]
 
@@ -42,6 +43,13 @@ _STATUS_CODES = {
     502: ErrorCode.UNAVAILABLE,
     503: ErrorCode.UNAVAILABLE,
     504: ErrorCode.UNAVAILABLE,
+}
+
+
+_NO_PLACE = {
+    NoPlace.CROWDED: "has more to do than it gets done; there was no place for this call in half of its time",
+    NoPlace.STALLED: "has ended none of its calls in half of this call's time; there was no place for it",
+    NoPlace.RELEASED: "does not answer; this call no longer waits for a place there",
 }
 
 
@@ -136,8 +144,8 @@ class Call:
         text = f"the time of the call to {self.where} was up {when}"
         return self.failed("network", text, ErrorCode.DEADLINE_EXCEEDED, delivery)
 
-    def crowded_out(self) -> CatgaResult[Any]:
-        text = f"{self.where} has more to do than it gets done; there was no place for this call in half of its time"
+    def no_place(self, why: NoPlace) -> CatgaResult[Any]:
+        text = f"{self.where} {_NO_PLACE[why]}"
         return self.failed("network", text, ErrorCode.RESOURCE_EXHAUSTED, Delivery.NOT_EXECUTED)
 
     def no_envelope(self, status: int, exc: EnvelopeError) -> CatgaResult[Any]:

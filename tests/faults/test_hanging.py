@@ -19,13 +19,12 @@ require_module("gunicorn")
 pytestmark = pytest.mark.process
 
 CALLERS = 32
+#: Of them, those that a node of 8 threads takes at once from one client.
+PLACES = 6
 #: Failures in a row that eject a node.
 IN_A_ROW = 5
 
 
-@pytest.mark.xfail(
-    strict=False, reason="callers that wait for their turn at a hanging node give up and come back before it is ejected"
-)
 @pytest.mark.parametrize("queries", [1.0, 0.0], ids=["queries", "plain"])
 def test_a_hanging_node_costs_a_few_calls_and_runs_nothing_that_has_expired(nodes: Nodes, queries: float) -> None:
     # A node is told from a hanging one by its calls alone: by its heartbeats it is well all the time.
@@ -53,10 +52,9 @@ def test_a_hanging_node_costs_a_few_calls_and_runs_nothing_that_has_expired(node
     assert nodes.wrong() == []
     assert 0 < len(waited) <= CALLERS + IN_A_ROW
     assert max(each.seconds for each in load.told) < 1.0 + 3.0
-    if queries:
-        assert load.failed == []
-    else:
-        assert {each.text for each in load.failed} == {each.text for each in waited}
+    # What it had taken on may have run; what only waited there was served by another node.
+    assert {(each.kind, each.delivery, each.attempts[-1][0]) for each in load.failed} <= {("plain", "UNKNOWN", "b")}
+    assert len(load.failed) <= (0 if queries else PLACES)
     # Whatever lay in its sockets and has expired was not run: the executions there pause as long as it did.
     starts = sorted(each.start for each in ledger.executions(nodes.ran) if each.node == "b")
     assert [start for start in starts if hung + 0.5 < start < hung + 3.0] == []

@@ -225,7 +225,7 @@ def test_a_connection_is_not_used_again_when_it_was_idle_or_alive_for_too_long(
             assert invoke(invoker, peer.endpoint, Order())
         assert peer.connections == 3
         now[0] += 1.1
-        invoker.close_stale()
+        invoker.tidy([ClusterNode("peer", peer.endpoint)])
         pool = invoker._pools[peer.endpoint]
         assert all(conn is None or conn.sock is None for conn in pool.pool.queue)
 

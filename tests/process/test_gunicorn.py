@@ -2,56 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
-import uuid
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from catga_sync import ClusterMediator, Delivery, ErrorCode, Mediator, create_cluster
+from catga_sync import ClusterMediator, Delivery, ErrorCode
 from tests import processes
 from tests.conftest import require_module
 from tests.process.app import Ask, Do, Fail, Relay
-from tests.processes import Process, free_port, running, until
+from tests.process.nodes import ROOT, node, wait_for
+from tests.processes import free_port, running, until
 
 require_module("gunicorn")
 psutil = require_module("psutil")
 
 pytestmark = pytest.mark.process
-
-_ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def cluster_name() -> str:
-    return f"tests-{uuid.uuid4().hex[:12]}"
-
-
-@contextlib.contextmanager
-def node(name: str, cluster_name: str, *options: str, **environment: str) -> Iterator[Process]:
-    port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "-k", "gthread", "--threads", "8"]
-    env = {"NODE": name, "PORT": str(port), "CLUSTER": cluster_name, **environment}
-    with running([*command, *options, "tests.process.app:app"], port=port, cwd=_ROOT, env=env) as process:
-        yield process
-
-
-@pytest.fixture
-def client(cluster_name: str) -> Iterator[ClusterMediator]:
-    with create_cluster(Mediator(), node_id="client", cluster_name=cluster_name, router="round-robin") as mediator:
-        yield mediator
-
-
-def wait_for(client: ClusterMediator, *names: str) -> None:
-    until(lambda: sorted(each.node_id for each in client.nodes()) == sorted(names), f"exactly {names} are visible")
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
@@ -94,9 +66,7 @@ def test_a_restarted_node_is_another_incarnation(client: ClusterMediator, cluste
 def test_a_process_that_only_imports_the_app_makes_no_node(client: ClusterMediator, cluster_name: str) -> None:
     env = processes.clean_environment({"NODE": "n1", "PORT": str(free_port()), "CLUSTER": cluster_name})
     script = "import tests.process.app as a, threading; threading.Event().wait(1.5); print(len(a.mediator.nodes()))"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=_ROOT, env=env, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0"
     assert client.nodes() == ()
 
@@ -194,7 +164,7 @@ def test_two_processes_find_each_other_over_the_default_file_with_no_configurati
         "    threading.Event().wait(0.05)\n"
         "print(result.unwrap().text, result.node_id)\n"
     )
-    with running(command, port=port, cwd=_ROOT, env={**environment, "PORT": str(port)}):
+    with running(command, port=port, cwd=ROOT, env={**environment, "PORT": str(port)}):
         env = processes.clean_environment({"TMPDIR": str(tmp_path), "NODE": "n2", "CLUSTER": "default", "ROLE": "none"})
-        done = subprocess.run([sys.executable, "-c", ask], cwd=_ROOT, env=env, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.stdout.split() == ["hi", "n1"], done.stderr

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from catga_sync import ClusterMediator, Mediator, create_cluster
+from catga_sync import ClusterMediator
 from tests.conftest import require_module
 from tests.process.app import Ask, Do
-from tests.process.test_gunicorn import cluster_name, node, wait_for  # noqa: F401 - a fixture
+from tests.process.nodes import node, wait_for
 
 require_module("gunicorn")
 psutil = require_module("psutil")
@@ -21,16 +20,10 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 THREADS = 32
 
 
-@pytest.fixture
-def client(cluster_name: str) -> Iterator[ClusterMediator]:  # noqa: F811
-    with create_cluster(Mediator(), node_id="client", cluster_name=cluster_name, router="round-robin") as mediator:
-        yield mediator
-
-
 @pytest.mark.parametrize(
     ("burst", "silence"), [(1, 0.0), (20, 3.0)], ids=["all the time", "bursts with 3 s of silence between them"]
 )
-def test_half_a_minute_of_calls(client: ClusterMediator, cluster_name: str, burst: int, silence: float) -> None:  # noqa: F811
+def test_half_a_minute_of_calls(client: ClusterMediator, cluster_name: str, burst: int, silence: float) -> None:
     with node("n1", cluster_name), node("n2", cluster_name):
         wait_for(client, "n1", "n2")
         me = psutil.Process()

@@ -1,0 +1,30 @@
+"""Gunicorn nodes that serve ``tests/process/app.py``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from catga_sync import ClusterMediator
+from tests.processes import Process, free_port, running, until
+
+__all__ = ["ROOT", "node", "wait_for"]
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextlib.contextmanager
+def node(name: str, cluster_name: str, *options: str, **environment: str) -> Iterator[Process]:
+    """Run one node until the block is left; ``options`` are gunicorn's."""
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "-k", "gthread", "--threads", "8"]
+    env = {"NODE": name, "PORT": str(port), "CLUSTER": cluster_name, **environment}
+    with running([*command, *options, "tests.process.app:app"], port=port, cwd=ROOT, env=env) as process:
+        yield process
+
+
+def wait_for(client: ClusterMediator, *names: str) -> None:
+    """Wait until a client sees exactly these nodes."""
+    until(lambda: sorted(each.node_id for each in client.nodes()) == sorted(names), f"exactly {names} are visible")

@@ -1,0 +1,121 @@
+"""What the background thread does about nodes that leave calls without an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from catga_sync.cluster.events import EventBoard, EventKind
+from catga_sync.cluster.membership import Membership
+from catga_sync.cluster.upkeep import Upkeep
+from catga_sync.nodes import ClusterNode
+from catga_sync.resilience.budget import RetryBudget
+from catga_sync.resilience.ejection import IN_A_ROW, Ejection
+from catga_sync.results import CatgaResult
+from tests.unit.cluster.fakes import FakeClock, FakeStore, ids, node, record
+
+A, B = node("a", "T"), node("b", "T")
+
+
+class Invoker:
+    """Says which nodes leave calls without an answer, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.quiet: list[ClusterNode] = []
+        self.tidied: list[list[str]] = []
+        self.released: list[str] = []
+
+    def invoke(self, node: ClusterNode, request: object, *, timeout: float, request_id: str) -> CatgaResult[object]:
+        raise AssertionError("nothing is sent here")
+
+    def close(self) -> None:
+        pass
+
+    def tidy(self, nodes: Iterable[ClusterNode]) -> None:
+        self.tidied.append(ids(nodes))
+
+    def silent(self, nodes: Iterable[ClusterNode], seconds: float) -> list[ClusterNode]:
+        return [each for each in nodes if each in self.quiet]
+
+    def release(self, node: ClusterNode) -> None:
+        self.released.append(node.node_id)
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.invoker = Invoker()
+        self.alive = {"a": True, "b": True}
+        self.asked: list[str] = []
+        self.events = EventBoard()
+        self.ejection = Ejection(self.tell_ejected, monotonic=self.clock.monotonic)
+        membership = Membership(
+            FakeStore(record("a", "T"), record("b", "T")),
+            ClusterNode("me", None),
+            self.events,
+            suspect_after=15.0,
+            keep_missing=30.0,
+            describe=lambda node: None,
+            is_gone=lambda node: False,
+            clock=self.clock,
+        )
+        self.upkeep = Upkeep(
+            membership,
+            None,
+            self.ejection,
+            RetryBudget(monotonic=self.clock.monotonic),
+            self.events,
+            receiver=None,  # type: ignore[arg-type] - nobody is served here
+            invoker=self.invoker,
+            is_alive=self.ask,
+            close_discovery=lambda: None,
+            forget_discovery=lambda: None,
+        )
+
+    def tell_ejected(self, node: ClusterNode, ejected: bool) -> None:
+        self.upkeep.tell_ejected(node, ejected)
+
+    def ask(self, node: ClusterNode) -> bool:
+        self.asked.append(node.node_id)
+        return self.alive[node.node_id]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_the_invoker_is_told_who_is_there(world: World) -> None:
+    world.upkeep.step()
+    assert world.invoker.tidied == [["a", "b"]]
+    assert world.asked == []
+
+
+def test_a_node_whose_calls_take_long_is_asked_and_goes_on_if_it_answers(world: World) -> None:
+    world.invoker.quiet = [A]
+    world.upkeep.step()
+    assert world.asked == ["a"]
+    assert world.ejection.usable((A, B)) == (A, B)
+    assert world.invoker.released == []
+
+
+def test_one_that_does_not_answer_is_avoided_and_those_who_wait_there_are_let_go_once(world: World) -> None:
+    world.invoker.quiet = [A]
+    world.alive["a"] = False
+    for _ in range(3):
+        world.upkeep.step()
+    assert world.ejection.usable((A, B)) == (B,)
+    assert world.invoker.released == ["a"]
+    # Avoided, not faulted: a node with a single thread may just be busy.
+    assert EventKind.NODE_FAULTED not in {event.kind for event in world.events.past()}
+    world.alive["a"] = True
+    world.upkeep.step()
+    assert world.ejection.usable((A, B)) == (A, B)
+
+
+def test_those_who_wait_at_an_ejected_node_are_let_go(world: World) -> None:
+    for _ in range(IN_A_ROW):
+        world.ejection.failed(A)
+    assert world.invoker.released == ["a"]
+    assert [event.kind for event in world.events.past()] == [EventKind.NODE_FAULTED]

@@ -1,0 +1,49 @@
+"""The budget for further tries: a tenth of the calls of the last ten seconds, and ten a second besides."""
+
+from __future__ import annotations
+
+from catga_sync.resilience.budget import WINDOW, RetryBudget
+from tests.unit.cluster.fakes import FakeClock
+
+
+def granted(budget: RetryBudget, asked: int) -> int:
+    return sum(budget.take() for _ in range(asked))
+
+
+def test_the_reserve_is_granted_without_any_call() -> None:
+    budget = RetryBudget(monotonic=FakeClock().monotonic)
+    assert budget.left == 10 * WINDOW
+    assert granted(budget, 200) == 10 * WINDOW
+    assert budget.left == 0.0
+
+
+def test_every_call_pays_in_a_tenth() -> None:
+    budget = RetryBudget(reserve=0.0, monotonic=FakeClock().monotonic)
+    assert not budget.take()
+    for _ in range(100):
+        budget.pay_in()
+    assert granted(budget, 50) == 10
+
+
+def test_what_is_older_than_the_window_counts_for_nothing() -> None:
+    clock = FakeClock()
+    budget = RetryBudget(reserve=0.0, monotonic=clock.monotonic)
+    for _ in range(100):
+        budget.pay_in()
+    clock.advance(WINDOW - 1)
+    assert budget.left == 10.0
+    clock.advance(1)
+    assert budget.left == 0.0
+    clock.advance(1000)
+    assert not budget.take()
+
+
+def test_an_outage_at_a_steady_rate_costs_a_tenth_more_and_the_reserve() -> None:
+    clock = FakeClock()
+    budget = RetryBudget(monotonic=clock.monotonic)
+    tries = 0
+    for _ in range(60 * 100):
+        clock.advance(0.01)
+        budget.pay_in()
+        tries += granted(budget, 2)
+    assert tries <= 0.1 * 6000 + 10 * 60 + 10 * WINDOW
