@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from catga_sync.cluster.snapshot import Snapshot, reason_against
-from catga_sync.config import open_discovery
 from catga_sync.context import new_request_id
 from catga_sync.errors import CatgaError, ConfigurationError
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
 from catga_sync.results import CatgaResult
 from catga_sync.security import KeyRing
+from catga_sync.stores import discovery_of
 from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
 from catga_sync.transport.raw import RawInvoker
 from catga_sync.transport.signing import Signing
@@ -98,7 +98,7 @@ class OperatorClient:
     def __init__(self, options: ClusterOptions) -> None:
         signing = None if options.secret is None else Signing(KeyRing(options.secret))
         self._options = options
-        self._discovery = open_discovery(options)
+        self._discovery = discovery_of(options)
         self._probe = HttpProbe(verify=options.verify, cert=options.cert, signing=signing)
         self._invoker = RawInvoker(
             source_node_id=options.node_id,

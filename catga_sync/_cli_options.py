@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.config import options_of
 from catga_sync.errors import ConfigurationError
 from catga_sync.mediator import Mediator
 from catga_sync.options import ENVIRONMENT_PREFIX, ClusterOptions
@@ -41,7 +40,7 @@ def options_for(
     # A name of its own: one of a node's would hide that node. No endpoint: nobody is to call this process.
     name = f"catga-sync-{uuid.uuid4().hex[:8]}"
     alone = {"node_id": name, "endpoint": None, "router": "random", "idempotency": "off"}
-    base = options_of(app) if isinstance(app, ClusterMediator) else None
+    base = app.options if isinstance(app, ClusterMediator) else None
     try:
         changes = {**alone, **given}
         options = ClusterOptions.from_env(**changes) if base is None else base.with_changes(changes)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
-import weakref
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from catga_sync.access import Guard, LoopbackGuard, OpenGuard, SignatureGuard
 from catga_sync.cluster.dispatch import SHARED_IDEMPOTENCY, Dispatcher
@@ -21,11 +17,9 @@ from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.upkeep import Upkeep
-from catga_sync.cluster.workers import WorkerGroup, any_process_of
-from catga_sync.discovery.base import Discovery
+from catga_sync.cluster.workers import WorkerGroup, group_key
 from catga_sync.errors import ConfigurationError
 from catga_sync.folders import meeting_folder
-from catga_sync.idempotency import MemoryIdempotency, RedisIdempotency, SqliteIdempotency
 from catga_sync.idempotency.mark import store_mark
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
@@ -37,11 +31,12 @@ from catga_sync.resilience.ejection import Ejection
 from catga_sync.routing import Router, create_router, router_options
 from catga_sync.security import KeyRing
 from catga_sync.serverinfo import server_info
+from catga_sync.stores import discovery_of, idempotency_of
 from catga_sync.transport import HttpInvoker, RemoteInvoker
-from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome, nobody_listens
+from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
 from catga_sync.transport.signing import Signing
 
-__all__ = ["create_cluster", "open_discovery", "options_of"]
+__all__ = ["create_cluster"]
 
 #: Seconds to wait for a node to describe itself.
 _DESCRIBE_TIMEOUT = 1.0
@@ -82,22 +77,7 @@ def create_cluster(
     if options is not None and not isinstance(options, ClusterOptions):
         raise ConfigurationError(f"options: give a ClusterOptions, not {options!r}")
     chosen = ClusterOptions.make(option_overrides) if options is None else options.with_changes(option_overrides)
-    mediator = _Assembly(local, chosen, invoker).make()
-    _chosen[mediator] = chosen
-    return mediator
-
-
-_chosen: weakref.WeakKeyDictionary[ClusterMediator, ClusterOptions] = weakref.WeakKeyDictionary()
-
-
-def options_of(mediator: ClusterMediator) -> ClusterOptions | None:
-    """Return the options that a cluster mediator was made with; None for one that ``create_cluster`` did not make."""
-    return _chosen.get(mediator)
-
-
-def open_discovery(options: ClusterOptions) -> Discovery:
-    """Return the store that these options name, for somebody who only looks. It opens nothing before it is asked."""
-    return _discovery(options)
+    return _Assembly(local, chosen, invoker).make()
 
 
 class _Assembly:
@@ -110,8 +90,9 @@ class _Assembly:
         self.ring = None if options.secret is None else KeyRing(options.secret)
         self.signing = None if self.ring is None else Signing(self.ring)
         self.probe = HttpProbe(verify=options.verify, cert=options.cert, signing=self.signing)
-        self.once = _once(options)
-        self.discovery = _discovery(options)
+        store = idempotency_of(options)
+        self.once = None if store is None else Once(store)
+        self.discovery = discovery_of(options)
         self.events = EventBoard()
         self.budget = RetryBudget()
         self.ejection = Ejection(self._tell_ejected)
@@ -174,7 +155,7 @@ class _Assembly:
             receiver=self.receiver,
             upkeep=self.upkeep,
             describe=self._describe,
-            request_timeout=options.request_timeout,
+            options=options,
         )
         return self.mediator
 
@@ -284,7 +265,7 @@ class _Assembly:
         return SignatureGuard(self.ring, SqliteNonces(meeting_folder() / f"{name}.nonces"))
 
     def _group_key(self) -> str:
-        return _group_key(self.options.cluster_name, self.this.node_id, self.this.endpoint or "")
+        return group_key(self.options.cluster_name, self.this.node_id, self.this.endpoint or "")
 
     def _receiver(self) -> Receiver:
         options = self.options
@@ -357,100 +338,3 @@ def _router_object(router: Any) -> Router:
         found: Router = router
         return found
     raise ConfigurationError(f"router: give a name, or an object with route(message, nodes), not {router!r}")
-
-
-def _group_key(cluster_name: str, node_id: str, endpoint: str) -> str:
-    return f"{cluster_name}\n{node_id}\n{endpoint}"
-
-
-def _discovery(options: ClusterOptions) -> Discovery:
-    given = options.discovery
-    if given is None:
-        return _sqlite(meeting_folder() / f"{options.cluster_name}.sqlite3", options.cluster_name)
-    if not isinstance(given, str):
-        missing = [
-            name for name in ("register", "deregister", "nodes", "close") if not callable(getattr(given, name, None))
-        ]
-        if missing:
-            raise ConfigurationError(
-                f"discovery: {given!r} has no method {missing[0]}(); see catga_sync.discovery.Discovery"
-            )
-        found: Discovery = given
-        return found
-    if given == "static":
-        from catga_sync.discovery.static import StaticDiscovery
-
-        return StaticDiscovery(options.peers or {})
-    scheme = given.partition(":")[0]
-    if scheme == "memory" and re.fullmatch(r"memory://[A-Za-z0-9._\-]*", given):
-        return _shared_memory(given, options.cluster_name)
-    if scheme == "sqlite":
-        return _sqlite(_path_of(given, "discovery"), options.cluster_name)
-    if scheme in ("redis", "rediss"):
-        from catga_sync.discovery.redis import RedisDiscovery
-
-        return RedisDiscovery(given, cluster_name=options.cluster_name)
-    if scheme == "kubernetes":
-        from catga_sync.discovery.kubernetes import KubernetesDiscovery
-
-        return KubernetesDiscovery(given)
-    raise ConfigurationError(
-        f"discovery: {_without_password(given)!r} is none of memory://, sqlite:///path, redis://, rediss://, "
-        f"kubernetes://namespace/service, 'static', or an object"
-    )
-
-
-def _once(options: ClusterOptions) -> Once | None:
-    given = options.idempotency
-    if given is False or given == "off":
-        return None
-    if given == "memory":
-        return Once(MemoryIdempotency())
-    if not isinstance(given, str):
-        if not callable(getattr(given, "claim", None)):
-            raise ConfigurationError(f"idempotency: {given!r} has no method claim(); see catga_sync.idempotency")
-        return Once(given)
-    scheme = given.partition(":")[0]
-    if scheme == "sqlite":
-        return Once(SqliteIdempotency(_path_of(given, "idempotency")))
-    if scheme in ("redis", "rediss"):
-        return Once(RedisIdempotency(given, cluster_name=options.cluster_name))
-    raise ConfigurationError(
-        f"idempotency: {_without_password(given)!r} is none of 'memory', 'off', sqlite:///path, redis://, rediss://, "
-        f"or an object"
-    )
-
-
-def _path_of(url: str, option: str) -> Path:
-    path = unquote(url[len("sqlite:///") :]) if url.startswith("sqlite:///") else ""
-    if not path:
-        raise ConfigurationError(f"{option}: write sqlite:///relative/path or sqlite:////absolute/path, not {url!r}")
-    return Path(path)
-
-
-def _sqlite(path: Path, cluster_name: str) -> Discovery:
-    from catga_sync.discovery.sqlite import SqliteDiscovery
-
-    def is_alive(node: ClusterNode) -> bool | None:
-        alive = any_process_of(meeting_folder(), _group_key(cluster_name, node.node_id, node.endpoint or ""))
-        if alive is False and not nobody_listens(node.endpoint or ""):
-            # Its workers have died, but somebody keeps the port for the next ones: gunicorn's master, say.
-            return None
-        return alive
-
-    return SqliteDiscovery(path, cluster_name=cluster_name, is_alive=is_alive)
-
-
-_memories: dict[tuple[str, str], Discovery] = {}
-
-
-def _shared_memory(url: str, cluster_name: str) -> Discovery:
-    """Return the store of this process for that URL: what ``memory://`` means is "the mediators of this process"."""
-    from catga_sync.discovery.memory import MemoryDiscovery
-
-    return _memories.setdefault((url, cluster_name), MemoryDiscovery())
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    return f"{head.partition('//')[0]}//***@{tail}" if at else url

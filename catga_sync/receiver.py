@@ -7,8 +7,7 @@ The order is fixed; nothing is parsed before the caller is let in, and nothing r
 
 Rules of this file:
 1. Every answer is a response envelope with ``Catga-Executed``: "0" proves that the handler did not start.
-2. A received request runs here or is refused. It is never forwarded.
-3. An error text is one of this package's, or one that the application chose.
+2. A received request runs here (see ``runner.py``) or is refused. It is never forwarded.
 """
 
 from __future__ import annotations
@@ -17,14 +16,11 @@ import contextlib
 import json
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from catga_sync.access import Guard
-from catga_sync.context import CallContext, enter_call, leave_call
-from catga_sync.deadline import Deadline
 from catga_sync.envelope import (
     EnvelopeError,
     ReplyEnvelope,
@@ -33,15 +29,13 @@ from catga_sync.envelope import (
     valid_id,
     write_batch_reply,
 )
-from catga_sync.errors import Delivery, ErrorCode, SerializationError
-from catga_sync.intake import RawRequest, Refused, chain_of, check_media_type, deadline_of, read_body
-from catga_sync.messages import Event
+from catga_sync.errors import ErrorCode
+from catga_sync.intake import RawRequest, Refused, check_media_type, deadline_of, read_body
 from catga_sync.once import Once
 from catga_sync.pipeline import limit_text
-from catga_sync.results import CatgaResult
-from catga_sync.serialization import MessageKind, MessageRegistry, MessageType
+from catga_sync.runner import Handlers, Run, Runner
 
-__all__ = ["BATCH_PATH", "DRAIN_PATH", "INVOKE_PATH", "NODE_PATH", "Handlers", "RawReply", "RawRequest", "Receiver"]
+__all__ = ["BATCH_PATH", "DRAIN_PATH", "INVOKE_PATH", "NODE_PATH", "RawReply", "RawRequest", "Receiver"]
 
 INVOKE_PATH = "/catga/cluster/invoke"
 BATCH_PATH = "/catga/cluster/batch"
@@ -61,21 +55,6 @@ class RawReply:
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class Handlers(Protocol):
-    """What the receiver needs of a local mediator."""
-
-    registry: MessageRegistry
-
-    def handles(self, request_type: type) -> bool:
-        """Return whether there is a handler."""
-
-    def dispatch(self, request: Any, call: CallContext, node_id: str | None = None) -> CatgaResult[Any]:
-        """Run the handler."""
-
-    def deliver(self, event: Event) -> CatgaResult[None] | None:
-        """Call the subscribers."""
 
 
 class Receiver:
@@ -130,11 +109,10 @@ class Receiver:
         max_concurrency: Callable[[], int | None] = lambda: None,
         default_timeout: float = 30.0,
     ) -> None:
-        self._local = local
+        self._runner = Runner(local, node_id, once, max_body_bytes=max_body_bytes, default_timeout=default_timeout)
         self._node_id = node_id
         self._describe = describe
         self._guard = guard
-        self._once = once
         self._on_request = on_request
         self._on_drain = on_drain
         self._max_body_bytes = max_body_bytes
@@ -178,14 +156,13 @@ class Receiver:
         self._idle = threading.Condition()
         self._running = 0
         self._guard.forget()
-        if self._once is not None:
-            self._once.forget()
+        self._runner.forget()
 
     # -- one request ----------------------------------------------------------------------------------------------
 
     def handle(self, raw: RawRequest) -> RawReply:
         """Answer one request. Raises nothing but what ends the process (``SystemExit`` and the like)."""
-        run = _Run(valid_id(raw.headers.get("catga-request-id")) or "unknown")
+        run = Run(valid_id(raw.headers.get("catga-request-id")) or "unknown")
         extra: Mapping[str, str] = {}
         self._on_request()
         try:
@@ -196,19 +173,19 @@ class Receiver:
             status = 200
         except Refused as exc:
             self._log_refusal(run.request_id, exc)
-            status, body = exc.status, self._refusal(run.request_id, exc, run.elapsed).encode()
+            status, body = exc.status, self._runner.refusal(exc, run).encode()
             extra = exc.headers
         except Exception:
             _log.exception("fault of the receiver: request_id=%s", run.request_id)
             fault = Refused(500, ErrorCode.INTERNAL, "the node failed on this request; its log has the details")
-            status, body = 500, self._refusal(run.request_id, fault, run.elapsed).encode()
+            status, body = 500, self._runner.refusal(fault, run).encode()
         headers = {"Content-Type": "application/json", "Catga-Executed": run.told, **extra}
         if run.replayed:
             headers["Catga-Replayed"] = "1"
         headers.update(self._guard.seal(run.caller, status, headers["Catga-Executed"], self._node_id, body))
         return RawReply(status, body, headers)
 
-    def _serve_invoke(self, raw: RawRequest, run: _Run) -> bytes:
+    def _serve_invoke(self, raw: RawRequest, run: Run) -> bytes:
         self._take_in(raw, "POST")
         with self._admitted() as refusal:
             body = self._body(raw, run)
@@ -220,9 +197,9 @@ class Receiver:
                 run.request_id = exc.request_id or run.request_id
                 raise Refused(400, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
             run.request_id = envelope.request_id
-            return self._run(raw, envelope, run).encode()
+            return self._runner.run(raw, envelope, run).encode()
 
-    def _serve_batch(self, raw: RawRequest, run: _Run) -> bytes:
+    def _serve_batch(self, raw: RawRequest, run: Run) -> bytes:
         self._take_in(raw, "POST")
         with self._admitted() as refusal:
             body = self._body(raw, run)
@@ -237,44 +214,44 @@ class Receiver:
             replies = []
             room = self._max_body_bytes
             for left, item in zip(range(len(items), 0, -1), items, strict=True):
-                each = _Run("unknown", run.caller, shared)
+                each = Run("unknown", run.caller, shared)
                 reply = self._run_item(raw, item, each)
                 if reply.payload is not None and len(reply.payload) * 4 // 3 + left * _FRAME > room:
                     text = "the answers of the batch are together longer than max_body_bytes allows"
                     too_long = Refused(200, ErrorCode.RESOURCE_EXHAUSTED, text)
-                    reply = self._refusal(each.request_id, too_long, each.elapsed)
+                    reply = self._runner.refusal(too_long, each)
                 room -= len(reply.encode()) + 24
                 replies.append((reply, each.told))
                 run.executed = run.executed or each.executed
             return write_batch_reply(replies)
 
-    def _run_item(self, raw: RawRequest, item: RequestEnvelope | EnvelopeError, run: _Run) -> ReplyEnvelope:
+    def _run_item(self, raw: RawRequest, item: RequestEnvelope | EnvelopeError, run: Run) -> ReplyEnvelope:
         try:
             if isinstance(item, EnvelopeError):
                 run.request_id = item.request_id or run.request_id
                 raise Refused(400, ErrorCode.INVALID_ARGUMENT, limit_text(str(item)))
             run.request_id = item.request_id
-            return self._run(raw, item, run)
+            return self._runner.run(raw, item, run)
         except Refused as exc:
             self._log_refusal(run.request_id, exc)
-            return self._refusal(run.request_id, exc, run.elapsed)
+            return self._runner.refusal(exc, run)
         except Exception:
             _log.exception("fault of the receiver: request_id=%s", run.request_id)
             fault = Refused(500, ErrorCode.INTERNAL, "the node failed on this request; its log has the details")
-            return self._refusal(run.request_id, fault, run.elapsed)
+            return self._runner.refusal(fault, run)
 
-    def _serve_description(self, raw: RawRequest, run: _Run) -> bytes:
+    def _serve_description(self, raw: RawRequest, run: Run) -> bytes:
         self._take_in(raw, "GET", "HEAD")
         run.caller = self._guard.verify(raw, b"", self._node_id)
         return json.dumps(dict(self._describe())).encode("ascii")
 
-    def _serve_drain(self, raw: RawRequest, run: _Run) -> bytes:
+    def _serve_drain(self, raw: RawRequest, run: Run) -> bytes:
         self._take_in(raw, "POST")
         run.caller = self._guard.verify(raw, read_body(raw, 1024), self._node_id)
         self._on_drain()
         return json.dumps(dict(self._describe())).encode("ascii")
 
-    _routes: Mapping[str, Callable[[Receiver, RawRequest, _Run], bytes]] = {
+    _routes: Mapping[str, Callable[[Receiver, RawRequest, Run], bytes]] = {
         INVOKE_PATH: _serve_invoke,
         BATCH_PATH: _serve_batch,
         NODE_PATH: _serve_description,
@@ -312,143 +289,12 @@ class Receiver:
                 if self._running == 0:
                     self._idle.notify_all()
 
-    def _body(self, raw: RawRequest, run: _Run) -> bytes:
+    def _body(self, raw: RawRequest, run: Run) -> bytes:
         check_media_type(raw)
         body = read_body(raw, self._max_body_bytes)
         run.caller = self._guard.verify(raw, body, self._node_id)
         return body
 
-    def _run(self, raw: RawRequest, envelope: RequestEnvelope, run: _Run) -> ReplyEnvelope:
-        """Run one request, or answer with what it was answered with before."""
-        deadline = deadline_of(raw.headers.get("catga-timeout-ms"), envelope.timestamp, self._default_timeout)
-        if run.deadline is not None:
-            deadline = run.deadline
-        entry = self._entry(envelope)
-        request = self._request(entry, envelope)
-        call = CallContext(
-            envelope.request_id,
-            deadline,
-            chain=chain_of(raw.headers.get("catga-chain")),
-            source_node_id=envelope.source_node_id,
-            traceparent=raw.headers.get("traceparent"),
-            tracestate=raw.headers.get("tracestate"),
-        )
-        if self._once is None:
-            return self._dispatch(entry, request, call, deadline, run)
-        return self._once.run(
-            envelope, deadline, run, lambda: self._dispatch(entry, request, call, deadline, run), entry.idempotent
-        )
-
-    def _dispatch(
-        self, entry: MessageType, request: Any, call: CallContext, deadline: Deadline, run: _Run
-    ) -> ReplyEnvelope:
-        if deadline.expired:
-            raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
-        run.uncertain = True
-        result: CatgaResult[Any]
-        if entry.kind is MessageKind.EVENT:
-            result = self._deliver(request, call)
-        else:
-            result = self._local.dispatch(request, call, self._node_id)
-        run.executed = result.delivery is Delivery.EXECUTED
-        run.uncertain = result.delivery is Delivery.UNKNOWN
-        payload, result = self._encode(entry, result)
-        return ReplyEnvelope(
-            request_id=run.request_id,
-            is_success=result.is_success,
-            payload=payload,
-            error_message=result.error,
-            error_code=result.code,
-            processed_by_node_id=self._node_id,
-            processing_time_ms=run.elapsed,
-        )
-
-    def _deliver(self, event: Event, call: CallContext) -> CatgaResult[Any]:
-        token = enter_call(call)
-        try:
-            delivered = self._local.deliver(event)
-        finally:
-            leave_call(token)
-        return CatgaResult(True) if delivered is None else delivered
-
-    def _entry(self, envelope: RequestEnvelope) -> MessageType:
-        entry = self._local.registry.find(envelope.request_type_name)
-        if entry is None or entry.kind is MessageKind.DATA:
-            name = envelope.request_type_name
-            raise Refused(200, ErrorCode.UNIMPLEMENTED, f"node {self._node_id} knows no request type {name!r}")
-        if not entry.remote:
-            raise Refused(403, ErrorCode.PERMISSION_DENIED, f"{entry.name} is not served to other nodes")
-        if entry.kind is MessageKind.EVENT:
-            return entry
-        if not self._local.handles(entry.cls):
-            text = f"no handler for {entry.name}: register one with @mediator.handler"
-            raise Refused(200, ErrorCode.UNIMPLEMENTED, text)
-        if not entry.accepts_response(envelope.response_type_name):
-            text = f"responseTypeName: {entry.name} is answered with {entry.response_name}"
-            raise Refused(200, ErrorCode.INVALID_ARGUMENT, text)
-        return entry
-
-    def _request(self, entry: MessageType, envelope: RequestEnvelope) -> Any:
-        try:
-            return entry.codec.decode(envelope.payload)
-        except SerializationError as exc:
-            _log.debug("payload of %s", envelope.request_id, exc_info=exc)
-            raise Refused(200, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
-
-    def _encode(self, entry: MessageType, result: CatgaResult[Any]) -> tuple[bytes | None, CatgaResult[Any]]:
-        if not result.is_success or entry.response_codec is None:
-            return None, result
-        try:
-            payload = entry.response_codec.encode(result.value)
-        except SerializationError as exc:
-            text = limit_text(f"the answer of the handler of {entry.name} cannot be written: {exc}")
-            _log.error("%s: request_id=%s layer=serialization", text, result.request_id)
-            return None, CatgaResult.failure(text, ErrorCode.INTERNAL)
-        if len(payload) * 4 // 3 + 1024 > self._max_body_bytes:
-            text = f"the answer of the handler of {entry.name} is longer than max_body_bytes allows"
-            return None, CatgaResult.failure(text, ErrorCode.RESOURCE_EXHAUSTED)
-        return payload, result
-
-    def _refusal(self, request_id: str, exc: Refused, elapsed: int) -> ReplyEnvelope:
-        return ReplyEnvelope(
-            request_id=request_id,
-            is_success=False,
-            error_message=str(exc),
-            error_code=exc.code,
-            processed_by_node_id=self._node_id,
-            processing_time_ms=elapsed,
-        )
-
     def _log_refusal(self, request_id: str, exc: Refused) -> None:
         text = str(exc).encode("unicode_escape").decode("ascii")
         _log.warning("refused: request_id=%s status=%d code=%s: %s", request_id, exc.status, exc.code.name, text)
-
-
-class _Run:
-    """What is known of one request while it is served."""
-
-    __slots__ = ("caller", "deadline", "executed", "replayed", "request_id", "started", "uncertain")
-
-    def __init__(self, request_id: str, caller: Any = None, deadline: Deadline | None = None) -> None:
-        self.request_id = request_id
-        #: That of the batch of which it is a part; None for a request that came alone.
-        self.deadline = deadline
-        #: What the guard knows of the caller.
-        self.caller = caller
-        #: Whether the handler was started.
-        self.executed = False
-        #: Whether the answer is a stored one.
-        self.replayed = False
-        #: Whether the same request, received before, may have started its handler; nobody here can tell.
-        self.uncertain = False
-        self.started = time.perf_counter()
-
-    @property
-    def told(self) -> str:
-        """What ``Catga-Executed`` says of it."""
-        return "1" if self.executed else "unknown" if self.uncertain else "0"
-
-    @property
-    def elapsed(self) -> int:
-        """Milliseconds since it came."""
-        return int((time.perf_counter() - self.started) * 1000.0)

@@ -27,6 +27,7 @@ from catga_sync.explanation import Explanation
 from catga_sync.mediator import Mediator, nested_call, require_event
 from catga_sync.messages import Event, Request
 from catga_sync.nodes import ClusterNode, NodeStatus
+from catga_sync.options import ClusterOptions
 from catga_sync.pipeline import Behavior, build_chain
 from catga_sync.receiver import Receiver
 from catga_sync.resilience.ejection import Ejection
@@ -62,9 +63,11 @@ class ClusterMediator:
         receiver: Receiver,
         upkeep: Upkeep,
         describe: Callable[[], ClusterNode],
-        request_timeout: float,
+        options: ClusterOptions,
     ) -> None:
         self.local = local
+        #: What it was made with.
+        self.options = options
         #: Answers the requests of other nodes; what the integrations hand their requests to.
         self.receiver = receiver
         self._this = this
@@ -75,7 +78,7 @@ class ClusterMediator:
         self._events = events
         self._upkeep = upkeep
         self._describe = describe
-        self._timeout = request_timeout
+        self._timeout = options.request_timeout
         self._behaviors: tuple[Behavior, ...] = ()
         self._chain = build_chain(dispatcher.forward, (), "the call")
         self._lock = threading.Lock()

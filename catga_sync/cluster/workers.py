@@ -36,7 +36,7 @@ try:
 except ImportError:  # Windows: no gunicorn there either, so a node is one process.
     fcntl = None
 
-__all__ = ["WorkerGroup", "any_process_of"]
+__all__ = ["WorkerGroup", "any_process_of", "group_key"]
 
 #: How often a newcomer looks whether the group is really not empty; an asker may hold the lock for a moment.
 _LOOKS = 4
@@ -180,6 +180,11 @@ class WorkerGroup:
         for fd in descriptors:
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+
+def group_key(cluster_name: str, node_id: str, endpoint: str) -> str:
+    """Return what all processes of a node have in common and no other node has."""
+    return f"{cluster_name}\n{node_id}\n{endpoint}"
 
 
 def any_process_of(folder: Path, key: str) -> bool | None:

@@ -1,0 +1,208 @@
+"""Running one envelope that was let in: type -> handler -> payload -> seen before? -> handler -> answer.
+
+Rules of this file:
+1. What cannot be run is ``Refused``, and nothing of it has run.
+2. An error text is one of this package's, or one that the application chose.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Protocol
+
+from catga_sync.context import CallContext, enter_call, leave_call
+from catga_sync.deadline import Deadline
+from catga_sync.envelope import ReplyEnvelope, RequestEnvelope
+from catga_sync.errors import Delivery, ErrorCode, SerializationError
+from catga_sync.intake import RawRequest, Refused, chain_of, deadline_of
+from catga_sync.messages import Event
+from catga_sync.once import Once
+from catga_sync.pipeline import limit_text
+from catga_sync.results import CatgaResult
+from catga_sync.serialization import MessageKind, MessageRegistry, MessageType
+
+__all__ = ["Handlers", "Run", "Runner"]
+
+_log = logging.getLogger("catga_sync.receiver")
+
+
+class Handlers(Protocol):
+    """What the receiver needs of a local mediator."""
+
+    registry: MessageRegistry
+
+    def handles(self, request_type: type) -> bool:
+        """Return whether there is a handler."""
+
+    def dispatch(self, request: Any, call: CallContext, node_id: str | None = None) -> CatgaResult[Any]:
+        """Run the handler."""
+
+    def deliver(self, event: Event) -> CatgaResult[None] | None:
+        """Call the subscribers."""
+
+
+class Run:
+    """What is known of one request while it is served."""
+
+    __slots__ = ("caller", "deadline", "executed", "replayed", "request_id", "started", "uncertain")
+
+    def __init__(self, request_id: str, caller: Any = None, deadline: Deadline | None = None) -> None:
+        self.request_id = request_id
+        #: That of the batch of which it is a part; None for a request that came alone.
+        self.deadline = deadline
+        #: What the guard knows of the caller.
+        self.caller = caller
+        #: Whether the handler was started.
+        self.executed = False
+        #: Whether the answer is a stored one.
+        self.replayed = False
+        #: Whether the same request, received before, may have started its handler; nobody here can tell.
+        self.uncertain = False
+        self.started = time.perf_counter()
+
+    @property
+    def told(self) -> str:
+        """What ``Catga-Executed`` says of it."""
+        return "1" if self.executed else "unknown" if self.uncertain else "0"
+
+    @property
+    def elapsed(self) -> int:
+        """Milliseconds since it came."""
+        return int((time.perf_counter() - self.started) * 1000.0)
+
+
+class Runner:
+    """
+    Run requests that were let in. Thread-safe.
+
+    Args:
+        local: Where the handlers are.
+        node_id: The id of this node.
+        once: Keeps a request id from running twice; None lets every request run.
+        max_body_bytes: The longest answer.
+        default_timeout: Seconds for a call whose sender gave no time.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(
+        self, local: Handlers, node_id: str, once: Once | None, *, max_body_bytes: int, default_timeout: float
+    ) -> None:
+        self._local = local
+        self._node_id = node_id
+        self._once = once
+        self._max_body_bytes = max_body_bytes
+        self._default_timeout = default_timeout
+
+    def forget(self) -> None:
+        """In a forked child: drop what belongs to the parent."""
+        if self._once is not None:
+            self._once.forget()
+
+    def run(self, raw: RawRequest, envelope: RequestEnvelope, run: Run) -> ReplyEnvelope:
+        """
+        Run one request, or answer with what it was answered with before.
+
+        Raises:
+            Refused: It is not run; ``run`` tells whether it may have run before.
+        """
+        deadline = deadline_of(raw.headers.get("catga-timeout-ms"), envelope.timestamp, self._default_timeout)
+        if run.deadline is not None:
+            deadline = run.deadline
+        entry = self._entry(envelope)
+        request = self._request(entry, envelope)
+        call = CallContext(
+            envelope.request_id,
+            deadline,
+            chain=chain_of(raw.headers.get("catga-chain")),
+            source_node_id=envelope.source_node_id,
+            traceparent=raw.headers.get("traceparent"),
+            tracestate=raw.headers.get("tracestate"),
+        )
+        if self._once is None:
+            return self._dispatch(entry, request, call, deadline, run)
+        return self._once.run(
+            envelope, deadline, run, lambda: self._dispatch(entry, request, call, deadline, run), entry.idempotent
+        )
+
+    def _dispatch(
+        self, entry: MessageType, request: Any, call: CallContext, deadline: Deadline, run: Run
+    ) -> ReplyEnvelope:
+        if deadline.expired:
+            raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
+        run.uncertain = True
+        result: CatgaResult[Any]
+        if entry.kind is MessageKind.EVENT:
+            result = self._deliver(request, call)
+        else:
+            result = self._local.dispatch(request, call, self._node_id)
+        run.executed = result.delivery is Delivery.EXECUTED
+        run.uncertain = result.delivery is Delivery.UNKNOWN
+        payload, result = self._encode(entry, result)
+        return ReplyEnvelope(
+            request_id=run.request_id,
+            is_success=result.is_success,
+            payload=payload,
+            error_message=result.error,
+            error_code=result.code,
+            processed_by_node_id=self._node_id,
+            processing_time_ms=run.elapsed,
+        )
+
+    def _deliver(self, event: Event, call: CallContext) -> CatgaResult[Any]:
+        token = enter_call(call)
+        try:
+            delivered = self._local.deliver(event)
+        finally:
+            leave_call(token)
+        return CatgaResult(True) if delivered is None else delivered
+
+    def _entry(self, envelope: RequestEnvelope) -> MessageType:
+        entry = self._local.registry.find(envelope.request_type_name)
+        if entry is None or entry.kind is MessageKind.DATA:
+            name = envelope.request_type_name
+            raise Refused(200, ErrorCode.UNIMPLEMENTED, f"node {self._node_id} knows no request type {name!r}")
+        if not entry.remote:
+            raise Refused(403, ErrorCode.PERMISSION_DENIED, f"{entry.name} is not served to other nodes")
+        if entry.kind is MessageKind.EVENT:
+            return entry
+        if not self._local.handles(entry.cls):
+            text = f"no handler for {entry.name}: register one with @mediator.handler"
+            raise Refused(200, ErrorCode.UNIMPLEMENTED, text)
+        if not entry.accepts_response(envelope.response_type_name):
+            text = f"responseTypeName: {entry.name} is answered with {entry.response_name}"
+            raise Refused(200, ErrorCode.INVALID_ARGUMENT, text)
+        return entry
+
+    def _request(self, entry: MessageType, envelope: RequestEnvelope) -> Any:
+        try:
+            return entry.codec.decode(envelope.payload)
+        except SerializationError as exc:
+            _log.debug("payload of %s", envelope.request_id, exc_info=exc)
+            raise Refused(200, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
+
+    def _encode(self, entry: MessageType, result: CatgaResult[Any]) -> tuple[bytes | None, CatgaResult[Any]]:
+        if not result.is_success or entry.response_codec is None:
+            return None, result
+        try:
+            payload = entry.response_codec.encode(result.value)
+        except SerializationError as exc:
+            text = limit_text(f"the answer of the handler of {entry.name} cannot be written: {exc}")
+            _log.error("%s: request_id=%s layer=serialization", text, result.request_id)
+            return None, CatgaResult.failure(text, ErrorCode.INTERNAL)
+        if len(payload) * 4 // 3 + 1024 > self._max_body_bytes:
+            text = f"the answer of the handler of {entry.name} is longer than max_body_bytes allows"
+            return None, CatgaResult.failure(text, ErrorCode.RESOURCE_EXHAUSTED)
+        return payload, result
+
+    def refusal(self, exc: Refused, run: Run) -> ReplyEnvelope:
+        """Return the answer to a request that is not run."""
+        return ReplyEnvelope(
+            request_id=run.request_id,
+            is_success=False,
+            error_message=str(exc),
+            error_code=exc.code,
+            processed_by_node_id=self._node_id,
+            processing_time_ms=run.elapsed,
+        )
