@@ -1,9 +1,11 @@
 """Connections that keep one deadline for the whole exchange and remember what was handed over.
 
-``requests`` and urllib3 time out per socket read, so a peer that drips a byte a second holds a thread for ever;
-and their exceptions do not tell whether the request had left. Both are settled below them, where bytes move:
+``requests`` and urllib3 time out per socket read, so a peer that drips a byte a second holds a thread for ever; a name
+server that is silent holds it for half a minute; and their exceptions do not tell whether the request had left. All
+of it is settled below them, where bytes move:
 
 * ``Exchange`` is the evidence of one exchange. The thread that runs it carries it (``Exchange.run``).
+* a connection is made within the deadline, the look-up of the name included (``names.py``).
 * the sockets give each read and write only what is left of its deadline, and count what the kernel took.
 * a connection that has been idle or alive for too long is not used again.
 
@@ -27,6 +29,9 @@ from typing import Any
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from catga_sync.transport.names import addresses_of
 
 __all__ = ["DeadlineAdapter", "Exchange"]
 
@@ -146,6 +151,32 @@ class _Guarded(HTTPConnection):
         self._used_at = now
         self._replace_at = now + MAX_AGE * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load, guards nothing
 
+    def _new_conn(self) -> socket.socket:
+        exchange = _current()
+        if exchange is None:
+            return super()._new_conn()
+        # urllib3 would resolve the name for as long as that takes, and give each address the whole time.
+        host, seconds = self._dns_host, self.timeout
+        ends = time.monotonic() + (seconds if isinstance(seconds, (int, float)) else exchange.left())
+        try:
+            addresses = addresses_of(host.strip("[]"), self.port, min(ends - time.monotonic(), exchange.left()))
+        except TimeoutError as exc:
+            raise ConnectTimeoutError(self, exc) from exc
+        except OSError as exc:
+            raise NewConnectionError(self, f"{host}: {exc}") from exc
+        try:
+            for rest in range(len(addresses), 0, -1):
+                self._dns_host = addresses[-rest]
+                self.timeout = max(0.001, min(ends - time.monotonic(), exchange.left()) / rest)
+                try:
+                    return super()._new_conn()
+                except (NewConnectionError, ConnectTimeoutError):
+                    if rest == 1:
+                        raise
+        finally:
+            self._dns_host, self.timeout = host, seconds
+        raise NewConnectionError(self, f"{host} has no address")
+
     @property
     def is_connected(self) -> bool:
         return not self.is_stale and super().is_connected
@@ -188,6 +219,7 @@ class _Guarded(HTTPConnection):
 class _Connection(_Guarded):
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
+        # urllib3 makes its own; this one takes over its descriptor.
         return _DeadlineSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
 
 
@@ -244,6 +276,13 @@ class DeadlineAdapter(HTTPAdapter):
             pool = self.poolmanager.pools.get(key)
             if isinstance(pool, _Reaped):
                 pool.close_stale()
+
+    def drop(self, pool: Any) -> None:
+        """Let go of a pool, and of its connections when nobody uses them any more."""
+        pools = self.poolmanager.pools
+        for key in pools.keys():  # noqa: SIM118 - see above
+            if pools.get(key) is pool:
+                del pools[key]
 
     def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
         """Return the pool for a request; see ``HTTPAdapter``."""

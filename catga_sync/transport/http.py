@@ -167,16 +167,20 @@ class HttpInvoker:
         """See ``UpkeptInvoker``."""
         endpoints = {node.endpoint for node in nodes}
         with self._lock:
-            for endpoint in [each for each in self._places if each not in endpoints]:
-                # One who has just got hold of it shares it with nobody: for a node that is gone that is no harm.
-                if not self._places[endpoint].in_use:
-                    del self._places[endpoint]
-                    self._pools.pop(endpoint, None)
+            gone = [each for each, places in self._places.items() if each not in endpoints and not places.in_use]
+            dropped = [self._pools.pop(endpoint, None) for endpoint in gone]
+            for endpoint in gone:
+                # A call that has just got hold of it shares it with nobody: for a node that is gone that is no harm.
+                del self._places[endpoint]
         session = self._session
-        if session is not None and self._pid == os.getpid():
-            for adapter in session.adapters.values():
-                if isinstance(adapter, DeadlineAdapter):
-                    adapter.close_stale()
+        if session is None or self._pid != os.getpid():
+            return
+        for adapter in session.adapters.values():
+            if isinstance(adapter, DeadlineAdapter):
+                for pool in dropped:
+                    if pool is not None:
+                        adapter.drop(pool)
+                adapter.close_stale()
 
     def silent(self, nodes: Iterable[ClusterNode], seconds: float) -> list[ClusterNode]:
         """See ``UpkeptInvoker``."""

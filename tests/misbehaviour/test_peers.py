@@ -134,6 +134,49 @@ def test_an_unaccepted_connection_ends_at_the_deadline(invoker: HttpInvoker) -> 
     assert result.code is ErrorCode.DEADLINE_EXCEEDED
 
 
+def test_a_resolver_that_never_answers_ends_within_the_time_to_connect(
+    invoker: HttpInvoker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, real = threading.Event(), socket.getaddrinfo
+
+    def hang(host: str, *args: object, **options: object) -> object:
+        if options.get("flags") != socket.AI_NUMERICHOST:
+            go.wait(30)
+        return real(host, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("catga_sync.transport.names._resolver", None)
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    try:
+        for timeout, code in ((5.0, ErrorCode.UNAVAILABLE), (0.2, ErrorCode.DEADLINE_EXCEEDED)):
+            began = time.monotonic()
+            result = invoke(invoker, "http://users.test:1", Order(), timeout)
+            assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, code)
+            assert time.monotonic() - began < 4.0
+        assert "resolver" in (invoke(invoker, "http://users.test:1", Order()).error or "")
+    finally:
+        go.set()
+
+
+def test_a_name_that_does_not_exist_proves_that_nothing_ran(invoker: HttpInvoker) -> None:
+    result = invoke(invoker, "http://no-such-host.invalid:1", Order())
+    assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.UNAVAILABLE)
+
+
+def test_the_next_address_of_a_name_is_tried(invoker: HttpInvoker, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+
+    def two(host: str, port: int, *args: object, **options: object) -> object:
+        if host != "users.test":
+            return real(host, port, *args, **options)  # type: ignore[arg-type]
+        if options.get("flags") == socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "no address")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (at, port)) for at in ("127.0.0.2", "127.0.0.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+    with serving(peers.answers) as peer:
+        assert invoke(invoker, peer.endpoint.replace("127.0.0.1", "users.test"), Order())
+
+
 def test_a_time_that_is_up_sends_nothing(invoker: HttpInvoker) -> None:
     with serving(peers.answers) as peer:
         result = invoke(invoker, peer.endpoint, Order(), timeout=0.0)

@@ -1,0 +1,104 @@
+"""Names are resolved within a call's time, however long the system's resolver takes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from catga_sync.transport import names
+from catga_sync.transport.names import addresses_of
+from tests.processes import until
+
+
+class Resolver:
+    """A system's resolver that hangs until it is let go."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.go = threading.Event()
+        self._real = socket.getaddrinfo
+        self.running = 0
+        self.most = 0
+
+    def __call__(self, host: str, port: int, *args: Any, **options: Any) -> Any:
+        if options.get("flags") == socket.AI_NUMERICHOST:
+            return self._real(host, port, *args, **options)
+        self.asked[host] += 1
+        self.running += 1
+        self.most = max(self.most, self.running)
+        self.go.wait(30)
+        self.running -= 1
+        if host == "nowhere.test":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.1", "127.0.0.2")]
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
+    made = Resolver()
+    monkeypatch.setattr(names, "_resolver", None)
+    monkeypatch.setattr(socket, "getaddrinfo", made)
+    yield made
+    made.go.set()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "127.0.0.9"])
+def test_an_address_asks_nobody(resolver: Resolver, address: str) -> None:
+    assert addresses_of(address, 80, 0.0) == [address]
+    assert resolver.asked == Counter()
+
+
+def test_a_name_has_its_addresses_in_order(resolver: Resolver) -> None:
+    resolver.go.set()
+    assert addresses_of("users.test", 80, 10.0) == ["127.0.0.1", "127.0.0.2"]
+
+
+def test_an_unknown_name_is_an_error_of_the_system(resolver: Resolver) -> None:
+    resolver.go.set()
+    with pytest.raises(socket.gaierror):
+        addresses_of("nowhere.test", 80, 10.0)
+
+
+def test_a_silent_resolver_keeps_nobody_for_longer_than_he_has(resolver: Resolver) -> None:
+    with pytest.raises(TimeoutError, match=r"has not answered for 'users\.test'"):
+        addresses_of("users.test", 80, 0.05)
+
+
+def test_callers_share_a_look_up_and_two_run_at_once(resolver: Resolver) -> None:
+    hosts = ["a.test", "b.test", "c.test", "d.test"] * 4
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        asking = [pool.submit(addresses_of, host, 80, 20.0) for host in hosts]
+        until(lambda: len(resolver.asked) == 2, "two run")
+        resolver.go.set()
+        assert {tuple(each.result(20)) for each in asking} == {("127.0.0.1", "127.0.0.2")}
+    assert resolver.most == 2
+    assert resolver.asked["a.test"] <= 4
+
+
+def test_a_name_that_was_not_found_in_time_is_found_later(resolver: Resolver) -> None:
+    with pytest.raises(TimeoutError):
+        addresses_of("users.test", 80, 0.05)
+    resolver.go.set()
+    assert addresses_of("users.test", 80, 10.0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_has_a_resolver_of_its_own(resolver: Resolver) -> None:
+    with pytest.raises(TimeoutError):
+        addresses_of("users.test", 80, 0.05)
+    child = os.fork()
+    if child == 0:
+        resolver.go.set()
+        try:
+            os._exit(0 if addresses_of("users.test", 80, 10.0) else 1)
+        except BaseException:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
