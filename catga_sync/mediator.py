@@ -21,7 +21,7 @@ from catga_sync.explanation import Explanation, Verdict
 from catga_sync.handlers import check_return_annotation, first_parameter, handler_function
 from catga_sync.messages import Event, Request
 from catga_sync.nodes import ClusterNode
-from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step
+from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step, local_step
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry, MessageType
 
@@ -47,8 +47,11 @@ class Mediator:
     def __init__(self, registry: MessageRegistry | None = None) -> None:
         self.registry = MessageRegistry() if registry is None else registry
         self._lock = threading.Lock()
-        # Guarded by _lock for writing, swapped whole; read without it: _steps, _chains, _subscribers, _behaviors.
+        # Guarded by _lock for writing, swapped whole; read without it.
         self._steps: dict[type, tuple[MessageType, Handler]] = {}
+        #: For a request that another node has sent, which the wire has carried and whose answer it will carry ...
+        self._received: dict[type, Handler] = {}
+        #: ... and for one that is sent here, which has to give the same.
         self._chains: dict[type, Handler] = {}
         self._subscribers: dict[type, tuple[Handler, ...]] = {}
         self._behaviors: tuple[Behavior, ...] = ()
@@ -97,8 +100,10 @@ class Mediator:
         with self._lock:
             if request_type in self._steps:
                 raise RegistrationError(f"{entry.name} has a handler already; a request type has exactly one")
+            received, chain = _chains_of(entry, step, self._behaviors)
             self._steps = {**self._steps, request_type: (entry, step)}
-            self._chains = {**self._chains, request_type: build_chain(step, self._behaviors, entry.name)}
+            self._received = {**self._received, request_type: received}
+            self._chains = {**self._chains, request_type: chain}
 
     def subscriber(self, function: F) -> F:
         """Register a function as a subscriber of the event type that its first parameter is annotated with."""
@@ -138,8 +143,10 @@ class Mediator:
             raise RegistrationError(f"behavior: give a callable behavior(next_) -> handler, not {behavior!r}")
         with self._lock:
             behaviors = (*self._behaviors, behavior)
-            chains = {kind: build_chain(step, behaviors, entry.name) for kind, (entry, step) in self._steps.items()}
-            self._behaviors, self._chains = behaviors, chains
+            built = {kind: _chains_of(entry, step, behaviors) for kind, (entry, step) in self._steps.items()}
+            self._behaviors = behaviors
+            self._received = {kind: received for kind, (received, _) in built.items()}
+            self._chains = {kind: chain for kind, (_, chain) in built.items()}
 
     def handles(self, request_type: type) -> bool:
         """Return whether a request of this type has a handler here."""
@@ -186,9 +193,19 @@ class Mediator:
             return expired_before_start()
         return chain(request)
 
-    def dispatch(self, request: Request[T], call: CallContext, node_id: str | None = None) -> CatgaResult[T]:
-        """Run the handler of ``request`` as the given call: within its deadline, under its id, as that node."""
-        chain = self._chains.get(type(request))
+    def dispatch(
+        self, request: Request[T], call: CallContext, node_id: str | None = None, *, received: bool = False
+    ) -> CatgaResult[T]:
+        """
+        Run the handler of ``request`` as the given call: within its deadline, under its id, as that node.
+
+        Args:
+            request: The request.
+            call: The call.
+            node_id: Of the node that the result names.
+            received: Whether another node has sent the request, and its answer goes back there.
+        """
+        chain = (self._received if received else self._chains).get(type(request))
         if chain is None:
             return self.no_handler(type(request))
         if call.deadline is not None and call.deadline.expired:
@@ -292,6 +309,14 @@ class Mediator:
             ErrorCode.UNIMPLEMENTED,
             delivery=Delivery.NOT_EXECUTED,
         )
+
+
+def _chains_of(entry: MessageType, step: Handler, behaviors: tuple[Behavior, ...]) -> tuple[Handler, Handler]:
+    """Return the chain for a request that was received, and the one for a request that is sent here."""
+    received = build_chain(step, behaviors, entry.name)
+    if not entry.remote:  # what never travels need not be fit for it
+        return received, received
+    return received, local_step(received, entry.codec, entry.response_codec, entry.name)
 
 
 def require_event(event: object) -> Event:

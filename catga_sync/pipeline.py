@@ -15,13 +15,27 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from catga_sync.context import current_call
-from catga_sync.errors import CallError, Delivery, ErrorCode
+from catga_sync.errors import CallError, Delivery, ErrorCode, SerializationError
 from catga_sync.results import CatgaResult, succeeded
 
-__all__ = ["MAX_ERROR_TEXT", "Behavior", "Handler", "build_chain", "error_text", "handler_step", "limit_text"]
+if TYPE_CHECKING:
+    from catga_sync.serialization.codec import Codec
+
+__all__ = [
+    "MAX_ERROR_TEXT",
+    "Behavior",
+    "Handler",
+    "build_chain",
+    "error_text",
+    "handler_step",
+    "limit_text",
+    "local_step",
+    "unreadable_answer",
+    "unwritable_answer",
+]
 
 Handler = Callable[[Any], CatgaResult[Any]]
 Behavior = Callable[[Handler], Callable[[Any], Any]]
@@ -81,6 +95,74 @@ def handler_step(function: Callable[[Any], Any], name: str, check: tuple[type, .
         return result._with(processing_time_ms=(perf_counter() - started) * 1000.0)
 
     return run
+
+
+def local_step(chain: Handler, request_codec: Codec, answer_codec: Codec | None, name: str) -> Handler:
+    """
+    Return the outermost step of a call that stays in this process: what it takes and gives is what the wire would.
+
+    Args:
+        chain: Runs the request.
+        request_codec: Of the request.
+        answer_codec: Of its answer; None means that it has none.
+        name: Wire name of the request type, for texts.
+    """
+    fits = request_codec.certain
+    suits = fits if answer_codec is None else answer_codec.certain
+
+    def run(request: Any) -> CatgaResult[Any]:
+        try:
+            certain = fits(request)
+        except Exception:  # an attribute is missing, say: the codec finds the words for it
+            certain = False
+        if not certain:
+            try:
+                request = request_codec.decode(request_codec.encode(request))
+            except SerializationError as exc:
+                return _unfit_request(exc)
+        result = chain(request)
+        value = result.value
+        if value is None or answer_codec is None:
+            return result
+        try:
+            certain = suits(value)
+        except Exception:  # as above
+            certain = False
+        return result if certain else _carried(result, answer_codec, name)
+
+    return run
+
+
+def unwritable_answer(name: str, exc: SerializationError) -> CatgaResult[Any]:
+    """Return the failure for an answer that does not fit what the request says of it."""
+    return _broken_answer(f"the answer of the handler of {name} cannot be written: {exc}")
+
+
+def unreadable_answer(name: str, exc: SerializationError) -> CatgaResult[Any]:
+    """Return the failure for an answer that was written and cannot be read."""
+    return _broken_answer(f"the answer of the handler of {name} cannot be read: {exc}")
+
+
+def _broken_answer(text: str) -> CatgaResult[Any]:
+    text = limit_text(text)
+    _log.error("%s: layer=serialization", text)
+    return CatgaResult.failure(text, ErrorCode.INTERNAL)
+
+
+def _unfit_request(exc: SerializationError) -> CatgaResult[Any]:
+    _log.debug("a request does not fit its class", exc_info=exc)
+    return CatgaResult.failure(limit_text(str(exc)), ErrorCode.INVALID_ARGUMENT, delivery=Delivery.NOT_EXECUTED)
+
+
+def _carried(result: CatgaResult[Any], codec: Codec, name: str) -> CatgaResult[Any]:
+    try:
+        raw = codec.encode(result.value)
+    except SerializationError as exc:
+        return unwritable_answer(name, exc)
+    try:
+        return result._with(value=codec.decode(raw))
+    except SerializationError as exc:
+        return unreadable_answer(name, exc)
 
 
 def _guarded(behavior: Behavior, next_: Handler, name: str) -> Handler:

@@ -18,7 +18,7 @@ from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.intake import RawRequest, Refused, chain_of, deadline_of
 from catga_sync.messages import Event
 from catga_sync.once import Once
-from catga_sync.pipeline import limit_text
+from catga_sync.pipeline import limit_text, unwritable_answer
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageKind, MessageRegistry, MessageType
 
@@ -35,7 +35,9 @@ class Handlers(Protocol):
     def handles(self, request_type: type) -> bool:
         """Return whether there is a handler."""
 
-    def dispatch(self, request: Any, call: CallContext, node_id: str | None = None) -> CatgaResult[Any]:
+    def dispatch(
+        self, request: Any, call: CallContext, node_id: str | None = None, *, received: bool = False
+    ) -> CatgaResult[Any]:
         """Run the handler."""
 
     def deliver(self, event: Event) -> CatgaResult[None] | None:
@@ -136,7 +138,7 @@ class Runner:
         if entry.kind is MessageKind.EVENT:
             result = self._deliver(request, call)
         else:
-            result = self._local.dispatch(request, call, self._node_id)
+            result = self._local.dispatch(request, call, self._node_id, received=True)
         run.executed = result.delivery is Delivery.EXECUTED
         run.uncertain = result.delivery is Delivery.UNKNOWN
         payload, result = self._encode(entry, result)
@@ -188,9 +190,7 @@ class Runner:
         try:
             payload = entry.response_codec.encode(result.value)
         except SerializationError as exc:
-            text = limit_text(f"the answer of the handler of {entry.name} cannot be written: {exc}")
-            _log.error("%s: request_id=%s layer=serialization", text, result.request_id)
-            return None, CatgaResult.failure(text, ErrorCode.INTERNAL)
+            return None, unwritable_answer(entry.name, exc)
         if len(payload) * 4 // 3 + 1024 > self._max_body_bytes:
             text = f"the answer of the handler of {entry.name} is longer than max_body_bytes allows"
             return None, CatgaResult.failure(text, ErrorCode.RESOURCE_EXHAUSTED)

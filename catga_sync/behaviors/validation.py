@@ -1,4 +1,4 @@
-"""Check every request against its schema before its handler runs, as a remote node would on arrival."""
+"""Check every request against its schema before it is sent, as the node that runs it would on arrival."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def validation_behavior(registry: MessageRegistry) -> Behavior:
     """
     Return a behaviour that refuses a request which its own schema cannot write or does not accept.
 
-    A request from another node has been checked already; this gives a local ``send`` the same check, at the
-    price of writing and reading the request once.
+    The node that runs a request checks it in any case, wherever it came from. Around the sends of a
+    ``ClusterMediator`` this saves the way there; around handlers it also checks types that never travel
+    (``@message(remote=False)``). It costs writing and reading the request once.
 
     Args:
         registry:

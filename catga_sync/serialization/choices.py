@@ -115,13 +115,13 @@ class LiteralField(StrictField):
 
     def __init__(self, values: tuple[Any, ...], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._values = {(type(value), value) for value in values}
+        self.values = {(type(value), value) for value in values}
         self._expected = _choices(list(values))
         self.keyable = all(type(value) is str for value in values)  # type: ignore[misc]  # of this one only
 
     def to_wire(self, value: Any) -> Any:
         kind = type(value)
-        if kind not in SCALARS or (kind, value) not in self._values:
+        if kind not in SCALARS or (kind, value) not in self.values:
             raise ValidationError(self._expected)
         return value
 
@@ -129,4 +129,4 @@ class LiteralField(StrictField):
         return self.to_wire(raw)
 
     def describe(self) -> list[Any]:
-        return [self.kind, sorted(repr(value) for _, value in self._values)]
+        return [self.kind, sorted(repr(value) for _, value in self.values)]

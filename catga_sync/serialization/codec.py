@@ -9,6 +9,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -16,6 +17,7 @@ from marshmallow import ValidationError
 
 from catga_sync.errors import SerializationError
 from catga_sync.serialization import jsontext
+from catga_sync.serialization.certain import compile_certain
 from catga_sync.serialization.fields import StrictField
 from catga_sync.serialization.foreign import SchemaField, schema_reads_decimals
 from catga_sync.serialization.numeric import DecimalField
@@ -46,7 +48,7 @@ class Codec:
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("_decimals", "_dump", "_load", "field", "label", "nullable")
+    __slots__ = ("_certain", "_decimals", "_dump", "_load", "field", "label", "nullable")
 
     def __init__(self, field: StrictField, label: str, *, nullable: bool) -> None:
         self.field = field
@@ -55,6 +57,14 @@ class Codec:
         self._dump = field.to_wire
         self._load = field.from_wire
         self._decimals = _reads_decimals(field)
+        self._certain: Callable[[Any], bool] | None = None
+
+    @property
+    def certain(self) -> Callable[[Any], bool]:
+        """See ``compile_certain``; compiled when first asked for."""
+        if self._certain is None:
+            self._certain = compile_certain(self.field)
+        return self._certain
 
     def encode(self, value: Any) -> bytes:
         """

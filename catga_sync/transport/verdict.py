@@ -22,7 +22,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from catga_sync.envelope import EnvelopeError, ReplyEnvelope
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.nodes import ClusterNode
-from catga_sync.pipeline import error_text, limit_text
+from catga_sync.pipeline import error_text, limit_text, unreadable_answer
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageType
 from catga_sync.transport.connection import Exchange
@@ -111,8 +111,11 @@ class Call:
             try:
                 value = self.entry.response_codec.decode(reply.payload)
             except SerializationError as exc:
-                text = f"the answer of {self.where} cannot be read: {exc}"
-                return self.failed("serialization", text, ErrorCode.INTERNAL, Delivery.EXECUTED)
+                return unreadable_answer(self.entry.name, exc)._with(
+                    request_id=self.request_id,
+                    node_id=reply.processed_by_node_id or self.node.node_id,
+                    processing_time_ms=float(reply.processing_time_ms),
+                )
         return CatgaResult(
             True,
             value,

@@ -745,7 +745,7 @@ class ReceiverContract:
     def test_a_fault_of_the_node_is_500_without_a_word_of_the_inside(
         self, node: ClusterMediator, local: Mediator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        def broken(*args: Any) -> Any:
+        def broken(*args: Any, **options: Any) -> Any:
             raise RuntimeError(SECRET)
 
         monkeypatch.setattr(local, "dispatch", broken)

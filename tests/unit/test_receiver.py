@@ -42,7 +42,7 @@ class Handlers:
     def handles(self, request_type):
         return True
 
-    def dispatch(self, request, call, node_id=None):
+    def dispatch(self, request, call, node_id=None, *, received=False):
         self.calls.append((request, call, node_id))
         return self.answer(request) if callable(self.answer) else self.answer
 
