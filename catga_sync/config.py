@@ -165,10 +165,9 @@ class _Assembly:
         handled = [entry for entry in self.local.handled if entry.remote]
         info = server_info()
         most = self._max_concurrency()
-        drained = self.presence is not None and self.presence.drain_wished
         return replace(
             self.this,
-            status=NodeStatus.DRAINING if drained or self.receiver.draining else NodeStatus.ONLINE,
+            status=self._status(),
             load=self._load(),
             handles=frozenset(entry.name for entry in handled),
             subscribes=frozenset(entry.name for entry in self.local.subscribed if entry.remote),
@@ -178,6 +177,12 @@ class _Assembly:
             concurrency=None if most is None else most * (info.workers or 1),
             features=self._features(),
         )
+
+    def _status(self) -> NodeStatus:
+        if self.mediator.closed:
+            return NodeStatus.OFFLINE
+        drained = self.presence is not None and self.presence.drain_wished
+        return NodeStatus.DRAINING if drained or self.receiver.draining else NodeStatus.ONLINE
 
     def _features(self) -> frozenset[str]:
         if self.once is None or not self.once.store.shared:
@@ -307,7 +312,10 @@ class _Assembly:
         return answer.description if answer.outcome is ProbeOutcome.ANSWERED else None
 
     def _is_gone(self, node: ClusterNode) -> bool:
-        return self._probe(node).outcome is ProbeOutcome.REFUSED
+        answer = self._probe(node)
+        # Its server may live on where its mediator was closed.
+        left = answer.description.get("status") == NodeStatus.OFFLINE.name
+        return answer.outcome is ProbeOutcome.REFUSED or left
 
     def _is_alive(self, node: ClusterNode) -> bool:
         # A node without the describe route answers something else, which is a sign of life as well.

@@ -4,6 +4,7 @@
     answered before         that answer again
     running now             wait for its answer, a second at most; then ABORTED
     left behind unfinished  ABORTED: the process died while it ran, so it may have run; it is not run again
+    refused, not run        forgotten: it may run the next time
     another payload         INVALID_ARGUMENT
 
 A store that is down is no store: a plain request is refused then, since nobody can tell whether it ran before; one
@@ -56,6 +57,7 @@ class Once:
 
     def run(
         self,
+        type_name: str,
         envelope: RequestEnvelope,
         deadline: Deadline,
         running: Running,
@@ -66,6 +68,7 @@ class Once:
         Return the answer of a request: by ``handle``, or the one that it was given before.
 
         Args:
+            type_name: What the type of the request is called here; the envelope may have any of its names.
             envelope: The request.
             deadline: Of the call.
             running: Told what is done.
@@ -75,7 +78,7 @@ class Once:
         Raises:
             Refused: The request is not run, and there is no answer to give again.
         """
-        key = "\n".join((envelope.source_node_id or "-", envelope.request_type_name, envelope.request_id))
+        key = "\n".join((envelope.source_node_id or "-", type_name, envelope.request_id))
         fingerprint = hashlib.sha256(envelope.payload).hexdigest()
         try:
             claim = self.store.claim(key, fingerprint, max(0.0, deadline.remaining()) + _LEASE_MARGIN)
@@ -109,7 +112,12 @@ class Once:
             if not running.executed and not running.uncertain:
                 self._quietly(lambda: self.store.release(key, token))
             raise
-        self._quietly(lambda: self.store.complete(key, token, reply.encode()))
+        if running.executed:
+            self._quietly(lambda: self.store.complete(key, token, reply.encode()))
+        elif not running.uncertain:
+            # A behaviour has refused it before its handler: the same id may run another time.
+            self._quietly(lambda: self.store.release(key, token))
+        # Else nobody can tell whether it ran, and it counts as left behind when its lease is up.
         return reply
 
     def _again(self, claim: Claim, request_id: str, running: Running) -> ReplyEnvelope:

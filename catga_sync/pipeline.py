@@ -205,8 +205,11 @@ def _not_meant(check: tuple[type, ...] | None) -> tuple[type, ...]:
 
 def _own(answer: CatgaResult[Any]) -> CatgaResult[Any]:
     """Return a handler's result as its own: it ran, whatever a node that it asked in turn has said."""
-    error = None if answer.is_success else error_text(answer.error or "")
-    return answer._with(delivery=Delivery.EXECUTED, error=error, attempts=(), node_id=None, request_id=None)
+    own = answer._with(delivery=Delivery.EXECUTED, attempts=(), node_id=None, request_id=None)
+    # A success has no error, and a failure no value: the wire carries neither.
+    if own.is_success:
+        return own._with(error=None, code=None)
+    return own._with(error=error_text(own.error or ""), value=None)
 
 
 def _failure_of(exc: Exception, name: str, delivery: Delivery = Delivery.EXECUTED) -> CatgaResult[Any]:

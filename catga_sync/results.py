@@ -119,7 +119,7 @@ class CatgaResult(_Cells, Generic[T]):
         fill(self, "is_success", is_success)
         fill(self, "value", value)
         fill(self, "error", error)
-        fill(self, "code", code)
+        fill(self, "code", parse_code(code))
         fill(self, "delivery", delivery)
         fill(self, "_request_id", request_id)
         fill(self, "node_id", node_id)
@@ -157,7 +157,7 @@ class CatgaResult(_Cells, Generic[T]):
             delivery:
                 What is known about execution; a handler that answers "no" has run, hence the default.
         """
-        return cls(False, None, str(error), parse_code(code), delivery, metadata=metadata)
+        return cls(False, None, str(error), code, delivery, metadata=metadata)
 
     def _with(self, **changes: Any) -> CatgaResult[T]:
         """Return a copy in which the given cells differ."""

@@ -125,7 +125,12 @@ class Runner:
         if self._once is None:
             return self._dispatch(entry, request, call, deadline, run)
         return self._once.run(
-            envelope, deadline, run, lambda: self._dispatch(entry, request, call, deadline, run), entry.idempotent
+            entry.name,
+            envelope,
+            deadline,
+            run,
+            lambda: self._dispatch(entry, request, call, deadline, run),
+            entry.idempotent,
         )
 
     def _dispatch(

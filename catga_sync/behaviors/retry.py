@@ -56,6 +56,8 @@ def retry_behavior(
     def behavior(next_: Handler) -> Handler:
         def handle(request: Any) -> CatgaResult[Any]:
             result = next_(request)
+            tried = result.attempts
+            unsure = result.delivery is not Delivery.NOT_EXECUTED
             for n in range(attempts - 1):
                 if not _may_repeat(request, result):
                     break
@@ -66,7 +68,12 @@ def retry_behavior(
                     break
                 wait(pause)
                 result = next_(request)
-            return result
+                tried += result.attempts
+                if unsure and result.delivery is Delivery.NOT_EXECUTED:
+                    # This try did not run; an earlier one may have.
+                    result = result._with(delivery=Delivery.UNKNOWN)
+                unsure = unsure or result.delivery is not Delivery.NOT_EXECUTED
+            return result if tried is result.attempts else result._with(attempts=tried)
 
         return handle
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from catga_sync.chain import LONGEST, full_nodes
+from catga_sync.cluster.batch import INVOKER_FAILED, Batch, at_once
 from catga_sync.cluster.failover import Failover, Plan
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.snapshot import reason_against
@@ -35,8 +34,6 @@ __all__ = ["SHARED_IDEMPOTENCY", "Dispatcher"]
 
 #: The oldest snapshot, in seconds, on which "nobody handles this" is answered.
 _FRESH = 0.1
-#: Calls at once that one ``broadcast``, ``publish`` or ``send_batch`` makes.
-_FAN_OUT = 16
 #: What a node says of itself, followed by which store it is, when it remembers request ids in one that others share.
 SHARED_IDEMPOTENCY = "shared-idempotency:"
 
@@ -93,33 +90,10 @@ class Dispatcher:
         call = current_call()
         if call is None:  # a behaviour has moved the call to a thread of its own, without its context
             call = nested_call(self._timeout)
-        entry = self._local.registry.ensure(type(request))
-        here = self._local.handles(entry.cls)
-        if not entry.remote:
-            return self._here(request, call) if here else self._local.no_handler(entry.cls)
-        nodes = self.candidates(entry, here)
-        if call.chain and nodes:
-            full = full_nodes(call.chain) - {self._this.node_id}
-            if len(call.chain) >= LONGEST or (full and full.issuperset(node.node_id for node in nodes)):
-                return self._would_wait_for_itself(entry, call)
-            if full:
-                nodes = tuple(node for node in nodes if node.node_id not in full)
-        if not nodes:
-            return self._nobody(entry)
-        if call.deadline is not None and call.deadline.expired:
-            return expired_before_start()
-        try:
-            router = self._router_of(entry)
-        except ConfigurationError as exc:
-            return CatgaResult.failure(
-                f"the route of {entry.name} is wrong: {exc}", ErrorCode.INTERNAL, delivery=Delivery.NOT_EXECUTED
-            )
-        shared = not entry.idempotent and _share_a_store(nodes)
-        plan = Plan(request, nodes, call, router, entry.idempotent or shared)
-        result = self._failover.run(plan, self.on)
-        if not shared:
-            return result
-        return result._with(metadata=MappingProxyType({**result.metadata, "idempotency": "shared"}))
+        plan = self._plan(request, call)
+        if isinstance(plan, CatgaResult):
+            return plan
+        return _told(plan, self._failover.run(plan, self.on))
 
     def candidates(self, entry: MessageType, here: bool) -> tuple[ClusterNode, ...]:
         """Return the nodes that may take a request of this type."""
@@ -137,12 +111,16 @@ class Dispatcher:
             return self._here(message, call)
         token = enter_call(self._leaving(call))
         try:
-            return self._invoker.invoke(node, message, timeout=timeout, request_id=call.request_id)
+            result: Any = self._invoker.invoke(node, message, timeout=timeout, request_id=call.request_id)
         except Exception:
             _log.exception("the invoker failed: request_id=%s node=%s", call.request_id, node.node_id)
-            return CatgaResult.failure("the invoker failed; see the log", ErrorCode.INTERNAL, delivery=Delivery.UNKNOWN)
+            return INVOKER_FAILED
         finally:
             leave_call(token)
+        if isinstance(result, CatgaResult):
+            return result
+        _log.error("the invoker returned %s: request_id=%s", type(result).__name__, call.request_id)
+        return INVOKER_FAILED
 
     def on_each(self, nodes: Sequence[ClusterNode], message: Any, call: CallContext) -> dict[str, CatgaResult[Any]]:
         """Run a message on each of these other nodes at the same time."""
@@ -153,55 +131,52 @@ class Dispatcher:
 
         return dict(zip([node.node_id for node in nodes], at_once(one, nodes, call), strict=True))
 
+    def broadcast(self, entry: MessageType, request: Any, call: CallContext) -> dict[str, CatgaResult[Any]]:
+        """Run a request on every other node that handles its type; one that cannot take it is told as a failure."""
+        self.candidates(entry, here=False)  # a node that has just come up is to be among them
+        nodes = [node for node in self._membership.snapshot.nodes if node.may_handle(entry.name)]
+        reasons = {node.node_id: reason_against(node, entry.name, entry.contract) for node in nodes}
+        results = self.on_each([node for node in nodes if reasons[node.node_id] is None], request, call)
+        for node_id, reason in reasons.items():
+            if reason is not None:
+                results[node_id] = CatgaResult.failure(
+                    f"node {node_id} cannot take {entry.name}: {reason}",
+                    ErrorCode.UNAVAILABLE,
+                    delivery=Delivery.NOT_EXECUTED,
+                )
+        return results
+
     def batch(self, requests: list[Any], call: CallContext) -> list[CatgaResult[Any]]:
         """
-        Run requests with one round trip a node. An item that failed in a way that allows it is sent again alone.
+        Run requests with one round trip a node; see ``batch.py``.
 
         Nodes that take no batches, and items that run here, are served one by one.
         """
-        results: list[CatgaResult[Any] | None] = [None] * len(requests)
-        groups: dict[str, tuple[ClusterNode, list[int]]] = {}
-        alone: list[int] = []
-        carry = getattr(self._invoker, "invoke_batch", None)
+        plans: dict[int, Plan] = {}
+        results: dict[int, CatgaResult[Any]] = {}
         for index, request in enumerate(requests):
-            node = None if carry is None else self._batch_node(request, call)
-            if node is None:
-                alone.append(index)
+            item = call.nested(new_request_id(), self._timeout)
+            plan = self._plan(request, item)
+            if isinstance(plan, CatgaResult):
+                results[index] = plan._with(request_id=item.request_id)
             else:
-                groups.setdefault(node.node_id, (node, []))[1].append(index)
-
-        def send(group: tuple[ClusterNode, list[int]]) -> None:
-            node, indexes = group
-            token = enter_call(self._leaving(call))
-            try:
-                ids = [new_request_id() for _ in indexes]
-                items = [requests[index] for index in indexes]
-                answers = carry(node, items, timeout=call.remaining() or self._timeout, request_ids=ids)  # type: ignore[misc]
-            finally:
-                leave_call(token)
-            for index, answer in zip(indexes, answers, strict=True):
-                again = answer.delivery is Delivery.NOT_EXECUTED and answer.code in _PASSING
-                again = again or (answer.delivery is Delivery.UNKNOWN and self._repeatable(requests[index]))
-                results[index] = self._one(requests[index], call) if again else answer
-
-        def send_alone() -> None:
-            for index in alone:
-                results[index] = self._one(requests[index], call)
-
-        # What runs here runs in the caller's thread, while the round trips are under way.
-        at_once(send, list(groups.values()), call, meanwhile=send_alone)
-        return [result for result in results if result is not None]
+                plans[index] = plan
+        carry = self._carry if hasattr(self._invoker, "invoke_batch") else None
+        done = Batch(plans, call, self._failover, self.on, carry, self._takes_batches).run()
+        results.update((index, _told(plans[index], result)) for index, result in done.items())
+        return [results[index] for index in range(len(requests))]
 
     def explain(self, request: Any, call: CallContext) -> Explanation:
         """Return what ``forward`` would do; nothing is sent, and no router's turn is used up but by its choice."""
         entry = self._local.registry.ensure(type(request))
         here = self._local.handles(entry.cls)
-        nodes = self.candidates(entry, here)
         full = full_nodes(call.chain)
+        alone = (self._this,) if here else ()
+        nodes = self.candidates(entry, here) if entry.remote else alone
         usable = tuple(node for node in self._ejection.usable(nodes) if node.node_id not in full) if nodes else ()
         excluded = []
         for node in self._membership.snapshot.nodes:
-            reason = reason_against(node, entry.name, entry.contract)
+            reason = reason_against(node, entry.name, entry.contract) if entry.remote else "the type is local-only"
             if reason is None and node not in usable:
                 reason = self._ejection.state(node) or f"it is {node.status.name}, and there are better ones"
                 reason = "it waits for this very call and has no free thread" if node.node_id in full else reason
@@ -209,14 +184,13 @@ class Dispatcher:
                 excluded.append(Verdict(node, reason))
         if not here:
             excluded.append(Verdict(self._this, "this process has no handler for it"))
-        router = self._router_of(entry)
         left = call.remaining()
         return Explanation(
             type_name=entry.name,
-            router=entry.route or type(router).__name__,
+            router=entry.route or type(self._router).__name__,
             candidates=usable,
             excluded=tuple(excluded),
-            chosen=_look_up(router, request, usable) if usable else None,
+            chosen=self._look_up(entry, request, usable) if usable else None,
             repeatable=entry.idempotent,
             timeout=self._timeout if left is None else left,
             budget=self._budget.left,
@@ -234,12 +208,62 @@ class Dispatcher:
     def _here(self, message: Any, call: CallContext) -> CatgaResult[Any]:
         return self._local.dispatch(message, call, self._this.node_id)
 
-    def _one(self, request: Any, call: CallContext) -> CatgaResult[Any]:
-        token = enter_call(call.nested(new_request_id(), self._timeout))
+    def _plan(self, request: Any, call: CallContext) -> Plan | CatgaResult[Any]:
+        """Return the plan of a request, or the failure of one that nobody may take."""
+        entry = self._local.registry.ensure(type(request))
+        here = self._local.handles(entry.cls)
+        if entry.remote:
+            nodes = self.candidates(entry, here)
+        elif here:
+            nodes = (self._this,)
+        else:
+            return self._local.no_handler(entry.cls)
+        if call.chain and nodes:
+            full = full_nodes(call.chain) - {self._this.node_id}
+            if len(call.chain) >= LONGEST or (full and full.issuperset(node.node_id for node in nodes)):
+                return self._would_wait_for_itself(entry, call)
+            if full:
+                nodes = tuple(node for node in nodes if node.node_id not in full)
+        if not nodes:
+            return self._nobody(entry)
+        if call.deadline is not None and call.deadline.expired:
+            return expired_before_start()
         try:
-            return self.forward(request)
+            router = self._router_of(entry)
+        except ConfigurationError as exc:
+            return CatgaResult.failure(
+                f"the route of {entry.name} is wrong: {exc}", ErrorCode.INTERNAL, delivery=Delivery.NOT_EXECUTED
+            )
+        shared = not entry.idempotent and _share_a_store(nodes)
+        return Plan(request, nodes, call, router, entry.idempotent or shared, shared)
+
+    def _carry(
+        self, node: ClusterNode, requests: Sequence[Any], timeout: float, request_ids: Sequence[str]
+    ) -> Sequence[CatgaResult[Any]]:
+        call = current_call() or nested_call(timeout)
+        token = enter_call(self._leaving(call))
+        try:
+            invoke_batch: Any = getattr(self._invoker, "invoke_batch")  # noqa: B009 - not every invoker has it
+            answers: Sequence[CatgaResult[Any]] = invoke_batch(node, requests, timeout=timeout, request_ids=request_ids)
+            return answers
         finally:
             leave_call(token)
+
+    def _takes_batches(self, node: ClusterNode) -> bool:
+        return node.node_id != self._this.node_id and "batch" in node.features
+
+    def _look_up(self, entry: MessageType, request: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode | None:
+        """Return whom the router would take, and tell it that nobody was asked; None when it takes nobody."""
+        try:
+            router = self._router_of(entry)
+            node = router.route(request, nodes)
+            withdraw = getattr(router, "withdraw", None)
+            if withdraw is not None:
+                withdraw(node, request)
+        except Exception:
+            _log.exception("the router failed")
+            return None
+        return node if node in nodes else None
 
     def _leaving(self, call: CallContext) -> CallContext:
         """Return the call as it is when it leaves this node: with this node at the end of its chain."""
@@ -253,18 +277,6 @@ class Dispatcher:
 
     def _router_of(self, entry: MessageType) -> Router:
         return self._router if entry.route is None else self._routers(entry.route)
-
-    def _repeatable(self, request: Any) -> bool:
-        return self._local.registry.ensure(type(request)).idempotent
-
-    def _batch_node(self, request: Any, call: CallContext) -> ClusterNode | None:
-        entry = self._local.registry.ensure(type(request))
-        here = self._local.handles(entry.cls)
-        nodes = self.candidates(entry, here) if entry.remote and not call.chain else ()
-        if not nodes:
-            return None
-        node = _look_up(self._router_of(entry), request, self._ejection.usable(nodes))
-        return node if node.node_id != self._this.node_id and "batch" in node.features else None
 
     def _would_wait_for_itself(self, entry: MessageType, call: CallContext) -> CatgaResult[Any]:
         way = " -> ".join(name for name, _ in call.chain)
@@ -300,52 +312,16 @@ class Dispatcher:
         )
 
 
-_PASSING = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.UNIMPLEMENTED})
-
-
-def _look_up(router: Router, request: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode:
-    """Return whom a router would take, and tell it that the attempt was not made."""
-    node = router.route(request, nodes)
-    completed = getattr(router, "completed", None)
-    if completed is not None:
-        completed(node, request, None, 0.0)
-    return node
+def _told(plan: Plan, result: CatgaResult[Any]) -> CatgaResult[Any]:
+    """Return what the caller is told: under the call's id, and with a word about a shared store that allowed tries."""
+    if result._request_id is None:
+        result = result._with(request_id=plan.call.request_id)
+    if not plan.shared:
+        return result
+    return result._with(metadata=MappingProxyType({**result.metadata, "idempotency": "shared"}))
 
 
 def _share_a_store(nodes: Sequence[ClusterNode]) -> bool:
     """Return whether all of these remember request ids in one and the same store."""
     store = next((each for each in nodes[0].features if each.startswith(SHARED_IDEMPOTENCY)), None)
     return store is not None and all(store in node.features for node in nodes)
-
-
-def at_once(
-    function: Callable[[Any], Any],
-    items: Sequence[Any],
-    call: CallContext,
-    *,
-    meanwhile: Callable[[], None] | None = None,
-) -> list[Any]:
-    """
-    Call ``function`` with each item at the same time, as the given call; return what it returned, in order.
-
-    Args:
-        function: Called in threads of its own, unless there is but one item and nothing else to do.
-        items: What it is called with.
-        call: The call that it is part of.
-        meanwhile: Called in this thread while the others run.
-    """
-    token = enter_call(call)
-    try:
-        if len(items) <= 1:
-            # One after the other: nothing is won by a thread that this one would have to wait for.
-            done = [function(item) for item in items]
-            if meanwhile is not None:
-                meanwhile()
-            return done
-        with ThreadPoolExecutor(min(len(items), _FAN_OUT), thread_name_prefix="catga-fan-out") as pool:
-            running = [pool.submit(copy_context().run, function, item) for item in items]
-            if meanwhile is not None:
-                meanwhile()
-            return [each.result() for each in running]
-    finally:
-        leave_call(token)

@@ -29,7 +29,7 @@ from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import Attempt, CatgaResult
 from catga_sync.routing.base import Router
 
-__all__ = ["Failover", "Plan"]
+__all__ = ["NO_NODE", "Failover", "Plan"]
 
 #: Seconds that must be left for another try to make sense.
 _LEAST_LEFT = 0.050
@@ -59,6 +59,8 @@ class Plan:
     router: Router
     #: Whether it may run twice.
     repeatable: bool
+    #: Whether that is so only because the nodes remember request ids in one store.
+    shared: bool = False
     attempts: list[Attempt] = field(default_factory=list)
     tried: set[str] = field(default_factory=set)
     unknown: int = 0
@@ -115,48 +117,68 @@ class Failover:
             plan: The call.
             step: Runs the request on one node within so many seconds.
         """
-        self._budget.pay_in()
-        result: CatgaResult[Any] = CatgaResult.failure(
-            "router: its route() returned none of the nodes that it was given",
-            ErrorCode.INTERNAL,
-            delivery=Delivery.NOT_EXECUTED,
-        )
-        while True:
-            node = self._pick(plan)
-            if node is None:
-                return self._final(plan, result)
+        self.count()
+        return self.run_from(plan, self.pick(plan), step)
+
+    def run_from(self, plan: Plan, node: ClusterNode | None, step: Step) -> CatgaResult[Any]:
+        """Do what ``run`` does with a call that was counted, beginning with a node that ``pick`` has returned."""
+        result = NO_NODE
+        while node is not None:
             result = self._try(plan, node, step)
-            wait = self._wait_before_next(plan, result)
-            if wait is None or plan.remaining() - wait < _LEAST_LEFT or not self._budget.take():
-                return self._final(plan, result)
-            if wait:
-                self._sleep(wait)
+            wait = self.wait_before_next(plan, result)
+            if wait is None or not self.pay():
+                break
+            self.sleep(wait)
+            node = self.pick(plan)
+        return self.result(plan, result)
 
-    def _final(self, plan: Plan, result: CatgaResult[Any]) -> CatgaResult[Any]:
-        # A later try that provably did not run says nothing about an earlier one that may have.
-        unsure = plan.unknown and result.delivery is Delivery.NOT_EXECUTED
-        delivery = Delivery.UNKNOWN if unsure else result.delivery
-        return result._with(attempts=tuple(plan.attempts), delivery=delivery)
+    # -- the same in steps, for calls that travel together ---------------------------------------------------------
 
-    def _try(self, plan: Plan, node: ClusterNode, step: Step) -> CatgaResult[Any]:
-        plan.tried.add(node.node_id)
-        time_given = self._share(plan)
-        started = self._monotonic()
-        result: CatgaResult[Any] | None = None
+    def count(self) -> None:
+        """Count a call, or several that travel together, in the budget."""
+        self._budget.pay_in()
+
+    def pay(self) -> bool:
+        """Pay for a further try; return False when the budget has none left."""
+        return self._budget.take()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        if seconds:
+            self._sleep(seconds)
+
+    def pick(self, plan: Plan) -> ClusterNode | None:
+        """Return the node to try next; None when the router gives none."""
+        options = self._ejection.usable(plan.nodes)
+        if plan.tried:
+            untried = tuple(node for node in options if node.node_id not in plan.tried)
+            options = untried or tuple(node for node in plan.nodes if node.node_id not in plan.tried) or options
         try:
-            result = step(node, plan.request, time_given)
-        finally:
-            elapsed = self._monotonic() - started
-            completed = getattr(plan.router, "completed", None)
-            if completed is not None:
-                _tell(completed, node, plan.request, _ABANDONED if result is None else result, elapsed)
+            node = plan.router.route(plan.request, options)
+        except Exception:
+            _log.exception("the router failed")
+            return None
+        # By identity: comparing a thousand nodes by value takes longer than all the rest of a call.
+        return node if any(node is each for each in options) or node in options else None
+
+    def share(self, plan: Plan) -> float:
+        """Return the seconds for one try: all that is left, or half if another node can follow a silent one."""
+        left = plan.remaining()
+        if plan.repeatable and self._tries > 1 and len(plan.nodes) > 1 and plan.unknown == 0:
+            return left / 2
+        return left
+
+    def note(self, plan: Plan, node: ClusterNode, result: CatgaResult[Any], elapsed: float) -> None:
+        """Take note of a try, in the plan and at the router."""
+        plan.tried.add(node.node_id)
         plan.attempts.append(Attempt(node.node_id, elapsed, result.delivery, result.code, result.error))
         plan.unknown += result.delivery is Delivery.UNKNOWN
-        if node.node_id != self._this:
-            self._learn(node, result, time_given)
-        return result
+        _tell(plan, node, result, elapsed)
 
-    def _learn(self, node: ClusterNode, result: CatgaResult[Any], time_given: float) -> None:
+    def learn(self, node: ClusterNode, result: CatgaResult[Any], time_given: float) -> None:
+        """Take note of what an exchange that was given so many seconds shows about its node."""
+        if node.node_id == self._this:
+            return
         if result.delivery is Delivery.EXECUTED:
             self._ejection.succeeded(node)
         elif result.delivery is Delivery.UNKNOWN:
@@ -169,25 +191,31 @@ class Failover:
             if result.node_id is None:
                 self._ejection.failed(node)
 
-    def _share(self, plan: Plan) -> float:
-        """Return the seconds for one try: all that is left, or half if another node can follow a silent one."""
-        left = plan.remaining()
-        if plan.repeatable and self._tries > 1 and len(plan.nodes) > 1 and plan.unknown == 0:
-            return left / 2
-        return left
+    def wait_before_next(self, plan: Plan, result: CatgaResult[Any]) -> float | None:
+        """Return the seconds to wait before the next try, or None when there is to be none."""
+        wait = self._wait_before_next(plan, result)
+        return None if wait is None or plan.remaining() - wait < _LEAST_LEFT else wait
 
-    def _pick(self, plan: Plan) -> ClusterNode | None:
-        options = self._ejection.usable(plan.nodes)
-        if plan.tried:
-            untried = tuple(node for node in options if node.node_id not in plan.tried)
-            options = untried or tuple(node for node in plan.nodes if node.node_id not in plan.tried) or options
+    def result(self, plan: Plan, last: CatgaResult[Any]) -> CatgaResult[Any]:
+        """Return what the caller is told after the last try."""
+        # A later try that provably did not run says nothing about an earlier one that may have.
+        unsure = plan.unknown and last.delivery is Delivery.NOT_EXECUTED
+        delivery = Delivery.UNKNOWN if unsure else last.delivery
+        return last._with(attempts=tuple(plan.attempts), delivery=delivery)
+
+    # -- parts ----------------------------------------------------------------------------------------------------
+
+    def _try(self, plan: Plan, node: ClusterNode, step: Step) -> CatgaResult[Any]:
+        time_given = self.share(plan)
+        started = self._monotonic()
         try:
-            node = plan.router.route(plan.request, options)
-        except Exception:
-            _log.exception("the router failed")
-            return None
-        # By identity: comparing a thousand nodes by value takes longer than all the rest of a call.
-        return node if any(node is each for each in options) or node in options else None
+            result = step(node, plan.request, time_given)
+        except BaseException:
+            _tell(plan, node, _ABANDONED, self._monotonic() - started)
+            raise
+        self.note(plan, node, result, self._monotonic() - started)
+        self.learn(node, result, time_given)
+        return result
 
     def _wait_before_next(self, plan: Plan, result: CatgaResult[Any]) -> float | None:
         """Return the seconds to wait before the next try, or None when there is to be none."""
@@ -211,12 +239,21 @@ class Failover:
         return self._rng.uniform(0.0, min(_LONGEST_WAIT, self._retry_delay * 2 ** (made - 1)))
 
 
+#: The result of a call for which the router gave no node.
+NO_NODE: CatgaResult[Any] = CatgaResult.failure(
+    "router: its route() returned none of the nodes that it was given",
+    ErrorCode.INTERNAL,
+    delivery=Delivery.NOT_EXECUTED,
+)
 #: What a router is told of a try that was cut short by the end of the process.
 _ABANDONED: CatgaResult[Any] = CatgaResult.failure("abandoned", ErrorCode.CANCELLED, delivery=Delivery.UNKNOWN)
 
 
-def _tell(completed: Callable[..., object], node: ClusterNode, request: Any, result: Any, elapsed: float) -> None:
+def _tell(plan: Plan, node: ClusterNode, result: CatgaResult[Any], elapsed: float) -> None:
+    completed = getattr(plan.router, "completed", None)
+    if completed is None:
+        return
     try:
-        completed(node, request, result, elapsed)
+        completed(node, plan.request, result, elapsed)
     except Exception:
         _log.exception("the router's completed() failed")

@@ -23,6 +23,7 @@ from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.upkeep import Upkeep
 from catga_sync.context import CallContext, enter_call, leave_call, new_request_id
 from catga_sync.deadline import check_timeout
+from catga_sync.errors import RegistrationError
 from catga_sync.explanation import Explanation
 from catga_sync.mediator import Mediator, nested_call, require_event
 from catga_sync.messages import Event, Request
@@ -82,6 +83,8 @@ class ClusterMediator:
         self._behaviors: tuple[Behavior, ...] = ()
         self._chain = build_chain(dispatcher.forward, (), "the call")
         self._lock = threading.Lock()
+        #: Whether it was closed, and not attached to an app again since.
+        self.closed = False
         self._exit_is_watched = False
         self._background = Background(
             f"catga-cluster-{this.node_id}", upkeep.step, in_child=self._in_child, in_parent=self._in_parent
@@ -114,9 +117,12 @@ class ClusterMediator:
 
     def add_behavior(self, behavior: Behavior) -> None:
         """Put a behaviour around every send that starts here, whichever node runs it. The first one is outermost."""
+        if not callable(behavior):
+            raise RegistrationError(f"behavior: give a callable behavior(next_) -> handler, not {behavior!r}")
         with self._lock:
-            self._behaviors = (*self._behaviors, behavior)
-            self._chain = build_chain(self._dispatcher.forward, self._behaviors, "the call")
+            behaviors = (*self._behaviors, behavior)
+            chain = build_chain(self._dispatcher.forward, behaviors, "the call")
+            self._behaviors, self._chain = behaviors, chain
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -203,7 +209,8 @@ class ClusterMediator:
         Run the request on every node that handles its type.
 
         Returns:
-            Node id -> result; empty when no node handles it.
+            Node id -> result; empty when no node handles it. A node that handles it and cannot take it now, since it
+            is going offline, say, is in it as a failure that gives the reason.
 
         Raises:
             TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
@@ -211,11 +218,8 @@ class ClusterMediator:
         entry = self.registry.ensure(type(self.local.require_request(request)))
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
         self._background.ensure()
-        here = self.local.handles(entry.cls)
-        nodes = self._dispatcher.candidates(entry, here) if entry.remote else ()
-        others = [node for node in nodes if node.node_id != self._this.node_id]
-        results = self._dispatcher.on_each(others, request, call)
-        if here:
+        results = self._dispatcher.broadcast(entry, request, call) if entry.remote else {}
+        if self.local.handles(entry.cls):
             results[self._this.node_id] = self.local.dispatch(request, call, self._this.node_id)
         return results
 
@@ -271,6 +275,7 @@ class ClusterMediator:
 
     def attach(self) -> None:
         """Make this process one that means to serve. The integrations call it when the receiver is added to an app."""
+        self.closed = False
         if self._presence is not None:
             self._presence.attached = True
             self._presence.hasten()
@@ -302,6 +307,7 @@ class ClusterMediator:
 
     def close(self) -> None:
         """Leave the cluster and let go of the thread and the connections. Safe to call twice."""
+        self.closed = True
         self._background.stop()
         self._upkeep.close()
 

@@ -197,12 +197,14 @@ class Membership:
             if node.node_id == self._this.node_id or node.endpoint is None or node.status is NodeStatus.OFFLINE:
                 continue
             present.add(node.node_id)
-            mark = (node.incarnation, record.seq)
-            sighting = self._sightings.get(node.node_id)
-            if record.age is not None or sighting is None or sighting[0] != mark:
-                self._sightings[node.node_id] = (mark, self._clock.time() - (record.age or 0.0))
             if node.handles is None:
                 node = self._descriptions.of(node)
+            mark = (record.node.incarnation, record.seq)
+            sighting = self._sightings.get(node.node_id)
+            # Of an address that somebody has written into a list no sign of life has come before it says something.
+            alive = record.age is not None or mark != ("", 0) or node.handles is not None
+            if alive and (record.age is not None or sighting is None or sighting[0] != mark):
+                self._sightings[node.node_id] = (mark, self._clock.time() - (record.age or 0.0))
             if record.age is not None and record.age > self._suspect_after and node.status is NodeStatus.ONLINE:
                 node = replace(node, status=NodeStatus.SUSPECT)
             yield node

@@ -240,10 +240,18 @@ class Ejection:
         """Forget the nodes that are not among these, and those that were restarted."""
         if not self._records:
             return
-        incarnations = {node.node_id: node.incarnation for node in nodes}
+        present = {node.node_id: node for node in nodes}
+        recovered = []
         with self._lock:
-            for node_id in [key for key, each in self._records.items() if incarnations.get(key) != each.incarnation]:
+            for node_id, record in list(self._records.items()):
+                node = present.get(node_id)
+                if node is not None and node.incarnation == record.incarnation:
+                    continue
                 del self._records[node_id]
+                if node is not None and record.out_until is not None:
+                    recovered.append(node)
+        for node in recovered:
+            self._on_change(node, False)
 
     def forget(self) -> None:
         """In a forked child: the lock may have been held."""

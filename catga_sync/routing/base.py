@@ -18,9 +18,11 @@ class Router(Protocol):
     An object may also have
 
     ``completed(node, message, result, elapsed)``
-        Called once for each routed attempt, failed ones too, with the ``CatgaResult`` and the seconds it took. A
-        ``result`` of None means that the attempt was not made after all: there is nothing to learn from it, only
-        what ``route`` has counted is to be given back.
+        Called once for each routed attempt, failed ones too, with the ``CatgaResult`` and the seconds it took.
+
+    ``withdraw(node, message)``
+        Called in place of ``completed`` when nobody was asked after all, since somebody only wanted to know
+        (``mediator.explain``): what ``route`` has counted is to be given back.
 
     ``forget()``
         Called in a forked child, before anything else: the calls that the parent has under way are none of the

@@ -56,6 +56,7 @@ class ConsistentHashRouter:
         self._otherwise = otherwise
         self._key_of = key_of
         self._tell = getattr(otherwise, "completed", None)
+        self._withdraw = getattr(otherwise, "withdraw", None)
         # Caches: two threads that fill the same place put equal things there.
         self._keys: dict[type, Callable[[Any], object]] = {}
         self._owners = PerType(self._owners_among)
@@ -76,6 +77,11 @@ class ConsistentHashRouter:
         """See ``Router``: the other router hears of what it was asked about."""
         if self._tell is not None and self._key(message) is None:
             self._tell(node, message, result, elapsed)
+
+    def withdraw(self, node: ClusterNode, message: Any) -> None:
+        """See ``Router``."""
+        if self._withdraw is not None and self._key(message) is None:
+            self._withdraw(node, message)
 
     def forget(self) -> None:
         """See ``Router``."""

@@ -28,6 +28,10 @@ class LeastConnectionsRouter:
         """See ``Router``: the call is under way no longer, whatever came of it."""
         self._outstanding.end(node.node_id)
 
+    def withdraw(self, node: ClusterNode, message: Any) -> None:
+        """See ``Router``."""
+        self._outstanding.end(node.node_id)
+
     def forget(self) -> None:
         """See ``Router``."""
         self._outstanding.forget()

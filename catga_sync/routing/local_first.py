@@ -39,6 +39,7 @@ class LocalFirstRouter:
         self._otherwise = otherwise
         self._has_room = has_room
         self._tell = getattr(otherwise, "completed", None)
+        self._withdraw = getattr(otherwise, "withdraw", None)
         self._split = PerType(self._apart)
 
     def route(self, message: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode:
@@ -52,6 +53,11 @@ class LocalFirstRouter:
         """See ``Router``: the other router hears of what it was asked about."""
         if self._tell is not None and node.node_id != self._node_id:
             self._tell(node, message, result, elapsed)
+
+    def withdraw(self, node: ClusterNode, message: Any) -> None:
+        """See ``Router``."""
+        if self._withdraw is not None and node.node_id != self._node_id:
+            self._withdraw(node, message)
 
     def forget(self) -> None:
         """See ``Router``."""

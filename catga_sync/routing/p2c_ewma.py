@@ -100,17 +100,26 @@ class P2cEwmaRouter:
     def completed(self, node: ClusterNode, message: Any, result: Any, elapsed: float) -> None:
         """See ``Router``: the node is judged by the time it took, or by the penalty if it failed."""
         took = max(0.0, elapsed)
-        if result is not None and _speaks_against_node(result):
+        if _speaks_against_node(result):
             took = max(took, self._failure_penalty)
         now = self._monotonic()
         with self._lock:
-            peak = self._peaks.get(node.node_id)
-            if peak is None or peak.incarnation != node.incarnation:
-                return  # a call of an earlier life says nothing about this one
-            if peak.pending:
-                peak.pending -= 1
-            if result is not None:
+            peak = self._end_locked(node)
+            if peak is not None:
                 peak.observe(took, now, self._decay)
+
+    def withdraw(self, node: ClusterNode, message: Any) -> None:
+        """See ``Router``."""
+        with self._lock:
+            self._end_locked(node)
+
+    def _end_locked(self, node: ClusterNode) -> _Peak | None:
+        peak = self._peaks.get(node.node_id)
+        if peak is None or peak.incarnation != node.incarnation:
+            return None  # a call of an earlier life says nothing about this one
+        if peak.pending:
+            peak.pending -= 1
+        return peak
 
     def _peak_locked(self, node: ClusterNode, now: float) -> _Peak:
         peak = self._peaks.get(node.node_id)

@@ -52,7 +52,10 @@ def test_a_router_takes_one_of_the_nodes_whatever_has_happened(name, snapshots, 
         node = router.route(request, nodes)
         assert any(node is each for each in nodes)
         if completed is not None and end:
-            completed(node, request, (OK, CUT_OFF, None)[end - 1], 0.01 * end)
+            if end == 3:
+                router.withdraw(node, request)
+            else:
+                completed(node, request, (OK, CUT_OFF)[end - 1], 0.01 * end)
 
 
 # -- weighted round robin ---------------------------------------------------------------------------------------------

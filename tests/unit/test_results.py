@@ -63,6 +63,10 @@ def test_a_code_given_as_text_becomes_the_member_of_that_name(code):
     assert CatgaResult.failure("no", code).code is code
 
 
+def test_so_it_does_in_a_result_that_is_made_directly():
+    assert CatgaResult(False, error="no", code="NOT_FOUND").code is ErrorCode.NOT_FOUND
+
+
 @pytest.mark.parametrize("code", ["unavailable", "Unavailable", "UNAVAILABLE ", "users.taken", ""])
 def test_any_other_text_stays_the_application_s_own_code(code):
     assert CatgaResult.failure("no", code).code == code

@@ -11,7 +11,7 @@ from catga_sync.deadline import Deadline
 from catga_sync.errors import ConfigurationError, Delivery, ErrorCode
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Query, Request, message
-from catga_sync.results import CatgaResult
+from catga_sync.results import Attempt, CatgaResult
 
 RUN, NOT_RUN, MAYBE = Delivery.EXECUTED, Delivery.NOT_EXECUTED, Delivery.UNKNOWN
 
@@ -145,3 +145,16 @@ def test_it_retries_a_query_of_the_local_mediator():
     mediator.register(Ask, flaky)
     assert mediator.send(Ask()).value == 7
     assert len(calls) == 2
+
+
+def test_a_later_try_that_did_not_run_takes_nothing_back_of_one_that_may_have():
+    result, _ = run(Ask(), failed(delivery=MAYBE), failed(), failed())
+    assert result.delivery is MAYBE
+
+
+def test_all_attempts_are_in_the_result():
+    one, two = (Attempt(name, 0.1, NOT_RUN, ErrorCode.UNAVAILABLE, "no") for name in "ab")
+    first = failed()._with(attempts=(one,))
+    result, _ = run(Command(), first, failed()._with(attempts=(two,)))
+    assert result.is_success
+    assert result.attempts == (one, two)

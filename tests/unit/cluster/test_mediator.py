@@ -441,6 +441,15 @@ def test_a_broadcast_reaches_every_node_that_handles_the_type(make: Make) -> Non
     assert mediator.broadcast(Do()) == {"a": CatgaResult.success(1), "c": failed(), "me": CatgaResult.success(9)}
 
 
+def test_a_broadcast_names_those_that_handle_the_type_and_cannot_take_it(make: Make) -> None:
+    going = record("b", "Do", status=NodeStatus.DRAINING)
+    mediator = make(record("a", "Do"), going, record("c", "Do", status=NodeStatus.SUSPECT))
+    results = mediator.broadcast(Do())
+    assert {node_id: result.is_success for node_id, result in results.items()} == {"a": True, "b": False, "c": True}
+    assert (results["b"].code, results["b"].delivery) == (ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
+    assert "going offline" in (results["b"].error or "")
+
+
 def test_a_broadcast_to_nobody_has_no_results(make: Make) -> None:
     assert make(record("a", "Other")).broadcast(Do()) == {}
 
@@ -487,6 +496,58 @@ def test_an_explanation_sends_nothing_and_says_who_and_why(make: Make) -> None:
 
 def test_an_explanation_of_a_request_that_nobody_takes_chooses_nobody(make: Make) -> None:
     assert make(record("a", "Other")).explain(Do()).chosen is None
+
+
+def test_an_explanation_is_no_attempt(make: Make) -> None:
+    class Naive:
+        def route(self, message: Any, nodes: tuple[Any, ...]) -> Any:
+            return nodes[0]
+
+        def completed(self, node: Any, message: Any, result: CatgaResult[Any], elapsed: float) -> None:
+            raise AssertionError("nobody was asked")
+
+    assert make(record("a", "Do"), router=Naive()).explain(Do()).chosen.node_id == "a"
+
+
+@pytest.mark.parametrize("router", ["least-connections", "least-load", "p2c-ewma", "local-first", "consistent-hash"])
+def test_an_explanation_leaves_nothing_in_the_counts_of_a_router(make: Make, router: str) -> None:
+    mediator = make(record("a", "Do"), record("b", "Do"), router=router)
+    for _ in range(50):
+        mediator.explain(Do())
+    assert {mediator.send(Do()).node_id for _ in range(20)} == {"a", "b"} if router != "consistent-hash" else {"a"}
+
+
+def test_a_router_that_fails_chooses_nobody_in_an_explanation(make: Make) -> None:
+    class Broken:
+        def route(self, message: Any, nodes: tuple[Any, ...]) -> Any:
+            raise ValueError("oops")
+
+    explanation = make(record("a", "Do"), router=Broken()).explain(Do())
+    assert (ids(explanation.candidates), explanation.chosen) == (["a"], None)
+
+
+def test_an_explanation_of_a_type_that_stays_here_names_nobody_else(make: Make) -> None:
+    mediator = make(NodeRecord(node("a")))
+    assert mediator.explain(Here()).candidates == ()
+    mediator.register(Here, lambda request: 1)
+    assert ids(mediator.explain(Here()).candidates) == ["me"]
+
+
+def test_a_behaviour_that_is_none_spoils_nothing(make: Make) -> None:
+    mediator = make(record("a", "Do"))
+    with pytest.raises(RegistrationError, match=r"^behavior: "):
+        mediator.add_behavior(5)  # type: ignore[arg-type]
+    mediator.add_behavior(lambda next_: next_)
+    assert mediator.send(Do())
+
+
+def test_an_invoker_that_returns_no_result_is_a_failed_call(make: Make) -> None:
+    class Wrong(FakeInvoker):
+        def invoke(self, *given: Any, **options: Any) -> Any:
+            return None
+
+    result = make(record("a", "Do"), invoker=Wrong()).send(Do())
+    assert (result.code, result.delivery) == (ErrorCode.INTERNAL, Delivery.UNKNOWN)
 
 
 # -- nodes and life ----------------------------------------------------------------------------------------------------
@@ -558,6 +619,13 @@ def test_closing_lets_go_of_everything_and_may_be_done_twice(make: Make) -> None
     assert invoker_of(mediator).closed >= 1
     assert store.closed >= 1
     assert threads_of("closer") == []
+
+
+def test_one_that_was_closed_says_that_it_is_offline(make: Make) -> None:
+    mediator = make(endpoint="http://127.0.0.1:1")
+    assert mediator.node.status is NodeStatus.ONLINE
+    mediator.close()
+    assert mediator.node.status is NodeStatus.OFFLINE
 
 
 def test_one_that_was_closed_can_be_started_again(make: Make) -> None:

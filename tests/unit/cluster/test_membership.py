@@ -367,6 +367,16 @@ def test_a_silent_node_keeps_the_first_caller_waiting_for_a_moment_only() -> Non
 # -- signs of life and events ------------------------------------------------------------------------------------------
 
 
+def test_an_address_in_a_list_has_no_heartbeat_before_it_says_something() -> None:
+    world = World(record("a", seq=0))
+    world.look()
+    assert world.membership.last_heartbeat("a") is None
+    world.said["a"] = {"handles": ["T"]}
+    world.clock.advance(5.0)
+    world.look()
+    assert world.membership.last_heartbeat("a") == world.clock.time()
+
+
 def test_the_last_heartbeat_is_when_the_record_was_last_written() -> None:
     world = World()
     world.refresh(record("a", "T", seq=1, age=3.0))

@@ -200,9 +200,11 @@ def test_a_restarted_node_is_judged_anew(world: World) -> None:
     assert world.ejection.usable((again, B, C)) == (again, B, C)
     world.ejection.keep_only([again, B, C, D])
     assert not world.ejection.is_ejected(A)
+    assert world.told == [("a", True), ("a", False)]
 
 
 def test_nodes_that_are_gone_are_forgotten(world: World) -> None:
     world.fail(A)
     world.ejection.keep_only([B])
     assert world.usable() == "abcd"
+    assert world.told == [("a", True)]

@@ -142,11 +142,11 @@ def test_a_failure_that_took_longer_than_the_penalty_counts_for_that_long(clock)
     assert call(router) == "b"
 
 
-def test_an_attempt_that_was_not_made_gives_back_its_place_and_teaches_nothing(router):
+def test_a_look_gives_back_its_place_and_teaches_nothing(router):
     learn(router, A, 0.005)
     learn(router, B, 0.004)
     assert router.route(GetThing(), NODES) is B
-    router.completed(B, GetThing(), None, 9.0)
+    router.withdraw(B, GetThing())
     assert router.route(GetThing(), NODES) is B
     assert router.route(GetThing(), NODES) is A
 

@@ -1,0 +1,198 @@
+"""Several requests at once, with one round trip a node.
+
+    round 1   every request is routed; those for one node travel together, what runs here runs meanwhile
+    round 2   what has failed in a way that allows another try is routed anew, and travels together again
+    ...
+
+Rules of this file:
+1. Every item has a plan of its own, so its attempts, its delivery and its failover are those of a call alone.
+2. A round trip is one exchange, however many items it carries: it counts once in the budget, is paid for once when it
+   is a further try, and speaks once for or against its node.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+from catga_sync.cluster.failover import NO_NODE, Failover, Plan, Step
+from catga_sync.context import CallContext, enter_call, leave_call
+from catga_sync.errors import Delivery, ErrorCode
+from catga_sync.nodes import ClusterNode
+from catga_sync.results import CatgaResult
+
+__all__ = ["Batch", "at_once"]
+
+#: Exchanges at once that one ``broadcast``, ``publish`` or ``send_batch`` makes.
+_FAN_OUT = 16
+
+_log = logging.getLogger(__name__)
+
+#: Carries requests under their ids to a node, as one exchange within so many seconds.
+Carry = Callable[[ClusterNode, Sequence[Any], float, Sequence[str]], Sequence[CatgaResult[Any]]]
+
+
+class Batch:
+    """
+    Requests on their way together. Not thread-safe; one for each ``send_batch``.
+
+    Args:
+        plans: A plan for each, by its place in the batch.
+        call: The call that they are part of.
+        failover: Picks nodes, and says what is tried again.
+        step: Runs one request on one node.
+        carry: Runs several on another node; None means that it cannot be done.
+        travels: Tells whether a node takes several at once.
+    """
+
+    def __init__(
+        self,
+        plans: Mapping[int, Plan],
+        call: CallContext,
+        failover: Failover,
+        step: Step,
+        carry: Carry | None,
+        travels: Callable[[ClusterNode], bool],
+    ) -> None:
+        self._plans = plans
+        self._call = call
+        self._failover = failover
+        self._step = step
+        self._carry = carry
+        self._travels = travels
+        self._results: dict[int, CatgaResult[Any]] = {}
+
+    def run(self) -> dict[int, CatgaResult[Any]]:
+        """Return the result of each, by its place."""
+        due: list[tuple[int, ClusterNode | None]] = []
+        for index, plan in self._plans.items():
+            due.append((index, self._failover.pick(plan)))
+        first = True
+        while due:
+            due = self._round(due, first)
+            first = False
+        return self._results
+
+    def _round(self, due: list[tuple[int, ClusterNode | None]], first: bool) -> list[tuple[int, ClusterNode | None]]:
+        """Send what is due; return what is due in the next round."""
+        groups: dict[str, tuple[ClusterNode, list[int]]] = {}
+        alone: list[tuple[int, ClusterNode | None]] = []
+        for index, node in due:
+            if node is not None and self._carry is not None and self._travels(node):
+                groups.setdefault(node.node_id, (node, []))[1].append(index)
+            else:
+                alone.append((index, node))
+        if first:
+            for _ in range(len(groups) + len(alone)):
+                self._failover.count()
+
+        def meanwhile() -> None:
+            for index, node in alone:
+                self._results[index] = self._alone(self._plans[index], node)
+
+        # What runs here runs in the caller's thread, while the round trips are under way.
+        tried = at_once(self._together, list(groups.values()), self._call, meanwhile=meanwhile)
+        pause = 0.0
+        again: list[int] = []
+        for answers in tried:
+            waits = self._sort_out(answers)
+            again += waits
+            pause = max([pause, *waits.values()])
+        self._failover.sleep(pause)
+        return [(index, self._failover.pick(self._plans[index])) for index in again]
+
+    def _alone(self, plan: Plan, node: ClusterNode | None) -> CatgaResult[Any]:
+        token = enter_call(plan.call)
+        try:
+            if node is None:
+                return self._failover.result(plan, self._last(plan))
+            return self._failover.run_from(plan, node, self._step)
+        finally:
+            leave_call(token)
+
+    def _together(self, group: tuple[ClusterNode, list[int]]) -> dict[int, CatgaResult[Any]]:
+        """Make one round trip; return the answer to each item."""
+        node, indexes = group
+        plans = [self._plans[index] for index in indexes]
+        time_given = max(self._failover.share(plan) for plan in plans)
+        started = time.monotonic()
+        answers = self._exchange(node, plans, time_given)
+        elapsed = time.monotonic() - started
+        for plan, answer in zip(plans, answers, strict=True):
+            self._failover.note(plan, node, answer, elapsed)
+        ran = next((answer for answer in answers if answer.delivery is Delivery.EXECUTED), answers[0])
+        self._failover.learn(node, ran, time_given)
+        return dict(zip(indexes, answers, strict=True))
+
+    def _exchange(self, node: ClusterNode, plans: list[Plan], time_given: float) -> Sequence[CatgaResult[Any]]:
+        assert self._carry is not None
+        ids = [plan.call.request_id for plan in plans]
+        try:
+            answers = self._carry(node, [plan.request for plan in plans], time_given, ids)
+            if len(answers) == len(plans) and all(isinstance(answer, CatgaResult) for answer in answers):
+                return answers
+            _log.error("the invoker has answered %d of %d requests: node=%s", len(answers), len(plans), node.node_id)
+        except Exception:
+            _log.exception("the invoker failed: node=%s", node.node_id)
+        return [INVOKER_FAILED] * len(plans)
+
+    def _sort_out(self, answers: Mapping[int, CatgaResult[Any]]) -> dict[int, float]:
+        """Keep the results of what is done with; return the waits before another try of the rest."""
+        waits = {index: self._failover.wait_before_next(self._plans[index], each) for index, each in answers.items()}
+        again = {index: wait for index, wait in waits.items() if wait is not None}
+        if again and not self._failover.pay():
+            again = {}
+        for index, answer in answers.items():
+            if index not in again:
+                self._results[index] = self._failover.result(self._plans[index], answer)
+        return again
+
+    @staticmethod
+    def _last(plan: Plan) -> CatgaResult[Any]:
+        """Return what the last try has brought, for a call that the router gives no further node."""
+        if not plan.attempts:
+            return NO_NODE
+        last = plan.attempts[-1]
+        return CatgaResult.failure(last.error or "", last.code, delivery=last.delivery)
+
+
+INVOKER_FAILED: CatgaResult[Any] = CatgaResult.failure(
+    "the invoker failed; see the log", ErrorCode.INTERNAL, delivery=Delivery.UNKNOWN
+)
+
+
+def at_once(
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    call: CallContext,
+    *,
+    meanwhile: Callable[[], None] | None = None,
+) -> list[Any]:
+    """
+    Call ``function`` with each item at the same time, as the given call; return what it returned, in order.
+
+    Args:
+        function: Called in threads of its own, unless there is but one item and nothing else to do.
+        items: What it is called with.
+        call: The call that it is part of.
+        meanwhile: Called in this thread while the others run.
+    """
+    token = enter_call(call)
+    try:
+        if len(items) <= 1:
+            # One after the other: nothing is won by a thread that this one would have to wait for.
+            done = [function(item) for item in items]
+            if meanwhile is not None:
+                meanwhile()
+            return done
+        with ThreadPoolExecutor(min(len(items), _FAN_OUT), thread_name_prefix="catga-fan-out") as pool:
+            running = [pool.submit(copy_context().run, function, item) for item in items]
+            if meanwhile is not None:
+                meanwhile()
+            return [each.result() for each in running]
+    finally:
+        leave_call(token)
