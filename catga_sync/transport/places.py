@@ -24,6 +24,8 @@ __all__ = ["NoPlace", "Places"]
 
 #: The share of its time that a call may wait.
 SHARE = 0.5
+#: The share within which its turn must be expected: an estimate that is a little off makes nobody wait in vain then.
+EXPECTED_SHARE = 0.35
 #: Nobody came or went for this share of a wait, and for so many seconds at least: that is a stall.
 STALL_SHARE, STALL_LEAST = 0.8, 0.200
 #: How much a call counts in the average of how long one holds its place.
@@ -89,7 +91,7 @@ class Places:
                     self._silent_since = began
                 self._free -= 1
                 return began
-            if (len(self._waiting) + 1) * self._held > self.count * left * SHARE:
+            if (len(self._waiting) + 1) * self._held > self.count * left * EXPECTED_SHARE:
                 return NoPlace.CROWDED
             turn = _Turn()
             self._waiting.append(turn)
