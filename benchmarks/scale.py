@@ -1,6 +1,7 @@
 """What a cluster of 3 to 1,000 nodes costs, in the simulator: ``python benchmarks/scale.py``.
 
-The store's operations are counted, not timed. The time to look at a snapshot is this machine's.
+The store's operations are counted, not timed. Times are this machine's: ``route`` is that of ``p2c-ewma``. Keys that move
+when a node joins are computed from the rings of ``consistent-hash``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import statistics
 import time
 from collections import Counter
 from dataclasses import dataclass
+
+import routing
 
 from catga_sync import Mediator, Request
 from catga_sync.nodes import NodeRecord
@@ -39,7 +42,9 @@ def handlers(mediator: Mediator) -> None:
 def main() -> None:
     """Print the table."""
     logging.disable(logging.CRITICAL)
-    print(" nodes  store ops/s  writes/s  snapshot KiB  refresh ms  shares min..max")
+    print(
+        " nodes  store ops/s  writes/s  snapshot KiB  refresh ms  route us  keys moved (ideal)  calls a node, % of even"
+    )
     for size in SIZES:
         with Simulation(seed=1) as sim:
             for n in range(size):
@@ -63,9 +68,12 @@ def main() -> None:
             calls = 4 * size
             shares = Counter(client.send(Order()).node_id for _ in range(calls))
             low, high = (100 * f(shares.values()) * size / calls for f in (min, max))
+            source = routing.batches("p2c-ewma", size)
+            route = statistics.median(next(source) for _ in range(20))
+            moved = routing.shares([f"node-{n}" for n in range(size + 1)])[f"node-{size}"]
             print(
                 f"{size:>6} {writes + looks:>12.1f} {writes:>9.1f} {kib:>13.1f} {statistics.median(times):>11.2f} "
-                f"{low:>7.0f}..{high:.0f} %"
+                f"{route:>9.2f} {moved:>11.2%} ({1 / (size + 1):.2%}) {low:>12.0f}..{high:.0f}"
             )
 
 
