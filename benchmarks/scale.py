@@ -1,7 +1,7 @@
 """What a cluster of 3 to 1,000 nodes costs, in the simulator: ``python benchmarks/scale.py``.
 
-The store's operations are counted, not timed. Times are this machine's: ``route`` is that of ``p2c-ewma``. Keys that move
-when a node joins are computed from the rings of ``consistent-hash``.
+The store's operations are counted, not timed. Times are this machine's: ``route`` is that of ``p2c-ewma``. Keys that
+move when a node joins are computed from the rings of ``consistent-hash``.
 """
 
 from __future__ import annotations
