@@ -1,9 +1,10 @@
 """Who may call a node: nobody by accident.
 
-Without a secret a call is served only if it comes straight from this machine. What a proxy on this machine passes
-on comes from loopback as well, so a forwarding header refuses it; and a page in somebody's browser can reach
-loopback under a name of its own (DNS rebinding), so the ``Host`` must be loopback too. With a secret a call is served
-if it is signed, wherever it comes from. With ``insecure=True`` everybody is served.
+Without a secret a call is served only if it comes straight from this machine. A page in somebody's browser can reach
+loopback, under a name of its own (DNS rebinding) or under ours, so the ``Host`` must be loopback and nothing may show
+that a page sent it: no machine sends ``Origin``, or a ``Sec-Fetch-Site`` that names a site. What a proxy on this machine
+passes on comes from loopback as well, so a forwarding header refuses it. With a secret a call is served if it is signed,
+wherever it comes from. With ``insecure=True`` everybody is served.
 """
 
 from __future__ import annotations
@@ -169,6 +170,9 @@ def unsigned_refusal(remote_address: str | None, headers: Mapping[str, str]) -> 
     """
     if not _is_loopback(remote_address or ""):
         return _HINT
+    # "none" is what a user typed into the address bar himself.
+    if "origin" in headers or headers.get("sec-fetch-site", "none") != "none":
+        return f"the call was sent by a web page: {_HINT}"
     if any(name in _FORWARDING or name.startswith("x-forwarded-") for name in headers):
         return f"the call was forwarded by a proxy: {_HINT}"
     if not is_loopback_host(_host_of(headers.get("host", ""))):

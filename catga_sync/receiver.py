@@ -247,6 +247,8 @@ class Receiver:
 
     def _serve_drain(self, raw: RawRequest, run: Run) -> bytes:
         self._take_in(raw, "POST")
+        # As strict as with a call: a page may send any site a form or plain text, and JSON only where it is let.
+        check_media_type(raw)
         run.caller = self._guard.verify(raw, read_body(raw, 1024), self._node_id)
         self._on_drain()
         return json.dumps(dict(self._describe())).encode("ascii")

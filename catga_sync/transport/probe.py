@@ -85,6 +85,8 @@ class HttpProbe:
     def _exchange(self, method: str, path: str, node_id: str, endpoint: str, timeout: float) -> Probe:
         exchange = Exchange(time.monotonic() + timeout)
         headers = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "catga-sync"}
+        if method == "POST":
+            headers["Content-Type"] = "application/json"
         nonce = "" if self._signing is None else self._signing.sign(method, path, node_id, headers, b"")
         try:
             with new_session(1) as session, exchange.run():

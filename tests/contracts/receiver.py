@@ -592,6 +592,12 @@ class ReceiverContract:
         "nginx": {"headers": {"X-Real-IP": "127.0.0.1"}},
         "standard": {"headers": {"Forwarded": "for=127.0.0.1"}},
         "via": {"headers": {"Via": "1.1 proxy"}},
+        "page": {"headers": {"Origin": "http://evil.example"}},
+        "own page": {"headers": {"Origin": "http://localhost:5001"}},
+        "page without a name": {"headers": {"Origin": "null"}},
+        "site": {"headers": {"Sec-Fetch-Site": "cross-site"}},
+        "same site": {"headers": {"Sec-Fetch-Site": "same-site"}},
+        "same origin": {"headers": {"Sec-Fetch-Site": "same-origin"}},
     }
 
     @pytest.mark.parametrize("changes", STRANGERS.values(), ids=STRANGERS)
@@ -885,6 +891,14 @@ class ReceiverContract:
     @pytest.mark.parametrize("changes", STRANGERS.values(), ids=STRANGERS)
     def test_a_node_goes_offline_for_no_stranger(self, node: ClusterMediator, changes: dict[str, Any]) -> None:
         self.refused(node, Call(path=DRAIN_PATH, **changes), 403, ErrorCode.PERMISSION_DENIED, "unknown")
+        assert not node.receiver.draining
+
+    @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
+    def test_what_any_page_may_send_takes_no_node_offline(
+        self, node: ClusterMediator, content_type: str | None
+    ) -> None:
+        call = Call(path=DRAIN_PATH, content_type=content_type)
+        self.refused(node, call, 415, ErrorCode.INVALID_ARGUMENT, "unknown")
         assert not node.receiver.draining
 
     def test_looking_at_the_drain_route_changes_nothing(self, node: ClusterMediator) -> None:

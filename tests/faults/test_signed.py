@@ -63,7 +63,7 @@ def test_everything_works_between_nodes_with_a_secret(nodes: Nodes) -> None:
             until(lambda: stranger.nodes()[0].handles or None, "it describes itself")
             assert stranger.send(Do("static")).is_success
         group = b.process.pid
-        headers: dict[str, str] = {}
+        headers = {"Content-Type": "application/json"}
         Signing(KeyRing(NEW)).sign("POST", "/catga/cluster/drain", "b", headers, b"")
         answer = requests.post(f"{b.endpoint}/catga/cluster/drain", headers=headers, timeout=20.0)
         assert answer.status_code == 200

@@ -59,6 +59,22 @@ def test_what_a_proxy_passes_on_is_refused_whatever_it_says(header, value):
     assert "proxy" in unsigned_refusal("127.0.0.1", {**LOCAL, header: value})
 
 
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("origin", "http://evil.example"), ("origin", "null"), ("origin", "http://localhost:5001"), ("origin", ""),
+        ("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("sec-fetch-site", "same-origin"),
+        ("sec-fetch-site", ""), ("sec-fetch-site", "None"),
+    ],
+)  # fmt: skip
+def test_what_a_page_in_a_browser_sends_is_refused_wherever_the_page_is_from(header, value):
+    assert "web page" in unsigned_refusal("127.0.0.1", {**LOCAL, header: value})
+
+
+def test_a_user_may_look_at_a_node_with_his_browser():
+    assert unsigned_refusal("127.0.0.1", {**LOCAL, "sec-fetch-site": "none", "sec-fetch-mode": "navigate"}) is None
+
+
 @pytest.mark.parametrize(("address", "headers"), [("10.0.0.1", LOCAL), ("::1", {"host": "x"}), ("::1", {"via": "x"})])
 def test_a_refusal_says_what_to_do(address, headers):
     assert "insecure=True" in unsigned_refusal(address, headers)
