@@ -2,8 +2,10 @@
 
 Without a secret a call is served only if it comes straight from this machine. A page in somebody's browser can reach
 loopback, under a name of its own (DNS rebinding) or under ours, so the ``Host`` must be loopback and nothing may show
-that a page sent it: no machine sends ``Origin``, or a ``Sec-Fetch-Site`` that names a site. What a proxy on this machine
-passes on comes from loopback as well, so a forwarding header refuses it. With a secret a call is served if it is signed,
+that a page sent it: no machine sends ``Origin``, or a ``Sec-Fetch-Site`` that names a site. What a proxy on this
+machine passes on comes from loopback as well, so whatever shows a proxy refuses a call: a forwarding header, or
+HTTP/1.0, which nginx has long spoken unless it is told otherwise and none of our callers does. A proxy that shows
+nothing cannot be told from a caller: behind one, a node needs a secret. With a secret a call is served if it is signed,
 wherever it comes from. With ``insecure=True`` everybody is served.
 """
 
@@ -74,7 +76,7 @@ class LoopbackGuard(OpenGuard):
 
     def admit(self, raw: RawRequest) -> None:
         """See ``Guard``."""
-        reason = unsigned_refusal(raw.remote_address, raw.headers)
+        reason = unsigned_refusal(raw.remote_address, raw.headers, raw.protocol)
         if reason is not None:
             raise Refused(403, ErrorCode.PERMISSION_DENIED, reason)
 
@@ -152,7 +154,20 @@ class SignatureGuard:
         raise Refused(401, ErrorCode.UNAUTHENTICATED, REFUSAL)
 
 
-_FORWARDING = frozenset({"forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip", "x-client-ip"})
+_FORWARDING = frozenset(
+    {
+        "cf-connecting-ip",
+        "client-ip",
+        "fastly-client-ip",
+        "forwarded",
+        "true-client-ip",
+        "via",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-real-ip",
+    }
+)
+_FORWARDING_FAMILIES = ("x-envoy-", "x-forwarded", "x-original-")
 
 # Not urlsplit, which before Python 3.13 drops what stands around an address in brackets.
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.\-]{1,253})(?::\d{1,5})?")
@@ -160,20 +175,22 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.\-]{1,253})(?::\d{1,5})
 _HINT = "an unsigned node serves only direct calls from its own machine; give the cluster a secret, or insecure=True"
 
 
-def unsigned_refusal(remote_address: str | None, headers: Mapping[str, str]) -> str | None:
+def unsigned_refusal(remote_address: str | None, headers: Mapping[str, str], protocol: str = "HTTP/1.1") -> str | None:
     """
     Return why an unsigned call is refused, or None when it comes straight from loopback.
 
     Args:
         remote_address: Address of the peer as the server saw it.
         headers: The headers of the request, names in lower case.
+        protocol: The version of HTTP in which it came.
     """
     if not _is_loopback(remote_address or ""):
         return _HINT
     # "none" is what a user typed into the address bar himself.
     if "origin" in headers or headers.get("sec-fetch-site", "none") != "none":
         return f"the call was sent by a web page: {_HINT}"
-    if any(name in _FORWARDING or name.startswith("x-forwarded-") for name in headers):
+    forwarded = any(name in _FORWARDING or name.startswith(_FORWARDING_FAMILIES) for name in headers)
+    if forwarded or protocol == "HTTP/1.0":
         return f"the call was forwarded by a proxy: {_HINT}"
     if not is_loopback_host(_host_of(headers.get("host", ""))):
         return f"the Host header is not loopback: {_HINT}"

@@ -33,6 +33,8 @@ class RawRequest:
     #: Whether ``read`` ends where the body ends even without a length (a server that has undone "chunked").
     terminated: bool = False
     remote_address: str | None = None
+    #: The version of HTTP in which the request came.
+    protocol: str = "HTTP/1.1"
 
 
 class Refused(Exception):

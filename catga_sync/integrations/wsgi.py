@@ -33,6 +33,7 @@ def raw_request(environ: WSGIEnvironment) -> RawRequest:
         content_length=int(length) if length.isdecimal() and length.isascii() and len(length) < 20 else None,
         terminated=bool(environ.get("wsgi.input_terminated")),
         remote_address=environ.get("REMOTE_ADDR"),
+        protocol=environ.get("SERVER_PROTOCOL", "HTTP/1.1"),
     )
 
 

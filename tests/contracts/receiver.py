@@ -109,6 +109,7 @@ class Call:
     terminated: bool = False
     remote_address: str = "127.0.0.1"
     host: str = "localhost:5001"
+    protocol: str = "HTTP/1.1"
 
     @property
     def stream(self) -> Any:
@@ -592,6 +593,8 @@ class ReceiverContract:
         "nginx": {"headers": {"X-Real-IP": "127.0.0.1"}},
         "standard": {"headers": {"Forwarded": "for=127.0.0.1"}},
         "via": {"headers": {"Via": "1.1 proxy"}},
+        "nginx as it comes": {"protocol": "HTTP/1.0"},
+        "cluster": {"headers": {"X-Cluster-Client-IP": "127.0.0.1"}},
         "page": {"headers": {"Origin": "http://evil.example"}},
         "own page": {"headers": {"Origin": "http://localhost:5001"}},
         "page without a name": {"headers": {"Origin": "null"}},

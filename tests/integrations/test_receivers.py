@@ -27,6 +27,7 @@ def environ_of(call: Call) -> dict[str, Any]:
         "CONTENT_LENGTH": call.announced,
         "HTTP_HOST": call.host,
         "REMOTE_ADDR": call.remote_address,
+        "SERVER_PROTOCOL": call.protocol,
         "wsgi.input": call.stream,
         **({"wsgi.input_terminated": True} if call.terminated else {}),
     }
@@ -58,6 +59,7 @@ class TestReceiver(ReceiverContract):
             int(call.announced) if call.announced.isdecimal() and len(call.announced) < 20 else None,
             call.terminated,
             call.remote_address,
+            call.protocol,
         )
         reply = node.receiver.handle(raw)
         # The length is for the server to say.

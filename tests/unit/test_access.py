@@ -51,12 +51,27 @@ def test_a_name_with_a_loopback_address_in_it_is_not_loopback(host):
     "header",
     [
         "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
-        "x-forwarded-by-something-new", "x-real-ip", "true-client-ip", "cf-connecting-ip", "x-client-ip",
+        "x-forwarded-by-something-new", "x-real-ip", "true-client-ip", "cf-connecting-ip", "x-client-ip", "client-ip",
+        "x-forwarded", "x-cluster-client-ip", "x-original-forwarded-for", "x-original-host", "fastly-client-ip",
+        "x-envoy-external-address",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("value", ["127.0.0.1", "10.0.0.1", ""])
 def test_what_a_proxy_passes_on_is_refused_whatever_it_says(header, value):
     assert "proxy" in unsigned_refusal("127.0.0.1", {**LOCAL, header: value})
+
+
+def test_what_speaks_http_1_0_is_no_caller_of_ours_but_nginx_as_it_comes():
+    assert "proxy" in unsigned_refusal("127.0.0.1", LOCAL, "HTTP/1.0")
+    assert unsigned_refusal("127.0.0.1", LOCAL, "HTTP/1.1") is None
+
+
+def test_what_our_own_callers_send_is_let_in():
+    names = [
+        "user-agent", "accept", "accept-encoding", "connection", "content-type", "content-length", "traceparent",
+        "tracestate", "catga-request-id", "catga-timeout-ms", "catga-chain",
+    ]  # fmt: skip
+    assert unsigned_refusal("127.0.0.1", {**LOCAL, **dict.fromkeys(names, "x")}) is None
 
 
 @pytest.mark.parametrize(
