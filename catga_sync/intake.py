@@ -28,8 +28,8 @@ class RawRequest:
     headers: Mapping[str, str]
     #: Reads up to so many bytes of the body; b"" at its end.
     read: Callable[[int], bytes]
-    #: None when the sender gave no length.
-    content_length: int | None
+    #: What the sender gave as the length, a number or the text as it came; None when it gave none.
+    content_length: int | str | None
     #: Whether ``read`` ends where the body ends even without a length (a server that has undone "chunked").
     terminated: bool = False
     remote_address: str | None = None
@@ -58,7 +58,7 @@ def check_media_type(raw: RawRequest) -> None:
 
 def read_body(raw: RawRequest, limit: int) -> bytes:
     """Return the whole body; refuse one that is longer than ``limit`` or not as long as announced."""
-    length = raw.content_length
+    length = _length(raw.content_length)
     if length is None and not raw.terminated:
         raise Refused(400, ErrorCode.INVALID_ARGUMENT, "Content-Length: missing")
     if length is not None and length > limit:
@@ -82,6 +82,16 @@ def read_body(raw: RawRequest, limit: int) -> bytes:
     if length is not None and size != length:
         raise Refused(400, ErrorCode.INVALID_ARGUMENT, f"the body has {size} of the {length} bytes announced")
     return b"".join(pieces)
+
+
+def _length(given: int | str | None) -> int | None:
+    """A length that cannot be used is not none at all: a body that was cut off would pass for whole then."""
+    if not isinstance(given, str):
+        return given
+    if not given.isdecimal() or not given.isascii():
+        raise Refused(400, ErrorCode.INVALID_ARGUMENT, "Content-Length: a whole number of bytes is expected")
+    # Of twenty digits and more the number does not matter, and Python reads no more than 4300 of them.
+    return int((given.lstrip("0") or "0")[:20])
 
 
 def deadline_of(header: str | None, sent_at: float | None, default: float) -> Deadline:

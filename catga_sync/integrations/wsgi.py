@@ -24,13 +24,12 @@ def raw_request(environ: WSGIEnvironment) -> RawRequest:
     for key, name in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
         if environ.get(key):
             headers[name] = environ[key]
-    length = headers.get("content-length", "")
     return RawRequest(
         method=environ["REQUEST_METHOD"],
         path=environ.get("PATH_INFO", ""),
         headers=headers,
         read=environ["wsgi.input"].read,
-        content_length=int(length) if length.isdecimal() and length.isascii() and len(length) < 20 else None,
+        content_length=headers.get("content-length"),
         terminated=bool(environ.get("wsgi.input_terminated")),
         remote_address=environ.get("REMOTE_ADDR"),
         protocol=environ.get("SERVER_PROTOCOL", "HTTP/1.1"),

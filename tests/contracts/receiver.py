@@ -515,11 +515,20 @@ class ReceiverContract:
     def test_no_coding_at_all_may_be_said_aloud(self, node: ClusterMediator) -> None:
         assert self.exchange(node, invocation(headers={"Content-Encoding": "identity"})).status == 200
 
-    @pytest.mark.parametrize("length", [LIMIT + 1, 10**12, 10**18])
-    def test_a_body_that_is_announced_too_long_is_413_and_not_read(self, node: ClusterMediator, length: int) -> None:
-        body = Body(b"x" * (LIMIT + 1))
-        self.refused(node, Call(body, length=str(length)), 413, ErrorCode.RESOURCE_EXHAUSTED, "unknown")
+    @pytest.mark.parametrize(
+        "length",
+        [str(LIMIT + 1), "1" + "0" * 18, "9" * 19, "1" + "0" * 19, "9" * 30, "0" * 30 + "9" * 30, "9" * 5000],
+        ids=lambda length: f"{length[:4]}-{len(length)}",
+    )
+    @pytest.mark.parametrize("terminated", [True, False])
+    def test_a_body_that_is_announced_too_long_is_413_and_not_read_though_it_is_valid(
+        self, node: ClusterMediator, ran: list[Any], length: str, terminated: bool
+    ) -> None:
+        body = Body(json.dumps(envelope()).encode())
+        call = Call(body, length=length, terminated=terminated)
+        self.refused(node, call, 413, ErrorCode.RESOURCE_EXHAUSTED, "unknown")
         assert body.taken == 0
+        assert ran == []
 
     def test_a_body_without_length_is_413_as_soon_as_it_is_too_long(self, node: ClusterMediator) -> None:
         body = Body(b" " * LIMIT * 100)
@@ -538,11 +547,26 @@ class ReceiverContract:
     def test_a_chunked_body_needs_no_length(self, node: ClusterMediator) -> None:
         assert self.exchange(node, changed(invocation(), length="", terminated=True)).status == 200
 
-    @pytest.mark.parametrize("length", ["", "abc", "-1", "+5", "1.5", "0x10", "9" * 30])
-    def test_a_body_whose_end_nobody_knows_is_400_and_not_read(self, node: ClusterMediator, length: str) -> None:
+    def test_a_body_whose_end_nobody_knows_is_400_and_not_read(self, node: ClusterMediator) -> None:
         body = Body(json.dumps(envelope()).encode())
-        self.refused(node, Call(body, length=length), 400, ErrorCode.INVALID_ARGUMENT, "unknown")
+        self.refused(node, Call(body, length=""), 400, ErrorCode.INVALID_ARGUMENT, "unknown")
         assert body.taken == 0
+
+    @pytest.mark.parametrize("length", ["abc", "-1", "+5", "1.5", "0x10", "5, 5", "1_0", " ", "\u00b2"])
+    @pytest.mark.parametrize("terminated", [True, False])
+    def test_a_length_that_is_no_number_is_400_even_where_the_server_knows_the_end(
+        self, node: ClusterMediator, ran: list[Any], length: str, terminated: bool
+    ) -> None:
+        body = Body(json.dumps(envelope()).encode())
+        call = Call(body, length=length, terminated=terminated)
+        self.refused(node, call, 400, ErrorCode.INVALID_ARGUMENT, "unknown")
+        assert body.taken == 0
+        assert ran == []
+
+    @pytest.mark.parametrize("zeros", [1, 30, 5000])
+    def test_a_length_may_have_zeros_in_front(self, node: ClusterMediator, zeros: int) -> None:
+        call = invocation()
+        assert self.exchange(node, changed(call, length="0" * zeros + call.announced)).status == 200
 
     def test_a_body_that_is_shorter_than_announced_runs_nothing_though_it_is_valid(
         self, node: ClusterMediator, ran: list[Any]

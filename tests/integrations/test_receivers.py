@@ -55,8 +55,7 @@ class TestReceiver(ReceiverContract):
             call.path,
             {**headers, **{name: value for name, value in given.items() if value}},
             call.stream.read,
-            # What is no length is none, as every server sees it.
-            int(call.announced) if call.announced.isdecimal() and len(call.announced) < 20 else None,
+            call.announced or None,
             call.terminated,
             call.remote_address,
             call.protocol,
