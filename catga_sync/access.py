@@ -29,6 +29,7 @@ from catga_sync.security import (
     KeyRing,
     NotAuthentic,
     Verified,
+    named_key,
     sign_reply,
     verify_request,
 )
@@ -95,9 +96,13 @@ class SignatureGuard:
         self._nonces = nonces
 
     def admit(self, raw: RawRequest) -> None:
-        """See ``Guard``. An unsigned request need not be read any further."""
-        if HEADER.lower() not in raw.headers:
-            self._refuse("it is not signed")
+        """See ``Guard``. What cannot have been signed with a key of ours need not be read any further."""
+        try:
+            key_id = named_key(raw.headers.get(HEADER.lower()))
+        except NotAuthentic as exc:
+            self._refuse(exc.cause)
+        if key_id not in self._ring.key_ids:
+            self._refuse(f"it is signed with key {key_id}, and this node has {', '.join(self._ring.key_ids)}")
 
     def verify(self, raw: RawRequest, body: bytes, node_id: str) -> Verified:
         """See ``Guard``."""

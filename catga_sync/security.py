@@ -15,7 +15,8 @@ Rules of this file:
 2. A line is printable ASCII, so that no value can be taken for two; an empty value is refused, so that none can be
    taken for an absent one.
 3. The MAC is judged before the time, and an unknown key costs as much work as a known one: who has no key learns
-   neither our clock nor our keys, from the answer or from how long it takes.
+   neither our clock nor our keys, from the answer or from how long it takes. (The names of the keys are no secret:
+   they travel with every request, and one with none of them may be refused before its body is read.)
 4. All that is ever wrong is ``NotAuthentic``. Its text is ``REFUSAL``, whatever the cause; the cause is for our log.
 """
 
@@ -33,18 +34,9 @@ from typing import Any, NoReturn
 from catga_sync.errors import CatgaError, ConfigurationError
 
 __all__ = [
-    "HEADER",
-    "NONCE_LIFETIME",
-    "REFUSAL",
-    "WINDOW",
-    "KeyRing",
-    "NotAuthentic",
-    "Verified",
-    "sign_reply",
-    "sign_request",
-    "verify_reply",
-    "verify_request",
-]
+    "HEADER", "NONCE_LIFETIME", "REFUSAL", "WINDOW", "KeyRing", "NotAuthentic", "Verified", "named_key", "sign_reply",
+    "sign_request", "verify_reply", "verify_request",
+]  # fmt: skip
 
 HEADER = "Catga-Signature"
 
@@ -211,6 +203,11 @@ def sign_request(
     fields = (method, path, audience, content_type, content_encoding, body, timeout_ms, request_id)
     mac = ring.mac(key_id, _request_text(key_id, stamp, chosen, fields))
     return f"{_REQUEST_VERSION} key={key_id};ts={stamp};nonce={chosen};mac={mac}"
+
+
+def named_key(header: str | None) -> str:
+    """Return the name of the key that a request says it is signed with; raise ``NotAuthentic`` where it says none."""
+    return _match(_REQUEST_HEADER, header)[0]
 
 
 def verify_request(

@@ -761,6 +761,21 @@ class ReceiverContract:
             assert answer.reply.error_message == REFUSAL
             assert ran == []
 
+    @pytest.mark.parametrize(
+        "signature",
+        [None, "x", "catga-hmac-v1 alg=none", f"catga-hmac-v1 key={'0' * 16};ts=1;nonce={'0' * 32};mac={'0' * 64}"],
+        ids=["none", "garbage", "another way", "another key"],
+    )
+    def test_the_body_of_a_call_that_names_no_key_of_the_node_is_not_read(
+        self, local: Mediator, signature: str | None
+    ) -> None:
+        body = Body(json.dumps(envelope()).encode())
+        headers = {} if signature is None else {"Catga-Signature": signature}
+        options = {"discovery": MemoryDiscovery(), "secret": "k" * 32}
+        with create_cluster(local, node_id="node-1", **options) as node:
+            self.refused(node, Call(body, headers, length="300"), 401, ErrorCode.UNAUTHENTICATED, "unknown")
+        assert body.taken == 0
+
     # -- the handler's side --------------------------------------------------------------------------------------------
 
     def test_a_handler_knows_its_call(self, node: ClusterMediator) -> None:
