@@ -15,7 +15,18 @@ __all__ = ["RawRequest", "Refused", "chain_of", "check_media_type", "deadline_of
 
 #: Seconds by which two machines' clocks may differ when the age of a request is judged.
 CLOCK_SKEW = 2.0
+#: Seconds for which the rest of a body is waited for.
+BODY_TIME = 5.0
 _PIECE = 64 * 1024
+
+
+def _no_cut() -> None:
+    """For a server that lends no socket."""
+
+
+def _no_end(at: float) -> Callable[[], None]:
+    """For a server that lends no socket: the time is looked at between two pieces only."""
+    return _no_cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,10 @@ class RawRequest:
     remote_address: str | None = None
     #: The version of HTTP in which the request came.
     protocol: str = "HTTP/1.1"
+    #: Has ``read`` come to its end at that monotonic time, whatever is still to come; returns what calls that off.
+    end_at: Callable[[float], Callable[[], None]] = _no_end
+    #: Has it come to its end now: what is left of the body keeps nobody waiting.
+    cut: Callable[[], None] = _no_cut
 
 
 class Refused(Exception):
@@ -57,7 +72,7 @@ def check_media_type(raw: RawRequest) -> None:
 
 
 def read_body(raw: RawRequest, limit: int) -> bytes:
-    """Return the whole body; refuse one that is longer than ``limit`` or not as long as announced."""
+    """Return the whole body; refuse one that is longer than ``limit``, not as long as announced, or slow to come."""
     length = _length(raw.content_length)
     if length is None and not raw.terminated:
         raise Refused(400, ErrorCode.INVALID_ARGUMENT, "Content-Length: missing")
@@ -66,22 +81,39 @@ def read_body(raw: RawRequest, limit: int) -> bytes:
     wanted = limit + 1 if length is None else length
     pieces: list[bytes] = []
     size = 0
+    end = time.monotonic() + _time_for_body(raw)
+    call_off = raw.end_at(end)
     try:
-        while size < wanted:
+        while size < wanted and (size == 0 or time.monotonic() < end):
             piece = raw.read(min(_PIECE, wanted - size))
             if not piece:
                 break
             pieces.append(piece)
             size += len(piece)
     except Exception as exc:
-        raise Refused(400, ErrorCode.INVALID_ARGUMENT, "the body broke off") from exc
+        raise _incomplete(end, "the body broke off") from exc
+    finally:
+        call_off()
     if length is None and size > limit:
         raise Refused(413, ErrorCode.RESOURCE_EXHAUSTED, f"the body is longer than {limit} bytes")
     # gunicorn hands a body on that was cut off as if it were whole; a caller that could not hand everything over
-    # relies on it that nothing runs then.
-    if length is not None and size != length:
-        raise Refused(400, ErrorCode.INVALID_ARGUMENT, f"the body has {size} of the {length} bytes announced")
+    # relies on it that nothing runs then. Of one without a length nobody can tell whether it ended or was ended.
+    if size != length and (length is not None or time.monotonic() >= end):
+        raise _incomplete(end, f"the body has {size} of the {length} bytes announced")
     return b"".join(pieces)
+
+
+def _time_for_body(raw: RawRequest) -> float:
+    """Return the seconds for reading a body, never more than the call has; a wrong time is refused later on."""
+    left = _milliseconds(raw.headers.get("catga-timeout-ms", ""))
+    return BODY_TIME if left is None or left <= 0 else min(BODY_TIME, left / 1000.0)
+
+
+def _incomplete(end: float, text: str) -> Refused:
+    if time.monotonic() < end:
+        return Refused(400, ErrorCode.INVALID_ARGUMENT, text)
+    # UNAVAILABLE, for it is the way to this node that is slow: another one may be tried.
+    return Refused(408, ErrorCode.UNAVAILABLE, "the body came too slowly")
 
 
 def _length(given: int | str | None) -> int | None:
@@ -105,17 +137,22 @@ def deadline_of(header: str | None, sent_at: float | None, default: float) -> De
     """
     if header is None:
         return Deadline.after(default)
-    text = header.strip()
-    digits = text.removeprefix("-")
-    if not digits.isdecimal() or not digits.isascii() or len(digits) > 20:
+    left = _milliseconds(header)
+    if left is None:
         raise Refused(400, ErrorCode.INVALID_ARGUMENT, "Catga-Timeout-Ms: a whole number of milliseconds is expected")
-    timeout = min(int(text), MAX_TIME_MS) / 1000.0
+    timeout = min(left, MAX_TIME_MS) / 1000.0
     # The time that is left is relative, which no clock can spoil; but a node that was paused cannot see how long the
     # request has waited for it. The time of sending can tell, give or take two clocks' difference.
     stale = sent_at is not None and time.time() > sent_at + timeout + CLOCK_SKEW
     if timeout <= 0 or stale:
         raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
     return Deadline.after(timeout)
+
+
+def _milliseconds(header: str) -> int | None:
+    text = header.strip()
+    digits = text.removeprefix("-")
+    return int(text) if digits.isdecimal() and digits.isascii() and len(digits) <= 20 else None
 
 
 def chain_of(header: str | None) -> tuple[Hop, ...]:

@@ -2,12 +2,13 @@
 
 The order is fixed; nothing is parsed before the caller is let in, and nothing runs before everything was read:
 
-    path, method -> who calls -> draining, busy? -> type, length, body -> signature -> envelope -> time left
+    path, method -> who calls -> type, length, body -> signature -> draining, busy? -> envelope -> time left
     -> type, handler -> payload -> seen before? -> handler -> answer
 
 Rules of this file:
 1. Every answer is a response envelope with ``Catga-Executed``: "0" proves that the handler did not start.
 2. A received request runs here (see ``runner.py``) or is refused. It is never forwarded.
+3. Who is not verified takes no place among the calls that run, and keeps a thread no longer than its body may take.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class Receiver:
 
     @property
     def in_flight(self) -> int:
-        """How many received requests are running."""
+        """How many received requests are running; one that is still being read is none of them."""
         return self._running
 
     @property
@@ -186,11 +187,8 @@ class Receiver:
         return RawReply(status, body, headers)
 
     def _serve_invoke(self, raw: RawRequest, run: Run) -> bytes:
-        self._take_in(raw, "POST")
-        with self._admitted() as refusal:
-            body = self._body(raw, run)
-            if refusal is not None:
-                raise refusal
+        body = self._body(raw, run, self._max_body_bytes)
+        with self._admitted():
             try:
                 envelope = RequestEnvelope.decode(body)
             except EnvelopeError as exc:
@@ -200,11 +198,8 @@ class Receiver:
             return self._runner.run(raw, envelope, run).encode()
 
     def _serve_batch(self, raw: RawRequest, run: Run) -> bytes:
-        self._take_in(raw, "POST")
-        with self._admitted() as refusal:
-            body = self._body(raw, run)
-            if refusal is not None:
-                raise refusal
+        body = self._body(raw, run, self._max_body_bytes)
+        with self._admitted():
             try:
                 items = read_batch(body)
             except EnvelopeError as exc:
@@ -246,10 +241,7 @@ class Receiver:
         return json.dumps(dict(self._describe())).encode("ascii")
 
     def _serve_drain(self, raw: RawRequest, run: Run) -> bytes:
-        self._take_in(raw, "POST")
-        # As strict as with a call: a page may send any site a form or plain text, and JSON only where it is let.
-        check_media_type(raw)
-        run.caller = self._guard.verify(raw, read_body(raw, 1024), self._node_id)
+        self._body(raw, run, 1024)
         self._on_drain()
         return json.dumps(dict(self._describe())).encode("ascii")
 
@@ -263,39 +255,43 @@ class Receiver:
     # -- steps ----------------------------------------------------------------------------------------------------
 
     def _take_in(self, raw: RawRequest, *methods: str) -> None:
-        if raw.method not in methods:
-            raise Refused(405, ErrorCode.UNIMPLEMENTED, f"this route takes {methods[0]}", {"Allow": ", ".join(methods)})
-        self._guard.admit(raw)
+        try:
+            if raw.method not in methods:
+                allow = {"Allow": ", ".join(methods)}
+                raise Refused(405, ErrorCode.UNIMPLEMENTED, f"this route takes {methods[0]}", allow)
+            self._guard.admit(raw)
+        except Refused:
+            # A server reads what is left of a body before it goes on, at a stranger's own pace.
+            raw.cut()
+            raise
+
+    def _body(self, raw: RawRequest, run: Run, limit: int) -> bytes:
+        """Return the body of a request whose caller is verified."""
+        self._take_in(raw, "POST")
+        # A page in a browser may send a form or plain text to any site, and JSON only to one that lets it.
+        check_media_type(raw)
+        body = read_body(raw, limit)
+        run.caller = self._guard.verify(raw, body, self._node_id)
+        return body
 
     @contextlib.contextmanager
-    def _admitted(self) -> Iterator[Refused | None]:
-        """Count a request in, or yield its refusal: which is told only to a caller that was verified."""
+    def _admitted(self) -> Iterator[None]:
+        """Count a call in while it runs, or refuse it."""
         with self._idle:
-            refusal = None
             if self._draining:
                 text = f"node {self._node_id} is going offline; ask another node"
-                refusal = Refused(503, ErrorCode.UNAVAILABLE, text)
-            elif self.room == 0:
+                raise Refused(503, ErrorCode.UNAVAILABLE, text)
+            if self.room == 0:
                 text = f"node {self._node_id} is busy; ask another node"
-                refusal = Refused(503, ErrorCode.RESOURCE_EXHAUSTED, text)
-            else:
-                self._running += 1
-        if refusal is not None:
-            yield refusal
-            return
+                raise Refused(503, ErrorCode.RESOURCE_EXHAUSTED, text)
+            self._running += 1
         try:
-            yield None
+            yield
         finally:
             with self._idle:
                 self._running -= 1
                 if self._running == 0:
                     self._idle.notify_all()
-
-    def _body(self, raw: RawRequest, run: Run) -> bytes:
-        check_media_type(raw)
-        body = read_body(raw, self._max_body_bytes)
-        run.caller = self._guard.verify(raw, body, self._node_id)
-        return body
 
     def _log_refusal(self, request_id: str, exc: Refused) -> None:
         text = str(exc).encode("unicode_escape").decode("ascii")

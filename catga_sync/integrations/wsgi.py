@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from catga_sync.cluster.mediator import ClusterMediator
+from catga_sync.integrations._cutoff import CutOff, shut_reading
 from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawReply, RawRequest
 
 if TYPE_CHECKING:
@@ -17,6 +20,10 @@ __all__ = ["ROUTES", "ClusterMiddleware", "raw_request"]
 #: Paths that the receiver answers.
 ROUTES = frozenset({BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH})
 
+_cut_off = CutOff()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_cut_off.forget)
+
 
 def raw_request(environ: WSGIEnvironment) -> RawRequest:
     """Return the request of a WSGI environment; its body is not read yet."""
@@ -24,16 +31,23 @@ def raw_request(environ: WSGIEnvironment) -> RawRequest:
     for key, name in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
         if environ.get(key):
             headers[name] = environ[key]
-    return RawRequest(
+    stream = environ["wsgi.input"]
+    raw = RawRequest(
         method=environ["REQUEST_METHOD"],
         path=environ.get("PATH_INFO", ""),
         headers=headers,
-        read=environ["wsgi.input"].read,
+        # What has come, where the server can tell: a full piece might be long in coming.
+        read=getattr(stream, "read1", stream.read),
         content_length=headers.get("content-length"),
         terminated=bool(environ.get("wsgi.input_terminated")),
         remote_address=environ.get("REMOTE_ADDR"),
         protocol=environ.get("SERVER_PROTOCOL", "HTTP/1.1"),
     )
+    sock = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    # The socket of HTTP/2 carries other requests as well.
+    if sock is None or not raw.protocol.startswith("HTTP/1."):
+        return raw
+    return replace(raw, end_at=lambda at: _cut_off.at(at, sock), cut=lambda: shut_reading(sock))
 
 
 class ClusterMiddleware:

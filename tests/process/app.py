@@ -91,6 +91,7 @@ mediator = create_cluster(
     endpoint=f"http://127.0.0.1:{os.environ['PORT']}" if "PORT" in os.environ else None,
     cluster_name=os.environ.get("CLUSTER", "tests"),
     discovery=os.environ.get("DISCOVERY"),
+    secret=os.environ.get("SECRET"),
     heartbeat_interval=float(os.environ.get("HEARTBEAT", "5")),
 )
 app = Flask(__name__)

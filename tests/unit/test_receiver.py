@@ -17,7 +17,7 @@ from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.intake import Refused
 from catga_sync.mediator import Mediator, expired_before_start
 from catga_sync.messages import Query, message
-from catga_sync.receiver import INVOKE_PATH, NODE_PATH, RawRequest, Receiver
+from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawRequest, Receiver
 from catga_sync.results import CatgaResult
 
 SECRET = "hunter2"
@@ -93,8 +93,10 @@ def reply_of(raw):
 
 @pytest.fixture
 def held_clock(monkeypatch):
-    """Hold the wall clock at NOW."""
-    monkeypatch.setattr(intake, "time", SimpleNamespace(time=lambda: NOW))
+    """Hold the wall clock at NOW, and the other one until it is moved by hand."""
+    clock = SimpleNamespace(now=0.0, time=lambda: NOW, monotonic=lambda: clock.now)
+    monkeypatch.setattr(intake, "time", clock)
+    return clock
 
 
 @pytest.mark.parametrize(
@@ -226,6 +228,128 @@ def test_a_stranger_does_not_learn_that_the_node_is_draining(handlers):
     made = make(handlers, guard=StrictGuard(verify=Refused(401, ErrorCode.UNAUTHENTICATED, "not signed")))
     made.drain()
     assert made.handle(ask()).status == 401
+
+
+def test_a_caller_that_was_not_verified_takes_no_place(handlers):
+    made = make(handlers, max_concurrency=lambda: 1)
+    whole, answers = ask(), []
+
+    def read(size):
+        assert (made.in_flight, made.room) == (0, 1)
+        answers.append(made.handle(ask()).status)
+        return whole.read(size)
+
+    made.handle(ask(read=read))
+    assert answers == [200]
+
+
+def test_a_request_that_is_still_being_read_when_a_drain_begins_is_refused_and_keeps_nobody_waiting(handlers):
+    made, whole = make(handlers), ask()
+
+    def read(size):
+        made.drain()
+        assert made.wait_idle(0.0)
+        return whole.read(size)
+
+    raw = made.handle(ask(read=read))
+    assert (raw.status, raw.headers["Catga-Executed"]) == (503, "0")
+    assert handlers.calls == []
+
+
+def dripping(clock, seconds, whole=None):
+    """Return a read that gives one byte after so many seconds."""
+    given = ask() if whole is None else whole
+
+    def read(size):
+        clock.now += seconds
+        return given.read(1)
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, 5.0),
+        ({"catga-timeout-ms": "60000"}, 5.0),
+        ({"catga-timeout-ms": "2000"}, 2.0),
+        ({"catga-timeout-ms": "x"}, 5.0),
+    ],
+    ids=["no time", "much time", "less time", "a wrong time"],
+)
+@pytest.mark.parametrize("length", [True, False])
+def test_a_body_that_drips_is_cut_off_and_nothing_runs(handlers, held_clock, headers, seconds, length):
+    changes = {} if length else {"content_length": None, "terminated": True}
+    raw = make(handlers).handle(ask(headers=headers, read=dripping(held_clock, 0.9), **changes))
+    assert (raw.status, raw.headers["Catga-Executed"]) == (408, "0")
+    assert (reply_of(raw).error_code, reply_of(raw).error_message) == (
+        ErrorCode.UNAVAILABLE,
+        "the body came too slowly",
+    )
+    assert seconds <= held_clock.now < seconds + 0.9
+    assert handlers.calls == []
+
+
+@pytest.mark.parametrize("error", [None, OSError("cut off")], ids=["as if it had ended", "with an error"])
+def test_a_body_that_the_server_cut_off_at_its_end_came_too_slowly(handlers, held_clock, error):
+    whole = ask()
+    text = whole.read(10_000)
+
+    def read(size):
+        if held_clock.now:
+            if error is not None:
+                raise error
+            return b""
+        held_clock.now = 5.0
+        return text
+
+    for length in (len(text) + 1, None):
+        held_clock.now = 0.0
+        raw = make(handlers).handle(ask(read=read, content_length=length, terminated=True))
+        assert (raw.status, raw.headers["Catga-Executed"]) == (408, "0")
+    assert handlers.calls == []
+
+
+def test_a_body_that_is_whole_is_never_too_late(handlers, held_clock):
+    whole = ask()
+
+    def read(size):
+        held_clock.now += 60.0
+        return whole.read(size)
+
+    assert make(handlers).handle(ask(read=read)).status == 200
+
+
+@pytest.mark.parametrize("part", ["body", "error", "signature"])
+def test_the_end_of_a_body_is_called_off_when_it_has_been_read(handlers, held_clock, part):
+    told = []
+
+    def end_at(at):
+        told.append(at)
+        return lambda: told.append("off")
+
+    changes = {"read": lambda size: 1 / 0} if part == "error" else {}
+    guard = StrictGuard(verify=Refused(401, ErrorCode.UNAUTHENTICATED, "no") if part == "signature" else None)
+    held_clock.now = 7.0
+    make(handlers, guard=guard).handle(ask(end_at=end_at, **changes))
+    assert told == [12.0, "off"]
+
+
+@pytest.mark.parametrize("path", [INVOKE_PATH, BATCH_PATH, NODE_PATH, DRAIN_PATH])
+def test_what_a_stranger_still_sends_keeps_nobody_waiting(handlers, path):
+    cuts = []
+    guard = StrictGuard(Refused(403, ErrorCode.PERMISSION_DENIED, "not you"))
+    for method in ("POST", "GET"):
+        make(handlers, guard=guard).handle(ask(path=path, method=method, cut=lambda: cuts.append(path)))
+    assert cuts == [path, path]
+
+
+def test_a_caller_that_was_let_in_is_heard_out(handlers):
+    cuts = []
+    make(handlers).handle(ask(headers={"content-type": "text/plain"}, cut=lambda: cuts.append(1)))
+    make(handlers, max_body_bytes=10).handle(ask(cut=lambda: cuts.append(1)))
+    make(handlers).handle(ask(cut=lambda: cuts.append(1)))
+    assert cuts == []
 
 
 def test_a_read_that_returns_small_pieces_is_gone_on_with(handlers):
