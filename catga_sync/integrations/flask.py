@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, cast
 
 from flask import Blueprint, Flask, Response, current_app, request
+from flask.blueprints import BlueprintSetupState
 from werkzeug.local import LocalProxy
 
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.config import create_cluster
 from catga_sync.errors import ConfigurationError
-from catga_sync.integrations.wsgi import ROUTES, raw_request
+from catga_sync.integrations.wsgi import ROUTES, check_mediator, raw_request
 from catga_sync.mediator import Mediator
 from catga_sync.options import ClusterOptions
 
@@ -34,21 +35,27 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
         name:
             Of the blueprint; another one is needed only for a second node in the same app.
 
+    Raises:
+        ConfigurationError: ``mediator`` is none that ``create_cluster`` makes.
+
     .. versionadded:: 0.1
     """
+    check_mediator(mediator)
     blueprint = Blueprint(name, __name__)
 
     def receive() -> Response:
         reply = mediator.receiver.handle(raw_request(request.environ))
         return Response(reply.body, status=reply.status, headers=dict(reply.headers))
 
-    # The receiver answers a wrong method itself, with an envelope, so every method is let through to it.
-    methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     for path in sorted(ROUTES):
-        endpoint = path.rpartition("/")[2]
-        blueprint.add_url_rule(path, endpoint, receive, methods=methods, provide_automatic_options=False)
+        blueprint.add_url_rule(path, path.rpartition("/")[2], receive, provide_automatic_options=False)
 
-    def attach(state: Any) -> None:
+    def attach(state: BlueprintSetupState) -> None:
+        # The receiver answers a wrong method itself, with an envelope. Flask takes no rule without methods, Werkzeug
+        # does: it stands for any.
+        for rule in state.app.url_map.iter_rules():
+            if state.app.view_functions.get(rule.endpoint) is receive:
+                rule.methods = None
         state.app.extensions.setdefault(_EXTENSION, mediator)
         mediator.attach()
 
@@ -70,7 +77,8 @@ class CatgaCluster:
 
     Args:
         local:
-            The mediator with the handlers. None means an empty one, for an app that only sends.
+            The mediator with the handlers. None means an empty one, for an app that only sends. An app may stand here
+            alone, as with other extensions: ``CatgaCluster(app)``.
 
         app:
             The app, if there is just one; None means that ``init_app`` is called later.
@@ -78,10 +86,17 @@ class CatgaCluster:
         options:
             Options that win over the app's config.
 
+    Raises:
+        ConfigurationError: ``local`` is neither, or an option is wrong.
+
     .. versionadded:: 0.1
     """
 
-    def __init__(self, local: Mediator | None = None, app: Flask | None = None, **options: Any) -> None:
+    def __init__(self, local: Mediator | Flask | None = None, app: Flask | None = None, **options: Any) -> None:
+        if app is None and isinstance(local, Flask):
+            local, app = None, local
+        if not (local is None or isinstance(local, Mediator)):
+            raise ConfigurationError(f"local: give a Mediator, or a Flask app alone, not {local!r}")
         self.local = Mediator() if local is None else local
         self._options = options
         if app is not None:

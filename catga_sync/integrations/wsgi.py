@@ -9,13 +9,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from catga_sync.cluster.mediator import ClusterMediator
+from catga_sync.errors import ConfigurationError
 from catga_sync.integrations._cutoff import CutOff, shut_reading
 from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawReply, RawRequest
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["ROUTES", "ClusterMiddleware", "raw_request"]
+__all__ = ["ROUTES", "ClusterMiddleware", "check_mediator", "raw_request"]
 
 #: Paths that the receiver answers.
 ROUTES = frozenset({BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH})
@@ -50,6 +51,12 @@ def raw_request(environ: WSGIEnvironment) -> RawRequest:
     return replace(raw, end_at=lambda at: _cut_off.at(at, sock), cut=lambda: shut_reading(sock))
 
 
+def check_mediator(mediator: object) -> None:
+    """Raise ``ConfigurationError`` for what is no cluster mediator: a local one, say, which has no receiver."""
+    if not isinstance(mediator, ClusterMediator):
+        raise ConfigurationError(f"mediator: give what create_cluster() returns, not {mediator!r}")
+
+
 class ClusterMiddleware:
     """
     A WSGI app that answers the cluster's own routes and passes everything else on. Thread-safe.
@@ -60,12 +67,16 @@ class ClusterMiddleware:
         app: The app behind it.
         mediator: The node that this server is.
 
+    Raises:
+        ConfigurationError: ``mediator`` is none that ``create_cluster`` makes.
+
     .. versionadded:: 0.1
     """
 
     def __init__(self, app: WSGIApplication, mediator: ClusterMediator) -> None:
         if not callable(app):
             raise TypeError(f"app: give a WSGI application, not {app!r}")
+        check_mediator(mediator)
         self._app = app
         self._receiver = mediator.receiver
         mediator.attach()

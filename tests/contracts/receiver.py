@@ -598,7 +598,7 @@ class ReceiverContract:
 
     # -- routes and callers --------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"])
+    @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "FOO"])
     def test_another_method_is_405(self, node: ClusterMediator, ran: list[Any], method: str) -> None:
         self.refused(node, changed(invocation(), method=method), 405, ErrorCode.UNIMPLEMENTED, "unknown")
         assert ran == []

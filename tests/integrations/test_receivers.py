@@ -6,15 +6,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Blueprint, Flask
 from werkzeug.test import Client
 
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.config import create_cluster
 from catga_sync.discovery import MemoryDiscovery
-from catga_sync.errors import ErrorCode
+from catga_sync.envelope import ReplyEnvelope
+from catga_sync.errors import ConfigurationError, ErrorCode
 from catga_sync.integrations.flask import cluster_blueprint
-from catga_sync.integrations.wsgi import ClusterMiddleware
+from catga_sync.integrations.wsgi import ROUTES, ClusterMiddleware
 from catga_sync.mediator import Mediator
 from catga_sync.receiver import INVOKE_PATH, NODE_PATH, RawRequest
 from tests.contracts.receiver import Answer, Call, ReceiverContract, invocation
@@ -85,6 +86,20 @@ class TestFlaskBlueprint(ReceiverContract):
         assert client.get("/catga/cluster/other").status_code == 404
         assert client.get(INVOKE_PATH + "/").status_code == 404
 
+    @pytest.mark.parametrize("prefix", [None, "/elsewhere"])
+    def test_any_method_of_any_route_is_answered_with_an_envelope(
+        self, node: ClusterMediator, prefix: str | None
+    ) -> None:
+        outer = Blueprint("outer", __name__)
+        outer.register_blueprint(cluster_blueprint(node))
+        app = Flask(__name__)
+        app.register_blueprint(outer, url_prefix=prefix)
+        app.add_url_rule("/hello", view_func=lambda: "hello")
+        for path in ROUTES:
+            with app.test_client().open((prefix or "") + path, method="FOO") as answer:
+                assert ReplyEnvelope.decode(answer.data).error_code is ErrorCode.UNIMPLEMENTED
+        assert app.test_client().open("/hello", method="FOO").status_code == 405
+
     def test_a_body_limit_of_the_app_does_not_hide_the_answer(self, node: ClusterMediator) -> None:
         app = Flask(__name__)
         app.config["MAX_CONTENT_LENGTH"] = 10
@@ -123,6 +138,11 @@ class TestWsgiMiddleware(ReceiverContract):
         answer = self.exchange(node, Call(method="HEAD", path=NODE_PATH))
         assert (answer.status, answer.body) == (200, b"")
         assert int(answer.headers["Content-Length"]) > 0
+
+    @pytest.mark.parametrize("mediator", [None, Mediator(), "mediator", 7])
+    def test_what_is_no_node_of_a_cluster_is_refused_at_once(self, mediator: Any) -> None:
+        with pytest.raises(ConfigurationError, match=r"^mediator: give what create_cluster\(\) returns"):
+            ClusterMiddleware(other_app, mediator)
 
     @pytest.mark.parametrize("app", [None, "app", 7])
     def test_what_stands_behind_it_must_be_an_app(self, node: ClusterMediator, app: Any) -> None:
