@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import re
@@ -14,7 +15,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import check_endpoint, check_node_id, is_loopback_host, url_host
@@ -24,16 +25,42 @@ __all__ = ["ENVIRONMENT_PREFIX", "ClusterOptions"]
 
 ENVIRONMENT_PREFIX = "CATGA_"
 
+T = TypeVar("T")
+
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9._\-]{1,64}")
 
 
+def _suggesting(cls: type[T]) -> type[T]:
+    """Have a dataclass take a name that it does not know for a slip of the pen, where it would be a ``TypeError``."""
+    target: Any = cls
+    made = target.__init__
+    known = [each.name for each in dataclasses.fields(target)]
+
+    @functools.wraps(made)
+    def init(self: Any, *args: Any, **given: Any) -> None:
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
+                raise ConfigurationError(f"{name}: no such option{hint}")
+        made(self, *args, **given)
+
+    target.__init__ = init
+    return cls
+
+
+@_suggesting
 @dataclass(frozen=True, kw_only=True)
 class ClusterOptions:
     """
     How a node takes part in a cluster. Immutable.
 
+    Which routers and stores there are is not known here: a ``router``, ``discovery`` or ``idempotency`` that names none
+    is refused by ``create_cluster``.
+
     Raises:
-        ConfigurationError: An option is wrong; the text starts with its name and says what to write.
+        ConfigurationError: An option is wrong; the text starts with its name and says what to write. Or there is none
+            of that name; the text suggests the nearest one.
 
     .. versionadded:: 0.1
     """
@@ -156,13 +183,12 @@ class ClusterOptions:
         if self.peers is not None and self.discovery is None:
             object.__setattr__(self, "discovery", "static")
         if self.discovery == "static":
-            fill = object.__setattr__
-            if isinstance(self.peers, Mapping):
-                fill(self, "peers", MappingProxyType(dict(self.peers)))
-            _check(
-                self.peers is not None,
-                'peers: discovery="static" needs them, as in {"node-2": "http://host:port"}',
-            )
+            wanted = '{"node-2": "http://host:port"}'
+            _check(self.peers is not None, f'peers: discovery="static" needs them, as in {wanted}')
+            _check(isinstance(self.peers, Mapping), f"peers: give a mapping such as {wanted}, not {self.peers!r}")
+            for node_id, endpoint in (self.peers or {}).items():
+                check_endpoint(endpoint, f"peers[{check_node_id(node_id, 'peers')!r}]")
+            object.__setattr__(self, "peers", MappingProxyType(dict(self.peers or {})))
         else:
             _check(self.peers is None, 'peers: they go with discovery="static" only')
 
@@ -228,13 +254,7 @@ class ClusterOptions:
 
     @classmethod
     def make(cls, given: Mapping[str, Any]) -> ClusterOptions:
-        """Return the options with these values; an unknown name is an error that suggests the nearest one."""
-        known = {each.name for each in dataclasses.fields(cls)}
-        for name in given:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
-                raise ConfigurationError(f"{name}: no such option{hint}")
+        """Return the options with these values."""
         return cls(**given)
 
     def with_changes(self, changes: Mapping[str, Any]) -> ClusterOptions:

@@ -1,6 +1,8 @@
 """The options of a cluster: each wrong one is an error that starts with its name."""
 
+import copy
 import dataclasses
+import inspect
 import math
 import socket
 from collections.abc import Mapping
@@ -106,6 +108,33 @@ def test_a_wrong_option_is_an_error_that_starts_with_its_name(name, value):
     with pytest.raises(ConfigurationError, match=f"^{name}") as caught:
         create_cluster(Mediator(), **{name: value})
     assert len(str(caught.value)) > len(name) + 10
+    if name not in ("router", "discovery", "idempotency"):
+        with pytest.raises(ConfigurationError, match=f"^{name}"):
+            ClusterOptions(**{name: value})
+
+
+def test_an_unknown_option_suggests_the_nearest_however_the_options_are_made():
+    for make in (ClusterOptions, lambda **given: create_cluster(Mediator(), **given)):
+        with pytest.raises(
+            ConfigurationError, match=r"^request_timout: no such option; did you mean 'request_timeout'"
+        ):
+            make(request_timout=3)
+        with pytest.raises(ConfigurationError, match=r"^zzz: no such option; there are .*cluster_name, .*node_id"):
+            make(zzz=3)
+    with pytest.raises(ConfigurationError, match=r"^node: no such option; did you mean 'node_id'"):
+        dataclasses.replace(ClusterOptions(), node="x")
+
+
+def test_the_signature_of_the_options_names_them():
+    assert list(inspect.signature(ClusterOptions).parameters) == [
+        each.name for each in dataclasses.fields(ClusterOptions)
+    ]
+
+
+def test_options_are_copied_and_changed_like_any_dataclass():
+    options = ClusterOptions(node_id="a", metadata={"zone": "x"})
+    assert copy.copy(options) == options
+    assert dataclasses.replace(options, node_id="b").metadata == {"zone": "x"}
 
 
 @pytest.mark.parametrize(
