@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
+import types
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +26,7 @@ def handler_function(handler: Any) -> Callable[[Any], Any]:
         handler = method
     if not callable(handler):
         raise RegistrationError(f"handler: give a function or an object with handle(request), not {handler!r}")
-    if inspect.iscoroutinefunction(handler):
+    if inspect.iscoroutinefunction(_called(handler)):
         raise RegistrationError(f"handler: {_name(handler)} is async; handlers are plain functions that block")
     return typing.cast("Callable[[Any], Any]", handler)
 
@@ -40,9 +42,11 @@ def first_parameter(function: Callable[..., Any], base: type, instead: str, dept
     """
     target = handler_function(function)
     try:
-        parameters = list(inspect.signature(target).parameters.values())
+        given = inspect.signature(target).parameters.values()
     except (TypeError, ValueError) as exc:
         raise RegistrationError(f"{_name(function)}: its parameters cannot be read; use {instead}") from exc
+    # What a partial has given by name can only be given by name, and so can all that comes after it.
+    parameters = [each for each in given if each.kind is not each.KEYWORD_ONLY]
     if not parameters:
         raise RegistrationError(f"{_name(function)}: it takes no parameter; write def f(request: The{base.__name__})")
     annotation = _annotation(target, parameters[0].name, instead, depth)
@@ -64,7 +68,7 @@ def check_return_annotation(function: Callable[[Any], Any], entry: MessageType) 
     if entry.response_check is None:
         return
     try:
-        returns = typing.get_type_hints(function).get("return")
+        returns = typing.get_type_hints(_called(function)).get("return")
         returns = typing.get_origin(returns) or returns  # in Python 3.10 list[int] is an instance of type, and no class
     except Exception:
         # An annotation for type checkers only (TYPE_CHECKING imports) is no reason to refuse the handler.
@@ -80,22 +84,35 @@ def check_return_annotation(function: Callable[[Any], Any], entry: MessageType) 
 
 
 def _annotation(function: Callable[..., Any], parameter: str, instead: str, depth: int) -> Any:
-    raw = getattr(inspect.unwrap(function), "__annotations__", {}).get(parameter)
+    called = _called(function)
+    raw = getattr(called, "__annotations__", {}).get(parameter)
     if not isinstance(raw, str):
         return raw
     try:
-        return typing.get_type_hints(function)[parameter]
+        return typing.get_type_hints(called)[parameter]
     except Exception as first:
         # `from __future__ import annotations` with a class that is local to the function calling @handler, or a
         # return annotation that only type checkers can see.
         frame = sys._getframe(depth + 2)
-        scope = {**getattr(inspect.unwrap(function), "__globals__", {}), **frame.f_locals}
+        scope = {**getattr(called, "__globals__", {}), **frame.f_locals}
         found = scope.get(raw)
         if found is None:
             raise RegistrationError(
                 f"{_name(function)}: the annotation {raw!r} of {parameter!r} cannot be resolved; use {instead}"
             ) from first
         return found
+
+
+def _called(function: Any) -> Any:
+    """Return what runs when ``function`` is called, whose annotations count: what is in a partial, or ``__call__``."""
+    while True:
+        function = inspect.unwrap(function)
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif isinstance(type(function).__call__, types.FunctionType):
+            function = type(function).__call__
+        else:
+            return function
 
 
 def _name(function: Any) -> str:

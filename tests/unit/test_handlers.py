@@ -122,12 +122,38 @@ def test_a_handler_may_be_any_callable_or_an_object_that_handles(mediator, handl
     assert mediator.send(GetUser()).unwrap() == User(name)
 
 
+def with_store(store: str, request: GetUser, more: str = "") -> User:
+    return User(store + more)
+
+
+class Decorated:
+    @wrapped
+    def __call__(self, request: GetUser) -> User:
+        return User("callable")
+
+
 @pytest.mark.parametrize(
-    "handler", [plain, GetUserHandler(), Service().get, Service.static, Service.of_class, decorated]
+    ("handler", "name"),
+    [
+        (plain, "function"),
+        (GetUserHandler(), "object"),
+        (Service().get, "method"),
+        (Service.static, "static"),
+        (Service.of_class, "classmethod"),
+        (decorated, "decorated"),
+        (Callable(), "callable"),
+        (Decorated(), "callable"),
+        (Both(), "object"),
+        (functools.partial(plain), "function"),
+        (functools.partial(with_store, "a"), "a"),
+        (functools.partial(functools.partial(with_store, "a"), more="b"), "ab"),
+        (functools.partial(Callable()), "callable"),
+        (functools.partial(Service().get), "method"),
+    ],
 )
-def test_the_request_type_comes_from_the_annotation(mediator, handler):
+def test_the_request_type_comes_from_the_annotation_of_what_is_called(mediator, handler, name):
     assert mediator.handler(handler) is handler
-    assert mediator.handles(GetUser)
+    assert mediator.send(GetUser()).unwrap() == User(name)
 
 
 def test_the_decorator_leaves_the_function_as_it_is(mediator):
@@ -156,6 +182,11 @@ class AsyncHandler:
         return User("async")
 
 
+class AsyncCallable:
+    async def __call__(self, request: GetUser) -> User:
+        return User("async")
+
+
 @pytest.mark.parametrize(
     ("handler", "text"),
     [
@@ -164,6 +195,8 @@ class AsyncHandler:
         (GetUserHandler, r"handler: give an instance, GetUserHandler\(...\)"),
         (asynchronous, "asynchronous is async"),
         (AsyncHandler(), "AsyncHandler.handle is async"),
+        (AsyncCallable(), "AsyncCallable is async"),
+        (functools.partial(asynchronous), "partial is async"),
     ],
 )
 def test_what_cannot_be_called_is_refused_at_registration(mediator, handler, text):
@@ -206,7 +239,8 @@ def optional(request: Optional[GetUser]) -> User:  # noqa: UP045
         (wrong_class, "annotate its first parameter, 'request', with a subclass of Request"),
         (an_event, "annotate its first parameter, 'request', with a subclass of Request"),
         (optional, "annotate its first parameter, 'request', with a subclass of Request"),
-        (functools.partial(plain), r"use mediator\.register\(TheRequest, function\)"),
+        (functools.partial(not_annotated), r"use mediator\.register\(TheRequest, function\)"),
+        (functools.partial(with_store, store="a"), "partial: it takes no parameter"),
     ],
 )
 def test_a_handler_without_a_usable_annotation_is_told_what_to_write(mediator, handler, text):
@@ -278,10 +312,16 @@ def test_a_return_annotation_that_may_fit_is_accepted(mediator, kind, handler):
 
 @pytest.mark.parametrize(
     ("kind", "handler", "expected"),
-    [(GetUser, as_int, "User"), (Measure, as_str, "float or int"), (Rename, as_int, "NoneType")],
+    [
+        (GetUser, as_int, "User"),
+        (Measure, as_str, "float or int"),
+        (Rename, as_int, "NoneType"),
+        (Rename, functools.partial(as_int), "NoneType"),
+        (Rename, Callable(), "NoneType"),
+    ],
 )
 def test_a_return_annotation_that_cannot_fit_is_refused_at_registration(mediator, kind, handler, expected):
-    with pytest.raises(RegistrationError, match=f"{handler.__name__} returns .* is answered with {expected}"):
+    with pytest.raises(RegistrationError, match=f"returns .* is answered with {expected}"):
         mediator.register(kind, handler)
     assert not mediator.handles(kind)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from dataclasses import dataclass
 
@@ -61,6 +62,22 @@ def test_a_dotted_text_is_resolved_too(mediator):
 def test_an_object_s_method_may_have_texts(mediator):
     mediator.handler(AskHandler())
     assert mediator.send(Ask()).value == "object"
+
+
+def test_what_a_callable_object_or_a_partial_calls_may_have_texts(mediator):
+    class Answer:
+        def __call__(self, request: Ask) -> str:
+            return "called"
+
+    def told(store: str, event: Told) -> None:
+        heard.append((store, event))
+
+    heard = []
+    mediator.handler(Answer())
+    mediator.subscriber(functools.partial(told, "a"))
+    mediator.publish(Told())
+    assert mediator.send(Ask()).value == "called"
+    assert heard == [("a", Told())]
 
 
 def test_a_class_local_to_the_function_that_registers_is_found(mediator):
