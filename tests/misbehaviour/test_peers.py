@@ -7,36 +7,17 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
-import requests
-import responses
-from requests.adapters import HTTPAdapter
 
-from catga_sync import CatgaResult, ClusterMediator, Delivery, ErrorCode, Mediator, Query, Request, create_cluster
+from catga_sync import ClusterMediator, Delivery, ErrorCode, Mediator, create_cluster
 from catga_sync.nodes import ClusterNode
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport import HttpInvoker
 from tests.misbehaviour import peers
+from tests.misbehaviour.calls import REQUEST_ID, Look, Order, invoke
 from tests.misbehaviour.peers import PEERS, read_request, reply, serving
 from tests.processes import free_port
-
-_ID = "0123456789abcdef0123456789abcdef"
-
-
-@dataclass(frozen=True)
-class Order(Request[None]):
-    """Has side effects."""
-
-    text: str = "x"
-
-
-@dataclass(frozen=True)
-class Look(Query[None]):
-    """Has none."""
-
-    text: str = "x"
 
 
 @contextlib.contextmanager
@@ -45,17 +26,6 @@ def cluster_of(**endpoints: str) -> Iterator[ClusterMediator]:
         Mediator(), node_id="caller", peers=endpoints, router="round-robin", max_body_bytes=100_000
     ) as mediator:
         yield mediator
-
-
-@pytest.fixture
-def invoker() -> Iterator[HttpInvoker]:
-    made = HttpInvoker(MessageRegistry(), source_node_id="caller", max_body_bytes=100_000)
-    yield made
-    made.close()
-
-
-def invoke(invoker: HttpInvoker, endpoint: str, message: Request[None], timeout: float = 5.0) -> CatgaResult[None]:
-    return invoker.invoke(ClusterNode("peer", endpoint), message, timeout=timeout, request_id=_ID)
 
 
 @pytest.mark.parametrize("script", PEERS, ids=lambda script: script.__name__)
@@ -338,64 +308,5 @@ def test_what_is_sent_is_what_the_contract_says(invoker: HttpInvoker) -> None:
         "requestTypeName", "responseTypeName", "payloadData", "sourceNodeId", "requestId", "timestamp",
     }  # fmt: skip
     assert json.loads(base64.b64decode(envelope["payloadData"])) == {"text": "hé"}
-    assert envelope["requestId"] == _ID
+    assert envelope["requestId"] == REQUEST_ID
     assert envelope["sourceNodeId"] == "caller"
-
-
-# -- sessions and adapters of the user's own --------------------------------------------------------------------------
-
-
-@responses.activate
-def test_responses_can_stand_in_for_the_peer(invoker: HttpInvoker) -> None:
-    def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
-        whole = reply(b"\r\n\r\n" + bytes(request.body or b""), payloadData=None, isSuccess=False, errorMessage="no")
-        return 200, {}, whole.partition(b"\r\n\r\n")[2].decode()
-
-    responses.add_callback(responses.POST, "http://node.test:5000/catga/cluster/invoke", callback=answer)
-    result = invoke(invoker, "http://node.test:5000", Order())
-    assert (result.error, result.delivery) == ("no", Delivery.EXECUTED)
-    assert len(responses.calls) == 1
-
-
-@responses.activate
-@pytest.mark.parametrize(
-    ("raised", "delivery"),
-    [
-        (requests.ConnectTimeout(), Delivery.NOT_EXECUTED),
-        (requests.ReadTimeout(), Delivery.UNKNOWN),
-        (requests.ConnectionError("who knows"), Delivery.UNKNOWN),
-    ],
-    ids=["connect timeout", "read timeout", "connection error"],
-)
-def test_without_evidence_only_a_connection_never_made_proves_anything(
-    invoker: HttpInvoker, raised: Exception, delivery: Delivery
-) -> None:
-    responses.add(responses.POST, "http://node.test:5000/catga/cluster/invoke", body=raised)
-    assert invoke(invoker, "http://node.test:5000", Order()).delivery is delivery
-
-
-def test_an_adapter_that_the_user_mounted_is_used() -> None:
-    seen = []
-
-    class Noting(HTTPAdapter):
-        def send(self, request: requests.PreparedRequest, **options: object) -> requests.Response:  # type: ignore[override]
-            seen.append(request.url)
-            return super().send(request, **options)  # type: ignore[arg-type]
-
-    session = requests.Session()
-    session.mount("http://127.0.0.1", Noting())
-    session.headers["X-Team"] = "blue"
-    mine = HttpInvoker(MessageRegistry(), session=session)
-    with serving(peers.answers) as peer:
-        assert invoke(mine, peer.endpoint, Order())
-        assert b"x-team: blue" in peer.requests[0].lower()
-    assert seen == [f"{peer.endpoint}/catga/cluster/invoke"]
-    session.close()
-
-
-def test_a_session_of_the_users_own_keeps_the_deadline_too() -> None:
-    with requests.Session() as session:
-        mine = HttpInvoker(MessageRegistry(), session=session)
-        with serving(peers.drips_its_head) as peer:
-            result = invoke(mine, peer.endpoint, Order(), timeout=0.4)
-    assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED)
