@@ -11,13 +11,13 @@ of it is settled below them, where bytes move:
 
 Rules of this file:
 1. Evidence only: nothing here judges what an exchange means.
-2. A thread without an exchange gets urllib3's own behaviour.
+2. A thread without an exchange gets urllib3's own behaviour, and so does a connection that never carried one: a user
+   whose adapter makes such connections notices nothing in his own calls.
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
 import random
 import socket
 import ssl
@@ -26,14 +26,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import urllib3
-from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from catga_sync.transport.names import addresses_of
 
-__all__ = ["DeadlineAdapter", "Exchange"]
+__all__ = ["Connection", "Exchange", "GuardedConnection", "TlsConnection", "current_exchange"]
 
 #: Seconds that an idle connection is kept when its server has not said how long it keeps it: half of gunicorn's 2 s.
 IDLE_LIMIT = 1.0
@@ -63,16 +61,19 @@ class Exchange:
         self.request_complete = False
         #: Whether the connection had carried another exchange before.
         self.reused = False
-        self.connection: _Guarded | None = None
+        #: The one that carries it, as soon as it is tried to make one. None means that whatever happened gave no
+        #: evidence: it went over connections of somebody else's.
+        self.connection: GuardedConnection | None = None
 
     @contextlib.contextmanager
     def run(self) -> Iterator[Exchange]:
         """Make this the exchange of the current thread."""
+        outer = current_exchange()
         _here.exchange = self
         try:
             yield self
         finally:
-            _here.exchange = None
+            _here.exchange = outer
 
     def left(self) -> float:
         """
@@ -92,7 +93,8 @@ class Exchange:
             self.connection.retired = True
 
 
-def _current() -> Exchange | None:
+def current_exchange() -> Exchange | None:
+    """Return the exchange of the current thread."""
     return getattr(_here, "exchange", None)
 
 
@@ -100,13 +102,13 @@ class _DeadlineSocket(socket.socket):
     """A socket whose reads and writes get what is left of the current exchange."""
 
     def recv_into(self, *args: Any) -> int:
-        exchange = _current()
+        exchange = current_exchange()
         if exchange is not None:
             self.settimeout(exchange.left())
         return super().recv_into(*args)
 
     def send(self, *args: Any) -> int:
-        exchange = _current()
+        exchange = current_exchange()
         if exchange is not None:
             self.settimeout(exchange.left())
         return super().send(*args)
@@ -115,28 +117,34 @@ class _DeadlineSocket(socket.socket):
 class _DeadlineTlsSocket(ssl.SSLSocket):
     """The same over TLS."""
 
+    __slots__ = ()
+
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        exchange = _current()
+        exchange = current_exchange()
         if exchange is not None:
             self.settimeout(exchange.left())
         return super().recv_into(*args, **kwargs)
 
     def send(self, *args: Any, **kwargs: Any) -> int:
-        exchange = _current()
+        exchange = current_exchange()
         if exchange is not None:
             self.settimeout(exchange.left())
         return super().send(*args, **kwargs)
 
 
-class _Guarded(HTTPConnection):
+class GuardedConnection(HTTPConnection):
     """What the plain and the TLS connection have in common."""
 
     retired = False
     _used_at = 0.0
     _replace_at = 0.0
-    _idle_limit = IDLE_LIMIT
+    #: None until it carries an exchange.
+    _idle_limit: float | None = None
 
     def connect(self) -> None:
+        exchange = current_exchange()
+        if exchange is not None:
+            exchange.connection = self
         super().connect()
         sock = self.sock
         try:
@@ -152,7 +160,7 @@ class _Guarded(HTTPConnection):
         self._replace_at = now + MAX_AGE * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load, guards nothing
 
     def _new_conn(self) -> socket.socket:
-        exchange = _current()
+        exchange = current_exchange()
         if exchange is None:
             return super()._new_conn()
         # urllib3 would resolve the name for as long as that takes, and give each address the whole time.
@@ -184,11 +192,13 @@ class _Guarded(HTTPConnection):
     @property
     def is_stale(self) -> bool:
         """Whether it is not to be used again: told so, idle for too long, or too old."""
+        if self._idle_limit is None:
+            return False
         now = time.monotonic()
         return self.retired or now - self._used_at > self._idle_limit or now > self._replace_at
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        exchange = _current()
+        exchange = current_exchange()
         if exchange is not None:
             exchange.connection = self
             self._idle_limit = exchange.idle_limit
@@ -203,7 +213,7 @@ class _Guarded(HTTPConnection):
         return response
 
     def send(self, data: Any) -> None:
-        exchange = _current()
+        exchange = current_exchange()
         if exchange is None or not isinstance(data, (bytes, bytearray, memoryview)):
             super().send(data)
             return
@@ -216,80 +226,24 @@ class _Guarded(HTTPConnection):
             rest = rest[taken:]
 
 
-class _Connection(_Guarded):
+class Connection(GuardedConnection):
+    """A plain one."""
+
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
-        # urllib3 makes its own; this one takes over its descriptor.
-        return _DeadlineSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        # urllib3 makes its own; this one takes over its descriptor, and the time that it gives without an exchange.
+        timeout = sock.gettimeout()
+        made = _DeadlineSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        made.settimeout(timeout)
+        return made
 
 
-class _TlsConnection(_Guarded, HTTPSConnection):
-    pass
+class TlsConnection(GuardedConnection, HTTPSConnection):
+    """One over TLS."""
 
-
-class _Reaped(urllib3.HTTPConnectionPool):
-    """What the plain and the TLS pool have in common."""
-
-    def close_stale(self) -> None:
-        """Close the connections that wait in the pool and will not be used again; urllib3 would keep them for ever."""
-        waiting = self.pool
-        if waiting is None or not any(conn is not None and conn.sock and conn.is_stale for conn in list(waiting.queue)):
-            return
-        taken = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                taken.append(waiting.get(block=False))
-        for conn in reversed(taken):
-            if conn is not None and conn.is_stale:
-                conn.close()
-            with contextlib.suppress(queue.Full):
-                waiting.put(conn, block=False)
-                continue
-            if conn is not None:
-                conn.close()
-
-
-class _Pool(_Reaped):
-    ConnectionCls = _Connection
-
-
-class _TlsPool(_Reaped, urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-class DeadlineAdapter(HTTPAdapter):
-    """
-    The adapter of ``requests`` over connections that keep the deadline. Thread-safe, as urllib3's pools are.
-
-    It overrides no ``send``: whatever replaces ``HTTPAdapter.send``, as the ``responses`` package does, goes on
-    working.
-    """
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        """Make the pools; see ``HTTPAdapter``."""
-        super().init_poolmanager(connections, maxsize, block, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-
-    def close_stale(self) -> None:
-        """Close the connections that will not be used again."""
-        for key in self.poolmanager.pools.keys():  # noqa: SIM118 - urllib3's container cannot be iterated
-            pool = self.poolmanager.pools.get(key)
-            if isinstance(pool, _Reaped):
-                pool.close_stale()
-
-    def drop(self, pool: Any) -> None:
-        """Let go of a pool, and of its connections when nobody uses them any more."""
-        pools = self.poolmanager.pools
-        for key in pools.keys():  # noqa: SIM118 - see above
-            if pools.get(key) is pool:
-                del pools[key]
-
-    def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
-        """Return the pool for a request; see ``HTTPAdapter``."""
-        pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
-        if isinstance(pool, _TlsPool) and "ssl_context" not in pool.conn_kw:
-            needed = ssl.CERT_NONE if verify is False else ssl.CERT_REQUIRED
-            context = urllib3.util.ssl_.create_urllib3_context(cert_reqs=needed)
-            context.sslsocket_class = _DeadlineTlsSocket
-            pool.conn_kw["ssl_context"] = context
-        return pool
+    def connect(self) -> None:
+        """Connect, and shake hands."""
+        super().connect()
+        if type(self.sock) is ssl.SSLSocket:
+            # Not by ``SSLContext.sslsocket_class``: the context may be the user's, who shares it with others.
+            self.sock.__class__ = _DeadlineTlsSocket

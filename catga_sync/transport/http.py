@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import requests
 import urllib3
+from requests.adapters import BaseAdapter
 
 from catga_sync.chain import write_chain
 from catga_sync.context import current_call
@@ -24,9 +25,10 @@ from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry
-from catga_sync.transport.connection import DeadlineAdapter, Exchange
+from catga_sync.transport.adapter import abandon, close_stale, drop
+from catga_sync.transport.connection import Exchange
 from catga_sync.transport.places import NoPlace, Places
-from catga_sync.transport.session import adopt_session, is_stock, new_session
+from catga_sync.transport.session import BorrowedSession, is_stock, new_session
 from catga_sync.transport.signing import Signing
 from catga_sync.transport.verdict import AnswerTooLong, Call
 
@@ -65,7 +67,7 @@ class HttpInvoker:
             The longest request that is sent and the longest answer that is read.
 
         session:
-            A ``requests.Session`` of the user's own, see ``adopt_session``; None means one of its own.
+            A ``requests.Session`` of the user's own, see ``BorrowedSession``; None means one of its own.
 
         verify:
             As in ``requests``: True, False, or a path to a bundle of CA certificates.
@@ -107,7 +109,7 @@ class HttpInvoker:
         self._lock = threading.Lock()
         # Guarded by _lock; read without it: the session of process _pid, and per endpoint its pool and free places.
         self._pid = -1
-        self._session: requests.Session | None = None
+        self._session: requests.Session | BorrowedSession | None = None
         self._places: dict[str, Places] = {}
         self._pools: dict[str, Any] = {}
 
@@ -160,7 +162,7 @@ class HttpInvoker:
         with self._lock:
             session, self._session = self._session, None
             self._pools = {}
-        if session is not None and self._given is None:
+        if session is not None:
             session.close()
 
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:
@@ -172,15 +174,13 @@ class HttpInvoker:
             for endpoint in gone:
                 # A call that has just got hold of it shares it with nobody: for a node that is gone that is no harm.
                 del self._places[endpoint]
-        session = self._session
-        if session is None or self._pid != os.getpid():
+        if self._pid != os.getpid():
             return
-        for adapter in session.adapters.values():
-            if isinstance(adapter, DeadlineAdapter):
-                for pool in dropped:
-                    if pool is not None:
-                        adapter.drop(pool)
-                adapter.close_stale()
+        for adapter in _adapters(self._session):
+            for pool in dropped:
+                if pool is not None:
+                    drop(adapter, pool)
+            close_stale(adapter)
 
     def silent(self, nodes: Iterable[ClusterNode], seconds: float) -> list[ClusterNode]:
         """See ``UpkeptInvoker``."""
@@ -200,9 +200,7 @@ class HttpInvoker:
     def forget(self) -> None:
         """In a forked child: drop the parent's connections. Their descriptors are closed, nothing is sent."""
         self._lock = threading.Lock()
-        self._session = None
-        self._places = {}
-        self._pools = {}
+        self._abandon()
 
     # -- one exchange ---------------------------------------------------------------------------------------------
 
@@ -234,42 +232,50 @@ class HttpInvoker:
             places.give_back(since)
 
     def _exchange(
-        self, session: requests.Session, calls: list[Call], path: str, body: bytes, expires: float, judge: _Judge
+        self,
+        opened: requests.Session | BorrowedSession,
+        calls: list[Call],
+        path: str,
+        body: bytes,
+        expires: float,
+        judge: _Judge,
     ) -> list[CatgaResult[Any]]:
         node = calls[0].node
         exchange = Exchange(expires, None if node.keep_alive is None else max(0.0, node.keep_alive - 0.5))
-        url = f"{node.endpoint}{path}"
-        adapter = session.get_adapter(url)
-        evident = is_stock(adapter)
         response: Any = None
+        direct = False
         try:
+            session = opened.twin() if isinstance(opened, BorrowedSession) else opened
+            url = f"{node.endpoint}{path}"
+            adapter = session.get_adapter(url)
+            direct = session is opened and is_stock(adapter)
             with exchange.run():
                 left = exchange.left()
-                connect = min(CONNECT_TIMEOUT, left)
+                timeout = (min(CONNECT_TIMEOUT, left), left)
                 headers = self._headers(calls[0].request_id, left)
                 nonce = "" if self._signing is None else self._signing.sign("POST", path, node.node_id, headers, body)
-                if evident and self._given is None:
+                if direct:
                     response = self._pool_of(node, session, adapter).urlopen(
                         "POST",
                         path,
                         body=body,
                         headers=headers,
-                        retries=False,
                         redirect=False,
                         assert_same_host=False,
                         preload_content=False,
                         decode_content=False,
-                        timeout=urllib3.Timeout(connect=connect, read=left),
+                        timeout=urllib3.Timeout(*timeout),
                     )
                     raw = _read(response, self._max_body_bytes)
                 else:
-                    response, raw = self._through_session(session, url, headers, body, (connect, left), exchange)
+                    response, raw = self._through_session(session, url, headers, body, timeout, exchange)
             status = response.status
             if self._signing and not self._signing.is_authentic(nonce, node.node_id, status, response.headers, raw):
                 exchange.retire()
                 return [call.not_authentic(status) for call in calls]
             return judge(calls, response, raw, exchange)
         except Exception as exc:
+            evident = direct or exchange.connection is not None
             return [call.broken(exc, exchange, evident) for call in calls]
         finally:
             if response is not None and not getattr(response, "closed", True):
@@ -286,12 +292,14 @@ class HttpInvoker:
         exchange: Exchange,
     ) -> tuple[Any, bytes]:
         """The long way, for sessions and adapters of the user's own, and for ``responses``."""
-        prepared = session.prepare_request(requests.Request("POST", url, headers=headers, data=body))
-        verify = session.verify if self._verify is True else self._verify
+        with Exchange(exchange.expires).run():
+            # The session's ``auth`` may ask somebody for a token: it has no more time than this call, and what comes
+            # of it says nothing about the call.
+            prepared = session.prepare_request(requests.Request("POST", url, headers=headers, data=body))
         answer = session.send(
             prepared,
             timeout=timeout,
-            verify=verify,
+            verify=session.verify if self._verify is True else self._verify,
             cert=self._cert if self._cert is not None else session.cert,
             proxies=session.proxies,
             stream=True,
@@ -355,20 +363,26 @@ class HttpInvoker:
 
     # -- connections ----------------------------------------------------------------------------------------------
 
-    def _open_session(self) -> requests.Session:
+    def _open_session(self) -> requests.Session | BorrowedSession:
         session = self._session
         if session is not None and self._pid == os.getpid():
             return session
         with self._lock:
-            if self._session is None or self._pid != os.getpid():
-                if self._given is None:
-                    self._session = new_session(self._pool_size)
-                else:
-                    adopt_session(self._given, self._pool_size)
-                    self._session = self._given
+            if self._pid != os.getpid():
+                self._abandon()
+            if self._session is None:
+                given, size = self._given, self._pool_size
+                self._session = new_session(size) if given is None else BorrowedSession(given, size)
                 self._pools = {}
                 self._pid = os.getpid()
             return self._session
+
+    def _abandon(self) -> None:
+        for adapter in _adapters(self._session):
+            abandon(adapter)
+        self._session = None
+        self._places = {}
+        self._pools = {}
 
     def _places_of(self, node: ClusterNode) -> Places:
         endpoint = node.endpoint or ""
@@ -406,6 +420,12 @@ def _parts(items: list[tuple[int, Call, bytes]], limit: int) -> Iterator[list[tu
         size += len(item[2]) + 1
     if part:
         yield part
+
+
+def _adapters(session: requests.Session | BorrowedSession | None) -> list[BaseAdapter]:
+    if session is None:
+        return []
+    return session.adapters if isinstance(session, BorrowedSession) else list(session.adapters.values())
 
 
 class _Answer:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from http.cookiejar import DefaultCookiePolicy
 
 import requests
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.cookies import RequestsCookieJar
+from requests.utils import select_proxy
 
-from catga_sync.transport.connection import DeadlineAdapter
+from catga_sync.transport.adapter import DeadlineAdapter, adopt
 
-__all__ = ["adopt_session", "is_stock", "new_session"]
+__all__ = ["BorrowedSession", "is_stock", "new_session"]
 
 #: Hosts for which pools are kept. A pool that is pushed out is closed under the threads that use it, so: plenty.
 _POOLS = 10_000
@@ -24,32 +26,81 @@ _STOCK_SEND = HTTPAdapter.send
 def new_session(pool_size: int) -> requests.Session:
     """Return a session for calls between nodes. Its settings are never changed afterwards, so threads may share it."""
     session = requests.Session()
-    session.trust_env = False
-    session.max_redirects = 0
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.headers.clear()
-    _mount(session, pool_size)
+    _make_plain(session)
+    for prefix in ("https://", "http://"):
+        session.mount(prefix, DeadlineAdapter(_POOLS, pool_size))
     return session
 
 
-def adopt_session(session: requests.Session, pool_size: int) -> None:
+class BorrowedSession:
     """
-    Prepare a session of the user's own.
+    A session of the user's own, as calls between nodes use it. Thread-safe, as far as the session is.
 
-    The stock adapters are replaced by ones that keep deadlines. An adapter that the user mounted is used as it
-    is; with it, a peer that drips can outlast the deadline, and a failure is taken to have been delivered unless the
-    connection was never made.
+    The session itself stays as it is. Each call gets a twin of it: with its headers, ``auth``, hooks, proxies and
+    adapters, but without cookies, ``.netrc``, proxies from the environment and redirects.
+
+    * In the place of a stock adapter stands one of ours with the same settings, but for its sizes and its retries:
+      the user's own calls keep his pools.
+    * An adapter that the user mounted is used as it is. If it has pools of urllib3, their connections become ours, and
+      the deadline and the evidence are what they are without it. If it has none, a peer that drips can outlast the
+      deadline, and a failure is taken to have been delivered unless the connection was never made.
+
+    Args:
+        session: The user's.
+        pool_size: Connections that are kept for a node.
     """
-    for prefix in ("https://", "http://"):
-        if type(session.adapters.get(prefix)) is HTTPAdapter:
-            session.mount(prefix, DeadlineAdapter(_POOLS, pool_size))
+
+    def __init__(self, session: requests.Session, pool_size: int) -> None:
+        self._session = session
+        self._pool_size = pool_size
+        self._stand_ins: dict[HTTPAdapter, DeadlineAdapter] = {}
+
+    def twin(self) -> requests.Session:
+        """Return a session for one call."""
+        # Not ``copy.copy``: that leaves out what a subclass has added.
+        twin: requests.Session = object.__new__(type(self._session))
+        twin.__dict__.update(self._session.__dict__)
+        _make_plain(twin)
+        twin.get_adapter = self._adapter_for  # type: ignore[method-assign]
+        return twin
+
+    @property
+    def adapters(self) -> list[BaseAdapter]:
+        """The adapters of the session, and those that stand in for them."""
+        return [*self._session.adapters.values(), *list(self._stand_ins.values())]
+
+    def close(self) -> None:
+        """Close the connections that are not the user's."""
+        for adapter in list(self._stand_ins.values()):
+            adapter.close()
+
+    def _adapter_for(self, url: str) -> BaseAdapter:
+        adapter = self._session.get_adapter(url)
+        if type(adapter) is HTTPAdapter:
+            stand_in = self._stand_ins.get(adapter)
+            if stand_in is None:
+                stand_in = self._stand_ins.setdefault(adapter, _stand_in(adapter, self._pool_size))
+            return stand_in
+        adopt(adapter, select_proxy(url, self._session.proxies))
+        return adapter
 
 
 def is_stock(adapter: object) -> bool:
-    """Return whether calls really go over our connections: the adapter is ours, and nothing replaced its ``send``."""
+    """Return whether nothing stands between a call and our connections: no adapter of the user's, no other ``send``."""
     return type(adapter) is DeadlineAdapter and HTTPAdapter.send is _STOCK_SEND
 
 
-def _mount(session: requests.Session, pool_size: int) -> None:
-    for prefix in ("https://", "http://"):
-        session.mount(prefix, DeadlineAdapter(_POOLS, pool_size))
+def _make_plain(session: requests.Session) -> None:
+    session.trust_env = False
+    session.cookies = RequestsCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
+    # Left to itself, ``send`` reads the body of a redirect to its end even if it is told not to follow it.
+    session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
+
+
+def _stand_in(adapter: HTTPAdapter, pool_size: int) -> DeadlineAdapter:
+    """Return an adapter of ours with the settings (TLS context, source address ...) of a stock one."""
+    made = DeadlineAdapter(_POOLS, pool_size)
+    settings = {**adapter.poolmanager.connection_pool_kw, "maxsize": pool_size, "block": False}
+    made.poolmanager.connection_pool_kw = settings
+    return made

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import requests
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, EmptyPoolError, NewConnectionError
 
 from catga_sync.envelope import EnvelopeError, ReplyEnvelope
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
@@ -201,7 +201,7 @@ def _causes(exc: BaseException) -> Iterator[BaseException]:
 
 def _never_connected(exc: BaseException) -> bool:
     """Return whether the connection was never made, as far as urllib3 tells through ``requests``."""
-    never = (NewConnectionError, ConnectTimeoutError, requests.ConnectTimeout)
+    never = (NewConnectionError, ConnectTimeoutError, EmptyPoolError, requests.ConnectTimeout)
     return any(isinstance(cause, never) for cause in _causes(exc))
 
 

@@ -12,6 +12,7 @@ import contextlib
 import json
 import re
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -33,17 +34,22 @@ class Peer:
 
 
 @contextlib.contextmanager
-def serving(script: Script) -> Iterator[Peer]:
+def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> Iterator[Peer]:
     """Listen until the block is left; run ``script`` on every connection, each in a thread of its own."""
     over = threading.Event()
     threads: list[threading.Thread] = []
     accepted: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        peer = Peer(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        scheme = "http" if tls is None else "https"
+        peer = Peer(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}")
 
         def run(connection: socket.socket) -> None:
             with connection, contextlib.suppress(OSError):
-                script(_Recorded(connection, peer), over)  # type: ignore[arg-type]
+                if tls is None:
+                    script(_Recorded(connection, peer), over)  # type: ignore[arg-type]
+                    return
+                with tls.wrap_socket(connection, server_side=True) as wrapped:
+                    script(_Recorded(wrapped, peer), over)  # type: ignore[arg-type]
 
         def accept() -> None:
             while not over.is_set():

@@ -154,49 +154,6 @@ def test_a_time_that_is_up_sends_nothing(invoker: HttpInvoker) -> None:
     assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.DEADLINE_EXCEEDED)
 
 
-def test_a_redirect_is_not_followed(invoker: HttpInvoker) -> None:
-    with serving(peers.answers) as elsewhere:
-
-        def redirects(connection: socket.socket, over: threading.Event) -> None:
-            read_request(connection)
-            head = f"HTTP/1.1 307 T\r\nLocation: {elsewhere.endpoint}/x\r\nContent-Length: 0\r\n\r\n"
-            connection.sendall(head.encode())
-
-        with serving(redirects) as peer:
-            result = invoke(invoker, peer.endpoint, Order())
-        assert elsewhere.connections == 0
-    assert "redirect" in (result.error or "")
-
-
-def test_proxies_netrc_and_cookies_stay_out(
-    invoker: HttpInvoker, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    home = tmp_path_factory.mktemp("home")
-    (home / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("NETRC", str(home / ".netrc"))
-
-    def sets_a_cookie(connection: socket.socket, over: threading.Event) -> None:
-        while request := read_request(connection):
-            connection.sendall(reply(request, headers="Set-Cookie: a=b\r\n"))
-
-    with serving(peers.never_answers) as proxy, serving(sets_a_cookie) as peer:
-        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
-            monkeypatch.setenv(name, proxy.endpoint)
-        results = [invoke(invoker, peer.endpoint, Order()) for _ in range(2)]
-        assert all(results)
-        assert proxy.connections == 0
-        heads = b"".join(peer.requests).lower()
-    assert b"cookie" not in heads
-    assert b"authorization" not in heads
-
-
-def test_a_connection_is_used_again(invoker: HttpInvoker) -> None:
-    with serving(peers.answers) as peer:
-        assert all(invoke(invoker, peer.endpoint, Order()) for _ in range(5))
-        assert peer.connections == 1
-
-
 def test_a_connection_that_the_server_closed_while_idle_costs_nothing(invoker: HttpInvoker) -> None:
     closed = threading.Event()
 

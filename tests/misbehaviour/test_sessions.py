@@ -2,17 +2,366 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
 import requests
 import responses
 from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from catga_sync import Delivery, ErrorCode
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport import HttpInvoker
+from tests.conftest import require_module
 from tests.misbehaviour import peers
 from tests.misbehaviour.calls import Order, invoke
-from tests.misbehaviour.peers import reply, serving
+from tests.misbehaviour.peers import read_request, reply, serving
+from tests.processes import free_port
+
+
+class Mounted(HTTPAdapter):
+    """An adapter of the user's own; it notes what goes through it."""
+
+    def __init__(self, **options: object) -> None:
+        self.seen: list[str] = []
+        super().__init__(**options)  # type: ignore[arg-type]
+
+    def send(self, request: requests.PreparedRequest, **options: object) -> requests.Response:  # type: ignore[override]
+        self.seen.append(str(request.url))
+        return super().send(request, **options)  # type: ignore[arg-type]
+
+
+def own(adapter: HTTPAdapter | None = None) -> requests.Session:
+    """Return a session as a user would make one."""
+    session = requests.Session()
+    if adapter is not None:
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+    return session
+
+
+@contextlib.contextmanager
+def invoking(session: requests.Session | None, **options: object) -> Iterator[HttpInvoker]:
+    made = HttpInvoker(MessageRegistry(), session=session, max_body_bytes=100_000, **options)  # type: ignore[arg-type]
+    with contextlib.closing(made):
+        yield made
+    if session is not None:
+        session.close()
+
+
+#: Every way to send: (name, what makes the session).
+WAYS: dict[str, Callable[[], requests.Session | None]] = {
+    "none given": lambda: None,
+    "a plain session": own,
+    "a stock adapter": lambda: own(HTTPAdapter(max_retries=3, pool_maxsize=2)),
+    "an adapter of his own": lambda: own(Mounted(max_retries=Retry(3, status_forcelist=[503], allowed_methods=None))),
+    "an adapter of his own that blocks": lambda: own(Mounted(pool_maxsize=1, pool_block=True)),
+}
+every_way = pytest.mark.parametrize("make", WAYS.values(), ids=WAYS)
+
+
+# -- what holds for every session -------------------------------------------------------------------------------------
+
+
+@every_way
+@pytest.mark.parametrize("script", [peers.drips_its_head, peers.drips_its_body, peers.never_answers])
+def test_the_deadline_is_kept(make: Callable[[], requests.Session | None], script: peers.Script) -> None:
+    with serving(script) as peer, invoking(make()) as invoker:
+        result = invoke(invoker, peer.endpoint, Order(), timeout=0.4)
+    assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED)
+
+
+@every_way
+def test_a_failure_is_judged_by_evidence(make: Callable[[], requests.Session | None]) -> None:
+    def reads_a_little_then_resets(connection: socket.socket, over: threading.Event) -> None:
+        connection.recv(1000)
+        peers._reset(connection)
+
+    big = HttpInvoker(MessageRegistry(), session=make(), max_body_bytes=64 * 1024 * 1024)
+    with serving(reads_a_little_then_resets) as peer, contextlib.closing(big):
+        result = invoke(big, peer.endpoint, Order("x" * 30_000_000))
+        assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.UNAVAILABLE)
+        result = invoke(big, f"http://127.0.0.1:{free_port()}", Order())
+        assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.UNAVAILABLE)
+
+
+@every_way
+@pytest.mark.parametrize("script", [peers.answers_a_bare_503, peers.closes_after_the_request, peers.closes_at_once])
+def test_nothing_below_sends_a_request_twice(make: Callable[[], requests.Session | None], script: peers.Script) -> None:
+    with serving(script) as peer, invoking(make()) as invoker:
+        assert not invoke(invoker, peer.endpoint, Order())
+        assert peer.connections == 1
+
+
+@every_way
+def test_proxies_netrc_and_cookies_stay_out(
+    make: Callable[[], requests.Session | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+
+    def sets_a_cookie(connection: socket.socket, over: threading.Event) -> None:
+        while request := read_request(connection):
+            connection.sendall(reply(request, headers="Set-Cookie: a=b\r\n"))
+
+    session = make()
+    if session is not None:
+        session.cookies.set("mine", "yes", domain="127.0.0.1", path="/")
+    with serving(peers.never_answers) as proxy, serving(sets_a_cookie) as peer, invoking(session) as invoker:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.endpoint)
+        assert all(invoke(invoker, peer.endpoint, Order()) for _ in range(2))
+        assert proxy.connections == 0
+        heads = b"".join(peer.requests).lower()
+    assert b"cookie" not in heads
+    assert b"authorization" not in heads
+    if session is not None:
+        assert session.cookies.get_dict() == {"mine": "yes"}
+        assert session.trust_env
+
+
+@every_way
+def test_a_redirect_is_neither_followed_nor_read(make: Callable[[], requests.Session | None]) -> None:
+    with serving(peers.answers) as elsewhere:
+
+        def redirects(connection: socket.socket, over: threading.Event) -> None:
+            read_request(connection)
+            head = f"HTTP/1.1 307 T\r\nLocation: {elsewhere.endpoint}/x\r\nContent-Length: 1000000000\r\n\r\n"
+            connection.sendall(head.encode())
+            while not over.is_set():
+                connection.sendall(b" " * 65536)
+
+        with serving(redirects) as peer, invoking(make()) as invoker:
+            result = invoke(invoker, peer.endpoint, Order())
+        assert elsewhere.connections == 0
+    assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.RESOURCE_EXHAUSTED)
+
+
+@every_way
+def test_a_connection_is_used_again(make: Callable[[], requests.Session | None]) -> None:
+    with serving(peers.answers) as peer, invoking(make()) as invoker:
+        assert all(invoke(invoker, peer.endpoint, Order()) for _ in range(5))
+        assert peer.connections == 1
+
+
+# -- a fork -----------------------------------------------------------------------------------------------------------
+
+
+def in_a_child(check: Callable[[], bool]) -> bool:
+    """Return what ``check`` returns in a forked child."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if check() else 1)
+        except BaseException:
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+@every_way
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_opens_connections_of_its_own(
+    make: Callable[[], requests.Session | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+    connect = socket.socket.connect
+
+    def noting(self: socket.socket, address: object) -> None:
+        opened.append(self.fileno())
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("socket.socket.connect", noting)
+    with serving(peers.answers) as peer, invoking(make()) as invoker:
+        assert invoke(invoker, peer.endpoint, Order())
+        (descriptor,) = opened
+
+        def check() -> bool:
+            invoker.forget()
+            return not is_open(descriptor) and bool(invoke(invoker, peer.endpoint, Order()))
+
+        assert in_a_child(check)
+        assert in_a_child(lambda: bool(invoke(invoker, peer.endpoint, Order())))  # nobody has told it to forget
+        assert peer.connections == 3
+        assert invoke(invoker, peer.endpoint, Order())
+        assert peer.connections == 3
+
+
+# -- what the user has set --------------------------------------------------------------------------------------------
+
+
+def test_headers_auth_and_hooks_of_the_session_hold() -> None:
+    heard: list[int] = []
+    session = own()
+    session.headers["X-Team"] = "blue"
+    session.auth = ("me", "secret")
+    session.hooks["response"].append(lambda response, **_: heard.append(response.status_code))
+    with serving(peers.answers) as peer, invoking(session) as invoker:
+        assert invoke(invoker, peer.endpoint, Order())
+        head = peer.requests[0].lower()
+    assert b"x-team: blue" in head
+    assert b"authorization: basic bwu6c2vjcmv0" in head
+    assert heard == [200]
+
+
+def test_a_proxy_that_the_user_has_set_is_used() -> None:
+    for adapter in (None, Mounted()):
+        session = own(adapter)
+        with serving(peers.answers) as proxy, invoking(session) as invoker:
+            session.proxies["http"] = proxy.endpoint
+            assert all(invoke(invoker, "http://users.test:5000", Order()) for _ in range(2))
+            assert all(each.startswith(b"POST http://users.test:5000/catga/") for each in proxy.requests)
+            assert proxy.connections == 1
+
+
+def test_a_token_that_the_session_fetches_first_is_no_evidence() -> None:
+    for adapter in (None, Mounted()):
+        session = own(adapter)
+        session.trust_env = False
+        with serving(peers.answers) as shop, invoking(session) as invoker:
+
+            def fetch(request: requests.PreparedRequest) -> requests.PreparedRequest:
+                session.post(shop.endpoint, data=b"{}", auth=lambda own: own)  # noqa: B023 - called in this turn
+                return request
+
+            session.auth = fetch
+            result = invoke(invoker, f"http://127.0.0.1:{free_port()}", Order())
+            assert len(shop.requests) == 1
+        assert result.delivery is Delivery.NOT_EXECUTED
+
+
+def test_a_stock_adapter_of_the_users_own_goes_on_retrying_his_own_calls() -> None:
+    adapter = HTTPAdapter(max_retries=Retry(2, status_forcelist=[503], allowed_methods=None, backoff_factor=0))
+    session = own(adapter)
+    session.trust_env = False
+    with serving(peers.answers) as peer, invoking(session) as invoker:
+        assert invoke(invoker, peer.endpoint, Order())
+    assert session.adapters["http://"] is adapter
+    with serving(peers.answers_a_bare_503) as peer, pytest.raises(requests.exceptions.RetryError):
+        session.get(peer.endpoint)
+    assert peer.connections > 1
+
+
+def test_an_adapter_that_the_user_mounted_goes_on_as_ever_with_his_own_calls() -> None:
+    adapter = Mounted(max_retries=Retry(2, status_forcelist=[503], allowed_methods=None, backoff_factor=0))
+    session = own(adapter)
+    session.trust_env = False
+    with serving(peers.answers) as peer, invoking(session) as invoker:
+        assert session.post(peer.endpoint, data=b"{}").ok
+        assert invoke(invoker, peer.endpoint, Order())
+        assert len(adapter.seen) == 2
+        assert peer.connections == 2  # his connection is none that keeps a deadline
+    with serving(peers.answers_a_bare_503) as peer, pytest.raises(requests.exceptions.RetryError):
+        session.get(peer.endpoint)
+    assert peer.connections > 1
+
+
+def test_a_connection_made_for_a_call_of_the_users_own_has_the_time_that_he_gave() -> None:
+    session = own(Mounted())
+    session.trust_env = False
+    with serving(peers.answers) as peer, invoking(session) as invoker:
+        assert invoke(invoker, peer.endpoint, Order())
+    with serving(peers.answers) as peer:
+        assert session.post(peer.endpoint, data=b" " * 20_000_000 + b"{}", timeout=30).ok
+    with serving(lambda _, over: over.wait()) as peer, pytest.raises(requests.RequestException, match="timed out"):
+        session.post(peer.endpoint, data=b" " * 20_000_000, timeout=0.2)
+
+
+def test_a_connection_of_the_users_own_calls_may_be_idle_for_as_long_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            return now[0]
+
+    session = own(Mounted())
+    session.trust_env = False
+    with serving(peers.answers) as here, serving(peers.answers) as there, invoking(session) as invoker:
+        assert invoke(invoker, here.endpoint, Order())
+        monkeypatch.setattr("catga_sync.transport.connection.time", Clock)
+        for _ in range(3):
+            assert session.post(there.endpoint, data=b"{}").ok
+            now[0] += 1000
+            invoker.tidy([])
+        assert there.connections == 1
+
+
+def test_settings_of_a_stock_adapter_hold() -> None:
+    """Its TLS context, its source address: whatever its pools would have been made with."""
+    adapter = HTTPAdapter()
+    adapter.init_poolmanager(10, 10, source_address=("127.0.0.9", 0))
+    seen: list[str] = []
+
+    def answers_whom(connection: socket.socket, over: threading.Event) -> None:
+        seen.append(connection.getpeername()[0])
+        connection.sendall(reply(read_request(connection)))
+
+    with serving(answers_whom) as peer, invoking(own(adapter)) as invoker:
+        assert invoke(invoker, peer.endpoint, Order())
+    assert seen == ["127.0.0.9"]
+
+
+# -- TLS --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority() -> Iterator[tuple[ssl.SSLContext, str]]:
+    """What a server needs, and the bundle that a client needs."""
+    trustme = require_module("trustme")
+    made = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.issue_cert("127.0.0.1").configure_cert(context)
+    with made.cert_pem.tempfile() as bundle:
+        yield context, bundle
+
+
+@every_way
+def test_the_deadline_is_kept_over_tls(
+    make: Callable[[], requests.Session | None], authority: tuple[ssl.SSLContext, str]
+) -> None:
+    context, bundle = authority
+    with serving(peers.drips_its_head, tls=context) as peer, invoking(make(), verify=bundle) as invoker:
+        result = invoke(invoker, peer.endpoint, Order(), timeout=0.6)
+    assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED)
+
+
+@every_way
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_says_nothing_on_its_parents_tls_connection(
+    make: Callable[[], requests.Session | None], authority: tuple[ssl.SSLContext, str]
+) -> None:
+    context, bundle = authority
+    with serving(peers.answers, tls=context) as peer, invoking(make(), verify=bundle) as invoker:
+        assert invoke(invoker, peer.endpoint, Order())
+
+        def check() -> bool:
+            invoker.forget()
+            return bool(invoke(invoker, peer.endpoint, Order()))
+
+        assert in_a_child(check)
+        assert invoke(invoker, peer.endpoint, Order())
+        assert peer.connections == 2
+
+
+# -- responses, which stands in for HTTPAdapter.send ------------------------------------------------------------------
 
 
 @responses.activate
@@ -61,11 +410,3 @@ def test_an_adapter_that_the_user_mounted_is_used() -> None:
         assert b"x-team: blue" in peer.requests[0].lower()
     assert seen == [f"{peer.endpoint}/catga/cluster/invoke"]
     session.close()
-
-
-def test_a_session_of_the_users_own_keeps_the_deadline_too() -> None:
-    with requests.Session() as session:
-        mine = HttpInvoker(MessageRegistry(), session=session)
-        with serving(peers.drips_its_head) as peer:
-            result = invoke(mine, peer.endpoint, Order(), timeout=0.4)
-    assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED)
