@@ -1,10 +1,15 @@
 """Host names to addresses, within a time.
 
 ``getaddrinfo`` takes as long as the resolver likes, half a minute where a name server is silent, and nothing can
-interrupt it. So it runs in a thread of its own while the caller waits for no longer than it has; callers that want
-the same name share one look-up, and no more than two run at once, however many callers there are.
+interrupt it. So it runs in a thread of its own while the caller waits for no longer than it has, and a name that
+hangs delays nobody who wants another:
 
-Nothing is kept: the system's resolver has a cache of its own, and a connection is made once for many calls.
+* callers that want the same name share one look-up, and so many names are looked up at once;
+* ``localhost`` is looked up by nobody: it is the loopback addresses (RFC 6761, 6.3);
+* what was last found is used while a fresh look-up is late or the name server fails (RFC 8767), for five minutes: a
+  connection may be as old, and is as little aware of a change of DNS.
+
+Nothing is kept beyond that: the system's resolver has a cache of its own, and a connection is made once for many calls.
 """
 
 from __future__ import annotations
@@ -13,13 +18,23 @@ import errno
 import os
 import socket
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["addresses_of"]
 
-#: Look-ups that run at once; each may hang in a thread.
-_AT_ONCE = 2
+#: Look-ups that run at once, each in a thread in which it may hang. A name server that is silent holds so many of its
+#: names up; whoever wants one more waits.
+AT_ONCE = 16
+#: Seconds after which a look-up is late.
+PATIENCE = 0.25
+#: Names of which it is remembered what was found, and for how many seconds.
+MAX_KNOWN, MAX_KNOWN_AGE = 1000, 300.0
+
+#: In the order that systems have (RFC 6724); the last one's error is what is told, and that one is there everywhere.
+_LOOPBACK = ["::1", "127.0.0.1"]
 
 _Address = tuple[Any, ...]
 
@@ -39,31 +54,39 @@ class _LookUp:
             self.found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         except BaseException as exc:
             self.error = exc
-        self.done.set()
 
 
 class _Resolver:
     """The look-ups of one process. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.pid = os.getpid()
+        self._monotonic = monotonic
         self._lock = threading.Lock()
-        # Guarded by _lock: what is looked up or waits for it, those of it that wait, and how many threads run.
+        # Guarded by _lock: what is looked up or waits for it, those of it that wait, how many threads run, and what
+        # was last found and when, the oldest first.
         self._wanted: dict[tuple[str, int], _LookUp] = {}
         self._waiting: deque[_LookUp] = deque()
         self._threads = 0
+        self._known: dict[tuple[str, int], tuple[list[_Address], float]] = {}
 
     def look_up(self, host: str, port: int, timeout: float) -> list[_Address]:
         key = (host, port)
         with self._lock:
+            known, since = self._known.get(key, (None, 0.0))
+            if known is not None and self._monotonic() - since > MAX_KNOWN_AGE:
+                known = None
             wanted = self._wanted.get(key)
             if wanted is None:
                 wanted = self._wanted[key] = _LookUp(host, port)
                 self._waiting.append(wanted)
-                if self._threads < _AT_ONCE:
+                if self._threads < AT_ONCE:
                     self._threads += 1
                     threading.Thread(target=self._work, name="names", daemon=True).start()
-        if not wanted.done.wait(timeout):
+        in_time = wanted.done.wait(timeout if known is None else min(timeout, PATIENCE))
+        if known is not None and (not in_time or _may_pass(wanted.error)):
+            return known
+        if not in_time:
             raise TimeoutError(errno.ETIMEDOUT, f"the resolver has not answered for {host!r}")
         if wanted.error is not None:
             raise wanted.error
@@ -78,7 +101,20 @@ class _Resolver:
                 wanted = self._waiting.popleft()
             wanted.run()
             with self._lock:
-                del self._wanted[(wanted.host, wanted.port)]
+                key = (wanted.host, wanted.port)
+                del self._wanted[key]
+                if not _may_pass(wanted.error):
+                    self._known.pop(key, None)
+                if wanted.error is None:
+                    self._known[key] = (wanted.found, self._monotonic())
+                    while len(self._known) > MAX_KNOWN:
+                        del self._known[next(iter(self._known))]
+            wanted.done.set()
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Return whether it was the name server that failed, and not the name."""
+    return isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
 
 
 _resolver: _Resolver | None = None
@@ -96,6 +132,9 @@ def addresses_of(host: str, port: int, timeout: float) -> list[str]:
     Raises:
         OSError: There is no such name (``socket.gaierror``), or the time was up (``TimeoutError``).
     """
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return list(_LOOPBACK)
     try:
         numeric = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):

@@ -208,6 +208,8 @@ def _never_connected(exc: BaseException) -> bool:
 def _reason(exc: BaseException) -> str:
     """Return the innermost cause in a few words."""
     *_, innermost = _causes(exc)
+    if isinstance(innermost.__cause__, OSError):
+        innermost = innermost.__cause__
     if isinstance(innermost, OSError) and innermost.strerror:
         return innermost.strerror
     return type(innermost).__name__

@@ -147,6 +147,14 @@ def test_the_next_address_of_a_name_is_tried(invoker: HttpInvoker, monkeypatch: 
         assert invoke(invoker, peer.endpoint.replace("127.0.0.1", "users.test"), Order())
 
 
+def test_localhost_is_found_at_either_address(invoker: HttpInvoker) -> None:
+    with serving(peers.answers) as peer:
+        assert invoke(invoker, peer.endpoint.replace("127.0.0.1", "localhost"), Order())
+    result = invoke(invoker, f"http://localhost:{free_port()}", Order())
+    assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.UNAVAILABLE)
+    assert "refused" in (result.error or "")
+
+
 def test_a_time_that_is_up_sends_nothing(invoker: HttpInvoker) -> None:
     with serving(peers.answers) as peer:
         result = invoke(invoker, peer.endpoint, Order(), timeout=0.0)

@@ -15,6 +15,7 @@ import pytest
 from catga_sync.transport import names
 from catga_sync.transport.names import addresses_of
 from tests.processes import until
+from tests.unit.cluster.fakes import FakeClock
 
 
 class Resolver:
@@ -23,6 +24,8 @@ class Resolver:
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
         self.go = threading.Event()
+        #: Names that are answered without waiting to be let go, and the error that they get, if any.
+        self.quick: dict[str, OSError | None] = {}
         self._real = socket.getaddrinfo
         self.running = 0
         self.most = 0
@@ -33,8 +36,12 @@ class Resolver:
         self.asked[host] += 1
         self.running += 1
         self.most = max(self.most, self.running)
-        self.go.wait(30)
+        if host not in self.quick:
+            self.go.wait(30)
         self.running -= 1
+        error = self.quick.get(host)
+        if error is not None:
+            raise error
         if host == "nowhere.test":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.1", "127.0.0.2")]
@@ -71,15 +78,84 @@ def test_a_silent_resolver_keeps_nobody_for_longer_than_he_has(resolver: Resolve
         addresses_of("users.test", 80, 0.05)
 
 
-def test_callers_share_a_look_up_and_two_run_at_once(resolver: Resolver) -> None:
-    hosts = ["a.test", "b.test", "c.test", "d.test"] * 4
+@pytest.mark.parametrize("name", ["localhost", "LocalHost.", "users.localhost"])
+def test_localhost_asks_nobody(resolver: Resolver, name: str) -> None:
+    assert addresses_of(name, 80, 0.0) == ["::1", "127.0.0.1"]
+    assert resolver.asked == Counter()
+
+
+def test_a_name_that_ends_like_localhost_is_none(resolver: Resolver) -> None:
+    resolver.go.set()
+    assert addresses_of("notlocalhost", 80, 10.0) == ["127.0.0.1", "127.0.0.2"]
+
+
+def test_callers_share_a_look_up_and_so_many_run_at_once(resolver: Resolver) -> None:
+    hosts = [f"{number}.test" for number in range(names.AT_ONCE + 3)] * 2
     with ThreadPoolExecutor(len(hosts)) as pool:
         asking = [pool.submit(addresses_of, host, 80, 20.0) for host in hosts]
-        until(lambda: len(resolver.asked) == 2, "two run")
+        until(lambda: len(resolver.asked) == names.AT_ONCE, "so many run")
         resolver.go.set()
         assert {tuple(each.result(20)) for each in asking} == {("127.0.0.1", "127.0.0.2")}
-    assert resolver.most == 2
-    assert resolver.asked["a.test"] <= 4
+    assert resolver.most == names.AT_ONCE
+    assert resolver.asked["0.test"] <= 2
+
+
+def test_names_that_hang_delay_no_other(resolver: Resolver) -> None:
+    for host in ("a.test", "b.test", "c.test"):
+        with pytest.raises(TimeoutError):
+            addresses_of(host, 80, 0.01)
+    resolver.quick["users.test"] = None
+    assert addresses_of("users.test", 80, 10.0) == ["127.0.0.1", "127.0.0.2"]
+
+
+@pytest.mark.parametrize("error", [None, socket.gaierror(socket.EAI_AGAIN, "try again")], ids=["silence", "EAI_AGAIN"])
+def test_a_name_server_that_fails_leaves_what_was_known(resolver: Resolver, error: OSError | None) -> None:
+    resolver.quick["users.test"] = None
+    addresses_of("users.test", 80, 10.0)
+    if error is None:
+        del resolver.quick["users.test"]
+    else:
+        resolver.quick["users.test"] = error
+    assert addresses_of("users.test", 80, 10.0) == ["127.0.0.1", "127.0.0.2"]
+    assert resolver.asked["users.test"] == 2
+
+
+def test_a_name_that_is_gone_is_forgotten(resolver: Resolver) -> None:
+    resolver.quick["users.test"] = None
+    addresses_of("users.test", 80, 10.0)
+    resolver.quick["users.test"] = socket.gaierror(socket.EAI_NONAME, "gone")
+    with pytest.raises(socket.gaierror, match="gone"):
+        addresses_of("users.test", 80, 10.0)
+    del resolver.quick["users.test"]
+    with pytest.raises(TimeoutError):
+        addresses_of("users.test", 80, 0.01)
+
+
+def test_what_was_known_too_long_ago_is_not_used(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr(names, "_resolver", names._Resolver(monotonic=clock.monotonic))
+    resolver.quick["users.test"] = None
+    addresses_of("users.test", 80, 10.0)
+    del resolver.quick["users.test"]
+    clock.advance(names.MAX_KNOWN_AGE)
+    assert addresses_of("users.test", 80, 10.0)
+    clock.advance(0.1)
+    with pytest.raises(TimeoutError):
+        addresses_of("users.test", 80, 0.01)
+
+
+def test_so_many_names_are_remembered_and_the_oldest_go_first(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "MAX_KNOWN", 2)
+    for host in ("a.test", "b.test", "a.test", "c.test"):
+        resolver.quick[host] = None
+        addresses_of(host, 80, 10.0)
+    resolver.quick.clear()
+    assert addresses_of("a.test", 80, 10.0)
+    assert addresses_of("c.test", 80, 10.0)
+    with pytest.raises(TimeoutError):
+        addresses_of("b.test", 80, 0.01)
 
 
 def test_a_name_that_was_not_found_in_time_is_found_later(resolver: Resolver) -> None:
