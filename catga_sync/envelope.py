@@ -24,11 +24,13 @@ __all__ = [
     "MAX_BATCH",
     "MAX_NAME",
     "MAX_TIME_MS",
+    "STAMP_LENGTH",
     "EnvelopeError",
     "ReplyEnvelope",
     "RequestEnvelope",
     "read_batch",
     "read_batch_reply",
+    "stamped",
     "valid_id",
     "well_formed_id",
     "write_batch_reply",
@@ -85,16 +87,18 @@ class RequestEnvelope:
 
     def encode(self) -> bytes:
         """Return the JSON of the envelope."""
-        stamp = datetime.fromtimestamp(self.timestamp or 0.0, timezone.utc)
+        return stamped(self.unstamped(), self.timestamp or 0.0)
+
+    def unstamped(self) -> bytes:
+        """Return the JSON of the envelope up to its timestamp, for ``stamped``: it may wait before it is sent."""
         return (
-            b'{"requestTypeName":%b,"responseTypeName":%b,"payloadData":"%b","sourceNodeId":%b,"requestId":%b,"timestamp":"%b"}'
+            b'{"requestTypeName":%b,"responseTypeName":%b,"payloadData":"%b","sourceNodeId":%b,"requestId":%b,"timestamp":"'
             % (
                 _text(self.request_type_name),
                 _text(self.response_type_name),
                 base64.b64encode(self.payload),
                 _text(self.source_node_id),
                 _text(self.request_id),
-                stamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode("ascii"),
             )
         )
 
@@ -188,6 +192,16 @@ class ReplyEnvelope:
             processed_by_node_id=_printable(node),
             processing_time_ms=0 if elapsed is None else elapsed,
         )
+
+
+#: Bytes that ``stamped`` adds.
+STAMP_LENGTH = len('2026-01-31T12:00:00.000000Z"}')
+
+
+def stamped(unstamped: bytes, now: float) -> bytes:
+    """Return the JSON of an envelope that is sent now, in seconds since the epoch."""
+    stamp = datetime.fromtimestamp(now, timezone.utc)
+    return unstamped + stamp.strftime('%Y-%m-%dT%H:%M:%S.%fZ"}').encode("ascii")
 
 
 #: Requests in one batch.

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import requests
@@ -19,18 +20,19 @@ from requests.adapters import BaseAdapter
 
 from catga_sync.chain import write_chain
 from catga_sync.context import current_call
-from catga_sync.envelope import MAX_TIME_MS, EnvelopeError, ReplyEnvelope, RequestEnvelope, read_batch_reply
+from catga_sync.envelope import MAX_TIME_MS, STAMP_LENGTH, RequestEnvelope, stamped
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport.adapter import abandon, close_stale, drop
+from catga_sync.transport.batch import FRAME, Item, judge_batch, parts, write_batch
 from catga_sync.transport.connection import Exchange
 from catga_sync.transport.places import NoPlace, Places
-from catga_sync.transport.session import BorrowedSession, is_stock, new_session
+from catga_sync.transport.session import BorrowedSession, is_stock, new_session, post_directly, post_through
 from catga_sync.transport.signing import Signing
-from catga_sync.transport.verdict import AnswerTooLong, Call
+from catga_sync.transport.verdict import Call, Judge, judge_one
 
 __all__ = ["BATCH_PATH", "INVOKE_PATH", "HttpInvoker"]
 
@@ -41,11 +43,9 @@ BATCH_PATH = "/catga/cluster/batch"
 
 #: Seconds for making a connection, within the call's deadline.
 CONNECT_TIMEOUT = 1.0
-_CHUNK = 64 * 1024
-#: Bytes of a batch around its items.
-_FRAME = 32
 
-_Judge = Callable[[list[Call], Any, bytes, Exchange], list[CatgaResult[Any]]]
+#: Makes the body of a request at the moment in which it is sent: when that was stands in it.
+_Write = Callable[[], bytes]
 
 
 class HttpInvoker:
@@ -118,12 +118,7 @@ class HttpInvoker:
         expires = time.monotonic() + timeout
         call = Call(node, self._registry.ensure(type(request)), request_id)
         envelope = self._envelope(call, request)
-        if isinstance(envelope, CatgaResult):
-            return envelope
-        body = envelope.encode()
-        if len(body) > self._max_body_bytes:
-            return call.too_long(len(body), self._max_body_bytes)
-        return self._post([call], INVOKE_PATH, body, expires, self._judge_one)[0]
+        return envelope if isinstance(envelope, CatgaResult) else self._post_one(call, envelope, expires)
 
     def invoke_batch(
         self, node: ClusterNode, requests: Sequence[Request[Any]], *, timeout: float, request_ids: Sequence[str]
@@ -139,22 +134,22 @@ class HttpInvoker:
         """
         expires = time.monotonic() + timeout
         results: dict[int, CatgaResult[Any]] = {}
-        ready: list[tuple[int, Call, bytes]] = []
+        ready: list[Item] = []
         for index, (request, request_id) in enumerate(zip(requests, request_ids, strict=True)):
             call = Call(node, self._registry.ensure(type(request)), request_id)
             envelope = self._envelope(call, request)
             if isinstance(envelope, CatgaResult):
                 results[index] = envelope
                 continue
-            body = envelope.encode()
-            if len(body) + _FRAME > self._max_body_bytes:
-                results[index] = call.too_long(len(body), self._max_body_bytes)
-                continue
-            ready.append((index, call, body))
-        for part in _parts(ready, self._max_body_bytes - _FRAME):
-            body = b'{"requests":[%b]}' % b",".join(item for _, _, item in part)
-            answers = self._post([call for _, call, _ in part], BATCH_PATH, body, expires, self._judge_batch)
-            results.update(zip([index for index, _, _ in part], answers, strict=True))
+            item = Item(index, call, envelope.unstamped())
+            if item.length + FRAME > self._max_body_bytes:
+                results[index] = call.too_long(item.length, self._max_body_bytes)
+            else:
+                ready.append(item)
+        for part in parts(ready, self._max_body_bytes):
+            calls = [item.call for item in part]
+            answers = self._post(calls, BATCH_PATH, partial(_write_part, part), expires, judge_batch)
+            results.update(zip([item.number for item in part], answers, strict=True))
         return [results[index] for index in range(len(results))]
 
     def close(self) -> None:
@@ -211,9 +206,18 @@ class HttpInvoker:
         except SerializationError as exc:
             return call.failed("serialization", str(exc), ErrorCode.INVALID_ARGUMENT, Delivery.NOT_EXECUTED)
         answer = entry.response_name or "none"
-        return RequestEnvelope(entry.name, answer, payload, call.request_id, self._source_node_id, time.time())
+        return RequestEnvelope(entry.name, answer, payload, call.request_id, self._source_node_id)
 
-    def _post(self, calls: list[Call], path: str, body: bytes, expires: float, judge: _Judge) -> list[CatgaResult[Any]]:
+    def _post_one(self, call: Call, envelope: RequestEnvelope, expires: float) -> CatgaResult[Any]:
+        unstamped = envelope.unstamped()
+        length = len(unstamped) + STAMP_LENGTH
+        if length > self._max_body_bytes:
+            return call.too_long(length, self._max_body_bytes)
+        return self._post([call], INVOKE_PATH, lambda: stamped(unstamped, time.time()), expires, judge_one)[0]
+
+    def _post(
+        self, calls: list[Call], path: str, write: _Write, expires: float, judge: Judge
+    ) -> list[CatgaResult[Any]]:
         """Make one exchange that carries all ``calls``, which go to one node; return a result for each."""
         node = calls[0].node
         left = expires - time.monotonic()
@@ -227,7 +231,7 @@ class HttpInvoker:
                 self._on_stall(node)
             return [call.no_place(since) for call in calls]
         try:
-            return self._exchange(session, calls, path, body, expires, judge)
+            return self._exchange(session, calls, path, write, expires, judge)
         finally:
             places.give_back(since)
 
@@ -236,13 +240,12 @@ class HttpInvoker:
         opened: requests.Session | BorrowedSession,
         calls: list[Call],
         path: str,
-        body: bytes,
+        write: _Write,
         expires: float,
-        judge: _Judge,
+        judge: Judge,
     ) -> list[CatgaResult[Any]]:
         node = calls[0].node
         exchange = Exchange(expires, None if node.keep_alive is None else max(0.0, node.keep_alive - 0.5))
-        response: Any = None
         direct = False
         try:
             session = opened.twin() if isinstance(opened, BorrowedSession) else opened
@@ -251,115 +254,33 @@ class HttpInvoker:
             direct = session is opened and is_stock(adapter)
             with exchange.run():
                 left = exchange.left()
-                timeout = (min(CONNECT_TIMEOUT, left), left)
-                headers = self._headers(calls[0].request_id, left)
+                connect = min(CONNECT_TIMEOUT, left)
+                body = write()
+                headers = _headers(calls[0].request_id, left)
                 nonce = "" if self._signing is None else self._signing.sign("POST", path, node.node_id, headers, body)
                 if direct:
-                    response = self._pool_of(node, session, adapter).urlopen(
-                        "POST",
-                        path,
-                        body=body,
-                        headers=headers,
-                        redirect=False,
-                        assert_same_host=False,
-                        preload_content=False,
-                        decode_content=False,
-                        timeout=urllib3.Timeout(*timeout),
-                    )
-                    raw = _read(response, self._max_body_bytes)
+                    timeout = urllib3.Timeout(connect=connect, read=left)
+                    pool = self._pool_of(node, session, adapter)
+                    answer = post_directly(pool, path, body, headers, timeout, self._max_body_bytes)
                 else:
-                    response, raw = self._through_session(session, url, headers, body, timeout, exchange)
-            status = response.status
-            if self._signing and not self._signing.is_authentic(nonce, node.node_id, status, response.headers, raw):
+                    answer = post_through(
+                        session,
+                        url,
+                        body,
+                        headers,
+                        exchange,
+                        connect=connect,
+                        verify=self._verify,
+                        cert=self._cert,
+                        limit=self._max_body_bytes,
+                    )
+            if self._signing is not None and not self._signing.is_authentic(nonce, node.node_id, *answer):
                 exchange.retire()
-                return [call.not_authentic(status) for call in calls]
-            return judge(calls, response, raw, exchange)
+                return [call.not_authentic(answer.status) for call in calls]
+            return judge(calls, answer, exchange)
         except Exception as exc:
             evident = direct or exchange.connection is not None
             return [call.broken(exc, exchange, evident) for call in calls]
-        finally:
-            if response is not None and not getattr(response, "closed", True):
-                # Not read to its end: what is left of it must never be taken for the next answer.
-                response.close()
-
-    def _through_session(
-        self,
-        session: requests.Session,
-        url: str,
-        headers: dict[str, str],
-        body: bytes,
-        timeout: tuple[float, float],
-        exchange: Exchange,
-    ) -> tuple[Any, bytes]:
-        """The long way, for sessions and adapters of the user's own, and for ``responses``."""
-        with Exchange(exchange.expires).run():
-            # The session's ``auth`` may ask somebody for a token: it has no more time than this call, and what comes
-            # of it says nothing about the call.
-            prepared = session.prepare_request(requests.Request("POST", url, headers=headers, data=body))
-        answer = session.send(
-            prepared,
-            timeout=timeout,
-            verify=session.verify if self._verify is True else self._verify,
-            cert=self._cert if self._cert is not None else session.cert,
-            proxies=session.proxies,
-            stream=True,
-            allow_redirects=False,
-        )
-        with answer:
-            parts, size = [], 0
-            for part in answer.iter_content(_CHUNK):
-                size += len(part)
-                exchange.left()
-                if size > self._max_body_bytes:
-                    raise AnswerTooLong
-                parts.append(part)
-        return _Answer(answer.status_code, answer.headers), b"".join(parts)
-
-    def _headers(self, request_id: str, left: float) -> dict[str, str]:
-        headers = {
-            "Content-Type": "application/json",
-            "Accept-Encoding": "identity",
-            "User-Agent": "catga-sync",
-            "Catga-Request-Id": request_id,
-            "Catga-Timeout-Ms": str(max(1, min(MAX_TIME_MS, int(left * 1000)))),
-        }
-        call = current_call()
-        if call is not None:
-            if call.chain:
-                headers["Catga-Chain"] = write_chain(call.chain)
-            if call.traceparent is not None:
-                headers["traceparent"] = call.traceparent
-                if call.tracestate is not None:
-                    headers["tracestate"] = call.tracestate
-        return headers
-
-    def _judge_one(self, calls: list[Call], response: Any, raw: bytes, exchange: Exchange) -> list[CatgaResult[Any]]:
-        (call,) = calls
-        try:
-            reply = ReplyEnvelope.decode(raw)
-        except EnvelopeError as exc:
-            exchange.retire()
-            return [call.no_envelope(response.status, exc)]
-        if reply.request_id != call.request_id:
-            exchange.retire()
-        return [call.answered(reply, response.status, response.headers.get("Catga-Executed"))]
-
-    def _judge_batch(self, calls: list[Call], response: Any, raw: bytes, exchange: Exchange) -> list[CatgaResult[Any]]:
-        status, executed = response.status, response.headers.get("Catga-Executed")
-        try:
-            replies = read_batch_reply(raw) if status == 200 else [(ReplyEnvelope.decode(raw), executed)]
-        except EnvelopeError as exc:
-            exchange.retire()
-            return [call.no_envelope(status, exc) for call in calls]
-        if status != 200:
-            # The batch as a whole was refused, under the id of its first item.
-            ((refusal, _),) = replies
-            return [call.refused_whole(refusal, status, executed, calls[0].request_id) for call in calls]
-        answers = {reply.request_id: (reply, ran) for reply, ran in replies}
-        if len(answers) != len(calls) or any(call.request_id not in answers for call in calls):
-            exchange.retire()
-            return [call.crossed() for call in calls]
-        return [call.answered(answers[call.request_id][0], 200, answers[call.request_id][1]) for call in calls]
 
     # -- connections ----------------------------------------------------------------------------------------------
 
@@ -408,45 +329,30 @@ class HttpInvoker:
         return pool
 
 
-def _parts(items: list[tuple[int, Call, bytes]], limit: int) -> Iterator[list[tuple[int, Call, bytes]]]:
-    """Cut a batch where its bodies together would be longer than ``limit``."""
-    part: list[tuple[int, Call, bytes]] = []
-    size = 0
-    for item in items:
-        if part and size + len(item[2]) + 1 > limit:
-            yield part
-            part, size = [], 0
-        part.append(item)
-        size += len(item[2]) + 1
-    if part:
-        yield part
+def _headers(request_id: str, left: float) -> dict[str, str]:
+    headers = {
+        "Content-Type": "application/json",
+        "Accept-Encoding": "identity",
+        "User-Agent": "catga-sync",
+        "Catga-Request-Id": request_id,
+        "Catga-Timeout-Ms": str(max(1, min(MAX_TIME_MS, int(left * 1000)))),
+    }
+    call = current_call()
+    if call is not None:
+        if call.chain:
+            headers["Catga-Chain"] = write_chain(call.chain)
+        if call.traceparent is not None:
+            headers["traceparent"] = call.traceparent
+            if call.tracestate is not None:
+                headers["tracestate"] = call.tracestate
+    return headers
+
+
+def _write_part(part: list[Item]) -> bytes:
+    return write_batch(part, time.time())
 
 
 def _adapters(session: requests.Session | BorrowedSession | None) -> list[BaseAdapter]:
     if session is None:
         return []
     return session.adapters if isinstance(session, BorrowedSession) else list(session.adapters.values())
-
-
-class _Answer:
-    """Status and headers of an answer that has been read."""
-
-    closed = True
-
-    def __init__(self, status: int, headers: Any) -> None:
-        self.status = status
-        self.headers = headers
-
-
-def _read(response: Any, limit: int) -> bytes:
-    raw: bytes = response.read(_CHUNK)
-    if len(raw) < _CHUNK and response.closed:
-        return raw
-    parts, size = [raw], len(raw)
-    while raw:
-        raw = response.read(_CHUNK)
-        size += len(raw)
-        if size > limit:
-            raise AnswerTooLong
-        parts.append(raw)
-    return b"".join(parts)

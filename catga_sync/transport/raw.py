@@ -10,7 +10,7 @@ from catga_sync.envelope import RequestEnvelope
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry, jsontext
-from catga_sync.transport.http import INVOKE_PATH, HttpInvoker
+from catga_sync.transport.http import HttpInvoker
 from catga_sync.transport.verdict import Call
 
 __all__ = ["RawInvoker"]
@@ -58,10 +58,8 @@ class RawInvoker(HttpInvoker):
         entry: Any = SimpleNamespace(name=type_name, response_codec=_JSON)
         call = Call(node, entry, request_id)
         answer = response_name or "none"
-        body = RequestEnvelope(type_name, answer, payload, request_id, self._source_node_id, time.time()).encode()
-        if len(body) > self._max_body_bytes:
-            return call.too_long(len(body), self._max_body_bytes)
-        return self._post([call], INVOKE_PATH, body, expires, self._judge_one)[0]
+        envelope = RequestEnvelope(type_name, answer, payload, request_id, self._source_node_id)
+        return self._post_one(call, envelope, expires)
 
 
 class _Json:

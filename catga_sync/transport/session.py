@@ -7,18 +7,23 @@ from ``.netrc``, and keeps cookies, which ignore ports, so that one node's cooki
 from __future__ import annotations
 
 from http.cookiejar import DefaultCookiePolicy
+from typing import Any
 
 import requests
+import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.cookies import RequestsCookieJar
 from requests.utils import select_proxy
 
 from catga_sync.transport.adapter import DeadlineAdapter, adopt
+from catga_sync.transport.connection import Exchange
+from catga_sync.transport.verdict import Answer, AnswerTooLong
 
-__all__ = ["BorrowedSession", "is_stock", "new_session"]
+__all__ = ["BorrowedSession", "is_stock", "new_session", "post_directly", "post_through"]
 
 #: Hosts for which pools are kept. A pool that is pushed out is closed under the threads that use it, so: plenty.
 _POOLS = 10_000
+_CHUNK = 64 * 1024
 
 _STOCK_SEND = HTTPAdapter.send
 
@@ -86,6 +91,95 @@ class BorrowedSession:
         return adapter
 
 
+def post_directly(
+    pool: Any, path: str, body: bytes, headers: dict[str, str], timeout: urllib3.Timeout, limit: int
+) -> Answer:
+    """
+    Send a request the short way, straight to the pool: ``Session.post`` alone takes longer than urllib3 does.
+
+    Args:
+        pool: urllib3's, filled with our connections.
+        path: Where to.
+        body: The request's.
+        headers: The request's.
+        timeout: For making a connection and for each read; the exchange of the current thread bounds the whole.
+        limit: Bytes of the longest answer.
+
+    Raises:
+        AnswerTooLong: It is longer than ``limit``.
+    """
+    response = pool.urlopen(
+        "POST",
+        path,
+        body=body,
+        headers=headers,
+        redirect=False,
+        assert_same_host=False,
+        preload_content=False,
+        decode_content=False,
+        timeout=timeout,
+    )
+    try:
+        return Answer(response.status, response.headers, _read(response, limit))
+    finally:
+        if not response.closed:
+            # Not read to its end: what is left of it must never be taken for the next answer.
+            response.close()
+
+
+def post_through(
+    session: requests.Session,
+    url: str,
+    body: bytes,
+    headers: dict[str, str],
+    exchange: Exchange,
+    *,
+    connect: float,
+    verify: bool | str,
+    cert: str | tuple[str, str] | None,
+    limit: int,
+) -> Answer:
+    """
+    Send a request the long way, through ``Session.send``, hooks and mounted adapters and all; return the answer.
+
+    Args:
+        session: What it goes through.
+        url: Where to.
+        body: The request's.
+        headers: The request's.
+        exchange: The exchange that this is; it is that of the current thread.
+        connect: Seconds for making a connection.
+        verify: As in ``requests``; True means what the session says.
+        cert: As in ``requests``; None means what the session says.
+        limit: Bytes of the longest answer.
+
+    Raises:
+        AnswerTooLong: It is longer than ``limit``.
+    """
+    with Exchange(exchange.expires).run():
+        # The session's ``auth`` may ask somebody for a token: it has no more time than this call, and what comes of it
+        # says nothing about the call.
+        prepared = session.prepare_request(requests.Request("POST", url, headers=headers, data=body))
+    response = session.send(
+        prepared,
+        timeout=(connect, exchange.left()),
+        verify=session.verify if verify is True else verify,
+        cert=session.cert if cert is None else cert,
+        proxies=session.proxies,
+        stream=True,
+        allow_redirects=False,
+    )
+    with response:
+        parts, size = [], 0
+        for part in response.iter_content(_CHUNK):
+            size += len(part)
+            exchange.left()
+            if size > limit:
+                raise AnswerTooLong
+            parts.append(part)
+    return Answer(response.status_code, response.headers, b"".join(parts))
+
+
 def is_stock(adapter: object) -> bool:
     """Return whether nothing stands between a call and our connections: no adapter of the user's, no other ``send``."""
     return type(adapter) is DeadlineAdapter and HTTPAdapter.send is _STOCK_SEND
@@ -104,3 +198,17 @@ def _stand_in(adapter: HTTPAdapter, pool_size: int) -> DeadlineAdapter:
     settings = {**adapter.poolmanager.connection_pool_kw, "maxsize": pool_size, "block": False}
     made.poolmanager.connection_pool_kw = settings
     return made
+
+
+def _read(response: Any, limit: int) -> bytes:
+    raw: bytes = response.read(_CHUNK)
+    if len(raw) < _CHUNK and response.closed:
+        return raw
+    parts, size = [raw], len(raw)
+    while raw:
+        raw = response.read(_CHUNK)
+        size += len(raw)
+        if size > limit:
+            raise AnswerTooLong
+        parts.append(raw)
+    return b"".join(parts)

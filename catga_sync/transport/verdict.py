@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import requests
 from urllib3.exceptions import ConnectTimeoutError, EmptyPoolError, NewConnectionError
@@ -28,7 +28,7 @@ from catga_sync.serialization import MessageType
 from catga_sync.transport.connection import Exchange
 from catga_sync.transport.places import NoPlace
 
-__all__ = ["AnswerTooLong", "Call"]
+__all__ = ["Answer", "AnswerTooLong", "Call", "Judge", "judge_one"]
 
 _log = logging.getLogger("catga_sync.transport.http")
 
@@ -51,6 +51,15 @@ _NO_PLACE = {
     NoPlace.STALLED: "has ended none of its calls in half of this call's time; there was no place for it",
     NoPlace.RELEASED: "does not answer; this call no longer waits for a place there",
 }
+
+
+class Answer(NamedTuple):
+    """What came back, read to its end."""
+
+    status: int
+    #: Names in any letter case.
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class AnswerTooLong(Exception):
@@ -187,6 +196,23 @@ class Call:
             delivery.name,
             text.encode("unicode_escape").decode("ascii"),
         )
+
+
+#: Says what came of each of these calls, which went in one exchange.
+Judge = Callable[[list[Call], Answer, Exchange], list[CatgaResult[Any]]]
+
+
+def judge_one(calls: list[Call], answer: Answer, exchange: Exchange) -> list[CatgaResult[Any]]:
+    """Judge what came back for a single request: a ``Judge``."""
+    (call,) = calls
+    try:
+        reply = ReplyEnvelope.decode(answer.body)
+    except EnvelopeError as exc:
+        exchange.retire()
+        return [call.no_envelope(answer.status, exc)]
+    if reply.request_id != call.request_id:
+        exchange.retire()
+    return [call.answered(reply, answer.status, answer.headers.get("Catga-Executed"))]
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

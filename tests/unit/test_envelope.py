@@ -5,7 +5,15 @@ import json
 
 import pytest
 
-from catga_sync.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope, valid_id, well_formed_id
+from catga_sync.envelope import (
+    STAMP_LENGTH,
+    EnvelopeError,
+    ReplyEnvelope,
+    RequestEnvelope,
+    stamped,
+    valid_id,
+    well_formed_id,
+)
 from catga_sync.errors import ErrorCode, SerializationError
 
 DOTNET_TYPE = "Acme.Users.GetUserRequest, Acme.Users, Version=1.0.0.0, Culture=neutral, PublicKeyToken=null"
@@ -54,6 +62,14 @@ def test_a_request_is_written_exactly_so():
         b'"payloadData":"eyJ1c2VySWQiOiI3In0=","sourceNodeId":"node-2","requestId":"r-1",'
         b'"timestamp":"2026-01-31T12:00:00.250000Z"}'
     )
+
+
+def test_a_request_is_stamped_last():
+    envelope = RequestEnvelope("users.GetUser", "users.User", PAYLOAD, "r-1", "node-2", NOON + 0.25)
+    unstamped = envelope.unstamped()
+    assert stamped(unstamped, NOON + 0.25) == envelope.encode()
+    assert RequestEnvelope.decode(stamped(unstamped, NOON + 7)).timestamp == NOON + 7
+    assert len(stamped(unstamped, 0.0)) == len(unstamped) + STAMP_LENGTH
 
 
 def test_a_request_from_nobody_in_particular_has_null_for_its_source():

@@ -1,0 +1,149 @@
+"""Batches: cut where a node would refuse them, and every part as young as it is when it leaves."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+import pytest
+
+from catga_sync import CatgaResult, Delivery, ErrorCode
+from catga_sync.nodes import ClusterNode
+from catga_sync.serialization import MessageRegistry
+from catga_sync.transport import HttpInvoker
+from tests.misbehaviour import peers
+from tests.misbehaviour.calls import Order, invoke
+from tests.misbehaviour.peers import Peer, Script, read_request, reply, serving
+from tests.processes import until
+
+
+def answering(on_batch: Callable[[], object] = lambda: None) -> Script:
+    """Return a peer that runs batches."""
+
+    def answers(connection: socket.socket, over: threading.Event) -> None:
+        while request := read_request(connection):
+            items = json.loads(request.partition(b"\r\n\r\n")[2])["requests"]
+            on_batch()
+            answered = [
+                {"requestId": item["requestId"], "isSuccess": True, "payloadData": None, "executed": "1"}
+                for item in items
+            ]
+            body = json.dumps({"responses": answered}).encode()
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    return answers
+
+
+def send(invoker: HttpInvoker, endpoint: str, *orders: Order, timeout: float = 20.0) -> list[CatgaResult[None]]:
+    ids = [f"r-{number}" for number in range(len(orders))]
+    return invoker.invoke_batch(ClusterNode("peer", endpoint), orders, timeout=timeout, request_ids=ids)
+
+
+def parts(peer: Peer) -> list[list[dict[str, str]]]:
+    return [json.loads(request.partition(b"\r\n\r\n")[2])["requests"] for request in peer.requests]
+
+
+class WallClock:
+    """The time of the invoker: seconds since the epoch as the test says, everything else as ever."""
+
+    monotonic = staticmethod(time.monotonic)
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> WallClock:
+    made = WallClock()
+    monkeypatch.setattr("catga_sync.transport.http.time", made)
+    return made
+
+
+def stamp_of(item: dict[str, str]) -> float:
+    return datetime.fromisoformat(item["timestamp"].replace("Z", "+00:00")).timestamp()
+
+
+def test_a_batch_goes_in_one_request_and_comes_back_in_order(invoker: HttpInvoker) -> None:
+    with serving(answering()) as peer:
+        results = send(invoker, peer.endpoint, *[Order(str(number)) for number in range(20)])
+        assert len(peer.requests) == 1
+    assert all(results)
+    assert [result.request_id for result in results] == [f"r-{number}" for number in range(20)]
+
+
+def test_a_batch_is_cut_where_it_has_more_requests_than_a_node_takes(
+    invoker: HttpInvoker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("catga_sync.transport.batch.MAX_BATCH", 2)
+    with serving(answering()) as peer:
+        assert all(send(invoker, peer.endpoint, *[Order()] * 5))
+        assert [len(part) for part in parts(peer)] == [2, 2, 1]
+
+
+def test_a_batch_is_cut_where_it_is_longer_than_a_body_may_be(invoker: HttpInvoker) -> None:
+    with serving(answering()) as peer:
+        results = send(invoker, peer.endpoint, *[Order("x" * 30_000)] * 4, Order("x" * 90_000))
+        sizes = [len(request.partition(b"\r\n\r\n")[2]) for request in peer.requests]
+    assert all(results[:4])
+    assert (results[4].delivery, results[4].code) == (Delivery.NOT_EXECUTED, ErrorCode.RESOURCE_EXHAUSTED)
+    assert len(sizes) == 2
+    assert max(sizes) <= 100_000
+
+
+def test_every_part_says_when_it_was_sent(
+    invoker: HttpInvoker, clock: WallClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("catga_sync.transport.batch.MAX_BATCH", 2)
+    began = clock.now
+
+    def takes_a_minute() -> None:
+        clock.now += 60.0
+
+    with serving(answering(takes_a_minute)) as peer:
+        assert all(send(invoker, peer.endpoint, *[Order()] * 4))
+        assert [[stamp_of(item) - began for item in part] for part in parts(peer)] == [[0.0, 0.0], [60.0, 60.0]]
+
+
+def test_a_request_that_waited_for_its_turn_says_when_it_was_sent(clock: WallClock) -> None:
+    narrow, go = HttpInvoker(MessageRegistry(), pool_size=1), threading.Event()
+    began = clock.now
+
+    def answers_when_told(connection: socket.socket, over: threading.Event) -> None:
+        while request := read_request(connection):
+            go.wait(20)
+            connection.sendall(reply(request))
+
+    with serving(answers_when_told) as peer:
+        calls = [threading.Thread(target=invoke, args=(narrow, peer.endpoint, Order(), 40.0)) for _ in range(2)]
+        calls[0].start()
+        until(lambda: peer.requests, "the first is under way")
+        calls[1].start()
+        until(lambda: narrow._places[peer.endpoint]._waiting, "the second waits")
+        clock.now += 10.0
+        go.set()
+        for call in calls:
+            call.join(20)
+        envelopes = [json.loads(request.partition(b"\r\n\r\n")[2]) for request in peer.requests]
+    narrow.close()
+    assert [stamp_of(envelope) - began for envelope in envelopes] == [0.0, 10.0]
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        (peers.answers, ErrorCode.INTERNAL),
+        (peers.answers_garbage, ErrorCode.UNAVAILABLE),
+        (peers.answers_a_bare_503, ErrorCode.UNAVAILABLE),
+    ],
+)
+def test_a_batch_without_a_proper_answer_may_have_run(invoker: HttpInvoker, script: Script, code: ErrorCode) -> None:
+    with serving(script) as peer:
+        results = send(invoker, peer.endpoint, Order(), Order())
+    assert {(result.delivery, result.code) for result in results} == {(Delivery.UNKNOWN, code)}
