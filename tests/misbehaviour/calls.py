@@ -1,14 +1,22 @@
-"""What is sent to peers that misbehave, and how."""
+"""What is sent to peers that misbehave, and through which sessions."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+import pytest
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from catga_sync import CatgaResult, Query, Request
 from catga_sync.nodes import ClusterNode
+from catga_sync.serialization import MessageRegistry
 from catga_sync.transport import HttpInvoker
 
-__all__ = ["REQUEST_ID", "Look", "Order", "invoke"]
+__all__ = ["REQUEST_ID", "Look", "Mounted", "Order", "every_way", "invoke", "invoking", "own"]
 
 REQUEST_ID = "0123456789abcdef0123456789abcdef"
 
@@ -27,6 +35,55 @@ class Look(Query[None]):
     text: str = "x"
 
 
-def invoke(invoker: HttpInvoker, endpoint: str, message: Request[None], timeout: float = 5.0) -> CatgaResult[None]:
+def invoke(
+    invoker: HttpInvoker,
+    endpoint: str,
+    message: Request[None],
+    timeout: float = 5.0,
+    *,
+    keep_alive: float | None = None,
+) -> CatgaResult[None]:
     """Send a message to the node at ``endpoint``, once."""
-    return invoker.invoke(ClusterNode("peer", endpoint), message, timeout=timeout, request_id=REQUEST_ID)
+    node = ClusterNode("peer", endpoint, keep_alive=keep_alive)
+    return invoker.invoke(node, message, timeout=timeout, request_id=REQUEST_ID)
+
+
+class Mounted(HTTPAdapter):
+    """An adapter of the user's own; it notes what goes through it."""
+
+    def __init__(self, **options: object) -> None:
+        self.seen: list[str] = []
+        super().__init__(**options)  # type: ignore[arg-type]
+
+    def send(self, request: requests.PreparedRequest, **options: object) -> requests.Response:  # type: ignore[override]
+        self.seen.append(str(request.url))
+        return super().send(request, **options)  # type: ignore[arg-type]
+
+
+def own(adapter: HTTPAdapter | None = None) -> requests.Session:
+    """Return a session as a user would make one."""
+    session = requests.Session()
+    if adapter is not None:
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+    return session
+
+
+@contextlib.contextmanager
+def invoking(session: requests.Session | None, **options: object) -> Iterator[HttpInvoker]:
+    made = HttpInvoker(MessageRegistry(), session=session, max_body_bytes=100_000, **options)  # type: ignore[arg-type]
+    with contextlib.closing(made):
+        yield made
+    if session is not None:
+        session.close()
+
+
+#: Every way to send: (name, what makes the session).
+WAYS: dict[str, Callable[[], requests.Session | None]] = {
+    "none given": lambda: None,
+    "a plain session": own,
+    "a stock adapter": lambda: own(HTTPAdapter(max_retries=3, pool_maxsize=2)),
+    "an adapter of his own": lambda: own(Mounted(max_retries=Retry(3, status_forcelist=[503], allowed_methods=None))),
+    "an adapter of his own that blocks": lambda: own(Mounted(pool_maxsize=1, pool_block=True)),
+}
+every_way = pytest.mark.parametrize("make", WAYS.values(), ids=WAYS)

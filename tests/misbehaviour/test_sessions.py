@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
-import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,53 +17,10 @@ from urllib3.util import Retry
 from catga_sync import Delivery, ErrorCode
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport import HttpInvoker
-from tests.conftest import require_module
 from tests.misbehaviour import peers
-from tests.misbehaviour.calls import Order, invoke
+from tests.misbehaviour.calls import Mounted, Order, every_way, invoke, invoking, own
 from tests.misbehaviour.peers import read_request, reply, serving
 from tests.processes import free_port
-
-
-class Mounted(HTTPAdapter):
-    """An adapter of the user's own; it notes what goes through it."""
-
-    def __init__(self, **options: object) -> None:
-        self.seen: list[str] = []
-        super().__init__(**options)  # type: ignore[arg-type]
-
-    def send(self, request: requests.PreparedRequest, **options: object) -> requests.Response:  # type: ignore[override]
-        self.seen.append(str(request.url))
-        return super().send(request, **options)  # type: ignore[arg-type]
-
-
-def own(adapter: HTTPAdapter | None = None) -> requests.Session:
-    """Return a session as a user would make one."""
-    session = requests.Session()
-    if adapter is not None:
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
-    return session
-
-
-@contextlib.contextmanager
-def invoking(session: requests.Session | None, **options: object) -> Iterator[HttpInvoker]:
-    made = HttpInvoker(MessageRegistry(), session=session, max_body_bytes=100_000, **options)  # type: ignore[arg-type]
-    with contextlib.closing(made):
-        yield made
-    if session is not None:
-        session.close()
-
-
-#: Every way to send: (name, what makes the session).
-WAYS: dict[str, Callable[[], requests.Session | None]] = {
-    "none given": lambda: None,
-    "a plain session": own,
-    "a stock adapter": lambda: own(HTTPAdapter(max_retries=3, pool_maxsize=2)),
-    "an adapter of his own": lambda: own(Mounted(max_retries=Retry(3, status_forcelist=[503], allowed_methods=None))),
-    "an adapter of his own that blocks": lambda: own(Mounted(pool_maxsize=1, pool_block=True)),
-}
-every_way = pytest.mark.parametrize("make", WAYS.values(), ids=WAYS)
-
 
 # -- what holds for every session -------------------------------------------------------------------------------------
 
@@ -148,59 +103,8 @@ def test_a_redirect_is_neither_followed_nor_read(make: Callable[[], requests.Ses
 @every_way
 def test_a_connection_is_used_again(make: Callable[[], requests.Session | None]) -> None:
     with serving(peers.answers) as peer, invoking(make()) as invoker:
-        assert all(invoke(invoker, peer.endpoint, Order()) for _ in range(5))
+        assert all(invoke(invoker, peer.endpoint, Order(), keep_alive=60.0) for _ in range(5))
         assert peer.connections == 1
-
-
-# -- a fork -----------------------------------------------------------------------------------------------------------
-
-
-def in_a_child(check: Callable[[], bool]) -> bool:
-    """Return what ``check`` returns in a forked child."""
-    child = os.fork()
-    if child == 0:
-        try:
-            os._exit(0 if check() else 1)
-        except BaseException:
-            os._exit(2)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
-
-
-@every_way
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_opens_connections_of_its_own(
-    make: Callable[[], requests.Session | None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[int] = []
-    connect = socket.socket.connect
-
-    def noting(self: socket.socket, address: object) -> None:
-        opened.append(self.fileno())
-        connect(self, address)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("socket.socket.connect", noting)
-    with serving(peers.answers) as peer, invoking(make()) as invoker:
-        assert invoke(invoker, peer.endpoint, Order())
-        (descriptor,) = opened
-
-        def check() -> bool:
-            invoker.forget()
-            return not is_open(descriptor) and bool(invoke(invoker, peer.endpoint, Order()))
-
-        assert in_a_child(check)
-        assert in_a_child(lambda: bool(invoke(invoker, peer.endpoint, Order())))  # nobody has told it to forget
-        assert peer.connections == 3
-        assert invoke(invoker, peer.endpoint, Order())
-        assert peer.connections == 3
 
 
 # -- what the user has set --------------------------------------------------------------------------------------------
@@ -213,7 +117,7 @@ def test_headers_auth_and_hooks_of_the_session_hold() -> None:
     session.auth = ("me", "secret")
     session.hooks["response"].append(lambda response, **_: heard.append(response.status_code))
     with serving(peers.answers) as peer, invoking(session) as invoker:
-        assert invoke(invoker, peer.endpoint, Order())
+        assert invoke(invoker, peer.endpoint, Order(), keep_alive=60.0)
         head = peer.requests[0].lower()
     assert b"x-team: blue" in head
     assert b"authorization: basic bwu6c2vjcmv0" in head
@@ -225,7 +129,7 @@ def test_a_proxy_that_the_user_has_set_is_used() -> None:
         session = own(adapter)
         with serving(peers.answers) as proxy, invoking(session) as invoker:
             session.proxies["http"] = proxy.endpoint
-            assert all(invoke(invoker, "http://users.test:5000", Order()) for _ in range(2))
+            assert all(invoke(invoker, "http://users.test:5000", Order(), keep_alive=60.0) for _ in range(2))
             assert all(each.startswith(b"POST http://users.test:5000/catga/") for each in proxy.requests)
             assert proxy.connections == 1
 
@@ -251,9 +155,9 @@ def test_a_stock_adapter_of_the_users_own_goes_on_retrying_his_own_calls() -> No
     session = own(adapter)
     session.trust_env = False
     with serving(peers.answers) as peer, invoking(session) as invoker:
-        assert invoke(invoker, peer.endpoint, Order())
+        assert invoke(invoker, peer.endpoint, Order(), keep_alive=60.0)
     assert session.adapters["http://"] is adapter
-    with serving(peers.answers_a_bare_503) as peer, pytest.raises(requests.exceptions.RetryError):
+    with serving(peers.answers_a_bare_503) as peer, pytest.raises(requests.RequestException):
         session.get(peer.endpoint)
     assert peer.connections > 1
 
@@ -264,10 +168,10 @@ def test_an_adapter_that_the_user_mounted_goes_on_as_ever_with_his_own_calls() -
     session.trust_env = False
     with serving(peers.answers) as peer, invoking(session) as invoker:
         assert session.post(peer.endpoint, data=b"{}").ok
-        assert invoke(invoker, peer.endpoint, Order())
+        assert invoke(invoker, peer.endpoint, Order(), keep_alive=60.0)
         assert len(adapter.seen) == 2
         assert peer.connections == 2  # his connection is none that keeps a deadline
-    with serving(peers.answers_a_bare_503) as peer, pytest.raises(requests.exceptions.RetryError):
+    with serving(peers.answers_a_bare_503) as peer, pytest.raises(requests.RequestException):
         session.get(peer.endpoint)
     assert peer.connections > 1
 
@@ -276,7 +180,7 @@ def test_a_connection_made_for_a_call_of_the_users_own_has_the_time_that_he_gave
     session = own(Mounted())
     session.trust_env = False
     with serving(peers.answers) as peer, invoking(session) as invoker:
-        assert invoke(invoker, peer.endpoint, Order())
+        assert invoke(invoker, peer.endpoint, Order(), keep_alive=60.0)
     with serving(peers.answers) as peer:
         assert session.post(peer.endpoint, data=b" " * 20_000_000 + b"{}", timeout=30).ok
     with serving(lambda _, over: over.wait()) as peer, pytest.raises(requests.RequestException, match="timed out"):
@@ -314,51 +218,8 @@ def test_settings_of_a_stock_adapter_hold() -> None:
         connection.sendall(reply(read_request(connection)))
 
     with serving(answers_whom) as peer, invoking(own(adapter)) as invoker:
-        assert invoke(invoker, peer.endpoint, Order())
+        assert invoke(invoker, peer.endpoint, Order(), keep_alive=60.0)
     assert seen == ["127.0.0.9"]
-
-
-# -- TLS --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def authority() -> Iterator[tuple[ssl.SSLContext, str]]:
-    """What a server needs, and the bundle that a client needs."""
-    trustme = require_module("trustme")
-    made = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.issue_cert("127.0.0.1").configure_cert(context)
-    with made.cert_pem.tempfile() as bundle:
-        yield context, bundle
-
-
-@every_way
-def test_the_deadline_is_kept_over_tls(
-    make: Callable[[], requests.Session | None], authority: tuple[ssl.SSLContext, str]
-) -> None:
-    context, bundle = authority
-    with serving(peers.drips_its_head, tls=context) as peer, invoking(make(), verify=bundle) as invoker:
-        result = invoke(invoker, peer.endpoint, Order(), timeout=0.6)
-    assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED)
-
-
-@every_way
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_says_nothing_on_its_parents_tls_connection(
-    make: Callable[[], requests.Session | None], authority: tuple[ssl.SSLContext, str]
-) -> None:
-    context, bundle = authority
-    with serving(peers.answers, tls=context) as peer, invoking(make(), verify=bundle) as invoker:
-        assert invoke(invoker, peer.endpoint, Order())
-
-        def check() -> bool:
-            invoker.forget()
-            return bool(invoke(invoker, peer.endpoint, Order()))
-
-        assert in_a_child(check)
-        assert invoke(invoker, peer.endpoint, Order())
-        assert peer.connections == 2
 
 
 # -- responses, which stands in for HTTPAdapter.send ------------------------------------------------------------------
