@@ -7,6 +7,8 @@ of it is settled below them, where bytes move:
 * ``Exchange`` is the evidence of one exchange. The thread that runs it carries it (``Exchange.run``).
 * a connection is made within the deadline, the look-up of the name included (``names.py``).
 * the sockets give each read and write only what is left of its deadline, and count what the kernel took.
+* interim answers are skipped, and an answer whose length is no number is none: http.client reads it until the other
+  side closes, and takes what has come by then for the whole.
 * a connection that has been idle or alive for too long is not used again.
 
 Rules of this file:
@@ -18,7 +20,9 @@ Rules of this file:
 from __future__ import annotations
 
 import contextlib
+import http.client
 import random
+import re
 import socket
 import ssl
 import threading
@@ -27,7 +31,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, InvalidHeader, NewConnectionError
 
 from catga_sync.transport.names import addresses_of
 
@@ -37,6 +41,11 @@ __all__ = ["Connection", "Exchange", "GuardedConnection", "TlsConnection", "curr
 IDLE_LIMIT = 1.0
 #: Seconds after which a connection is replaced, give or take a tenth, so that a change of DNS is followed.
 MAX_AGE = 300.0
+
+#: Interim answers (100 Continue, 103 Early Hints) before an answer.
+MOST_INTERIM = 100
+
+_LENGTH = re.compile(r"(\d+)(?: *, *\1)*", re.ASCII)
 
 _here = threading.local()
 
@@ -132,9 +141,27 @@ class _DeadlineTlsSocket(ssl.SSLSocket):
         return super().send(*args, **kwargs)
 
 
+class _Answer(http.client.HTTPResponse):
+    """
+    An answer without the interim ones before it (RFC 9110, 15.2); http.client skips none but 100 Continue.
+
+    ``_read_status`` is private, but urllib3 calls it, too.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(MOST_INTERIM + 1):
+            line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            # 101 is no interim answer: what follows is another protocol, and nobody has asked for one.
+            if current_exchange() is None or not 100 <= line[1] < 200 or line[1] == 101:
+                return line
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException(f"more than {MOST_INTERIM} interim answers")
+
+
 class GuardedConnection(HTTPConnection):
     """What the plain and the TLS connection have in common."""
 
+    response_class = _Answer
     retired = False
     _used_at = 0.0
     _replace_at = 0.0
@@ -210,6 +237,9 @@ class GuardedConnection(HTTPConnection):
     def getresponse(self) -> Any:
         response = super().getresponse()
         self._used_at = time.monotonic()
+        length = response.headers.get("Content-Length")
+        if length is not None and current_exchange() is not None and not _LENGTH.fullmatch(length):
+            raise InvalidHeader(f"Content-Length: {length[:40]!r} is no length")
         return response
 
     def send(self, data: Any) -> None:

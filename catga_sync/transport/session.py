@@ -17,7 +17,7 @@ from requests.utils import select_proxy
 
 from catga_sync.transport.adapter import DeadlineAdapter, adopt
 from catga_sync.transport.connection import Exchange
-from catga_sync.transport.verdict import Answer, AnswerTooLong
+from catga_sync.transport.verdict import Answer, AnswerTooLong, check_encoding
 
 __all__ = ["BorrowedSession", "is_stock", "new_session", "post_directly", "post_through"]
 
@@ -106,7 +106,7 @@ def post_directly(
         limit: Bytes of the longest answer.
 
     Raises:
-        AnswerTooLong: It is longer than ``limit``.
+        AnswerTooLong, AnswerEncoded: It is not read, or not to its end.
     """
     response = pool.urlopen(
         "POST",
@@ -120,6 +120,7 @@ def post_directly(
         timeout=timeout,
     )
     try:
+        check_encoding(response.headers)
         return Answer(response.status, response.headers, _read(response, limit))
     finally:
         if not response.closed:
@@ -154,7 +155,7 @@ def post_through(
         limit: Bytes of the longest answer.
 
     Raises:
-        AnswerTooLong: It is longer than ``limit``.
+        AnswerTooLong, AnswerEncoded: It is not read, or not to its end.
     """
     with Exchange(exchange.expires).run():
         # The session's ``auth`` may ask somebody for a token: it has no more time than this call, and what comes of it
@@ -170,6 +171,7 @@ def post_through(
         allow_redirects=False,
     )
     with response:
+        check_encoding(response.headers)
         parts, size = [], 0
         for part in response.iter_content(_CHUNK):
             size += len(part)

@@ -28,7 +28,7 @@ from catga_sync.serialization import MessageType
 from catga_sync.transport.connection import Exchange
 from catga_sync.transport.places import NoPlace
 
-__all__ = ["Answer", "AnswerTooLong", "Call", "Judge", "judge_one"]
+__all__ = ["Answer", "AnswerTooLong", "Call", "Judge", "check_encoding", "judge_one"]
 
 _log = logging.getLogger("catga_sync.transport.http")
 
@@ -64,6 +64,17 @@ class Answer(NamedTuple):
 
 class AnswerTooLong(Exception):
     """The answer is longer than ``max_body_bytes``."""
+
+
+class AnswerEncoded(Exception):
+    """The answer has a ``Content-Encoding``, though identity was asked for. It is not read: it may be a bomb."""
+
+
+def check_encoding(headers: Mapping[str, str]) -> None:
+    """Raise ``AnswerEncoded`` if the headers say so."""
+    encoding = headers.get("Content-Encoding")
+    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+        raise AnswerEncoded(encoding)
 
 
 class Call:
@@ -179,6 +190,9 @@ class Call:
         if isinstance(exc, AnswerTooLong):
             text = f"the answer of {self.where} is longer than max_body_bytes allows"
             return self.failed("network", text, ErrorCode.RESOURCE_EXHAUSTED, delivery)
+        if isinstance(exc, AnswerEncoded):
+            text = f"the answer of {self.where} is encoded ({str(exc)[:40]!r}), which it was asked not to be"
+            return self.failed("serialization", text, ErrorCode.INTERNAL, delivery)
         if time.monotonic() >= exchange.expires:
             when = "while waiting for its answer" if sent else "before the request was handed over"
             return self.expired(delivery, when)

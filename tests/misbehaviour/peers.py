@@ -9,6 +9,7 @@ A function gets one accepted connection and an event that is set when the test i
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import re
 import socket
@@ -231,6 +232,52 @@ def has_two_lengths(connection: socket.socket, over: threading.Event) -> None:
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\n12345")
 
 
+def _closes_after(connection: socket.socket, length: str) -> None:
+    """Answer well, with such a Content-Length; the end of the connection would end the answer if it had none."""
+    request = read_request(connection)
+    head, _, body = reply(request).partition(b"\r\n\r\n")
+    head = re.sub(rb"Content-Length: \d+", b"Content-Length: " + length.encode(), head)
+    connection.sendall(head + b"\r\n\r\n" + body)
+    connection.close()
+
+
+def has_a_negative_length(connection: socket.socket, over: threading.Event) -> None:
+    _closes_after(connection, "-5")
+
+
+def has_a_length_in_letters(connection: socket.socket, over: threading.Event) -> None:
+    _closes_after(connection, "abc")
+
+
+def has_an_empty_length(connection: socket.socket, over: threading.Event) -> None:
+    _closes_after(connection, "")
+
+
+def answers_compressed(connection: socket.socket, over: threading.Event) -> None:
+    read_request(connection)
+    bomb = gzip.compress(b" " * 5_000_000, 1)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n"
+    connection.sendall(head.encode() + bomb)
+    over.wait()
+
+
+def claims_to_be_compressed(connection: socket.socket, over: threading.Event) -> None:
+    while request := read_request(connection):
+        connection.sendall(reply(request, headers="Content-Encoding: br\r\n"))
+
+
+def sends_endless_hints(connection: socket.socket, over: threading.Event) -> None:
+    read_request(connection)
+    while not over.is_set():
+        connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 50)
+
+
+def switches_protocols(connection: socket.socket, over: threading.Event) -> None:
+    request = read_request(connection)
+    connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\n\r\n" + reply(request))
+    over.wait()
+
+
 def refuses_truthfully(connection: socket.socket, over: threading.Event) -> None:
     request = read_request(connection)
     answer = reply(
@@ -250,7 +297,9 @@ PEERS: dict[Script, tuple[str, str]] = {
     never_answers: ("UNKNOWN", "DEADLINE_EXCEEDED"),
     drips_its_head: ("UNKNOWN", "DEADLINE_EXCEEDED"),
     drips_its_body: ("UNKNOWN", "DEADLINE_EXCEEDED"),
-    sends_endless_continues: ("UNKNOWN", "DEADLINE_EXCEEDED"),
+    sends_endless_continues: ("UNKNOWN", "UNAVAILABLE"),
+    sends_endless_hints: ("UNKNOWN", "UNAVAILABLE"),
+    switches_protocols: ("UNKNOWN", "INTERNAL"),
     sends_an_endless_chunk_size: ("UNKNOWN", "UNAVAILABLE"),
     answers_garbage: ("UNKNOWN", "UNAVAILABLE"),
     answers_a_web_page: ("UNKNOWN", "INTERNAL"),
@@ -263,5 +312,10 @@ PEERS: dict[Script, tuple[str, str]] = {
     sends_a_huge_answer: ("UNKNOWN", "RESOURCE_EXHAUSTED"),
     answers_with_wrong_types: ("UNKNOWN", "INTERNAL"),
     has_two_lengths: ("UNKNOWN", "UNAVAILABLE"),
+    has_a_negative_length: ("UNKNOWN", "UNAVAILABLE"),
+    has_a_length_in_letters: ("UNKNOWN", "UNAVAILABLE"),
+    has_an_empty_length: ("UNKNOWN", "UNAVAILABLE"),
+    answers_compressed: ("UNKNOWN", "INTERNAL"),
+    claims_to_be_compressed: ("UNKNOWN", "INTERNAL"),
     refuses_truthfully: ("NOT_EXECUTED", "UNAVAILABLE"),
 }

@@ -19,7 +19,7 @@ from catga_sync.serialization import MessageRegistry
 from catga_sync.transport import HttpInvoker
 from tests.misbehaviour import peers
 from tests.misbehaviour.calls import Mounted, Order, every_way, invoke, invoking, own
-from tests.misbehaviour.peers import read_request, reply, serving
+from tests.misbehaviour.peers import PEERS, read_request, reply, serving
 from tests.processes import free_port
 
 # -- what holds for every session -------------------------------------------------------------------------------------
@@ -81,6 +81,17 @@ def test_proxies_netrc_and_cookies_stay_out(
     if session is not None:
         assert session.cookies.get_dict() == {"mine": "yes"}
         assert session.trust_env
+
+
+@every_way
+@pytest.mark.parametrize("script", [peers.answers_compressed, peers.has_a_negative_length, peers.sends_endless_hints])
+def test_an_answer_that_no_receiver_gives_proves_nothing(
+    make: Callable[[], requests.Session | None], script: peers.Script
+) -> None:
+    delivery, code = PEERS[script]
+    with serving(script) as peer, invoking(make()) as invoker:
+        result = invoke(invoker, peer.endpoint, Order())
+    assert (result.delivery, result.code) == (Delivery[delivery], ErrorCode[code])
 
 
 @every_way
