@@ -25,6 +25,7 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import error_text, limit_text, unreadable_answer
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageType
+from catga_sync.transport.base import NEVER, OTHER_NODE, RETRY
 from catga_sync.transport.connection import Exchange
 from catga_sync.transport.places import NoPlace
 
@@ -97,7 +98,8 @@ class Call:
                 return self.failed("network", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
             return self.succeeded(reply)
         if executed == "0":
-            return self.refused(reply, Delivery.NOT_EXECUTED)
+            # A body that is too long for a node stays too long for it; another may have been told to take more.
+            return self.refused(reply, Delivery.NOT_EXECUTED, retry=OTHER_NODE if status == 413 else None)
         ran = executed == "1" or (executed is None and status == 200)
         return self.refused(reply, Delivery.EXECUTED if ran else Delivery.UNKNOWN)
 
@@ -123,7 +125,7 @@ class Call:
 
     def too_long(self, size: int, limit: int) -> CatgaResult[Any]:
         text = f"the request has {size} bytes; max_body_bytes allows {limit}"
-        return self.failed("serialization", text, ErrorCode.RESOURCE_EXHAUSTED, Delivery.NOT_EXECUTED)
+        return self.failed("serialization", text, ErrorCode.RESOURCE_EXHAUSTED, Delivery.NOT_EXECUTED, retry=NEVER)
 
     def succeeded(self, reply: ReplyEnvelope) -> CatgaResult[Any]:
         value = None
@@ -144,7 +146,7 @@ class Call:
             processing_time_ms=float(reply.processing_time_ms),
         )
 
-    def refused(self, reply: ReplyEnvelope, delivery: Delivery) -> CatgaResult[Any]:
+    def refused(self, reply: ReplyEnvelope, delivery: Delivery, *, retry: str | None = None) -> CatgaResult[Any]:
         error = error_text(reply.error_message or "")
         self._log("business" if delivery is Delivery.EXECUTED else "network", error, reply.error_code, delivery)
         return CatgaResult(
@@ -156,12 +158,16 @@ class Call:
             request_id=self.request_id,
             node_id=reply.processed_by_node_id or self.node.node_id,
             processing_time_ms=float(reply.processing_time_ms),
+            metadata=None if retry is None else {RETRY: retry},
         )
 
-    def failed(self, layer: str, text: str, code: ErrorCode, delivery: Delivery) -> CatgaResult[Any]:
+    def failed(
+        self, layer: str, text: str, code: ErrorCode, delivery: Delivery, *, retry: str | None = None
+    ) -> CatgaResult[Any]:
         text = limit_text(text)
         self._log(layer, text, code, delivery)
-        return CatgaResult(False, None, text, code, delivery, request_id=self.request_id)
+        metadata = None if retry is None else {RETRY: retry}
+        return CatgaResult(False, None, text, code, delivery, request_id=self.request_id, metadata=metadata)
 
     def expired(self, delivery: Delivery, when: str) -> CatgaResult[Any]:
         text = f"the time of the call to {self.where} was up {when}"
