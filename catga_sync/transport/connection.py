@@ -59,7 +59,7 @@ class Exchange:
         idle_limit: Seconds for which a connection may have been idle to be used; None means ``IDLE_LIMIT``.
     """
 
-    __slots__ = ("bytes_sent", "connection", "expires", "idle_limit", "request_complete", "reused")
+    __slots__ = ("bytes_sent", "connection", "expires", "idle_limit", "in_other_hands", "request_complete", "reused")
 
     def __init__(self, expires: float, idle_limit: float | None = None) -> None:
         self.expires = expires
@@ -70,9 +70,10 @@ class Exchange:
         self.request_complete = False
         #: Whether the connection had carried another exchange before.
         self.reused = False
-        #: The one that carries it, as soon as it is tried to make one. None means that whatever happened gave no
-        #: evidence: it went over connections of somebody else's.
+        #: The one that carries it, as soon as it is tried to make one.
         self.connection: GuardedConnection | None = None
+        #: Whether it was given to somebody who may have sent it over connections of his own.
+        self.in_other_hands = False
 
     @contextlib.contextmanager
     def run(self) -> Iterator[Exchange]:
@@ -95,6 +96,11 @@ class Exchange:
         if left <= 0:
             raise TimeoutError("the time of the exchange is up")
         return left
+
+    @property
+    def is_evident(self) -> bool:
+        """Whether all that happened was seen here."""
+        return self.connection is not None or not self.in_other_hands
 
     def retire(self) -> None:
         """Have the connection closed instead of used again."""

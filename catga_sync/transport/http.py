@@ -246,19 +246,17 @@ class HttpInvoker:
     ) -> list[CatgaResult[Any]]:
         node = calls[0].node
         exchange = Exchange(expires, None if node.keep_alive is None else max(0.0, node.keep_alive - 0.5))
-        direct = False
         try:
             session = opened.twin() if isinstance(opened, BorrowedSession) else opened
             url = f"{node.endpoint}{path}"
             adapter = session.get_adapter(url)
-            direct = session is opened and is_stock(adapter)
             with exchange.run():
                 left = exchange.left()
                 connect = min(CONNECT_TIMEOUT, left)
                 body = write()
                 headers = _headers(calls[0].request_id, left)
                 nonce = "" if self._signing is None else self._signing.sign("POST", path, node.node_id, headers, body)
-                if direct:
+                if session is opened and is_stock(adapter):
                     timeout = urllib3.Timeout(connect=connect, read=left)
                     pool = self._pool_of(node, session, adapter)
                     answer = post_directly(pool, path, body, headers, timeout, self._max_body_bytes)
@@ -279,8 +277,7 @@ class HttpInvoker:
                 return [call.not_authentic(answer.status) for call in calls]
             return judge(calls, answer, exchange)
         except Exception as exc:
-            evident = direct or exchange.connection is not None
-            return [call.broken(exc, exchange, evident) for call in calls]
+            return [call.broken(exc, exchange) for call in calls]
 
     # -- connections ----------------------------------------------------------------------------------------------
 

@@ -161,6 +161,7 @@ def post_through(
         # The session's ``auth`` may ask somebody for a token: it has no more time than this call, and what comes of it
         # says nothing about the call.
         prepared = session.prepare_request(requests.Request("POST", url, headers=headers, data=body))
+    exchange.in_other_hands = True
     response = session.send(
         prepared,
         timeout=(connect, exchange.left()),

@@ -161,6 +161,17 @@ def test_a_token_that_the_session_fetches_first_is_no_evidence() -> None:
         assert result.delivery is Delivery.NOT_EXECUTED
 
 
+def test_a_session_that_cannot_make_the_request_has_sent_none() -> None:
+    def refuses(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        raise RuntimeError("no token")
+
+    session = own(Mounted())
+    session.auth = refuses
+    with serving(peers.answers) as peer, invoking(session) as invoker:
+        assert invoke(invoker, peer.endpoint, Order()).delivery is Delivery.NOT_EXECUTED
+        assert peer.connections == 0
+
+
 def test_a_stock_adapter_of_the_users_own_goes_on_retrying_his_own_calls() -> None:
     adapter = HTTPAdapter(max_retries=Retry(2, status_forcelist=[503], allowed_methods=None, backoff_factor=0))
     session = own(adapter)
@@ -236,14 +247,16 @@ def test_settings_of_a_stock_adapter_hold() -> None:
 # -- responses, which stands in for HTTPAdapter.send ------------------------------------------------------------------
 
 
+@every_way
 @responses.activate
-def test_responses_can_stand_in_for_the_peer(invoker: HttpInvoker) -> None:
+def test_responses_can_stand_in_for_the_peer(make: Callable[[], requests.Session | None]) -> None:
     def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
         whole = reply(b"\r\n\r\n" + bytes(request.body or b""), payloadData=None, isSuccess=False, errorMessage="no")
         return 200, {}, whole.partition(b"\r\n\r\n")[2].decode()
 
     responses.add_callback(responses.POST, "http://node.test:5000/catga/cluster/invoke", callback=answer)
-    result = invoke(invoker, "http://node.test:5000", Order())
+    with invoking(make()) as invoker:
+        result = invoke(invoker, "http://node.test:5000", Order())
     assert (result.error, result.delivery) == ("no", Delivery.EXECUTED)
     assert len(responses.calls) == 1
 
