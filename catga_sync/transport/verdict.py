@@ -6,7 +6,8 @@
 
 Whether the handler ran is judged by evidence (``Exchange``): a request that the kernel never took whole did not
 run, since a receiver checks the length before it runs anything; after that only a complete answer proves
-anything. No exception class decides it, except under an adapter of the user's own, which gives no evidence.
+anything. No exception class decides it, except where a request went over connections that are not ours, which give no
+evidence.
 """
 
 from __future__ import annotations
