@@ -122,7 +122,8 @@ class RequestEnvelope:
                 raise EnvelopeError("requestId: give 1 to 128 characters of A-Z a-z 0-9 . _ : -")
             source = _optional(fields, "sourceNodeId", str)
             if source is not None and not well_formed_id(source):
-                raise EnvelopeError("sourceNodeId: give 1 to 128 characters of A-Z a-z 0-9 . _ : -, or null")
+                # Any text is allowed to be there; one that is no id goes neither into a log nor to a handler.
+                source = None
             return cls(
                 request_type_name=_name(fields, "requestTypeName"),
                 response_type_name=_name(fields, "responseTypeName"),

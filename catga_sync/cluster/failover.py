@@ -26,7 +26,7 @@ from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.nodes import ClusterNode
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
-from catga_sync.results import Attempt, CatgaResult
+from catga_sync.results import NEVER, OTHER_NODE, RETRY, Attempt, CatgaResult
 from catga_sync.routing.base import Router
 
 __all__ = ["NO_NODE", "Failover", "Plan"]
@@ -224,6 +224,9 @@ class Failover:
             return None
         untried = len(plan.tried) < len(plan.nodes)
         if result.delivery is Delivery.NOT_EXECUTED:
+            retry = result.metadata.get(RETRY)
+            if retry == NEVER or (retry == OTHER_NODE and not untried):
+                return None
             if result.code is ErrorCode.DEADLINE_EXCEEDED:
                 # Only the share of this try was used up, waiting for its turn at a busy node.
                 return 0.0 if untried else None

@@ -9,13 +9,9 @@ from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
 
-__all__ = ["NEVER", "OTHER_NODE", "RETRY", "RemoteInvoker", "UpkeptInvoker"]
+__all__ = ["RemoteInvoker", "UpkeptInvoker"]
 
 T = TypeVar("T")
-
-#: What the ``metadata`` of a failure that was not executed may say of another try, whatever its code: that it is worth
-#: it at another node only, or nowhere. Without it, the code decides.
-RETRY, OTHER_NODE, NEVER = "retry", "other-node", "never"
 
 
 class RemoteInvoker(Protocol):
@@ -36,8 +32,8 @@ class RemoteInvoker(Protocol):
             request_id: The id of the call; the same for every attempt of it.
 
         Returns:
-            The answer, or a failure whose ``delivery`` is decided by evidence; see ``RETRY`` for its ``metadata``. It
-            raises nothing.
+            The answer, or a failure whose ``delivery`` is decided by evidence; its ``metadata`` may say more about
+            another try, see ``results.RETRY``. It raises nothing.
         """
 
     def close(self) -> None:

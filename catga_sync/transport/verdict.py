@@ -24,9 +24,8 @@ from catga_sync.envelope import EnvelopeError, ReplyEnvelope
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import error_text, limit_text, unreadable_answer
-from catga_sync.results import CatgaResult
+from catga_sync.results import NEVER, OTHER_NODE, RETRY, CatgaResult
 from catga_sync.serialization import MessageType
-from catga_sync.transport.base import NEVER, OTHER_NODE, RETRY
 from catga_sync.transport.connection import Exchange
 from catga_sync.transport.places import NoPlace
 

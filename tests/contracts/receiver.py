@@ -212,7 +212,7 @@ BAD_ENVELOPES = {
 BAD_PROPERTIES = [
     ("requestTypeName", None), ("requestTypeName", 7), ("requestTypeName", ""), ("requestTypeName", "x" * 513),
     ("requestTypeName", "a\nb"), ("responseTypeName", None), ("responseTypeName", ["int"]), ("payloadData", None),
-    ("payloadData", {"userId": "7"}), ("payloadData", "?"), ("payloadData", "YQ"), ("sourceNodeId", "a b"),
+    ("payloadData", {"userId": "7"}), ("payloadData", "?"), ("payloadData", "YQ"),
     ("sourceNodeId", 7), ("timestamp", None), ("timestamp", 1769860800), ("timestamp", "yesterday"),
 ]  # fmt: skip
 
@@ -465,7 +465,7 @@ class ReceiverContract:
         "call",
         [
             invocation(requestId="x\n2026-01-01 00:00:00 ERROR forged"),
-            invocation(sourceNodeId="x\r\nERROR forged"),
+            invocation("unknown", sourceNodeId="x\r\nERROR forged"),
             invocation("x\u2028ERROR forged"),
             invocation("unknown\\nERROR forged"),
             invocation(payload=b'{"x\\nERROR forged":1}'),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from flask import Blueprint, Flask
@@ -72,9 +74,17 @@ class TestReceiver(ReceiverContract):
 
 
 class TestFlaskBlueprint(ReceiverContract):
+    #: One for each node, made by one thread at a time: werkzeug parses code for its routes, which Python up to 3.11.8
+    #: cannot do in several threads at once (CPython issue 106905).
+    _apps: ClassVar[weakref.WeakKeyDictionary[ClusterMediator, Flask]] = weakref.WeakKeyDictionary()
+    _making = threading.Lock()
+
     def exchange(self, node: ClusterMediator, call: Call) -> Answer:
-        app = Flask(__name__)
-        app.register_blueprint(cluster_blueprint(node))
+        with self._making:
+            app = self._apps.get(node)
+            if app is None:
+                app = self._apps[node] = Flask(__name__)
+                app.register_blueprint(cluster_blueprint(node))
         return through(app.test_client(), call)
 
     def test_the_rest_of_the_app_is_left_alone(self, node: ClusterMediator) -> None:

@@ -14,7 +14,7 @@ from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.nodes import ClusterNode
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
-from catga_sync.results import CatgaResult
+from catga_sync.results import NEVER, OTHER_NODE, RETRY, CatgaResult
 from tests.unit.cluster.fakes import FakeClock, ids, node
 
 RUN, NOT_RUN, MAYBE = Delivery.EXECUTED, Delivery.NOT_EXECUTED, Delivery.UNKNOWN
@@ -209,6 +209,19 @@ def test_a_query_that_is_left_without_an_answer_is_not_sent_to_the_same_node_aga
     call = Call(failed(delivery=MAYBE), nodes=(A,), repeatable=QUERY)
     assert call.run() == failed(delivery=MAYBE)
     assert call.asked == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("retry", "nodes", "asked"),
+    [(NEVER, (A, B, C), ["a"]), (OTHER_NODE, (A, B), ["a", "b"]), (OTHER_NODE, (A,), ["a"])],
+)
+def test_a_refusal_that_cannot_pass_is_not_asked_for_again(
+    retry: str, nodes: tuple[ClusterNode, ...], asked: list[str]
+) -> None:
+    refused = failed(ErrorCode.RESOURCE_EXHAUSTED)._with(metadata={RETRY: retry})
+    call = Call(refused, refused, refused, nodes=nodes)
+    assert call.run().code is ErrorCode.RESOURCE_EXHAUSTED
+    assert call.asked == asked
 
 
 # -- how many tries ----------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import pytest
 from catga_sync import Delivery, ErrorCode, Request
 from catga_sync.envelope import ReplyEnvelope
 from catga_sync.nodes import ClusterNode
+from catga_sync.results import NEVER, OTHER_NODE, RETRY
 from catga_sync.serialization import MessageRegistry
-from catga_sync.transport.base import NEVER, OTHER_NODE, RETRY
 from catga_sync.transport.verdict import Call
 
 
