@@ -248,6 +248,12 @@ class _Server(ThreadingHTTPServer):
         sock, address = super().get_request()
         sock.settimeout(PATIENCE)
         if self._tls is not None:
+            try:
+                sock.getpeername()
+            except OSError:
+                # Gone already: wrap_socket() would raise, and leave a socket behind that nobody can close.
+                sock.close()
+                raise
             # The handshake is made by the thread of the connection, when it first reads.
             sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self.open.add(sock)

@@ -18,7 +18,7 @@ require_module("gunicorn")
 
 pytestmark = pytest.mark.process
 
-CALLERS = 32
+CALLERS, TIMEOUT = 32, 2.0
 #: Of them, those that a node of 8 threads takes at once from one client.
 PLACES = 6
 #: Failures in a row that eject a node.
@@ -37,7 +37,8 @@ def test_a_hanging_node_costs_a_few_calls_and_runs_nothing_that_has_expired(node
         def noticed(kind: object) -> bool:
             return (kind, "b") in {(event.kind, event.node.node_id) for event in client.events()}
 
-        with Load(client, nodes.told, callers=CALLERS, queries=queries, timeout=1.0) as load:
+        # The handlers take their time, so that the callers do not take all of the machine's.
+        with Load(client, nodes.told, callers=CALLERS, queries=queries, seconds=0.03, timeout=TIMEOUT) as load:
             until(load.answered(20, by="b"), "it serves")
             with b.paused():
                 hung = time.monotonic()
@@ -45,13 +46,16 @@ def test_a_hanging_node_costs_a_few_calls_and_runs_nothing_that_has_expired(node
                 ejected = time.monotonic()
                 until(load.answered(100, after=ejected), "calls are answered without it")
                 last = router.last("b")
-                until(lambda: time.monotonic() > last + 1.0 + ledger.SKEW, "everything that was sent there has expired")
+                until(
+                    lambda: time.monotonic() > last + TIMEOUT + ledger.SKEW,
+                    "everything that was sent there has expired",
+                )
             until(lambda: noticed(ClusterEvent.NODE_RECOVERED), "it is let back", 40.0)
             until(load.answered(20, by="b", after=time.monotonic()), "it serves again")
     waited = [each for each in load.told if any(node == "b" and ran != "EXECUTED" for node, ran, _ in each.attempts)]
     assert nodes.wrong() == []
     assert 0 < len(waited) <= CALLERS + IN_A_ROW
-    assert max(each.seconds for each in load.told) < 1.0 + 3.0
+    assert max(each.seconds for each in load.told) < TIMEOUT + 3.0
     # What it had taken on may have run; what only waited there was served by another node.
     assert {(each.kind, each.delivery, each.attempts[-1][0]) for each in load.failed} <= {("plain", "UNKNOWN", "b")}
     assert len(load.failed) <= (0 if queries else PLACES)

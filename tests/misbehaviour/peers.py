@@ -49,6 +49,7 @@ def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> Iterator[Pe
                 if tls is None:
                     script(_Recorded(connection, peer), over)  # type: ignore[arg-type]
                     return
+                connection.getpeername()  # raises for one that has gone; wrap_socket() would leave its socket behind
                 with tls.wrap_socket(connection, server_side=True) as wrapped:
                     script(_Recorded(wrapped, peer), over)  # type: ignore[arg-type]
 
