@@ -36,8 +36,7 @@ def cluster(**environment: str) -> Iterator[Nodes]:
     """The nodes of a cluster with the standard heartbeats."""
     with tempfile.TemporaryDirectory(prefix="catga-figures-") as folder:
         standard = {"CATGA_HEARTBEAT_INTERVAL": "5", "CATGA_HEARTBEAT_TIMEOUT": "30"}
-        # What servers have said is shown with a test that fails, and goes nowhere here.
-        with contextlib.redirect_stdout(None), Nodes(Path(folder), **standard, **environment) as nodes:
+        with Nodes(Path(folder), **standard, **environment) as nodes:
             yield nodes
 
 
@@ -218,8 +217,10 @@ def main() -> None:
     unknown = [name for name in names if name not in _ALL]
     if unknown:
         sys.exit(f"no figures are called {unknown[0]!r}; there are {', '.join(_ALL)}")
-    for name in names:
-        _ALL[name]()
+    # What servers have said is shown with a test that fails, and goes nowhere here.
+    with contextlib.redirect_stdout(None):
+        for name in names:
+            _ALL[name]()
 
 
 if __name__ == "__main__":
