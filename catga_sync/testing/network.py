@@ -7,17 +7,16 @@ import io
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from catga_sync.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
+from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode
-from catga_sync.receiver import INVOKE_PATH, RawReply, RawRequest
+from catga_sync.receiver import INVOKE_PATH, RawReply, RawRequest, Receiver
 from catga_sync.results import CatgaResult
+from catga_sync.testing.clock import FakeClock
 from catga_sync.transport.verdict import Call
-
-if TYPE_CHECKING:
-    from catga_sync.testing.simulation import SimulatedNode
 
 __all__ = ["Fault", "Network", "SimulatedInvoker"]
 
@@ -49,6 +48,19 @@ class _Scripted:
     seconds: float
 
 
+class Peer(Protocol):
+    """What the network needs of a node."""
+
+    node_id: str
+    local: Mediator
+    clock: FakeClock
+    receiver: Receiver
+    is_running: bool
+    is_paused: bool
+    #: What has arrived while it was paused: envelope, time given, and when.
+    backlog: list[tuple[Any, float, float]]
+
+
 class Network:
     """
     What lies between the simulated nodes.
@@ -61,7 +73,7 @@ class Network:
     def __init__(self, sleep: Callable[[float], None], latency: float) -> None:
         self._sleep = sleep
         self.latency = latency
-        self.nodes: dict[str, SimulatedNode] = {}
+        self.nodes: dict[str, Peer] = {}
         self._script: list[_Scripted] = []
         self._islands: list[frozenset[str]] = []
 
@@ -131,7 +143,7 @@ class Network:
         return next((island for island in self._islands if node_id in island), None)
 
 
-def deliver(target: SimulatedNode, envelope: RequestEnvelope, timeout: float, waited: float = 0.0) -> RawReply:
+def deliver(target: Peer, envelope: RequestEnvelope, timeout: float, waited: float = 0.0) -> RawReply:
     """Hand a request to a node's receiver, as one that has been on its way for ``waited`` seconds."""
     body = replace(envelope, timestamp=time.time() - waited).encode()
     headers = {
@@ -146,7 +158,7 @@ def deliver(target: SimulatedNode, envelope: RequestEnvelope, timeout: float, wa
 class SimulatedInvoker:
     """The invoker of a simulated node."""
 
-    def __init__(self, network: Network, node: SimulatedNode) -> None:
+    def __init__(self, network: Network, node: Peer) -> None:
         self._network = network
         self._node = node
 

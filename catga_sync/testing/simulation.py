@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, TypeVar
@@ -23,7 +23,6 @@ from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.upkeep import Upkeep
 from catga_sync.context import CallContext, current_call, enter_call, leave_call
 from catga_sync.deadline import Deadline
-from catga_sync.discovery.memory import MemoryDiscovery
 from catga_sync.errors import Delivery
 from catga_sync.explanation import Explanation
 from catga_sync.idempotency import IdempotencyStore, MemoryIdempotency
@@ -39,8 +38,9 @@ from catga_sync.results import CatgaResult
 from catga_sync.routing import create_router, router_options
 from catga_sync.testing.clock import FakeClock
 from catga_sync.testing.network import Network, SimulatedInvoker, deliver
+from catga_sync.testing.store import SimulatedStore
 
-__all__ = ["Execution", "Outcome", "SimulatedNode", "SimulatedStore", "Simulation"]
+__all__ = ["Execution", "Outcome", "SimulatedNode", "Simulation"]
 
 T = TypeVar("T")
 
@@ -63,45 +63,6 @@ class Outcome:
     result: CatgaResult[Any]
     #: Whether it is a query, which may run twice.
     repeatable: bool
-
-
-class SimulatedStore:
-    """A discovery store that can be down, and counts what it is asked for."""
-
-    refresh_interval = 1.0
-
-    def __init__(self, clock: FakeClock) -> None:
-        self._store = MemoryDiscovery(clock=clock)
-        self.is_down = False
-        self.operations: Counter[str] = Counter()
-
-    def register(self, record: NodeRecord, ttl: float) -> None:
-        """See ``Discovery``."""
-        self._count("register")
-        self._store.register(record, ttl)
-
-    def deregister(self, node_id: str, incarnation: str) -> None:
-        """See ``Discovery``."""
-        self._count("deregister")
-        self._store.deregister(node_id, incarnation)
-
-    def nodes(self) -> Sequence[NodeRecord]:
-        """See ``Discovery``."""
-        self._count("nodes")
-        return self._store.nodes()
-
-    def close(self) -> None:
-        """See ``Discovery``."""
-
-    def empty(self) -> None:
-        """Lose everything, as a store does that is restarted without its data."""
-        for record in self._store.nodes():
-            self._store.deregister(record.node.node_id, record.node.incarnation)
-
-    def _count(self, operation: str) -> None:
-        self.operations[operation] += 1
-        if self.is_down:
-            raise ConnectionError("the simulated store is down")
 
 
 class SimulatedNode:
