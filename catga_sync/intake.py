@@ -126,7 +126,7 @@ def _length(given: int | str | None) -> int | None:
     return int((given.lstrip("0") or "0")[:20])
 
 
-def deadline_of(header: str | None, sent_at: float | None, default: float) -> Deadline:
+def deadline_of(header: str | None, sent_at: float | None, default: float, waited: float = 0.0) -> Deadline:
     """
     Return the deadline of a call; refuse one whose time is up.
 
@@ -134,9 +134,10 @@ def deadline_of(header: str | None, sent_at: float | None, default: float) -> De
         header: Value of ``Catga-Timeout-Ms``: the time left when it was sent.
         sent_at: When that was, in seconds since the epoch by the sender's clock; None when it did not say.
         default: Seconds for a call without the header.
+        waited: Seconds since it came.
     """
     if header is None:
-        return Deadline.after(default)
+        return Deadline.after(default - waited)
     left = _milliseconds(header)
     if left is None:
         raise Refused(400, ErrorCode.INVALID_ARGUMENT, "Catga-Timeout-Ms: a whole number of milliseconds is expected")
@@ -144,9 +145,9 @@ def deadline_of(header: str | None, sent_at: float | None, default: float) -> De
     # The time that is left is relative, which no clock can spoil; but a node that was paused cannot see how long the
     # request has waited for it. The time of sending can tell, give or take two clocks' difference.
     stale = sent_at is not None and time.time() > sent_at + timeout + CLOCK_SKEW
-    if timeout <= 0 or stale:
+    if timeout <= waited or stale:
         raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
-    return Deadline.after(timeout)
+    return Deadline.after(timeout - waited)
 
 
 def _milliseconds(header: str) -> int | None:

@@ -205,7 +205,7 @@ class Receiver:
             except EnvelopeError as exc:
                 raise Refused(400, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
             # One deadline for all of them, from when the batch came; each may still be too old by itself.
-            shared = deadline_of(raw.headers.get("catga-timeout-ms"), None, self._default_timeout)
+            shared = deadline_of(raw.headers.get("catga-timeout-ms"), None, self._default_timeout, run.seconds)
             replies = []
             room = self._max_body_bytes
             for left, item in zip(range(len(items), 0, -1), items, strict=True):

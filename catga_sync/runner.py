@@ -69,9 +69,14 @@ class Run:
         return "1" if self.executed else "unknown" if self.uncertain else "0"
 
     @property
+    def seconds(self) -> float:
+        """Since it came."""
+        return time.perf_counter() - self.started
+
+    @property
     def elapsed(self) -> int:
         """Milliseconds since it came."""
-        return int((time.perf_counter() - self.started) * 1000.0)
+        return int(self.seconds * 1000.0)
 
 
 class Runner:
@@ -109,7 +114,8 @@ class Runner:
         Raises:
             Refused: It is not run; ``run`` tells whether it may have run before.
         """
-        deadline = deadline_of(raw.headers.get("catga-timeout-ms"), envelope.timestamp, self._default_timeout)
+        header = raw.headers.get("catga-timeout-ms")
+        deadline = deadline_of(header, envelope.timestamp, self._default_timeout, run.seconds)
         if run.deadline is not None:
             deadline = run.deadline
         entry = self._entry(envelope)

@@ -5,12 +5,13 @@ import enum
 import io
 import json
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
 
-from catga_sync import intake
+from catga_sync import intake, runner
 from catga_sync.access import OpenGuard
 from catga_sync.envelope import ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import Delivery, ErrorCode
@@ -103,7 +104,7 @@ def held_clock(monkeypatch):
     ("age", "timeout_ms", "status"),
     [
         (0.0, 1000, 200), (2.9, 1000, 200), (3.0, 1000, 200), (3.001, 1000, 504), (60.0, 1000, 504),
-        (2.5, 1, 504), (2.0, 1, 200), (31.9, 30_000, 200), (32.1, 30_000, 504), (-3600.0, 1000, 200),
+        (2.5, 1, 504), (2.05, 100, 200), (31.9, 30_000, 200), (32.1, 30_000, 504), (-3600.0, 1000, 200),
     ],
 )  # fmt: skip
 def test_a_request_is_stale_when_its_time_and_two_seconds_have_passed(handlers, held_clock, age, timeout_ms, status):
@@ -111,6 +112,20 @@ def test_a_request_is_stale_when_its_time_and_two_seconds_have_passed(handlers, 
     assert raw.status == status
     assert raw.headers["Catga-Executed"] == ("1" if status == 200 else "0")
     assert len(handlers.calls) == (status == 200)
+
+
+def test_a_call_s_time_runs_from_when_it_came_and_not_from_when_its_body_was_read(handlers, monkeypatch):
+    clock = SimpleNamespace(now=100.0, perf_counter=lambda: clock.now)
+    monkeypatch.setattr(runner, "time", clock)
+    whole = ask(time.time(), {"catga-timeout-ms": "10000"})
+
+    def read(size):
+        clock.now += 3.0
+        return whole.read(size)
+
+    assert make(handlers).handle(replace(whole, read=read)).status == 200
+    ((_, call, _),) = handlers.calls
+    assert 6.0 < call.remaining() <= 7.0
 
 
 def test_a_timestamp_with_a_zone_is_compared_as_the_instant_it_is(handlers, held_clock):
