@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 #: What the ``metadata`` of a failure that was not executed may say of another try, whatever its code: that it is worth
 #: it at another node only, or nowhere. Without it, the code decides.
-RETRY, OTHER_NODE, NEVER = "retry", "other-node", "never"
+RETRY, OTHER_NODE, NEVER = "catga.retry", "other-node", "never"
 
 #: Held while a result is given its id, so that two threads that read it at once see the same.
 _naming = threading.Lock()

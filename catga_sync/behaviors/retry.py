@@ -12,7 +12,7 @@ from catga_sync.context import current_call
 from catga_sync.errors import ConfigurationError, Delivery, ErrorCode
 from catga_sync.messages import Query, options_of
 from catga_sync.pipeline import Behavior, Handler
-from catga_sync.results import RETRY, CatgaResult
+from catga_sync.results import NEVER, OTHER_NODE, RETRY, CatgaResult
 
 __all__ = ["retry_behavior"]
 
@@ -81,7 +81,7 @@ def retry_behavior(
 
 
 def _may_repeat(request: Any, result: CatgaResult[Any]) -> bool:
-    if result.is_success or result.code not in _PASSING or RETRY in result.metadata:
+    if result.is_success or result.code not in _PASSING or result.metadata.get(RETRY) in (OTHER_NODE, NEVER):
         return False
     declared = options_of(type(request)).idempotent
     idempotent = isinstance(request, Query) if declared is None else declared

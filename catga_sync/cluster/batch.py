@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
@@ -95,7 +95,7 @@ class Batch:
                 self._results[index] = self._alone(self._plans[index], node)
 
         # What runs here runs in the caller's thread, while the round trips are under way.
-        tried = at_once(self._together, list(groups.values()), self._call, meanwhile=meanwhile)
+        tried = at_once(self._together, list(groups.values()), self._call, meanwhile=meanwhile if alone else None)
         pause = 0.0
         again: list[int] = []
         for answers in tried:
@@ -118,7 +118,8 @@ class Batch:
         """Make one round trip; return the answer to each item."""
         node, indexes = group
         plans = [self._plans[index] for index in indexes]
-        time_given = max(self._failover.share(plan) for plan in plans)
+        # A plain request needs all the time there is; what travels with it has no more and no less.
+        time_given = max(self._failover.share(plan, node) for plan in plans)
         started = time.monotonic()
         answers = self._exchange(node, plans, time_given)
         elapsed = time.monotonic() - started
@@ -183,16 +184,25 @@ def at_once(
     """
     token = enter_call(call)
     try:
-        if len(items) <= 1:
-            # One after the other: nothing is won by a thread that this one would have to wait for.
-            done = [function(item) for item in items]
+        if not items or (len(items) == 1 and meanwhile is None):
+            # Nothing is won by a thread that this one would have to wait for.
             if meanwhile is not None:
                 meanwhile()
-            return done
+            return [function(item) for item in items]
         with ThreadPoolExecutor(min(len(items), _FAN_OUT), thread_name_prefix="catga-fan-out") as pool:
-            running = [pool.submit(copy_context().run, function, item) for item in items]
+            running = [_start(pool, function, item) for item in items]
             if meanwhile is not None:
                 meanwhile()
             return [each.result() for each in running]
     finally:
         leave_call(token)
+
+
+def _start(pool: ThreadPoolExecutor, function: Callable[[Any], Any], item: Any) -> Future[Any]:
+    """Have ``function`` called with the item in a thread of the pool; here, where the system gives no thread."""
+    try:
+        return pool.submit(copy_context().run, function, item)
+    except RuntimeError:  # "can't start new thread"
+        done: Future[Any] = Future()
+        done.set_result(function(item))
+        return done

@@ -161,12 +161,11 @@ class Failover:
         # By identity: comparing a thousand nodes by value takes longer than all the rest of a call.
         return node if any(node is each for each in options) or node in options else None
 
-    def share(self, plan: Plan) -> float:
-        """Return the seconds for one try: all that is left, or half if another node can follow a silent one."""
+    def share(self, plan: Plan, node: ClusterNode) -> float:
+        """Return the seconds for a try at a node: all that is left, or half if another one can follow its silence."""
         left = plan.remaining()
-        if plan.repeatable and self._tries > 1 and len(plan.nodes) > 1 and plan.unknown == 0:
-            return left / 2
-        return left
+        another = len(plan.attempts) + 1 < self._tries and len(plan.tried | {node.node_id}) < len(plan.nodes)
+        return left / 2 if plan.repeatable and another and plan.unknown + 1 < _MOST_UNKNOWN else left
 
     def note(self, plan: Plan, node: ClusterNode, result: CatgaResult[Any], elapsed: float) -> None:
         """Take note of a try, in the plan and at the router."""
@@ -206,7 +205,7 @@ class Failover:
     # -- parts ----------------------------------------------------------------------------------------------------
 
     def _try(self, plan: Plan, node: ClusterNode, step: Step) -> CatgaResult[Any]:
-        time_given = self.share(plan)
+        time_given = self.share(plan, node)
         started = self._monotonic()
         try:
             result = step(node, plan.request, time_given)

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from catga_sync.cluster.events import ClusterEvent, EventBoard, EventKind
 from catga_sync.cluster.membership import Membership
@@ -30,8 +31,8 @@ SETTLE = 1.0
 _LOOK = 0.05
 #: Seconds without an answer to any call after which a node is asked whether it is there.
 _SILENCE = 1.0
-#: Seconds that one step may take to look at nodes that are avoided or silent.
-_LOOKING = 1.0
+#: Nodes that one step asks whether they are there.
+_AT_ONCE = 8
 
 _log = logging.getLogger(__name__)
 
@@ -77,30 +78,29 @@ class Upkeep:
         self._close_discovery = close_discovery
         self._forget_discovery = forget_discovery
         self._drain_seen_at: float | None = None
+        #: node id -> when it was last asked whether it is there, for those that are to be asked
+        self._asked_at: dict[str, float] = {}
 
     def step(self) -> float:
         """Do what is due; return the seconds until there may be more to do."""
         self._membership.refresh(ask=True)
         nodes = self._membership.snapshot.nodes
+        pause = self._membership.refresh_interval
+        if self._presence is not None:
+            self._follow_drain(self._presence)
+            # Before anybody else is asked, which takes as long as it takes.
+            pause = min(pause, self._presence.step())
         self._ejection.keep_only(nodes)
-        for node in self._ejection.due_for_probe(nodes):
-            self._ejection.probed(node, answered=self._is_alive(node))
-        self._look_at_suspects(nodes)
+        self._look_around(nodes)
         tidy = getattr(self._invoker, "tidy", None)
         if tidy is not None:
             tidy(nodes)
-        pause = self._membership.refresh_interval
-        if self._presence is None:
-            return pause
-        self._follow_drain(self._presence)
-        return min(pause, self._presence.step())
+        return pause
 
     def tell_ejected(self, node: ClusterNode, ejected: bool) -> None:
         """Tell the world that a node is left out, or let back."""
         kind = EventKind.NODE_FAULTED if ejected else EventKind.NODE_RECOVERED
         self._events.tell(ClusterEvent(kind, node))
-        if ejected:
-            self._release(node)
 
     def begin_drain(self) -> None:
         """Wish the whole node drained; every worker follows within its next steps."""
@@ -148,20 +148,31 @@ class Upkeep:
         if forget is not None:
             forget()
 
-    def _look_at_suspects(self, nodes: tuple[ClusterNode, ...]) -> None:
-        """Look at the nodes that are avoided, and at those at which calls have been waiting for their answers."""
-        suspects = self._ejection.due_for_a_look(nodes)
+    def _look_around(self, nodes: tuple[ClusterNode, ...]) -> None:
+        """Ask nodes whether they are there: those that are avoided, ejected and due, or silent towards calls."""
+        probed = {node.node_id: node for node in self._ejection.due_for_probe(nodes)}
+        suspects = {node.node_id: node for node in self._ejection.due_for_a_look(nodes)}
         silent = getattr(self._invoker, "silent", None)
         if silent is not None:
-            suspects += [node for node in silent(nodes, _SILENCE) if node not in suspects]
-        # Where many hosts are off each look takes its whole time; those that no look has reached are tried by a call.
-        end = time.monotonic() + _LOOKING
-        for node in suspects:
+            suspects.update((node.node_id, node) for node in silent(nodes, _SILENCE))
+        due = {**suspects, **probed}
+        # One that hangs takes its whole time, so several are asked at once, and who was not asked for longest first.
+        chosen = sorted(due.values(), key=lambda node: self._asked_at.get(node.node_id, float("-inf")))[:_AT_ONCE]
+        now = time.monotonic()
+        self._asked_at = {node_id: at for node_id, at in self._asked_at.items() if node_id in due}
+        self._asked_at.update((node.node_id, now) for node in chosen)
+        for node, answered in zip(chosen, self._are_alive(chosen), strict=True):
+            if node.node_id in probed:
+                self._ejection.probed(node, answered=answered)
             # A handler may take its time, and the node answers all the same: only one that does not is silent.
-            if self._ejection.looked_at(node, answered=self._is_alive(node)):
+            elif self._ejection.looked_at(node, answered=answered):
                 self._release(node)
-            if time.monotonic() >= end:
-                break
+
+    def _are_alive(self, nodes: list[ClusterNode]) -> list[bool]:
+        if len(nodes) < 2:
+            return [self._is_alive(node) for node in nodes]
+        with ThreadPoolExecutor(len(nodes), thread_name_prefix="catga-look") as pool:
+            return list(pool.map(self._is_alive, nodes))
 
     def _release(self, node: ClusterNode) -> None:
         release = getattr(self._invoker, "release", None)

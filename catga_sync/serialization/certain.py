@@ -191,13 +191,19 @@ _PLAIN: dict[type[StrictField], str] = {
 _CERTAIN_KEYS = (StrField, numeric.IntField, textual.UUIDField, textual.DateField)
 
 
-def _is_made_of_its_fields(cls: type) -> bool:
+def _is_made_of_its_fields(cls: Any) -> bool:
     """Return whether making an object anew from the values of its fields gives an equal one, and cannot fail."""
     parameters = getattr(cls, "__dataclass_params__", None)
-    return (
-        parameters is not None
-        and parameters.init
-        and not hasattr(cls, "__post_init__")
+    if parameters is None or not parameters.init or hasattr(cls, "__post_init__"):
+        return False
+    # dataclass() leaves an __init__ alone that the class has written itself; its own is made by exec.
+    code = getattr(cls.__init__, "__code__", None)
+    return bool(
+        code is not None
+        and code.co_filename == "<string>"
+        and cls.__new__ is object.__new__
+        and cls.__getattribute__ is object.__getattribute__
+        and (parameters.frozen or cls.__setattr__ is object.__setattr__)
         and all(field.init for field in dataclasses.fields(cls))
     )
 

@@ -99,7 +99,7 @@ class DeadlineAdapter(HTTPAdapter):
         """Return the pool for a request; see ``HTTPAdapter``."""
         pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
         if isinstance(pool, _TlsPool) and "ssl_context" not in pool.conn_kw:
-            # One for all its connections: urllib3 would make one for each, and read the certificates each time.
+            # One for all its connections: urllib3 would make one for each.
             needed = ssl.CERT_NONE if verify is False else ssl.CERT_REQUIRED
             pool.conn_kw["ssl_context"] = urllib3.util.ssl_.create_urllib3_context(cert_reqs=needed)
         return pool

@@ -210,10 +210,14 @@ class GuardedConnection(HTTPConnection):
                 self._dns_host = addresses[-rest]
                 self.timeout = max(0.001, min(ends - time.monotonic(), exchange.left()) / rest)
                 try:
-                    return super()._new_conn()
+                    sock = super()._new_conn()
                 except (NewConnectionError, ConnectTimeoutError):
                     if rest == 1:
                         raise
+                else:
+                    # What is left of the time to connect, for a TLS handshake.
+                    sock.settimeout(max(0.001, min(ends - time.monotonic(), exchange.left())))
+                    return sock
         finally:
             self._dns_host, self.timeout = host, seconds
         raise NewConnectionError(self, f"{host} has no address")

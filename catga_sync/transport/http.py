@@ -24,7 +24,7 @@ from catga_sync.envelope import MAX_TIME_MS, STAMP_LENGTH, RequestEnvelope, stam
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode
-from catga_sync.results import CatgaResult
+from catga_sync.results import OTHER_NODE, RETRY, CatgaResult
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport.adapter import abandon, close_stale, drop
 from catga_sync.transport.batch import FRAME, Item, judge_batch, parts, write_batch
@@ -146,10 +146,16 @@ class HttpInvoker:
                 results[index] = call.too_long(item.length, self._max_body_bytes)
             else:
                 ready.append(item)
-        for part in parts(ready, self._max_body_bytes):
+        waiting = list(parts(ready, self._max_body_bytes))
+        while waiting:
+            part = waiting.pop(0)
             calls = [item.call for item in part]
             answers = self._post(calls, BATCH_PATH, partial(_write_part, part), expires, judge_batch)
-            results.update(zip([item.number for item in part], answers, strict=True))
+            if len(part) > 1 and all(answer.metadata.get(RETRY) == OTHER_NODE for answer in answers):
+                # The node takes less at once than this one sends: what is too long together may fit alone.
+                waiting[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
+            else:
+                results.update(zip([item.number for item in part], answers, strict=True))
         return [results[index] for index in range(len(results))]
 
     def close(self) -> None:
@@ -322,7 +328,9 @@ class HttpInvoker:
             prepared = session.prepare_request(requests.Request("POST", f"{endpoint}{INVOKE_PATH}"))
             pool = adapter.get_connection_with_tls_context(prepared, self._verify, cert=self._cert)
             adapter.cert_verify(pool, prepared.url, self._verify, self._cert)
-            self._pools[endpoint] = pool
+            with self._lock:
+                if self._session is session:  # else it was closed meanwhile, and a later call wants another pool
+                    self._pools[endpoint] = pool
         return pool
 
 

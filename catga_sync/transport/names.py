@@ -78,11 +78,13 @@ class _Resolver:
                 known = None
             wanted = self._wanted.get(key)
             if wanted is None:
-                wanted = self._wanted[key] = _LookUp(host, port)
-                self._waiting.append(wanted)
+                wanted = _LookUp(host, port)
                 if self._threads < AT_ONCE:
+                    # It waits for the lock, and finds what is put there next.
+                    threading.Thread(target=self._work, name="catga-names", daemon=True).start()
                     self._threads += 1
-                    threading.Thread(target=self._work, name="names", daemon=True).start()
+                self._wanted[key] = wanted
+                self._waiting.append(wanted)
         in_time = wanted.done.wait(timeout if known is None else min(timeout, PATIENCE))
         if known is not None and (not in_time or _may_pass(wanted.error)):
             return known

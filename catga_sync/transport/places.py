@@ -42,14 +42,20 @@ class NoPlace(enum.Enum):
 
 
 class _Turn:
-    """One who waits."""
+    """One who waits. ``end`` is guarded by the lock of the places: None, or how the wait has ended for the others."""
 
-    __slots__ = ("given", "lock")
+    __slots__ = ("end", "lock")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.lock.acquire()
-        self.given = False
+        self.end: _End | None = None
+
+
+@enum.unique
+class _End(enum.Enum):
+    GIVEN = "GIVEN"
+    RELEASED = "RELEASED"
 
 
 class Places:
@@ -95,14 +101,23 @@ class Places:
                 return NoPlace.CROWDED
             turn = _Turn()
             self._waiting.append(turn)
-        in_time = turn.lock.acquire(timeout=min(left * SHARE, threading.TIMEOUT_MAX))
+        try:
+            turn.lock.acquire(timeout=min(left * SHARE, threading.TIMEOUT_MAX))
+        except BaseException:
+            # Whatever ends this thread here must not end the place, too.
+            with self._lock:
+                if turn.end is _End.GIVEN:
+                    self._pass_on_locked()
+                elif turn.end is None:
+                    self._waiting.remove(turn)
+            raise
         with self._lock:
-            if turn.given:  # perhaps in the very moment in which its time was up
-                return self._monotonic()
-            if in_time:
+            now = self._monotonic()
+            if turn.end is _End.GIVEN:  # perhaps in the very moment in which its time was up
+                return now
+            if turn.end is _End.RELEASED:
                 return NoPlace.RELEASED
             self._waiting.remove(turn)
-            now = self._monotonic()
             stalled = now - self._silent_since >= max(STALL_LEAST, STALL_SHARE * (now - began))
             return NoPlace.STALLED if stalled else NoPlace.CROWDED
 
@@ -112,12 +127,15 @@ class Places:
         with self._lock:
             self._held += _WEIGHT * (now - since - self._held)
             self._silent_since = now
-            if self._waiting:
-                turn = self._waiting.popleft()
-                turn.given = True
-                turn.lock.release()
-            else:
-                self._free += 1
+            self._pass_on_locked()
+
+    def _pass_on_locked(self) -> None:
+        if self._waiting:
+            turn = self._waiting.popleft()
+            turn.end = _End.GIVEN
+            turn.lock.release()
+        else:
+            self._free += 1
 
     @property
     def silence(self) -> float:
@@ -132,6 +150,7 @@ class Places:
     def release(self) -> None:
         """Have everybody who waits for a place go without one."""
         with self._lock:
-            waiting, self._waiting = self._waiting, deque()
-        for turn in waiting:
-            turn.lock.release()
+            while self._waiting:
+                turn = self._waiting.popleft()
+                turn.end = _End.RELEASED
+                turn.lock.release()

@@ -10,9 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-import urllib3
-
 from catga_sync.errors import SerializationError
 from catga_sync.serialization import jsontext
 from catga_sync.transport.connection import Exchange
@@ -108,7 +105,7 @@ class HttpProbe:
             parsed = jsontext.loads(raw) if status == 200 else None
         except SerializationError:
             return Probe(ProbeOutcome.OTHER)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
+        except Exception as exc:  # not only what requests and urllib3 raise: there may be no thread for a name
             refused = not exchange.request_complete and _refused(exc)
             return Probe(ProbeOutcome.REFUSED if refused else ProbeOutcome.SILENT)
         if isinstance(parsed, dict):

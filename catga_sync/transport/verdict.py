@@ -99,7 +99,7 @@ class Call:
             return self.succeeded(reply)
         if executed == "0":
             # A body that is too long for a node stays too long for it; another may have been told to take more.
-            return self.refused(reply, Delivery.NOT_EXECUTED, retry=OTHER_NODE if status == 413 else None)
+            return self.refused(reply, Delivery.NOT_EXECUTED, retry=_retry_after(status))
         ran = executed == "1" or (executed is None and status == 200)
         return self.refused(reply, Delivery.EXECUTED if ran else Delivery.UNKNOWN)
 
@@ -109,7 +109,9 @@ class Call:
         """Judge the refusal of a batch as a whole, which names the first item's id."""
         if reply.request_id != request_id or reply.is_success:
             return self.crossed()
-        return self.refused(reply, Delivery.NOT_EXECUTED if executed == "0" else Delivery.UNKNOWN)
+        if executed == "0":
+            return self.refused(reply, Delivery.NOT_EXECUTED, retry=_retry_after(status))
+        return self.refused(reply, Delivery.UNKNOWN)
 
     def not_authentic(self, status: int) -> CatgaResult[Any]:
         """Judge an answer that nobody who has the secret is known to have given."""
@@ -233,6 +235,11 @@ def judge_one(calls: list[Call], answer: Answer, exchange: Exchange) -> list[Cat
     if reply.request_id != call.request_id:
         exchange.retire()
     return [call.answered(reply, answer.status, answer.headers.get("Catga-Executed"))]
+
+
+def _retry_after(status: int) -> str | None:
+    """Return what the status of a refusal says of another try: a body that is too long for a node stays so."""
+    return OTHER_NODE if status == 413 else None
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

@@ -13,6 +13,7 @@ import pytest
 
 from catga_sync import CatgaResult, Delivery, ErrorCode
 from catga_sync.nodes import ClusterNode
+from catga_sync.results import OTHER_NODE, RETRY
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport import HttpInvoker
 from tests.misbehaviour import peers
@@ -21,13 +22,24 @@ from tests.misbehaviour.peers import Peer, Script, read_request, reply, serving
 from tests.processes import until
 
 
-def answering(on_batch: Callable[[], object] = lambda: None) -> Script:
-    """Return a peer that runs batches."""
+def answering(on_batch: Callable[[], object] = lambda: None, most: int = 10_000) -> Script:
+    """Return a peer that runs batches; one of more than ``most`` items is too long for it."""
 
     def answers(connection: socket.socket, over: threading.Event) -> None:
         while request := read_request(connection):
             items = json.loads(request.partition(b"\r\n\r\n")[2])["requests"]
             on_batch()
+            if len(items) > most:
+                refusal = {
+                    "requestId": items[0]["requestId"],
+                    "isSuccess": False,
+                    "errorMessage": "the body is too long",
+                    "errorCode": "RESOURCE_EXHAUSTED",
+                }
+                body = json.dumps(refusal).encode()
+                head = b"HTTP/1.1 413 Too Long\r\nCatga-Executed: 0\r\nContent-Length: %d\r\n\r\n" % len(body)
+                connection.sendall(head + body)
+                continue
             answered = [
                 {"requestId": item["requestId"], "isSuccess": True, "payloadData": None, "executed": "1"}
                 for item in items
@@ -95,6 +107,23 @@ def test_a_batch_is_cut_where_it_is_longer_than_a_body_may_be(invoker: HttpInvok
     assert (results[4].delivery, results[4].code) == (Delivery.NOT_EXECUTED, ErrorCode.RESOURCE_EXHAUSTED)
     assert len(sizes) == 2
     assert max(sizes) <= 100_000
+
+
+def test_a_batch_that_is_too_long_for_the_node_is_cut_until_it_fits(invoker: HttpInvoker) -> None:
+    with serving(answering(most=3)) as peer:
+        results = send(invoker, peer.endpoint, *[Order(str(number)) for number in range(10)])
+        assert [len(part) for part in parts(peer)] == [10, 5, 2, 3, 5, 2, 3]
+    assert all(results)
+    assert [result.request_id for result in results] == [f"r-{number}" for number in range(10)]
+
+
+def test_a_node_for_which_every_item_is_too_long_is_sent_each_once(invoker: HttpInvoker) -> None:
+    with serving(answering(most=0)) as peer:
+        results = send(invoker, peer.endpoint, *[Order()] * 2)
+        assert [len(part) for part in parts(peer)] == [2, 1, 1]
+    assert [(each.code, each.delivery, each.metadata) for each in results] == [
+        (ErrorCode.RESOURCE_EXHAUSTED, Delivery.NOT_EXECUTED, {RETRY: OTHER_NODE})
+    ] * 2
 
 
 def test_every_part_says_when_it_was_sent(

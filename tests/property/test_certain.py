@@ -59,6 +59,22 @@ class Counted:
     length: int = field(init=False, default=0)
 
 
+@dataclass
+class Making:
+    text: str
+
+    def __init__(self, text: str) -> None:
+        self.text = f"{text}!"
+
+
+@dataclass
+class Setting:
+    text: str
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, f"{value}!")
+
+
 @dataclass(frozen=True)
 class Endless:
     inner: Optional[Endless]  # noqa: UP045
@@ -169,11 +185,12 @@ def test_plain_values_are_certain(annotation: Any, value: Any) -> None:
     assert codec_of(annotation).certain(value)
 
 
-@pytest.mark.parametrize("annotation", [Checked, Counted, Endless, WithSchema, Bits], ids=repr)
+@pytest.mark.parametrize("annotation", [Checked, Counted, Making, Setting, Endless, WithSchema, Bits], ids=repr)
 def test_of_classes_that_do_more_than_hold_their_fields_nothing_is_promised(annotation: Any) -> None:
     value = {
-        Checked: lambda: Checked("x"), Counted: lambda: Counted("x"), Endless: lambda: Endless(Endless(None)),
-        WithSchema: lambda: WithSchema("x"), Bits: lambda: Bits.A,
+        Checked: lambda: Checked("x"), Counted: lambda: Counted("x"), Making: lambda: Making("x"),
+        Setting: lambda: Setting("x"), Endless: lambda: Endless(Endless(None)), WithSchema: lambda: WithSchema("x"),
+        Bits: lambda: Bits.A,
     }[annotation]()  # fmt: skip
     assert not codec_of(annotation).certain(value)
 

@@ -11,7 +11,7 @@ from catga_sync.deadline import Deadline
 from catga_sync.errors import ConfigurationError, Delivery, ErrorCode
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Query, Request, message
-from catga_sync.results import RETRY, Attempt, CatgaResult
+from catga_sync.results import NEVER, RETRY, Attempt, CatgaResult
 
 RUN, NOT_RUN, MAYBE = Delivery.EXECUTED, Delivery.NOT_EXECUTED, Delivery.UNKNOWN
 
@@ -161,6 +161,6 @@ def test_all_attempts_are_in_the_result():
 
 
 def test_a_refusal_that_cannot_pass_is_not_asked_for_again():
-    refused = failed(ErrorCode.RESOURCE_EXHAUSTED)._with(metadata={RETRY: "never"})
+    refused = failed(ErrorCode.RESOURCE_EXHAUSTED)._with(metadata={RETRY: NEVER})
     result, calls = run(Ask(), refused)
     assert (result, calls) == (refused, 1)

@@ -223,6 +223,39 @@ def test_a_handler_that_serves_another_node_sends_one_batch_too(make: Make) -> N
     assert all(results)
 
 
+def test_what_runs_here_does_not_wait_for_another_node(make: Make) -> None:
+    here = threading.Event()
+
+    class Hanging(Invoker):
+        def invoke_batch(self, node: ClusterNode, requests: Sequence[Any], **options: Any) -> list[CatgaResult[Any]]:
+            assert here.wait(20), "the round trip is over before what runs here has begun"
+            return super().invoke_batch(node, requests, **options)
+
+    @message(name="Here", remote=False)
+    @dataclass(frozen=True)
+    class Here(Request[int]):
+        pass
+
+    def handle(request: Here) -> int:
+        here.set()
+        return 1
+
+    mediator = make(Hanging(a=7), "a")
+    mediator.register(Here, handle)
+    assert [result.value for result in mediator.send_batch([Do(1), Here()])] == [7, 1]
+
+
+def test_where_the_system_gives_no_thread_the_caller_s_own_does(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    mediator = make(Invoker(a=7, b=8), router="round-robin")
+    mediator.nodes()
+
+    def refuse(*given: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("catga_sync.cluster.batch.ThreadPoolExecutor.submit", refuse)
+    assert sorted(result.value or 0 for result in mediator.send_batch([Do(1), Do(2)])) == [7, 8]
+
+
 def test_what_runs_here_runs_in_the_callers_thread(make: Make) -> None:
     mediator = make(Invoker(a=7, b=8))
     threads: set[threading.Thread] = set()

@@ -311,6 +311,19 @@ def test_a_query_keeps_half_of_its_time_for_another_node() -> None:
     assert 4.5 <= call.times[1] <= 5.0
 
 
+def test_a_query_that_no_other_node_can_follow_has_all_the_time_that_is_left() -> None:
+    call = Call(failed(), nodes=(A, B), repeatable=QUERY, seconds=10.0)
+    call.run()
+    assert call.times == [5.0, 10.0]
+
+
+def test_the_last_try_has_all_the_time_that_is_left() -> None:
+    call = Call(failed(), failed(), nodes=(A, B, C, D), repeatable=QUERY, seconds=10.0)
+    call.run()
+    assert call.times[:2] == [5.0, 5.0]
+    assert call.times[2] > 9.0
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"repeatable": REQUEST}, {"nodes": (A,)}, {"enabled": False}, {"max_retries": 0}],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Iterable
 
 import pytest
@@ -43,15 +45,16 @@ class Invoker:
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, *names: str) -> None:
+        names = names or ("a", "b")
         self.clock = FakeClock()
         self.invoker = Invoker()
-        self.alive = {"a": True, "b": True}
+        self.alive = dict.fromkeys(names, True)
         self.asked: list[str] = []
         self.events = EventBoard()
         self.ejection = Ejection(self.tell_ejected, monotonic=self.clock.monotonic)
         membership = Membership(
-            FakeStore(record("a", "T"), record("b", "T")),
+            FakeStore(*(record(name, "T") for name in names)),
             ClusterNode("me", None),
             self.events,
             suspect_after=15.0,
@@ -114,8 +117,33 @@ def test_one_that_does_not_answer_is_avoided_and_those_who_wait_there_are_let_go
     assert world.ejection.usable((A, B)) == (A, B)
 
 
-def test_those_who_wait_at_an_ejected_node_are_let_go(world: World) -> None:
+def test_an_ejection_is_told_and_lets_nobody_go_who_waits(world: World) -> None:
+    # Its calls may just take long, and it may be the only node: only a look can tell that it hangs.
     for _ in range(IN_A_ROW):
         world.ejection.failed(A)
-    assert world.invoker.released == ["a"]
+    assert world.invoker.released == []
     assert [event.kind for event in world.events.past()] == [EventKind.NODE_FAULTED]
+
+
+def test_all_who_hang_are_asked_in_turn_however_many_they_are() -> None:
+    names = [f"n{number:02}" for number in range(20)]
+    world = World(*names)
+    world.invoker.quiet = [node(name, "T") for name in names]
+    world.alive = dict.fromkeys(names, False)
+    for _ in range(3):
+        world.upkeep.step()
+    assert sorted(world.invoker.released) == names
+    assert max(Counter(world.asked).values()) <= 2
+
+
+def test_a_step_asks_several_at_once(world: World) -> None:
+    both = threading.Barrier(2, timeout=20)
+
+    def ask(node: ClusterNode) -> bool:
+        both.wait()
+        return True
+
+    world.invoker.quiet = [A, B]
+    world.upkeep._is_alive = ask
+    world.upkeep.step()
+    assert world.invoker.released == []

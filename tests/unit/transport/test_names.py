@@ -89,15 +89,47 @@ def test_a_name_that_ends_like_localhost_is_none(resolver: Resolver) -> None:
     assert addresses_of("notlocalhost", 80, 10.0) == ["127.0.0.1", "127.0.0.2"]
 
 
-def test_callers_share_a_look_up_and_so_many_run_at_once(resolver: Resolver) -> None:
-    hosts = [f"{number}.test" for number in range(names.AT_ONCE + 3)] * 2
+def test_so_many_names_are_looked_up_at_once(resolver: Resolver) -> None:
+    hosts = [f"{number}.test" for number in range(names.AT_ONCE + 3)]
     with ThreadPoolExecutor(len(hosts)) as pool:
         asking = [pool.submit(addresses_of, host, 80, 20.0) for host in hosts]
         until(lambda: len(resolver.asked) == names.AT_ONCE, "so many run")
         resolver.go.set()
         assert {tuple(each.result(20)) for each in asking} == {("127.0.0.1", "127.0.0.2")}
     assert resolver.most == names.AT_ONCE
-    assert resolver.asked["0.test"] <= 2
+
+
+def test_callers_who_want_the_same_name_share_one_look_up(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = []
+    wait = threading.Event.wait
+
+    def counted(event: threading.Event, timeout: float | None = None) -> bool:
+        waiting.append(event)
+        return wait(event, timeout)
+
+    monkeypatch.setattr(threading.Event, "wait", counted)
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(addresses_of, "users.test", 80, 20.0) for _ in range(8)]
+        until(lambda: any(waiting.count(event) == 8 for event in list(waiting)), "all wait for the same")
+        resolver.go.set()
+        assert {tuple(each.result(20)) for each in asking} == {("127.0.0.1", "127.0.0.2")}
+    assert resolver.asked["users.test"] == 1
+
+
+def test_a_thread_that_cannot_be_started_spoils_no_later_look_up(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver.go.set()
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(names.AT_ONCE + 1):
+            with pytest.raises(RuntimeError):
+                addresses_of("users.test", 80, 10.0)
+    assert addresses_of("users.test", 80, 10.0)
 
 
 def test_names_that_hang_delay_no_other(resolver: Resolver) -> None:

@@ -71,9 +71,11 @@ def test_a_call_gives_up_when_half_of_its_time_is_over() -> None:
 
 
 def test_a_short_wait_is_no_stall() -> None:
-    places = Places(1)
+    clock = FakeClock()
+    places = Places(1, monotonic=clock.monotonic)
     places.take(LONG)
-    assert places.take(STALL_LEAST) is NoPlace.CROWDED
+    # Nothing has ended there for no time at all, by that clock.
+    assert places.take(0.01) is NoPlace.CROWDED
 
 
 def test_a_place_that_others_got_meanwhile_is_no_stall(pool: ThreadPoolExecutor) -> None:
@@ -98,6 +100,65 @@ def test_released_is_everybody_who_waits_and_nobody_else(pool: ThreadPoolExecuto
     assert isinstance(since, float)
     places.give_back(since)
     assert isinstance(later.result(10), float)
+
+
+def test_one_whose_time_is_up_in_the_moment_of_a_release_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = Places(1)
+    places.take(LONG)
+
+    class Late:
+        """The lock of a turn whose time is up just when everybody is let go."""
+
+        def __init__(self) -> None:
+            self.held = False
+
+        def acquire(self, timeout: float = -1) -> bool:
+            if self.held:
+                places.release()
+                return False
+            self.held = True
+            return True
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr("catga_sync.transport.places.threading.Lock", Late)
+    assert places.take(LONG) is NoPlace.RELEASED
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["it waits still", "it has just been given the place"])
+def test_a_thread_that_is_ended_while_it_waits_takes_no_place_along(
+    monkeypatch: pytest.MonkeyPatch, given: bool
+) -> None:
+    places = Places(1)
+    since = places.take(LONG)
+    assert isinstance(since, float)
+
+    class Ended:
+        """The lock of a turn, in whose acquire the thread is ended."""
+
+        def __init__(self) -> None:
+            self.held = False
+
+        def acquire(self, timeout: float = -1) -> bool:
+            if not self.held:
+                self.held = True
+                return True
+            if given:
+                places.give_back(since)
+            raise SystemExit
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr("catga_sync.transport.places.threading.Lock", Ended)
+    with pytest.raises(SystemExit):
+        places.take(LONG)
+    monkeypatch.undo()
+    if not given:
+        places.give_back(since)
+    assert not places.in_use
+    assert isinstance(places.take(LONG), float)
 
 
 def test_silence_is_how_long_no_call_has_ended_while_some_are_under_way() -> None:

@@ -44,8 +44,9 @@ def test_a_node_that_is_busy_may_have_time_later(call: Call) -> None:
     assert call.answered(no(), 503, "0").metadata == {}
 
 
-def test_a_batch_that_is_too_long_as_a_whole_says_nothing_about_its_items(call: Call) -> None:
-    assert call.refused_whole(no(), 413, "0", "r-1").metadata == {}
+def test_a_batch_that_is_too_long_as_a_whole_is_so_at_this_node_only(call: Call) -> None:
+    assert call.refused_whole(no(), 413, "0", "r-1").metadata == {RETRY: OTHER_NODE}
+    assert call.refused_whole(no(), 503, "0", "r-1").metadata == {}
 
 
 @pytest.mark.parametrize(
