@@ -87,8 +87,13 @@ def require_module(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
+#: Threads that belong to the process and not to a mediator: they end by themselves soon after there is nothing to do.
+_OF_THE_PROCESS = ("catga-cutoff", "catga-names")
+
+
 def _our_threads() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name.startswith("catga-")}
+    names = ((thread, thread.name) for thread in threading.enumerate())
+    return {thread for thread, name in names if name.startswith("catga-") and name not in _OF_THE_PROCESS}
 
 
 @pytest.fixture(autouse=True)
