@@ -108,20 +108,20 @@ class _Writer:
         plain = _PLAIN.get(type(field))
         if plain is not None:
             return f"({plain.replace('$', v)})"
-        kind = type(field)
-        if kind is ShapeField:
-            return f"{self._shape(field.shape)}({v})"  # type: ignore[attr-defined]
-        if kind in (ListField, SetField):
-            return self._collection(field, v)  # type: ignore[arg-type]
-        if kind is TupleField:
-            items = [self._value(item, f"{v}[{at}]") for at, item in enumerate(field.items)]  # type: ignore[attr-defined]
+        # Exact types, and not isinstance: of a subclass nothing is known here.
+        if type(field) is ShapeField:
+            return f"{self._shape(field.shape)}({v})"
+        if type(field) is ListField or type(field) is SetField:
+            return self._collection(field, v)
+        if type(field) is TupleField:
+            items = [self._value(item, f"{v}[{at}]") for at, item in enumerate(field.items)]
             return f"(type({v}) is tuple and {' and '.join([f'len({v}) == {len(items)}', *items])})"
-        if kind is DictField and type(field.key) in _CERTAIN_KEYS:  # type: ignore[attr-defined]
-            return self._dict(field, v)  # type: ignore[arg-type]
-        if kind is EnumField and all(_scalar_is_certain(value) for value in field.enum_class):  # type: ignore[attr-defined]
-            return f"(type({v}) is {self._name(field.enum_class)})"  # type: ignore[attr-defined]
-        if kind is LiteralField and all(_any_is_certain(value) for _, value in field.values):  # type: ignore[attr-defined]
-            values = self._name(frozenset(field.values))  # type: ignore[attr-defined]
+        if type(field) is DictField and type(field.key) in _CERTAIN_KEYS:
+            return self._dict(field, v)
+        if type(field) is EnumField and all(_scalar_is_certain(value) for value in field.enum_class):
+            return f"(type({v}) is {self._name(field.enum_class)})"
+        if type(field) is LiteralField and all(_any_is_certain(value) for _, value in field.values):
+            values = self._name(frozenset(field.values))
             return f"(type({v}) in scalars and (type({v}), {v}) in {values})"
         raise _Uncertain
 
