@@ -32,6 +32,7 @@ from catga_sync.routing import Router, create_router, router_options
 from catga_sync.security import KeyRing
 from catga_sync.serverinfo import server_info
 from catga_sync.stores import discovery_of, idempotency_of
+from catga_sync.surroundings import Surroundings
 from catga_sync.transport import HttpInvoker, RemoteInvoker
 from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
 from catga_sync.transport.signing import Signing
@@ -93,6 +94,7 @@ class _Assembly:
         store = idempotency_of(options)
         self.once = None if store is None else Once(store)
         self.discovery = discovery_of(options)
+        self.surroundings = Surroundings()
         self.events = EventBoard()
         self.budget = RetryBudget()
         self.ejection = Ejection(self._tell_ejected)
@@ -141,7 +143,9 @@ class _Assembly:
             self.invoker,
             self._router(router) if isinstance(router, str) else _router_object(router),
             _Routers(self._router),
-            room=lambda: self.receiver.room,
+            surroundings=self.surroundings,
+            room=self._room,
+            one_thread=lambda: server_info().one_thread,
             timeout=options.request_timeout,
         )
         self.mediator = ClusterMediator(
@@ -154,6 +158,7 @@ class _Assembly:
             events=self.events,
             receiver=self.receiver,
             upkeep=self.upkeep,
+            surroundings=self.surroundings,
             describe=self._describe,
             options=options,
         )
@@ -214,6 +219,11 @@ class _Assembly:
             return None
         # Some threads stay free, so that health checks and refusals always get through.
         return max(1, threads - (2 if threads > 4 else 1))
+
+    def _room(self) -> int | None:
+        room = self.receiver.room
+        # Its one thread is the one that sends.
+        return 0 if room is None and server_info().one_thread else room
 
     def _close_stores(self) -> None:
         self.discovery.close()
@@ -280,6 +290,7 @@ class _Assembly:
             describe=self._describe_on_the_wire,
             guard=self._guard(),
             once=self.once,
+            surroundings=self.surroundings,
             on_request=self._notice_request,
             on_drain=self._begin_drain,
             max_body_bytes=options.max_body_bytes,

@@ -44,11 +44,20 @@ class CallContext:
     tracestate: str | None = None
     #: The nodes through which this call came, the first caller first, and the room that each had left.
     chain: tuple[Hop, ...] = ()
+    #: How many handlers of this process stand around the call: 1 for what a handler sends.
+    depth: int = 0
 
-    def nested(self, request_id: str, timeout: float) -> CallContext:
-        """Return the context of a call made inside this one: its own id and time, within this one's deadline."""
+    def nested(self, request_id: str, timeout: float, *, depth: int = 0) -> CallContext:
+        """
+        Return the context of a call made inside this one: its own id and time, within this one's deadline.
+
+        Args:
+            request_id: Its id.
+            timeout: Seconds that it may take.
+            depth: How much deeper it is: 1 for what a handler sends, 0 for a part of the call itself.
+        """
         deadline = Deadline.after(timeout) if self.deadline is None else self.deadline.nested(timeout)
-        return replace(self, request_id=request_id, deadline=deadline, source_node_id=None)
+        return replace(self, request_id=request_id, deadline=deadline, source_node_id=None, depth=self.depth + depth)
 
     def remaining(self) -> float | None:
         """Return the seconds left for this call, or None when it has no deadline."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from io import BytesIO
 
 from catga_sync.chain import LONGEST, Hop, read_chain
 from catga_sync.deadline import Deadline
 from catga_sync.envelope import MAX_TIME_MS
 from catga_sync.errors import ErrorCode
 
-__all__ = ["RawRequest", "Refused", "chain_of", "check_media_type", "deadline_of", "read_body"]
+__all__ = ["RawRequest", "Refused", "chain_of", "check_media_type", "deadline_of", "in_memory", "read_body"]
 
 #: Seconds by which two machines' clocks may differ when the age of a request is judged.
 CLOCK_SKEW = 2.0
@@ -50,6 +51,10 @@ class RawRequest:
     end_at: Callable[[float], Callable[[], None]] = _no_end
     #: Has it come to its end now: what is left of the body keeps nobody waiting.
     cut: Callable[[], None] = _no_cut
+    #: When it came, on the clock of ``time.perf_counter``.
+    arrived: float = field(default_factory=time.perf_counter)
+    #: Why it is refused, where that was found when it was taken in; see ``Receiver.take_in``.
+    refused: Refused | None = None
 
 
 class Refused(Exception):
@@ -60,6 +65,19 @@ class Refused(Exception):
         self.headers = {} if headers is None else headers
         self.status = status
         self.code = code
+
+
+def in_memory(raw: RawRequest, body: bytes, refused: Refused | None) -> RawRequest:
+    """Return a request whose body was read, or that was refused instead."""
+    return replace(
+        raw,
+        read=BytesIO(body).read,
+        content_length=len(body),
+        terminated=False,
+        end_at=_no_end,
+        cut=_no_cut,
+        refused=refused,
+    )
 
 
 def check_media_type(raw: RawRequest) -> None:
@@ -99,7 +117,8 @@ def read_body(raw: RawRequest, limit: int) -> bytes:
     # gunicorn hands a body on that was cut off as if it were whole; a caller that could not hand everything over
     # relies on it that nothing runs then. Of one without a length nobody can tell whether it ended or was ended.
     if size != length and (length is not None or time.monotonic() >= end):
-        raise _incomplete(end, f"the body has {size} of the {length} bytes announced")
+        hint = "" if size else "; a WSGI middleware in front of the receiver may have read it"
+        raise _incomplete(end, f"the body has {size} of the {length} bytes announced{hint}")
     return b"".join(pieces)
 
 

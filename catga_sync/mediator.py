@@ -248,8 +248,7 @@ class Mediator:
         Raises:
             TypeError: ``event`` is no ``Event``.
         """
-        result = self.deliver(require_event(event))
-        return {} if result is None else {"local": result}
+        return {"local": self.deliver(event)} if self.subscribes(type(require_event(event))) else {}
 
     def publish_batch(self, events: Iterable[Event]) -> list[dict[str, CatgaResult[None]]]:
         """Publish each event in order; return what ``publish`` returns for each."""
@@ -276,12 +275,13 @@ class Mediator:
             budget=0.0,
         )
 
-    def deliver(self, event: Event) -> CatgaResult[None] | None:
-        """Call every subscriber here; return one result for all of them, or None when there is none."""
-        subscribers = self._subscribers.get(type(event))
-        if not subscribers:
-            return None
-        results = [step(event) for step in subscribers]
+    def subscribes(self, event_type: type) -> bool:
+        """Return whether an event of this type has a subscriber here."""
+        return event_type in self._subscribers
+
+    def deliver(self, event: Event) -> CatgaResult[None]:
+        """Call every subscriber here; return one result for all of them, a success when there is none."""
+        results = [step(event) for step in self._subscribers.get(type(event), ())]
         failed = next((result for result in results if not result.is_success), None)
         return CatgaResult(True) if failed is None else failed
 
@@ -331,7 +331,7 @@ def nested_call(timeout: float) -> CallContext:
     outer = current_call()
     if outer is None:
         return CallContext(new_request_id(), Deadline.after(timeout))
-    return outer.nested(new_request_id(), timeout)
+    return outer.nested(new_request_id(), timeout, depth=1)
 
 
 def expired_before_start() -> CatgaResult[Any]:

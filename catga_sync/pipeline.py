@@ -30,6 +30,7 @@ __all__ = [
     "Handler",
     "build_chain",
     "error_text",
+    "failure_of",
     "handler_step",
     "limit_text",
     "local_step",
@@ -83,7 +84,7 @@ def handler_step(function: Callable[[Any], Any], name: str, check: tuple[type, .
         try:
             answer = function(request)
         except Exception as exc:
-            result = _failure_of(exc, name)
+            result = failure_of(exc, name)
         else:
             if isinstance(answer, CatgaResult):
                 fits = not answer.is_success or _fits(answer.value, check, not_meant)
@@ -187,7 +188,7 @@ def _guarded(behavior: Behavior, next_: Handler, name: str) -> Handler:
             else:
                 # Nobody at all has come by: it did not run. Else it may have been this call, in a thread of its own.
                 delivery = Delivery.NOT_EXECUTED if everywhere[0] == before_everywhere else Delivery.UNKNOWN
-            return _failure_of(exc, name, delivery)
+            return failure_of(exc, name, delivery)
         return answer if isinstance(answer, CatgaResult) else CatgaResult(True, answer)
 
     return run
@@ -212,7 +213,8 @@ def _own(answer: CatgaResult[Any]) -> CatgaResult[Any]:
     return own._with(error=error_text(own.error or ""), value=None)
 
 
-def _failure_of(exc: Exception, name: str, delivery: Delivery = Delivery.EXECUTED) -> CatgaResult[Any]:
+def failure_of(exc: Exception, name: str, delivery: Delivery = Delivery.EXECUTED) -> CatgaResult[Any]:
+    """Return the failure for what the handler of a type has raised; it is logged here."""
     call = current_call()
     request_id = "-" if call is None else call.request_id
     if isinstance(exc, CallError):

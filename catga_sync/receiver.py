@@ -31,10 +31,11 @@ from catga_sync.envelope import (
     write_batch_reply,
 )
 from catga_sync.errors import ErrorCode
-from catga_sync.intake import RawRequest, Refused, check_media_type, deadline_of, read_body
+from catga_sync.intake import RawRequest, Refused, check_media_type, deadline_of, in_memory, read_body
 from catga_sync.once import Once
 from catga_sync.pipeline import limit_text
 from catga_sync.runner import Handlers, Run, Runner
+from catga_sync.surroundings import Surroundings
 
 __all__ = ["BATCH_PATH", "DRAIN_PATH", "INVOKE_PATH", "NODE_PATH", "RawReply", "RawRequest", "Receiver"]
 
@@ -43,6 +44,8 @@ BATCH_PATH = "/catga/cluster/batch"
 NODE_PATH = "/catga/cluster/node"
 DRAIN_PATH = "/catga/cluster/drain"
 
+#: Bytes of a request to go offline, which has nothing to say.
+_DRAIN_LIMIT = 1024
 #: Bytes that are kept for an answer in a batch, without its payload.
 _FRAME = 400
 
@@ -78,6 +81,9 @@ class Receiver:
         once:
             Keeps a request id from running twice; None lets every request run.
 
+        surroundings:
+            What the framework puts around each call; None means nothing.
+
         on_request:
             Called at the start of every request, in its thread; must be quick.
 
@@ -104,13 +110,17 @@ class Receiver:
         describe: Callable[[], Mapping[str, Any]],
         guard: Guard,
         once: Once | None = None,
+        surroundings: Surroundings | None = None,
         on_request: Callable[[], None] = lambda: None,
         on_drain: Callable[[], None] = lambda: None,
         max_body_bytes: int = 4 * 1024 * 1024,
         max_concurrency: Callable[[], int | None] = lambda: None,
         default_timeout: float = 30.0,
     ) -> None:
-        self._runner = Runner(local, node_id, once, max_body_bytes=max_body_bytes, default_timeout=default_timeout)
+        around = Surroundings() if surroundings is None else surroundings
+        self._runner = Runner(
+            local, node_id, once, around, max_body_bytes=max_body_bytes, default_timeout=default_timeout
+        )
         self._node_id = node_id
         self._describe = describe
         self._guard = guard
@@ -163,7 +173,7 @@ class Receiver:
 
     def handle(self, raw: RawRequest) -> RawReply:
         """Answer one request. Raises nothing but what ends the process (``SystemExit`` and the like)."""
-        run = Run(valid_id(raw.headers.get("catga-request-id")) or "unknown")
+        run = Run(valid_id(raw.headers.get("catga-request-id")) or "unknown", arrived=raw.arrived)
         extra: Mapping[str, str] = {}
         self._on_request()
         try:
@@ -186,8 +196,24 @@ class Receiver:
         headers.update(self._guard.seal(run.caller, status, headers["Catga-Executed"], self._node_id, body))
         return RawReply(status, body, headers)
 
+    def take_in(self, raw: RawRequest) -> tuple[RawRequest, bytes]:
+        """
+        Read the body of a request before other code of the app can: hooks, logs and agents read it off the wire, too.
+
+        Returns:
+            The request for ``handle``, whose body is in memory now, and that body. It is as short as it was when the
+            request was found to be one to refuse; ``handle`` does so.
+        """
+        body, refused = b"", None
+        try:
+            if raw.method == "POST":
+                body = self._read(raw)
+        except Refused as exc:
+            refused = exc
+        return in_memory(raw, body, refused), body
+
     def _serve_invoke(self, raw: RawRequest, run: Run) -> bytes:
-        body = self._body(raw, run, self._max_body_bytes)
+        body = self._body(raw, run)
         with self._admitted():
             try:
                 envelope = RequestEnvelope.decode(body)
@@ -198,7 +224,7 @@ class Receiver:
             return self._runner.run(raw, envelope, run).encode()
 
     def _serve_batch(self, raw: RawRequest, run: Run) -> bytes:
-        body = self._body(raw, run, self._max_body_bytes)
+        body = self._body(raw, run)
         with self._admitted():
             try:
                 items = read_batch(body)
@@ -236,12 +262,12 @@ class Receiver:
             return self._runner.refusal(fault, run)
 
     def _serve_description(self, raw: RawRequest, run: Run) -> bytes:
-        self._take_in(raw, "GET", "HEAD")
+        self._let_in(raw, "GET", "HEAD")
         run.caller = self._guard.verify(raw, b"", self._node_id)
         return json.dumps(dict(self._describe())).encode("ascii")
 
     def _serve_drain(self, raw: RawRequest, run: Run) -> bytes:
-        self._body(raw, run, 1024)
+        self._body(raw, run)
         self._on_drain()
         return json.dumps(dict(self._describe())).encode("ascii")
 
@@ -254,7 +280,9 @@ class Receiver:
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
-    def _take_in(self, raw: RawRequest, *methods: str) -> None:
+    def _let_in(self, raw: RawRequest, *methods: str) -> None:
+        if raw.refused is not None:
+            raise raw.refused
         try:
             if raw.method not in methods:
                 allow = {"Allow": ", ".join(methods)}
@@ -265,12 +293,15 @@ class Receiver:
             raw.cut()
             raise
 
-    def _body(self, raw: RawRequest, run: Run, limit: int) -> bytes:
-        """Return the body of a request whose caller is verified."""
-        self._take_in(raw, "POST")
+    def _read(self, raw: RawRequest) -> bytes:
+        self._let_in(raw, "POST")
         # A page in a browser may send a form or plain text to any site, and JSON only to one that lets it.
         check_media_type(raw)
-        body = read_body(raw, limit)
+        return read_body(raw, _DRAIN_LIMIT if raw.path == DRAIN_PATH else self._max_body_bytes)
+
+    def _body(self, raw: RawRequest, run: Run) -> bytes:
+        """Return the body of a request whose caller is verified."""
+        body = self._read(raw)
         run.caller = self._guard.verify(raw, body, self._node_id)
         return body
 

@@ -21,6 +21,7 @@ from catga_sync.once import Once
 from catga_sync.pipeline import limit_text, unwritable_answer
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageKind, MessageRegistry, MessageType
+from catga_sync.surroundings import Surroundings
 
 __all__ = ["Handlers", "Run", "Runner"]
 
@@ -40,7 +41,7 @@ class Handlers(Protocol):
     ) -> CatgaResult[Any]:
         """Run the handler."""
 
-    def deliver(self, event: Event) -> CatgaResult[None] | None:
+    def deliver(self, event: Event) -> CatgaResult[None]:
         """Call the subscribers."""
 
 
@@ -49,7 +50,14 @@ class Run:
 
     __slots__ = ("caller", "deadline", "executed", "replayed", "request_id", "started", "uncertain")
 
-    def __init__(self, request_id: str, caller: Any = None, deadline: Deadline | None = None) -> None:
+    def __init__(
+        self,
+        request_id: str,
+        caller: Any = None,
+        deadline: Deadline | None = None,
+        *,
+        arrived: float | None = None,
+    ) -> None:
         self.request_id = request_id
         #: That of the batch of which it is a part; None for a request that came alone.
         self.deadline = deadline
@@ -61,7 +69,8 @@ class Run:
         self.replayed = False
         #: Whether the same request, received before, may have started its handler; nobody here can tell.
         self.uncertain = False
-        self.started = time.perf_counter()
+        #: When it came, on the clock of ``time.perf_counter``.
+        self.started = time.perf_counter() if arrived is None else arrived
 
     @property
     def told(self) -> str:
@@ -87,6 +96,7 @@ class Runner:
         local: Where the handlers are.
         node_id: The id of this node.
         once: Keeps a request id from running twice; None lets every request run.
+        surroundings: What the framework puts around each call.
         max_body_bytes: The longest answer.
         default_timeout: Seconds for a call whose sender gave no time.
 
@@ -94,11 +104,19 @@ class Runner:
     """
 
     def __init__(
-        self, local: Handlers, node_id: str, once: Once | None, *, max_body_bytes: int, default_timeout: float
+        self,
+        local: Handlers,
+        node_id: str,
+        once: Once | None,
+        surroundings: Surroundings,
+        *,
+        max_body_bytes: int,
+        default_timeout: float,
     ) -> None:
         self._local = local
         self._node_id = node_id
         self._once = once
+        self._surroundings = surroundings
         self._max_body_bytes = max_body_bytes
         self._default_timeout = default_timeout
 
@@ -145,18 +163,25 @@ class Runner:
         if deadline.expired:
             raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
         run.uncertain = True
-        result: CatgaResult[Any]
-        if entry.kind is MessageKind.EVENT:
-            result = self._deliver(request, call)
-        else:
-            result = self._local.dispatch(request, call, self._node_id, received=True)
+        payload: bytes | None = None
+
+        def handle() -> CatgaResult[Any]:
+            nonlocal payload
+            if entry.kind is MessageKind.EVENT:
+                result = self._deliver(request, call)
+            else:
+                result = self._local.dispatch(request, call, self._node_id, received=True)
+            # Within the surroundings: a response may still read from a session that ends with them.
+            payload, result = self._encode(entry, result)
+            return result
+
+        result = self._surroundings.run_received(handle, entry.name)
         run.executed = result.delivery is Delivery.EXECUTED
         run.uncertain = result.delivery is Delivery.UNKNOWN
-        payload, result = self._encode(entry, result)
         return ReplyEnvelope(
             request_id=run.request_id,
             is_success=result.is_success,
-            payload=payload,
+            payload=payload if result.is_success else None,
             error_message=result.error,
             error_code=result.code,
             processed_by_node_id=self._node_id,
@@ -166,10 +191,9 @@ class Runner:
     def _deliver(self, event: Event, call: CallContext) -> CatgaResult[Any]:
         token = enter_call(call)
         try:
-            delivered = self._local.deliver(event)
+            return self._local.deliver(event)
         finally:
             leave_call(token)
-        return CatgaResult(True) if delivered is None else delivered
 
     def _entry(self, envelope: RequestEnvelope) -> MessageType:
         entry = self._local.registry.find(envelope.request_type_name)

@@ -22,12 +22,14 @@ from catga_sync.context import CallContext, current_call, enter_call, leave_call
 from catga_sync.errors import ConfigurationError, Delivery, ErrorCode
 from catga_sync.explanation import Explanation, Verdict
 from catga_sync.mediator import Mediator, expired_before_start, nested_call
+from catga_sync.messages import Event
 from catga_sync.nodes import ClusterNode
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import CatgaResult
 from catga_sync.routing.base import Router
 from catga_sync.serialization import MessageType
+from catga_sync.surroundings import Surroundings
 from catga_sync.transport.base import RemoteInvoker
 
 __all__ = ["SHARED_IDEMPOTENCY", "Dispatcher"]
@@ -54,7 +56,9 @@ class Dispatcher:
         invoker: Carries a message to another node.
         router: Picks one of the candidates.
         routers: Returns the router that a message type asks for by name.
+        surroundings: What the framework puts around a call that runs here; None means nothing.
         room: Returns how many more calls this process takes; None when it cannot tell.
+        one_thread: Tells whether this process is known to serve with one thread.
         timeout: Seconds of a call that was given none.
     """
 
@@ -70,7 +74,9 @@ class Dispatcher:
         router: Router,
         routers: Callable[[str], Router],
         *,
+        surroundings: Surroundings | None = None,
         room: Callable[[], int | None],
+        one_thread: Callable[[], bool] = lambda: False,
         timeout: float,
     ) -> None:
         self._local = local
@@ -82,7 +88,10 @@ class Dispatcher:
         self._invoker = invoker
         self._router = router
         self._routers = routers
+        self._surroundings = Surroundings() if surroundings is None else surroundings
         self._room = room
+        self._one_thread = one_thread
+        self._one_thread_is_told = False
         self._timeout = timeout
 
     def forward(self, request: Any) -> CatgaResult[Any]:
@@ -108,7 +117,7 @@ class Dispatcher:
         """Run a message on one node, as the current call."""
         call = current_call() or nested_call(timeout)
         if node.node_id == self._this.node_id:
-            return self._here(message, call)
+            return self.here(message, call)
         token = enter_call(self._leaving(call))
         try:
             result: Any = self._invoker.invoke(node, message, timeout=timeout, request_id=call.request_id)
@@ -121,6 +130,24 @@ class Dispatcher:
             return result
         _log.error("the invoker returned %s: request_id=%s", type(result).__name__, call.request_id)
         return INVOKER_FAILED
+
+    def here(self, message: Any, call: CallContext) -> CatgaResult[Any]:
+        """Run a message in this process, as the given call."""
+
+        def run() -> CatgaResult[Any]:
+            return self._local.dispatch(message, call, self._this.node_id)
+
+        return self._surroundings.run_here(run, type(message).__qualname__)
+
+    def deliver_here(self, event: Event, call: CallContext) -> CatgaResult[None] | None:
+        """Call the subscribers of this process, as the given call; None when there is none."""
+        if not self._local.subscribes(type(event)):
+            return None
+        token = enter_call(call)
+        try:
+            return self._surroundings.run_here(lambda: self._local.deliver(event), type(event).__qualname__)
+        finally:
+            leave_call(token)
 
     def on_each(self, nodes: Sequence[ClusterNode], message: Any, call: CallContext) -> dict[str, CatgaResult[Any]]:
         """Run a message on each of these other nodes at the same time."""
@@ -205,9 +232,6 @@ class Dispatcher:
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
-    def _here(self, message: Any, call: CallContext) -> CatgaResult[Any]:
-        return self._local.dispatch(message, call, self._this.node_id)
-
     def _plan(self, request: Any, call: CallContext) -> Plan | CatgaResult[Any]:
         """Return the plan of a request, or the failure of one that nobody may take."""
         entry = self._local.registry.ensure(type(request))
@@ -269,6 +293,13 @@ class Dispatcher:
         """Return the call as it is when it leaves this node: with this node at the end of its chain."""
         if self._this.endpoint is None:
             return call
+        if call.depth and not self._one_thread_is_told and self._one_thread():
+            self._one_thread_is_told = True
+            _log.warning(
+                "a handler of node %s sends a request, and its server has one thread: what comes in meanwhile waits, "
+                "and a call that comes back here fails; start the server with more threads (gunicorn --threads 8)",
+                self._this.node_id,
+            )
         room = self._room()
         if room is not None and call.source_node_id is None and not call.chain and room > 0:
             # A view of the app itself sends: its thread is one of the server's, too, and counted nowhere else.

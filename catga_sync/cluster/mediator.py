@@ -34,6 +34,7 @@ from catga_sync.receiver import Receiver
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry
+from catga_sync.surroundings import Surroundings
 
 __all__ = ["ClusterMediator"]
 
@@ -63,6 +64,7 @@ class ClusterMediator:
         events: EventBoard,
         receiver: Receiver,
         upkeep: Upkeep,
+        surroundings: Surroundings,
         describe: Callable[[], ClusterNode],
         options: ClusterOptions,
     ) -> None:
@@ -71,6 +73,8 @@ class ClusterMediator:
         self.options = options
         #: Answers the requests of other nodes; what the integrations hand their requests to.
         self.receiver = receiver
+        #: What the framework puts around the handlers that run here; the integrations add to it.
+        self.surroundings = surroundings
         self._this = this
         self._dispatcher = dispatcher
         self._membership = membership
@@ -191,11 +195,7 @@ class ClusterMediator:
             if entry.remote and node.subscribes is not None and entry.name in node.subscribes
         ]  # fmt: skip
         results = self._dispatcher.on_each(nodes, event, call)
-        token = enter_call(call)
-        try:
-            here = self.local.deliver(event)
-        finally:
-            leave_call(token)
+        here = self._dispatcher.deliver_here(event, call)
         if here is not None:
             results[self._this.node_id] = here
         return results
@@ -220,7 +220,7 @@ class ClusterMediator:
         self._background.ensure()
         results = self._dispatcher.broadcast(entry, request, call) if entry.remote else {}
         if self.local.handles(entry.cls):
-            results[self._this.node_id] = self.local.dispatch(request, call, self._this.node_id)
+            results[self._this.node_id] = self._dispatcher.here(request, call)
         return results
 
     def explain(self, request: Request[Any], *, timeout: float | None = None) -> Explanation:

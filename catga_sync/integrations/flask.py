@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
 
-from flask import Blueprint, Flask, Response, current_app, request
+import flask.globals
+from flask import Blueprint, Flask, Response, current_app, has_app_context, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.local import LocalProxy
 
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.config import create_cluster
 from catga_sync.errors import ConfigurationError
-from catga_sync.integrations.wsgi import ROUTES, check_mediator, raw_request
+from catga_sync.integrations.wsgi import ROUTES, BodyFirst, check_mediator, request_of
 from catga_sync.mediator import Mediator
 from catga_sync.options import ClusterOptions
 
 __all__ = ["CatgaCluster", "cluster_blueprint", "mediator"]
 
 _EXTENSION = "catga_sync"
+#: What Flask keeps its contexts in: one variable since 3.2, two before.
+_REQUEST_VARIABLES = tuple(
+    variable for name, variable in vars(flask.globals).items() if name in ("_cv_request", "_cv_app")
+)
+
+
+@dataclass(frozen=True)
+class FlaskScope:
+    """An app context for each call: a ``Scope``. Immutable."""
+
+    app: Flask
+    hidden: ClassVar[tuple[ContextVar[Any], ...]] = _REQUEST_VARIABLES
+
+    def present(self) -> bool:
+        """See ``Scope``."""
+        return has_app_context() and current_app == self.app
+
+    def enter(self) -> AbstractContextManager[object]:
+        """See ``Scope``."""
+        return self.app.app_context()
 
 
 def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") -> Blueprint:
@@ -44,7 +68,7 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
     blueprint = Blueprint(name, __name__)
 
     def receive() -> Response:
-        reply = mediator.receiver.handle(raw_request(request.environ))
+        reply = mediator.receiver.handle(request_of(request.environ))
         return Response(reply.body, status=reply.status, headers=dict(reply.headers))
 
     for path in sorted(ROUTES):
@@ -57,6 +81,9 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
             if state.app.view_functions.get(rule.endpoint) is receive:
                 rule.methods = None
         state.app.extensions.setdefault(_EXTENSION, mediator)
+        app = cast("Flask", state.app)
+        app.wsgi_app = BodyFirst(app.wsgi_app, mediator.receiver)  # type: ignore[method-assign]
+        mediator.surroundings.add(FlaskScope(app))
         mediator.attach()
 
     blueprint.record(attach)

@@ -6,20 +6,25 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from http import HTTPStatus
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import ConfigurationError
 from catga_sync.integrations._cutoff import CutOff, shut_reading
-from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawReply, RawRequest
+from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawReply, RawRequest, Receiver
+from catga_sync.serverinfo import notice_server
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["ROUTES", "ClusterMiddleware", "check_mediator", "raw_request"]
+__all__ = ["ROUTES", "BodyFirst", "ClusterMiddleware", "check_mediator", "raw_request", "request_of"]
 
 #: Paths that the receiver answers.
 ROUTES = frozenset({BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH})
+
+#: Where the environment of a request keeps what was taken in.
+_TAKEN_IN = "catga_sync.request"
 
 _cut_off = CutOff()
 if hasattr(os, "register_at_fork"):
@@ -57,6 +62,35 @@ def check_mediator(mediator: object) -> None:
         raise ConfigurationError(f"mediator: give what create_cluster() returns, not {mediator!r}")
 
 
+class BodyFirst:
+    """
+    A WSGI app that takes the bodies of the cluster's requests in before the app behind it, and all its hooks, see them.
+
+    Thread-safe. The app finds the body where it always is; ``request_of`` finds the request.
+    """
+
+    def __init__(self, app: WSGIApplication, receiver: Receiver) -> None:
+        self._app = app
+        self._receiver = receiver
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        notice_server(environ)
+        if environ.get("PATH_INFO") in ROUTES:
+            raw, body = self._receiver.take_in(raw_request(environ))
+            environ[_TAKEN_IN] = raw
+            environ["wsgi.input"] = BytesIO(body)
+            environ["CONTENT_LENGTH"] = str(len(body))
+            environ.pop("HTTP_TRANSFER_ENCODING", None)
+        return self._app(environ, start_response)
+
+
+def request_of(environ: WSGIEnvironment) -> RawRequest:
+    """Return the request that ``BodyFirst`` has taken in, or the one that is still to be read."""
+    taken: RawRequest | None = environ.get(_TAKEN_IN)
+    return raw_request(environ) if taken is None else taken
+
+
 class ClusterMiddleware:
     """
     A WSGI app that answers the cluster's own routes and passes everything else on. Thread-safe.
@@ -83,6 +117,7 @@ class ClusterMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
+        notice_server(environ)
         if environ.get("PATH_INFO") not in ROUTES:
             return self._app(environ, start_response)
         return send_reply(self._receiver.handle(raw_request(environ)), environ, start_response)

@@ -93,3 +93,27 @@ def test_a_chain_with_room_may_come_back(nodes: Nodes) -> None:
         nodes.see(client, "a", "b")
         assert until(lambda: client.send(Go("loop", 4)) or None, "a finds b").is_success
         assert client.send(Do("after")).is_success
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        ("-k", "sync", "--threads", "1"),
+        ("-k", "sync", "--threads", "1", "-c", "python:catga_sync.integrations.gunicorn"),
+    ],
+    ids=["told by each request", "told by the hooks"],
+)
+def test_a_server_with_one_thread_neither_waits_for_itself_nor_is_silent_about_it(nodes: Nodes, settings: str) -> None:
+    server = ("-k", "sync", "--threads", "1", "-c", settings)
+    (a,) = nodes.start("a", HANDLES="Go", options=server)
+    nodes.start("b", HANDLES="Come", options=server)
+    with nodes.client() as client:
+        nodes.see(client, "a", "b")
+        until(lambda: client.send(Go("there", 1)).is_success or None, "a finds b")
+        sent = time.monotonic()
+        result = client.send(Go("there and back", 2), timeout=20.0)
+        client.send(Go("there", 1))
+    assert result.code is ErrorCode.FAILED_PRECONDITION, result
+    assert "would wait for itself" in (result.error or "")
+    assert time.monotonic() - sent < 10.0
+    assert a.process.output().count("its server has one thread") == 1

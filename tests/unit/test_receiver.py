@@ -123,7 +123,7 @@ def test_a_call_s_time_runs_from_when_it_came_and_not_from_when_its_body_was_rea
         clock.now += 3.0
         return whole.read(size)
 
-    assert make(handlers).handle(replace(whole, read=read)).status == 200
+    assert make(handlers).handle(replace(whole, read=read, arrived=clock.now)).status == 200
     ((_, call, _),) = handlers.calls
     assert 6.0 < call.remaining() <= 7.0
 

@@ -1,0 +1,137 @@
+"""What a web framework puts around a call: Flask's app context, Django's signals and connection clean-up.
+
+A call from another node gets surroundings of its own, and so does each item of a batch. A call that starts in this
+process uses the surroundings that are there (those of a view, say), and gets its own where there are none: in a script,
+a shell, a thread.
+
+Rules of this file:
+1. No framework is imported here. Each integration has a ``Scope``; Django's is found by name, since a process has but
+   one Django.
+2. What a scope raises ends its call as a failure, and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, ExitStack
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, Protocol, TypeVar
+
+from catga_sync.errors import CallError, Delivery, ErrorCode
+from catga_sync.pipeline import failure_of
+from catga_sync.results import CatgaResult
+
+__all__ = ["Scope", "Surroundings"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class Scope(Protocol):
+    """
+    What one framework puts around a call. Called in the thread of the call, by many threads at once.
+
+    .. versionadded:: 0.1
+    """
+
+    @property
+    def hidden(self) -> Collection[ContextVar[Any]]:
+        """The context variables by which code knows that it serves a web request: hidden from calls of other nodes."""
+
+    def present(self) -> bool:
+        """Return whether the code that runs now is within such a scope already."""
+
+    def enter(self) -> AbstractContextManager[object]:
+        """Return the scope of one call; if the call fails, it is left with the error that ``unwrap`` would raise."""
+
+
+class Surroundings:
+    """
+    The scopes of one cluster mediator. Thread-safe.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self) -> None:
+        #: Swapped whole; the outermost first.
+        self._scopes: tuple[Scope, ...] = ()
+        self._django_is_in = False
+
+    def add(self, scope: Scope) -> None:
+        """
+        Put a scope around every call that runs in this process. One of the same class takes the place of the former.
+
+        A mediator that outlives its app, as in a test suite that makes an app for each test, must not keep them all.
+        """
+        self._scopes = (*(each for each in self._scopes if type(each) is not type(scope)), scope)
+
+    def run_received(self, run: Callable[[], CatgaResult[T]], name: str) -> CatgaResult[T]:
+        """
+        Run a call from another node in surroundings of its own; what it sets in a context variable ends with it.
+
+        Args:
+            run: Runs the handler and writes its response.
+            name: Wire name of the message type, for texts.
+        """
+        scopes = self._all()
+        hidden = [variable for scope in scopes for variable in scope.hidden]
+        return _context_without(hidden).run(lambda: _run_within(scopes, run, name))
+
+    def run_here(self, run: Callable[[], CatgaResult[T]], name: str) -> CatgaResult[T]:
+        """Run a call of this process, in the surroundings that are there or else in its own; arguments as above."""
+        missing = tuple(scope for scope in self._all() if not scope.present())
+        return _run_within(missing, run, name) if missing else run()
+
+    def _all(self) -> tuple[Scope, ...]:
+        if not self._django_is_in and "django.apps" in sys.modules:
+            self._django_is_in = True
+            django: Any = importlib.import_module("catga_sync.integrations.django")
+            self.add(django.DjangoScope())
+        return self._scopes
+
+
+def _run_within(scopes: tuple[Scope, ...], run: Callable[[], CatgaResult[T]], name: str) -> CatgaResult[T]:
+    stack = ExitStack()
+    try:
+        with ExitStack() as entering:
+            for scope in scopes:
+                entering.enter_context(scope.enter())
+            stack = entering.pop_all()
+    except Exception:
+        _log.exception("the surroundings of %s could not be made", name)
+        return CatgaResult.failure(
+            f"the surroundings of {name} could not be made; the log of the node that was to run it has the details",
+            ErrorCode.INTERNAL,
+            delivery=Delivery.NOT_EXECUTED,
+        )
+    result: CatgaResult[T] | None = None
+    try:
+        with stack:
+            result = run()
+            result.unwrap()  # what surrounds the call is told of its failure
+    except Exception as exc:
+        if result is None:
+            raise
+        if result.is_success:
+            return failure_of(exc, name)
+        if not (isinstance(exc, CallError) and exc.result is result):
+            _log.exception("the surroundings of %s could not be left", name)
+    if result is None:
+        raise RuntimeError(f"the surroundings of {name} have swallowed an error of the receiver")
+    return result
+
+
+def _context_without(hidden: Collection[ContextVar[Any]]) -> Context:
+    """Return a copy of this thread's context that lacks some variables."""
+    present = copy_context()
+    if not any(variable in present for variable in hidden):
+        return present
+    own = Context()
+    for variable, value in present.items():
+        if variable not in hidden:
+            own.run(variable.set, value)
+    return own

@@ -1,0 +1,1 @@
+"""Settings for gunicorn that set nothing: a server without the hooks."""
