@@ -12,6 +12,7 @@ from typing import Any
 from marshmallow import ValidationError
 
 from catga_sync.serialization.fields import StrictField, check_text, fail
+from catga_sync.serialization.names import fold
 
 __all__ = ["EnumField", "FlagField", "LiteralField"]
 
@@ -25,7 +26,7 @@ def _choices(values: list[Any]) -> str:
 
 
 class EnumField(StrictField):
-    """A member as its value; read by value or by name. Immutable once bound, thread-safe."""
+    """A member as its value; read by value, or by name in any spelling. Immutable once bound, thread-safe."""
 
     kind = "enum"
     keyable = True
@@ -37,11 +38,14 @@ class EnumField(StrictField):
         # Not "for member in enum_class": of a Flag, Python 3.10 gives other members than 3.11.
         self._values = [member.value for member in names.values()]
         self._by_value = {(type(member.value), member.value): member for member in names.values()}
-        folded: dict[str, Any] = {}
-        for name in names:
-            # Two names that differ in letter case only are found by their exact spelling alone.
-            folded[name.lower()] = None if name.lower() in folded else names[name]
-        self._by_name = {**{name: member for name, member in folded.items() if member is not None}, **names}
+        self._by_name = dict(names)
+        #: As names of properties are: "VeryHigh" is VERY_HIGH.
+        self._by_fold: dict[str, Any] = {}
+        for name, member in names.items():
+            # Members whose names differ in letter case and underscores only are found by their exact names alone.
+            known = self._by_fold.setdefault(fold(name), member)
+            if known is not member:
+                self._by_fold[fold(name)] = None
         self._expected = _choices(list(dict.fromkeys(self._values)))
         self._by_text = {str(member.value): member for member in names.values()}
 
@@ -61,7 +65,7 @@ class EnumField(StrictField):
             if member is None and kind is str:
                 member = self._by_name.get(raw)
                 if member is None:
-                    member = self._by_name.get(raw.lower())
+                    member = self._by_fold.get(fold(raw))
             if member is not None:
                 return member
         raise ValidationError(self._expected)
