@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import keyword
 import math
+import sys
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -35,6 +36,8 @@ __all__ = ["compile_certain"]
 #: Levels of plain data (``Any``) that are looked at; deeper ones are left to the codec, which has a limit.
 _DEPTH = 16
 _LARGE = 2**63
+#: Digits that every process reads, whatever it has told ``sys.set_int_max_str_digits``.
+_DIGITS = sys.int_info.str_digits_check_threshold
 
 
 def compile_certain(field: StrictField) -> Callable[[Any], bool]:
@@ -53,6 +56,7 @@ class _Writer:
     def __init__(self) -> None:
         self.names: dict[str, Any] = {
             "__builtins__": {},
+            "DIGITS": _DIGITS,
             "LARGE": _LARGE,
             "all": all,
             "any_is_certain": _any_is_certain,
@@ -178,11 +182,11 @@ _PLAIN: dict[type[StrictField], str] = {
     BoolField: "$ is True or $ is False",
     numeric.IntField: "type($) is int and -LARGE < $ < LARGE",
     numeric.FloatField: "type($) is float and $ - $ == 0.0",
-    numeric.DecimalField: "type($) is Decimal and $.is_finite()",
+    numeric.DecimalField: "type($) is Decimal and $.is_finite() and len($.as_tuple().digits) < DIGITS",
     textual.BytesField: "type($) is bytes",
     textual.DateTimeField: "type($) is datetime and ($.tzinfo is None or type($.tzinfo) is timezone)",
     textual.DateField: "type($) is date",
-    textual.TimeField: "type($) is time and $.tzinfo is None",
+    textual.TimeField: "type($) is time and ($.tzinfo is None or type($.tzinfo) is timezone)",
     textual.TimeDeltaField: "type($) is timedelta",
     textual.UUIDField: "type($) is UUID",
     AnyField: "any_is_certain($)",

@@ -25,11 +25,14 @@ else:
     _Field = fields.Field  # not generic in marshmallow 3
 
 __all__ = [
+    "MAX_DIGITS",
+    "TOO_LONG",
     "AnyField",
     "BoolField",
     "NoneField",
     "StrField",
     "StrictField",
+    "check_digits",
     "check_text",
     "fail",
     "finite",
@@ -183,6 +186,20 @@ def finite(value: float | Decimal) -> float:
     return number
 
 
+#: Digits of an int or a Decimal. It is Python's own limit for reading an int, which a process may change: a number that
+#: one node writes has to be read by the others.
+MAX_DIGITS = 4300
+TOO_LONG = f"has more than {MAX_DIGITS} digits"
+_TOO_LARGE = 10**MAX_DIGITS
+
+
+def check_digits(number: int) -> int:
+    """Return an int. Raises ValidationError where it has more than ``MAX_DIGITS`` digits."""
+    if -_TOO_LARGE < number < _TOO_LARGE:
+        return number
+    raise ValidationError(TOO_LONG)
+
+
 class NoneField(StrictField):
     """Nothing: the answer of a request that has none."""
 
@@ -206,7 +223,9 @@ class AnyField(StrictField):
             if not value.isascii():
                 check_text(value)
             return value
-        if kind is bool or kind is int or value is None:
+        if kind is int:
+            return check_digits(value)
+        if kind is bool or value is None:
             return value
         if isinstance(value, float):
             return finite(value)
@@ -214,7 +233,9 @@ class AnyField(StrictField):
             return {self._key(key): self.to_wire(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.to_wire(item) for item in value]
-        if isinstance(value, (int, str)):
+        if isinstance(value, int):
+            return check_digits(value)
+        if isinstance(value, str):
             return value
         raise ValidationError(
             f"expected plain JSON data, not {type_name(value)}; annotate it with its own type and not as Any"

@@ -1,6 +1,7 @@
 """JSON text in and out, stricter than the standard library's.
 
 In: UTF-8 without a byte order mark, at most 32 levels deep, no NaN or Infinity, no number that a float cannot hold.
+``-0``, as .NET writes a negative zero, keeps its sign.
 Out: the same, compact. A ``Decimal`` is a number with all its digits: the standard library can only read one.
 
 Rules of this file:
@@ -76,7 +77,8 @@ def loads(raw: bytes, *, decimals: bool = False, unique_keys: bool = False) -> A
             raise SerializationError("JSON: starts with a byte order mark; send UTF-8 without one")
         text = str(raw, "utf-8")
         check_depth(raw)
-        return _DECODERS[decimals, unique_keys].decode(text)
+        signed_zeros = b"-0" in raw and _MINUS_ZERO.search(raw) is not None
+        return _DECODERS[decimals, unique_keys, signed_zeros].decode(text)
     except SerializationError:
         raise
     except UnicodeDecodeError as exc:
@@ -160,12 +162,26 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _float_or_integer(text: str) -> float:
+    return -0.0 if text == "-0" else int(text)
+
+
+def _decimal_or_integer(text: str) -> Decimal | int:
+    return Decimal(text) if text == "-0" else int(text)
+
+
+# An integer has no negative zero, so a decoder that keeps the sign makes a number with a fraction of it. A function
+# of ours for each integer is slow, and so is left to the texts that may have such a zero.
+_MINUS_ZERO = re.compile(rb"-0(?![0-9.eE])")
+
 _DECODERS = {
-    (decimals, unique_keys): json.JSONDecoder(
+    (decimals, unique_keys, signed_zeros): json.JSONDecoder(
         parse_float=Decimal if decimals else _float,
+        parse_int=None if not signed_zeros else _decimal_or_integer if decimals else _float_or_integer,
         parse_constant=_constant,
         object_pairs_hook=_unique if unique_keys else None,
     )
     for decimals in (False, True)
     for unique_keys in (False, True)
+    for signed_zeros in (False, True)
 }

@@ -1,7 +1,7 @@
 """Strict marshmallow fields for numbers: int, float and Decimal. The rules are those of ``fields.py``.
 
-A number with a fraction is read as a ``float``, or as a ``Decimal`` where the message has one anywhere. Every field
-here takes both, so it does not matter which.
+A number with a fraction, or ``-0``, is read as a ``float``, or as a ``Decimal`` where the message has one anywhere.
+Every field here takes both, so it does not matter which.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.fields import StrictField, fail, finite
+from catga_sync.serialization.fields import MAX_DIGITS, TOO_LONG, StrictField, check_digits, fail, finite
 
 __all__ = ["DecimalField", "FloatField", "IntField"]
 
@@ -29,26 +29,25 @@ class IntField(StrictField):
     def to_wire(self, value: Any) -> Any:
         if type(value) is not int and (isinstance(value, bool) or not isinstance(value, int)):
             fail("int", value)
-        return value
+        return check_digits(value)
 
     def from_wire(self, raw: Any) -> Any:
         if type(raw) is not int:
+            # "-0" has been read as a number with a fraction, for its sign; as an int it is a zero like any other.
+            if raw == 0 and str(raw).startswith("-0"):
+                return 0
             fail("int", _as_float(raw))
-        return raw
+        return check_digits(raw)
 
     def key_to_wire(self, value: Any) -> str:
-        try:
-            return int.__repr__(self.to_wire(value))
-        except ValueError as exc:  # thousands of digits
-            raise ValidationError("has too many digits") from exc
+        return int.__repr__(self.to_wire(value))
 
     def key_from_wire(self, text: str) -> Any:
         if _INTEGER.fullmatch(text) is None:
             raise ValidationError("expected the text of an integer")
-        try:
-            return int(text)
-        except ValueError as exc:
-            raise ValidationError("has too many digits") from exc
+        if len(text.lstrip("-")) > MAX_DIGITS:
+            raise ValidationError(TOO_LONG)
+        return int(text)
 
 
 def _as_float(raw: Any) -> Any:
@@ -81,9 +80,7 @@ class DecimalField(StrictField):
     def to_wire(self, value: Any) -> Any:
         if not isinstance(value, Decimal):
             fail("Decimal", value)
-        if not value.is_finite():
-            raise ValidationError("may not be NaN or Infinity")
-        return value
+        return _checked(value)
 
     def from_wire(self, raw: Any) -> Any:
         kind = type(raw)
@@ -97,9 +94,7 @@ class DecimalField(StrictField):
             return self.key_from_wire(raw)
         else:
             fail("a decimal number", raw)
-        if not number.is_finite():
-            raise ValidationError("may not be NaN or Infinity")
-        return number
+        return _checked(number)
 
     def key_from_wire(self, text: str) -> Any:
         if _NUMBER.fullmatch(text) is None:
@@ -110,4 +105,12 @@ class DecimalField(StrictField):
             raise ValidationError("has too large an exponent") from exc
         if not number.is_finite():
             raise ValidationError("has too large an exponent")
-        return number
+        return _checked(number)
+
+
+def _checked(number: Decimal) -> Decimal:
+    if not number.is_finite():
+        raise ValidationError("may not be NaN or Infinity")
+    if len(number.as_tuple().digits) > MAX_DIGITS:
+        raise ValidationError(TOO_LONG)
+    return number

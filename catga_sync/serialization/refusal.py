@@ -79,5 +79,8 @@ def _join(path: str, key: Any) -> str:
 
 def place_of_key(key: object) -> Place:
     """Return how a path shows the key of a dict: in brackets, printable, and not too long."""
-    text = ascii(key)
+    try:
+        text = ascii(key)
+    except Exception:  # an int of thousands of digits, a class with a repr of its own
+        text = type(key).__name__
     return Place(f"[{text if len(text) <= 40 else text[:36] + '...'}]")

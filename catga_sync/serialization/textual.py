@@ -19,6 +19,20 @@ __all__ = ["BytesField", "DateField", "DateTimeField", "TimeDeltaField", "TimeFi
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}")
 
 
+def _zoned(value: datetime | time) -> str:
+    """Return the ISO 8601 text, with the offset of the zone."""
+    text = value.isoformat()
+    if value.tzinfo is None:
+        return text
+    if value.utcoffset() is None:
+        # A zone with summer time has no offset for a time of day alone: the text would be one without a zone.
+        raise ValidationError(
+            "has a time zone without a fixed offset, which would be lost; give a datetime.timezone, or no zone"
+        )
+    # .NET reads "+00:00" as local time, and "Z" as UTC.
+    return f"{text[:-6]}Z" if text.endswith("+00:00") else text
+
+
 class BytesField(StrictField):
     """Bytes as base64."""
 
@@ -39,7 +53,7 @@ class BytesField(StrictField):
 
 
 class DateTimeField(StrictField):
-    """A moment as ISO 8601; without a zone it stays without one."""
+    """A moment as ISO 8601, UTC as ``Z``; without a zone it stays without one."""
 
     kind = "datetime"
     keyable = True
@@ -47,7 +61,7 @@ class DateTimeField(StrictField):
     def to_wire(self, value: Any) -> Any:
         if not isinstance(value, datetime):
             fail("datetime", value)
-        return value.isoformat()
+        return _zoned(value)
 
     def from_wire(self, raw: Any) -> Any:
         if type(raw) is not str:
@@ -79,14 +93,14 @@ class DateField(StrictField):
 
 
 class TimeField(StrictField):
-    """A time of day as ISO 8601."""
+    """A time of day as ISO 8601, with its offset from UTC if it has one."""
 
     kind = "time"
 
     def to_wire(self, value: Any) -> Any:
         if not isinstance(value, time):
             fail("time", value)
-        return value.isoformat()
+        return _zoned(value)
 
     def from_wire(self, raw: Any) -> Any:
         if type(raw) is not str:

@@ -123,8 +123,9 @@ leaves = st.builds(Leaf, texts | numbers, st.none() | numbers | texts)
 zones = st.sampled_from([None, timezone.utc, timezone(timedelta(seconds=1)), ZoneInfo("Europe/Berlin")])
 scalars = st.one_of(
     st.none(), texts, numbers, floats, st.booleans(), st.binary(max_size=4), st.decimals(allow_nan=False),
-    st.just(Decimal("NaN")), st.dates(), st.datetimes(timezones=zones), st.timedeltas(), st.uuids(),
-    st.times(timezones=st.sampled_from([None, timezone.utc])), st.sampled_from(Color),
+    st.sampled_from([Decimal("NaN"), Decimal("-0"), Decimal("1" * 5000), -0.0]),
+    st.dates(), st.datetimes(timezones=zones), st.timedeltas(), st.uuids(),
+    st.times(timezones=zones), st.sampled_from(Color),
     st.sampled_from([Bits.A, Bits.A | Bits.B]), leaves, st.builds(WithSchema, texts), st.just(Endless(Endless(None))),
     st.builds(Checked, st.text(min_size=1, max_size=2)), st.builds(Counted, texts),
 )  # fmt: skip
@@ -153,6 +154,10 @@ def alike(one: Any, other: Any) -> bool:
     """Return whether two values are equal, and of the same types all the way down."""
     if type(one) is not type(other) or one != other:
         return False
+    if isinstance(one, (float, Decimal)):
+        return math.copysign(1, one) == math.copysign(1, other)
+    if isinstance(one, (datetime, time)):
+        return one.utcoffset() == other.utcoffset()
     if isinstance(one, (list, tuple)):
         return all(map(alike, one, other))
     if isinstance(one, dict):
@@ -173,7 +178,8 @@ def test_what_is_certain_comes_back_equal_and_of_the_same_type(value: Any) -> No
     [
         (str, "x"), (str, "Grüße 🙂"), (int, 7), (float, 0.5), (bool, False), (bytes, b"x"), (Decimal, Decimal("1.50")),
         (datetime, datetime(2026, 1, 1)), (datetime, datetime(2026, 1, 1, tzinfo=timezone.utc)),  # noqa: DTZ001
-        (date, date(2026, 1, 1)), (time, time(1)), (timedelta, timedelta(1)), (UUID, UUID(int=7)), (Color, Color.RED),
+        (date, date(2026, 1, 1)), (time, time(1)), (time, time(1, tzinfo=timezone.utc)),
+        (timedelta, timedelta(1)), (UUID, UUID(int=7)), (Color, Color.RED),
         (Literal["x", 1], "x"), (Leaf, Leaf("x")), (Leaf, Leaf("x", 7)), (list[Leaf], [Leaf("x")]), (Name, "x"),
         (tuple[int, str], (1, "x")), (set[str], {"x"}), (tuple[str, ...], ("x", "y")), (dict[str, int], {"x": 1}),
         (dict[int, Leaf], {1: Leaf("x")}), (Any, {"a": [1, 2.5, None, True, {"b": "c"}]}), (list[list[str]], [["x"]]),

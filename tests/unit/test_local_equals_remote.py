@@ -12,6 +12,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Optional
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from flask import Flask
@@ -236,9 +237,11 @@ TABLE: dict[str, tuple[type[Any], Callable[[], Any]]] = {
     "bytes": (AsBytes, give(bytes(range(256)))),
     "a decimal": (AsDecimal, give(Decimal("-0.10"))),
     "a moment with a zone": (AsDatetime, give(datetime(2026, 1, 31, 14, 0, tzinfo=timezone(timedelta(hours=2))))),
+    "a moment in UTC": (AsDatetime, give(datetime(2026, 1, 31, 14, 0, tzinfo=timezone.utc))),
     "a moment without one": (AsDatetime, give(datetime(2026, 1, 31, 14, 0, 0, 7))),  # noqa: DTZ001
     "a day": (AsDate, give(date(2026, 1, 31))),
     "a time of day": (AsTime, give(time(23, 59, 59, 999999))),
+    "a time of day with a zone": (AsTime, give(time(23, 59, tzinfo=timezone(timedelta(hours=2))))),
     "a span": (AsSpan, give(-timedelta(days=3, hours=4, microseconds=5))),
     "an enum": (AsColor, give(Color.BLUE)),
     "a list": (AsInts, give([1, 2, 3])),
@@ -313,6 +316,14 @@ TABLE: dict[str, tuple[type[Any], Callable[[], Any]]] = {
     "a wrong field": (AsOrder, give(Order("x", [], None))),  # type: ignore[arg-type]
     "NaN": (AsFloat, give(math.nan)),
     "infinity": (AsFloat, give(math.inf)),
+    "a negative zero": (AsFloat, give(-0.0)),
+    "a decimal negative zero": (AsDecimal, give(Decimal("-0"))),
+    "a decimal of too many digits": (AsDecimal, give(Decimal("1" * 4301))),
+    "a fraction of too many digits": (AsDecimal, give(Decimal("0." + "1" * 4301))),
+    "a decimal with a huge exponent": (AsDecimal, give(Decimal("1E+99999"))),
+    "an int of too many digits": (AsInt, give(10**4300)),
+    "an int of too many digits in plain data": (AsAny, give({"a": [10**4300]})),
+    "a time of day whose zone depends on the day": (AsTime, give(time(12, tzinfo=ZoneInfo("Europe/Berlin")))),
     "a number that a float does not hold exactly": (AsFloat, give(2**53 + 1)),
     "half a surrogate pair": (AsStr, give("\ud800")),
     "an answer of a subclass": (AsOrder, give(Receipt(ORDER.order_id, [], ORDER.placed_at))),
@@ -448,6 +459,7 @@ def assert_equal(results: dict[str, CatgaResult[Any]]) -> None:
     first = next(iter(results.values()))
     for result in results.values():
         assert result == first
+        assert str(result.value) == str(first.value) or not isinstance(result.value, (float, Decimal, datetime, time))
         assert (result.is_success, result.error, result.code) == (first.is_success, first.error, first.code)
         assert result.delivery is first.delivery is Delivery.EXECUTED
         assert type(result.code) is type(first.code)

@@ -1,0 +1,305 @@
+"""Values that are easily changed on the way: signs of zeros, many digits, zones. They are kept, or refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from marshmallow import fields
+
+from catga_sync.errors import RegistrationError, SerializationError
+from catga_sync.messages import Query, message
+from catga_sync.serialization import CatgaSchema, Codec, MessageRegistry, loads
+
+UTC = timezone.utc
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def codec_of(annotation: Any) -> Codec:
+    class Get(Query[annotation]):  # type: ignore[valid-type]
+        pass
+
+    codec = MessageRegistry().register(dataclass(Get)).response_codec
+    assert codec is not None
+    return codec
+
+
+def refusals(codec: Codec, value: Any) -> list[str]:
+    """Return what is said of a value locally and remotely; the first is empty where it passes here unseen."""
+    with pytest.raises(SerializationError) as caught:
+        codec.decode(codec.encode(value))
+    return ["" if codec.certain(value) else str(caught.value), str(caught.value)]
+
+
+# -- the sign of a zero -----------------------------------------------------------------------------------------------
+
+
+class FloatSchema(CatgaSchema):
+    ratio = fields.Float()
+    price = fields.Decimal()
+
+
+@message(schema=FloatSchema)
+@dataclass
+class WithSchema:
+    ratio: float
+    price: Decimal
+
+
+@dataclass
+class Both:
+    ratio: float
+    price: Decimal
+
+
+def signs(value: Any) -> list[bool]:
+    """Return for every zero in a value whether it is a negative one."""
+    if isinstance(value, (Both, WithSchema)):
+        return signs([value.ratio, value.price])
+    if isinstance(value, dict):
+        return signs([*value, *value.values()])
+    if isinstance(value, (list, tuple)):
+        return [sign for item in value for sign in signs(item)]
+    return [math.copysign(1, value) < 0] if isinstance(value, (float, Decimal)) else []
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (float, -0.0),
+        (float, 0.0),
+        (Decimal, Decimal("-0")),
+        (Decimal, Decimal("-0.00")),
+        (Decimal, Decimal("-0E+3")),
+        (list[float], [-0.0, 0.0]),
+        (dict[str, float], {"a": -0.0}),
+        (dict[str, Decimal], {"a": Decimal("-0")}),
+        (dict[Decimal, str], {Decimal("-0"): "a"}),
+        (tuple[float, Decimal], (-0.0, Decimal("-0"))),
+        (Any, {"a": [-0.0]}),
+        (Both, Both(-0.0, Decimal("-0"))),
+        (WithSchema, WithSchema(-0.0, Decimal("-0"))),
+    ],
+    ids=repr,
+)
+def test_a_zero_keeps_its_sign(annotation: Any, value: Any) -> None:
+    codec = codec_of(annotation)
+    read = codec.decode(codec.encode(value))
+    assert read == value
+    assert signs(read) == signs(value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "expected"),
+    [
+        (float, "-0", [True]),
+        (float, "0", [False]),
+        (Decimal, "-0", [True]),
+        (list[float], "[-0,0,-0 ]", [True, False, True]),
+        (dict[str, float], '{"a-0":-0}', [True]),
+        (Any, '{"a":-0}', [True]),
+        (Both, '{"ratio":-0,"price":-0}', [True, True]),
+        (WithSchema, '{"ratio":-0,"price":-0}', [True, True]),
+    ],
+)
+def test_a_negative_zero_that_dotnet_writes_is_read_as_one(annotation: Any, text: str, expected: list[bool]) -> None:
+    assert signs(codec_of(annotation).decode(text.encode())) == expected
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "expected"),
+    [(int, "-0", 0), (list[int], "[7,-0]", [7, 0]), (dict[str, int], '{"a":-0}', {"a": 0}), (Any, "[7,-0]", [7, 0])],
+)
+def test_integers_stay_integers_beside_a_negative_zero(annotation: Any, text: str, expected: Any) -> None:
+    read = codec_of(annotation).decode(text.encode())
+    assert read == expected
+    assert type(read[0] if isinstance(read, list) else 0) is int
+
+
+@pytest.mark.parametrize("text", ["-01", "[-0-0]", "- 0"])
+def test_what_is_no_number_stays_none_though_it_starts_as_a_negative_zero(text: str) -> None:
+    with pytest.raises(SerializationError):
+        loads(text.encode())
+
+
+# -- thousands of digits ----------------------------------------------------------------------------------------------
+
+LONG = Decimal("1" * 4301)
+
+
+@dataclass
+class Amounts:
+    amounts: list[Decimal]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "place"),
+    [
+        (Decimal, LONG, ""),
+        (Decimal, Decimal(f"-{LONG}"), ""),
+        (Decimal, Decimal(f"0.{LONG}"), ""),
+        (Decimal, Decimal(f"{LONG}E+50"), ""),
+        (list[Decimal], [Decimal(1), LONG], "[1]"),
+        (dict[str, Decimal], {"a": LONG}, "['a']"),
+        (dict[Decimal, str], {LONG: "a"}, "[Decimal('1111"),
+        (Amounts, Amounts([LONG]), ".amounts[0]"),
+        (int, 10**4300, ""),
+        (int, -(10**4300), ""),
+        (dict[int, str], {10**4300: "a"}, "[int]"),
+        (Any, 10**4300, ""),
+        (Any, {"a": [10**4300]}, ""),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_number_of_too_many_digits_is_refused_here_and_there_with_one_text(
+    annotation: Any, value: Any, place: str
+) -> None:
+    codec = codec_of(annotation)
+    here, there = refusals(codec, value)
+    assert here == there
+    assert there.startswith(f"{codec.label}{place}")
+    assert there.endswith(": has more than 4300 digits")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Decimal, Decimal("1" * 4300)),
+        (Decimal, Decimal("1" * 4300 + "E-20")),
+        (Decimal, Decimal("1E+999999999999999999")),
+        (Decimal, Decimal("1E-999999999999999999")),
+        (dict[Decimal, int], {Decimal("1E+5000"): 1}),
+        (int, -(10**4299)),
+        (dict[int, int], {10**4299: 1}),
+        (Any, [10**4299]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_number_of_many_digits_or_a_huge_exponent_is_kept(annotation: Any, value: Any) -> None:
+    codec = codec_of(annotation)
+    assert codec.decode(codec.encode(value)) == value
+
+
+@pytest.mark.parametrize(("annotation", "text"), [(Decimal, f"0.{LONG}"), (Decimal, f'"{LONG}"'), (int, f"-{LONG}")])
+def test_a_number_of_too_many_digits_is_not_read_either(annotation: Any, text: str) -> None:
+    with pytest.raises(SerializationError, match=r"too many digits|more than 4300 digits"):
+        codec_of(annotation).decode(text.encode())
+
+
+def test_a_long_number_is_left_to_the_codec_that_knows_the_limit_of_the_process() -> None:
+    codec = codec_of(Decimal)
+    assert codec.certain(Decimal("1" * 100))
+    number = Decimal("1" * 700)
+    assert not codec.certain(number)
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(640)
+    try:
+        with pytest.raises(SerializationError, match="too many digits"):
+            codec.decode(codec.encode(number))
+    finally:
+        sys.set_int_max_str_digits(before)
+
+
+@pytest.mark.parametrize("value", [Fraction(1, 3), 1.5, "1.5", 1 + 0j, True])
+def test_what_is_no_decimal_is_refused_here_and_there(value: Any) -> None:
+    here, there = refusals(codec_of(Decimal), value)
+    assert here == there
+    assert "expected Decimal" in there
+
+
+# -- zones ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class When:
+    at: datetime | time
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "text"),
+    [
+        (datetime, datetime(2026, 1, 31, 12, tzinfo=UTC), "2026-01-31T12:00:00Z"),
+        (datetime, datetime(2026, 1, 31, 12, 0, 0, 5, tzinfo=UTC), "2026-01-31T12:00:00.000005Z"),
+        (datetime, datetime(2026, 1, 31, 12, tzinfo=ZoneInfo("Europe/London")), "2026-01-31T12:00:00Z"),
+        (datetime, datetime(2026, 7, 31, 12, tzinfo=ZoneInfo("Europe/London")), "2026-07-31T12:00:00+01:00"),
+        (datetime, datetime(2026, 1, 31, 12), "2026-01-31T12:00:00"),  # noqa: DTZ001
+        (datetime, datetime(2026, 1, 31, tzinfo=timezone(timedelta(seconds=60))), "2026-01-31T00:00:00+00:01"),
+        (datetime, datetime(2026, 1, 31, tzinfo=timezone(timedelta(seconds=1))), "2026-01-31T00:00:00+00:00:01"),
+        (datetime, datetime(2026, 1, 31, tzinfo=timezone(timedelta(hours=-5))), "2026-01-31T00:00:00-05:00"),
+        (time, time(12, tzinfo=UTC), "12:00:00Z"),
+        (time, time(12, tzinfo=timezone(timedelta(hours=2))), "12:00:00+02:00"),
+        (time, time(12), "12:00:00"),
+    ],
+)
+def test_utc_is_written_as_z_and_every_other_zone_as_its_offset(annotation: Any, value: Any, text: str) -> None:
+    codec = codec_of(annotation)
+    assert json.loads(codec.encode(value)) == text
+    read = codec.decode(codec.encode(value))
+    assert (read, read.utcoffset()) == (value, value.utcoffset())
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "written"),
+    [
+        (list[datetime], [datetime(2026, 1, 31, tzinfo=UTC)], ["2026-01-31T00:00:00Z"]),
+        (dict[datetime, int], {datetime(2026, 1, 31, tzinfo=UTC): 1}, {"2026-01-31T00:00:00Z": 1}),
+        (dict[str, time], {"a": time(1, tzinfo=UTC)}, {"a": "01:00:00Z"}),
+        (tuple[time, int], (time(1, tzinfo=UTC), 1), ["01:00:00Z", 1]),
+        (time | None, time(1, tzinfo=UTC), "01:00:00Z"),
+    ],
+)
+def test_a_zone_is_kept_inside_of_containers_and_as_a_key(annotation: Any, value: Any, written: Any) -> None:
+    codec = codec_of(annotation)
+    assert json.loads(codec.encode(value)) == written
+    assert codec.decode(codec.encode(value)) == value
+
+
+class Nowhere(tzinfo):
+    """A zone that does not know its offset."""
+
+    def utcoffset(self, moment: datetime | None) -> None:
+        return None
+
+    def tzname(self, moment: datetime | None) -> str:
+        return "nowhere"
+
+    def dst(self, moment: datetime | None) -> None:
+        return None
+
+
+@dataclass
+class Shift:
+    starts: time
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "place"),
+    [
+        (time, time(12, tzinfo=BERLIN), ""),
+        (list[time], [time(12), time(12, tzinfo=BERLIN)], "[1]"),
+        (dict[str, time], {"a": time(12, tzinfo=BERLIN)}, "['a']"),
+        (Shift, Shift(time(12, tzinfo=BERLIN)), ".starts"),
+        (datetime, datetime(2026, 1, 31, tzinfo=Nowhere()), ""),
+        (dict[datetime, int], {datetime(2026, 1, 31, tzinfo=Nowhere()): 1}, "[datetime.datetime("),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_zone_that_would_be_lost_is_refused_here_and_there(annotation: Any, value: Any, place: str) -> None:
+    codec = codec_of(annotation)
+    here, there = refusals(codec, value)
+    assert here == there
+    assert there.startswith(f"{codec.label}{place}")
+    assert "has a time zone without a fixed offset, which would be lost; give a datetime.timezone" in there
+
+
+def test_a_time_of_day_is_no_key() -> None:
+    with pytest.raises(RegistrationError, match=r"a dict cannot have keys of datetime\.time"):
+        codec_of(dict[time, str])
