@@ -70,6 +70,8 @@ def judge_batch(calls: list[Call], answer: Answer, exchange: Exchange) -> list[C
     if status != 200:
         # The batch as a whole was refused, under the id of its first item.
         ((refusal, _),) = replies
+        if refusal.request_id != calls[0].request_id:
+            exchange.retire()
         return [call.refused_whole(refusal, status, executed, calls[0].request_id) for call in calls]
     answers = {reply.request_id: (reply, ran) for reply, ran in replies}
     if len(answers) != len(calls) or any(call.request_id not in answers for call in calls):

@@ -47,6 +47,9 @@ _STATUS_CODES = {
 }
 
 
+#: Ids in the answer of a peer that failed before it had read which request it was, or that forgets it when it fails.
+_NO_ID = ("unknown", "")
+
 _NO_PLACE = {
     NoPlace.CROWDED: "has more to do than it gets done; there was no place for this call in half of its time",
     NoPlace.STALLED: "has ended none of its calls in half of this call's time; there was no place for it",
@@ -91,7 +94,7 @@ class Call:
     def answered(self, reply: ReplyEnvelope, status: int, executed: str | None) -> CatgaResult[Any]:
         """Judge an answer that could be read."""
         if reply.request_id != self.request_id:
-            return self.crossed()
+            return self.crossed(reply, status)
         if reply.is_success:
             if status != 200 or executed == "0":
                 text = f"{self.where} answered success with HTTP status {status}"
@@ -108,7 +111,7 @@ class Call:
     ) -> CatgaResult[Any]:
         """Judge the refusal of a batch as a whole, which names the first item's id."""
         if reply.request_id != request_id or reply.is_success:
-            return self.crossed()
+            return self.crossed(reply, status)
         if executed == "0":
             return self.refused(reply, Delivery.NOT_EXECUTED, retry=_retry_after(status))
         return self.refused(reply, Delivery.UNKNOWN)
@@ -121,9 +124,14 @@ class Call:
         text = f"{self.where} gave an answer that is not signed with the secret (HTTP status {status})"
         return self.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.UNKNOWN)
 
-    def crossed(self) -> CatgaResult[Any]:
-        text = f"{self.where} answered another request than was asked"
-        return self.failed("network", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
+    def crossed(self, reply: ReplyEnvelope | None = None, status: int = 200) -> CatgaResult[Any]:
+        """Judge an answer that does not have the id of this request, if there is one."""
+        if reply is None or reply.is_success or reply.request_id not in _NO_ID:
+            text = f"{self.where} answered another request than was asked"
+            return self.failed("network", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
+        said = "".join(char if char.isprintable() else " " for char in error_text(reply.error_message or ""))
+        text = f"{self.where} failed without saying on which request (HTTP status {status}): {said}"
+        return self.failed("network", text, _STATUS_CODES.get(status, ErrorCode.INTERNAL), Delivery.UNKNOWN)
 
     def too_long(self, size: int, limit: int) -> CatgaResult[Any]:
         text = f"the request has {size} bytes; max_body_bytes allows {limit}"

@@ -216,6 +216,15 @@ def answers_another_request(connection: socket.socket, over: threading.Event) ->
     over.wait()
 
 
+def fails_as_dotnet_does(connection: socket.socket, over: threading.Event) -> None:
+    request = read_request(connection)
+    nobody = {"requestId": "unknown", "isSuccess": False, "payloadData": None, "processedByNodeId": None}
+    connection.sendall(
+        reply(request, status="500 Internal Server Error", errorMessage="Object reference not set", **nobody)
+    )
+    over.wait()
+
+
 def sends_a_huge_answer(connection: socket.socket, over: threading.Event) -> None:
     read_request(connection)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
@@ -310,6 +319,7 @@ PEERS: dict[Script, tuple[str, str]] = {
     resets_after_the_request: ("UNKNOWN", "UNAVAILABLE"),
     redirects: ("UNKNOWN", "UNAVAILABLE"),
     answers_another_request: ("UNKNOWN", "INTERNAL"),
+    fails_as_dotnet_does: ("UNKNOWN", "INTERNAL"),
     sends_a_huge_answer: ("UNKNOWN", "RESOURCE_EXHAUSTED"),
     answers_with_wrong_types: ("UNKNOWN", "INTERNAL"),
     has_two_lengths: ("UNKNOWN", "UNAVAILABLE"),

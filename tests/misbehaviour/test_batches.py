@@ -176,3 +176,13 @@ def test_a_batch_without_a_proper_answer_may_have_run(invoker: HttpInvoker, scri
     with serving(script) as peer:
         results = send(invoker, peer.endpoint, Order(), Order())
     assert {(result.delivery, result.code) for result in results} == {(Delivery.UNKNOWN, code)}
+
+
+def test_a_batch_that_fails_without_an_id_says_what_the_peer_said_of_each_and_ends_the_connection() -> None:
+    with serving(peers.fails_as_dotnet_does) as peer:
+        invoker = HttpInvoker(MessageRegistry())
+        results = [*send(invoker, peer.endpoint, Order(), timeout=5), *send(invoker, peer.endpoint, Order(), timeout=5)]
+        invoker.close()
+    assert peer.connections == 2
+    assert [result.delivery for result in results] == [Delivery.UNKNOWN] * 2
+    assert [str(result.error).rpartition(": ")[2] for result in results] == ["Object reference not set"] * 2

@@ -66,3 +66,57 @@ def test_what_has_run_has_run_at_a_node(call: Call, reply: ReplyEnvelope, named:
     result = call.answered(named_reply, 200, "1")
     assert result.delivery is Delivery.EXECUTED
     assert result.node_id == (named or "peer")
+
+
+# -- an answer without the request's id -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_id", ["unknown", ""])
+@pytest.mark.parametrize("executed", [None, "0", "1", "unknown"])
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (500, ErrorCode.INTERNAL),
+        (400, ErrorCode.INTERNAL),
+        (200, ErrorCode.INTERNAL),
+        (503, ErrorCode.UNAVAILABLE),
+        (401, ErrorCode.UNAUTHENTICATED),
+    ],
+)
+def test_a_failure_that_names_no_request_says_what_the_peer_said_and_proves_nothing(
+    call: Call, status: int, code: ErrorCode, request_id: str, executed: str | None
+) -> None:
+    reply = ReplyEnvelope(request_id, False, error_message="Object reference not set to an instance of an object.")
+    for result in (call.answered(reply, status, executed), call.refused_whole(reply, status, executed, "r-0")):
+        assert (result.delivery, result.code) == (Delivery.UNKNOWN, code)
+        assert result.error == (
+            f"node peer at http://127.0.0.1:1 failed without saying on which request (HTTP status {status}): "
+            "Object reference not set to an instance of an object."
+        )
+
+
+def test_what_a_peer_says_is_printable_and_bounded(call: Call) -> None:
+    said = "At line 1\r\n\x1b[31m\u202e" + "x" * 10_000
+    result = call.answered(ReplyEnvelope("unknown", False, error_message=said), 500, None)
+    assert result.error is not None
+    assert result.error.isprintable()
+    assert len(result.error) <= 512
+    assert "At line 1" in result.error
+
+
+def test_a_failure_without_any_text_says_so(call: Call) -> None:
+    result = call.answered(ReplyEnvelope("unknown", False), 500, None)
+    assert result.error == (
+        "node peer at http://127.0.0.1:1 failed without saying on which request (HTTP status 500): no reason was given"
+    )
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [ReplyEnvelope("r-2", False, error_message="hunter2"), ReplyEnvelope("unknown", True), ReplyEnvelope("", True)],
+    ids=["another id", "a success of nobody", "a success without an id"],
+)
+def test_the_answer_to_another_request_says_nothing_of_this_one(call: Call, reply: ReplyEnvelope) -> None:
+    result = call.answered(reply, 500, None)
+    assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.INTERNAL)
+    assert result.error == "node peer at http://127.0.0.1:1 answered another request than was asked"
