@@ -84,7 +84,7 @@ def message(
 
     Args:
         name:
-            The type name on the wire. None means ``module.QualName`` (``__main__`` becomes the name of the file).
+            The type name on the wire. None means ``module.QualName`` (``__main__`` becomes what others import).
             May be a .NET assembly-qualified name; it is then also found by its ``Namespace.Type`` part.
 
         aliases:

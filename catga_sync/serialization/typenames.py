@@ -24,12 +24,24 @@ MAX_NAME = 512
 
 
 def default_name(cls: type) -> str:
-    """Return ``module.QualName``; ``__main__`` becomes the name of the file, as other processes import it."""
+    """Return ``module.QualName``, with the module's name as other processes import it and never ``__main__``."""
     module = cls.__module__
-    if module == "__main__":
-        file = getattr(sys.modules.get("__main__"), "__file__", None)
-        module = PurePath(file).stem if file else module
+    if module in _MAIN:
+        module = _importable_name(sys.modules.get(module)) or module
     return f"{module}.{cls.__qualname__}"
+
+
+#: What the module that was started is called in its own process, and in one that multiprocessing has spawned from it.
+_MAIN = ("__main__", "__mp_main__")
+
+
+def _importable_name(main: object) -> str | None:
+    """Return the name under which others import the module that was started; None where there is no such name."""
+    name = getattr(getattr(main, "__spec__", None), "name", None)  # python -m shop.stock
+    if isinstance(name, str) and name not in _MAIN:
+        return name
+    file = getattr(main, "__file__", None)
+    return PurePath(file).stem if isinstance(file, str) else None
 
 
 def check_name(name: object, owner: str) -> str:

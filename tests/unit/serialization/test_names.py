@@ -105,6 +105,7 @@ def test_the_default_name_is_module_and_qualname():
 
 def test_main_is_named_after_its_file(monkeypatch):
     cls = type("C", (), {"__module__": "__main__"})
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     monkeypatch.setattr(sys.modules["__main__"], "__file__", "/srv/app/users.py", raising=False)
     assert default_name(cls) == "users.C"
     monkeypatch.delattr(sys.modules["__main__"], "__file__")
