@@ -13,6 +13,7 @@ from typing import Any
 from catga_sync.errors import RegistrationError
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageType
+from catga_sync.serialization.hints import Scope, is_union
 
 __all__ = ["check_return_annotation", "first_parameter", "handler_function"]
 
@@ -68,12 +69,15 @@ def check_return_annotation(function: Callable[[Any], Any], entry: MessageType) 
     if entry.response_check is None:
         return
     try:
-        returns = typing.get_type_hints(_called(function)).get("return")
-        returns = typing.get_origin(returns) or returns  # in Python 3.10 list[int] is an instance of type, and no class
+        annotation, _ = Scope(entry.cls, _name(function)).unwrap(typing.get_type_hints(_called(function))["return"])
     except Exception:
         # An annotation for type checkers only (TYPE_CHECKING imports) is no reason to refuse the handler.
         return
-    if not isinstance(returns, type) or returns in (Any, object, type(None)) or issubclass(returns, CatgaResult):
+    origin = typing.get_origin(annotation)
+    returns = origin or annotation  # in Python 3.10 list[int] is an instance of type, and no class
+    if not isinstance(returns, type) or is_union(origin):
+        return
+    if returns in (Any, object, type(None)) or issubclass(returns, CatgaResult):
         return
     kinds = entry.response_check
     if not any(issubclass(returns, kind) or issubclass(kind, returns) for kind in kinds):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
-import types
 import typing
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
@@ -30,11 +29,12 @@ from catga_sync.serialization.choices import SCALARS, EnumField, FlagField, Lite
 from catga_sync.serialization.containers import DictField, ListField, SetField, TupleField
 from catga_sync.serialization.foreign import SchemaField
 from catga_sync.serialization.hints import Scope, annotation_of
+from catga_sync.serialization.jsontext import MAX_DEPTH
 from catga_sync.serialization.names import camel_case
 from catga_sync.serialization.shape import Shape, ShapeField
 from catga_sync.serialization.typenames import default_name
 
-__all__ = ["Deriver", "unwrap"]
+__all__ = ["Deriver"]
 
 _SCALAR_FIELDS: dict[Any, type[f.StrictField]] = {
     str: f.StrField,
@@ -73,25 +73,6 @@ _SUPPORTED = (
 )
 
 
-def unwrap(annotation: Any) -> tuple[Any, bool]:
-    """Return an annotation without Annotated, NewType, ``type X = ...`` and Optional; and whether None was allowed."""
-    nullable = False
-    while True:
-        if get_origin(annotation) is typing.Annotated:
-            annotation = get_args(annotation)[0]
-        elif isinstance(annotation, typing.NewType):
-            annotation = annotation.__supertype__
-        elif type(annotation).__name__ == "TypeAliasType":  # Python 3.12
-            annotation = annotation.__value__
-        elif get_origin(annotation) in (typing.Union, types.UnionType):
-            others = [part for part in get_args(annotation) if part is not type(None)]
-            if len(others) != 1 or len(others) == len(get_args(annotation)):
-                return annotation, nullable
-            annotation, nullable = others[0], True
-        else:
-            return annotation, nullable
-
-
 class Deriver:
     """
     Make fields of annotations. Not thread-safe; the registry uses one at a time.
@@ -108,6 +89,7 @@ class Deriver:
         self._shapes = shapes
         self._schema_of = schema_of
         self._open: list[type] = []  # the classes whose fields are being derived, each inside the one before
+        self._depth = 0  # containers around what is being derived, in the annotation of one field
 
     def field(self, annotation: Any, scope: Scope, **options: Any) -> f.StrictField:
         """
@@ -126,10 +108,9 @@ class Deriver:
         Raises:
             RegistrationError: It is not in the list, or a part of it is not.
         """
-        annotation, nullable = unwrap(scope.resolve(annotation))
+        annotation, nullable = scope.unwrap(annotation)
         if nullable:
             options["allow_none"] = True
-            annotation = scope.resolve(annotation)
         try:
             annotation = _BARE.get(annotation, annotation)
         except TypeError:  # unhashable, so nothing that is known here
@@ -142,7 +123,13 @@ class Deriver:
         if origin is typing.Literal:
             return _literal(annotation, scope, options)
         if origin in (list, set, frozenset, tuple, dict):
-            return self._container(origin, get_args(annotation), scope, options)
+            # Nothing deeper could be sent; only ``type Tree = list[Tree]`` is.
+            if self._depth == MAX_DEPTH:
+                raise RegistrationError(f"{scope.place}: contains itself without an end; use a dataclass, which may")
+            self._depth += 1
+            field = self._container(origin, get_args(annotation), scope, options)
+            self._depth -= 1
+            return field
         cls = origin if isinstance(origin, type) else annotation
         if isinstance(cls, type):
             schema = self._schema_of(cls)
@@ -172,6 +159,7 @@ class Deriver:
         _check_decorated(cls, label)
         shape = self._shapes[cls, arguments] = Shape(cls, label)
         self._open.append(cls)
+        depth, self._depth = self._depth, 0
         bound = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
         derived: dict[str, f.StrictField] = {}
         for field in dataclasses.fields(cls):
@@ -183,6 +171,7 @@ class Deriver:
             derived[field.name] = self.field(
                 annotation, Scope(cls, place, bound), required=required, data_key=camel_case(field.name)
             )
+        self._depth = depth
         self._open.pop()
         shape.fill(derived)
         return shape

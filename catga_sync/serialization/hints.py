@@ -1,4 +1,4 @@
-"""What the annotations of a class mean: forward references resolved, type variables substituted.
+"""What the annotations of a class mean: forward references resolved, type variables substituted, aliases seen through.
 
 Rules of this file:
 1. Each field is resolved alone and in the module of the class that wrote it, so that one unresolvable annotation does
@@ -16,14 +16,22 @@ import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ForwardRef, TypeVar, get_args, get_origin
 
 from catga_sync.errors import RegistrationError
 from catga_sync.messages import Request
 from catga_sync.serialization.typenames import default_name
 
-__all__ = ["Scope", "annotation_of", "bases_of", "response_annotation"]
+__all__ = ["Scope", "annotation_of", "bases_of", "is_union", "response_annotation"]
+
+#: Names for one annotation, each standing for the next; only one that stands for itself has more.
+_MAX_ALIASES = 64
+
+
+def is_union(origin: object) -> bool:
+    """Return whether ``get_origin`` gave this for a union, in either way to write one."""
+    return origin is typing.Union or origin is types.UnionType
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,43 @@ class Scope:
     cls: type
     place: str
     arguments: Mapping[Any, Any] = field(default_factory=dict)
+    #: Where names are looked up before the module of the class: the module of an alias whose value this is.
+    module: str | None = None
+
+    def unwrap(self, annotation: Any) -> tuple[Any, bool]:
+        """
+        Return an annotation without Annotated, NewType, ``type X = ...`` and Optional; and whether None was allowed.
+
+        Raises:
+            RegistrationError: As ``resolve``.
+        """
+        scope, nullable = self, False
+        for _ in range(_MAX_ALIASES):
+            annotation = scope.resolve(annotation)
+            origin, args = get_origin(annotation), get_args(annotation)
+            alias = annotation if origin is None else origin
+            if origin is typing.Annotated:
+                annotation = args[0]
+            elif isinstance(annotation, typing.NewType):
+                scope, annotation = replace(scope, module=annotation.__module__), annotation.__supertype__
+            elif type(alias).__name__ == "TypeAliasType":  # Python 3.12, or typing_extensions
+                arguments = {**scope.arguments, **dict(zip(alias.__type_params__, args, strict=False))}
+                scope = replace(scope, module=alias.__module__, arguments=arguments)
+                annotation = scope._value_of(alias)
+            elif is_union(origin):
+                others = [part for part in args if part is not type(None)]
+                if len(others) != 1 or len(others) == len(args):
+                    return annotation, nullable
+                annotation, nullable = others[0], True
+            else:
+                return annotation, nullable
+        raise RegistrationError(f"{self.place}: {annotation!r} stands for itself; write the type that is meant")
+
+    def _value_of(self, alias: Any) -> Any:
+        try:
+            return alias.__value__
+        except Exception as exc:  # it is evaluated when it is asked for
+            raise self._unresolved(alias, exc) from exc
 
     def resolve(self, annotation: Any) -> Any:
         """
@@ -50,15 +95,10 @@ class Scope:
         try:
             # The empty locals make ForwardRef evaluate anew: it remembers otherwise, and ``Optional["Node"]`` is one
             # and the same object in every module that writes it.
-            found = typing.get_type_hints(holder, _namespace(self.cls), {}, include_extras=True)["it"]
-        except NameError as exc:
-            raise RegistrationError(
-                f"{self.place}: cannot resolve {annotation!r} ({exc}); import the name at the top of module "
-                f"{self.cls.__module__!r}, outside of TYPE_CHECKING and of functions"
-            ) from exc
+            names = _namespace(self.cls) if self.module is None else _namespace(self.cls) | _names_of(self.module)
+            found = typing.get_type_hints(holder, names, {}, include_extras=True)["it"]
         except Exception as exc:
-            said = f"{type(exc).__name__}: {exc}"
-            raise RegistrationError(f"{self.place}: cannot resolve {annotation!r} ({said})") from exc
+            raise self._unresolved(annotation, exc) from exc
         # Python 3.10 leaves the text in ``list["Node"]`` as it is.
         if isinstance(found, types.GenericAlias):
             parts = found.__args__
@@ -67,6 +107,14 @@ class Scope:
                 origin: Any = found.__origin__
                 return origin[done]
         return found
+
+    def _unresolved(self, annotation: Any, exc: Exception) -> RegistrationError:
+        if not isinstance(exc, NameError):
+            return RegistrationError(f"{self.place}: cannot resolve {annotation!r} ({type(exc).__name__}: {exc})")
+        return RegistrationError(
+            f"{self.place}: cannot resolve {annotation!r} ({exc}); import the name at the top of module "
+            f"{(self.module or self.cls.__module__)!r}, outside of TYPE_CHECKING and of functions"
+        )
 
     def _substitute(self, annotation: Any) -> Any:
         if isinstance(annotation, TypeVar):
@@ -88,9 +136,13 @@ def _namespace(cls: type) -> dict[str, Any]:
     names.update(vars(cls))
     names[cls.__name__] = cls
     names.update(vars(builtins))  # in ``str: str = ""`` too the annotation is the type
-    names.update(vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {})
+    names.update(_names_of(cls.__module__))
     names["__builtins__"] = builtins
     return names
+
+
+def _names_of(module: str) -> dict[str, Any]:
+    return vars(sys.modules[module]) if module in sys.modules else {}
 
 
 def annotation_of(cls: type, name: str, annotation: Any, place: str, arguments: Mapping[Any, Any]) -> Any:

@@ -15,11 +15,11 @@ from marshmallow import Schema
 from catga_sync.errors import RegistrationError
 from catga_sync.messages import Event, MessageOptions, Query, Request, options_of
 from catga_sync.serialization.codec import Codec
-from catga_sync.serialization.derive import Deriver, unwrap
+from catga_sync.serialization.derive import Deriver
 from catga_sync.serialization.fields import StrictField
 from catga_sync.serialization.fingerprint import contract, fingerprint
 from catga_sync.serialization.foreign import SchemaField, schema_instance
-from catga_sync.serialization.hints import Scope, response_annotation
+from catga_sync.serialization.hints import Scope, is_union, response_annotation
 from catga_sync.serialization.message_type import MessageKind, MessageType
 from catga_sync.serialization.shape import Shape, ShapeField
 from catga_sync.serialization.typenames import check_name, default_name, short_name
@@ -127,7 +127,7 @@ class Draft:
     def _response(self, cls: type, options: MessageOptions, label: str) -> _Response:
         annotation = response_annotation(cls)
         scope = Scope(cls, f"{label}: response")
-        core, _ = unwrap(annotation)
+        core, _ = scope.unwrap(annotation)
         answer = _class_of(core)
         if options.response_schema is not None:
             # Of a list, a dict and the like the schema's own result is the answer.
@@ -138,7 +138,7 @@ class Draft:
             if answer is not None and self._is_message(answer):
                 self.add(answer, options_of(answer))
             field = self._deriver.field(annotation, scope)
-        names: tuple[str, ...] = (self._text_of(core),)  # without Optional: any answer may be nothing
+        names: tuple[str, ...] = (self._text_of(core, scope),)  # without Optional: any answer may be nothing
         if answer is not None:
             known = self._known(answer)
             names += options_of(answer).aliases if known is None else known.aliases
@@ -162,9 +162,9 @@ class Draft:
             return given
         return cls.__qualname__ if cls.__module__ in _PLAIN_MODULES else default_name(cls)
 
-    def _text_of(self, annotation: Any) -> str:
+    def _text_of(self, annotation: Any, scope: Scope) -> str:
         """Return one readable text for an annotation; the same in every process."""
-        annotation, nullable = unwrap(annotation)
+        annotation, nullable = scope.unwrap(annotation)
         if annotation is Any:
             return "any"
         if annotation is None or annotation is type(None):
@@ -173,8 +173,8 @@ class Draft:
         if origin is typing.Literal:
             text = f"Literal[{', '.join(map(repr, args))}]"
         elif origin is not None:
-            parts = ["..." if arg is ... else self._text_of(arg) for arg in args]
-            text = f"{self._name_of(origin)}[{', '.join(parts)}]"
+            parts = ["..." if arg is ... else self._text_of(arg, scope) for arg in args]
+            text = f"{'Union' if is_union(origin) else self._name_of(origin)}[{', '.join(parts)}]"
         else:
             text = self._name_of(annotation) if isinstance(annotation, type) else str(annotation)
         return f"Optional[{text}]" if nullable else text
@@ -223,8 +223,9 @@ def _check_of(core: Any) -> tuple[type, ...] | None:
         return (float, int)
     if core is None or core is type(None):
         return (type(None),)
-    cls = _class_of(core) or get_origin(core)
-    return (cls,) if isinstance(cls, type) else None
+    origin = get_origin(core)
+    cls = _class_of(core) or origin
+    return (cls,) if isinstance(cls, type) and not is_union(origin) else None
 
 
 def _where(cls: type) -> str:
