@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from catga_sync.cluster.snapshot import Snapshot, reason_against
 from catga_sync.context import new_request_id
+from catga_sync.contracts import MAX_NAME
 from catga_sync.errors import CatgaError, ConfigurationError
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
@@ -274,5 +275,5 @@ def _responses(description: Mapping[str, object]) -> Mapping[str, str]:
     return {
         name: answer
         for name, answer in told.items()
-        if isinstance(name, str) and isinstance(answer, str) and len(answer) <= 512
+        if isinstance(name, str) and isinstance(answer, str) and len(answer) <= MAX_NAME
     }

@@ -14,7 +14,11 @@ from __future__ import annotations
 
 import functools
 
-__all__ = ["Form", "contract_text", "fits"]
+__all__ = ["MAX_NAME", "Form", "contract_text", "fits"]
+
+#: Characters in the longest type name that is registered, sent or read. .NET's have those of the parameters in them,
+#: each with its assembly.
+MAX_NAME = 1024
 
 #: wire name -> (kind, may be null, must be there)
 Form = dict[str, tuple[str, bool, bool]]

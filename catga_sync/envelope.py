@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from catga_sync.contracts import MAX_NAME
 from catga_sync.errors import ErrorCode, SerializationError, parse_code
 from catga_sync.serialization import jsontext
 
 __all__ = [
     "MAX_BATCH",
-    "MAX_NAME",
     "MAX_TIME_MS",
     "STAMP_LENGTH",
     "EnvelopeError",
@@ -36,8 +36,6 @@ __all__ = [
     "write_batch_reply",
 ]
 
-#: Characters of a type name.
-MAX_NAME = 512
 #: The longest time that a caller may ask for, in milliseconds.
 MAX_TIME_MS = 300_000
 

@@ -59,6 +59,7 @@ class MessageOptions:
     name: str | None = None
     aliases: tuple[str, ...] = ()
     schema: Any = None
+    response_name: str | None = None
     response_schema: Any = None
     idempotent: bool | None = None
     route: str | None = None
@@ -73,6 +74,7 @@ def message(
     name: str | None = None,
     aliases: Iterable[str] = (),
     schema: Any = None,
+    response_name: str | None = None,
     response_schema: Any = None,
     idempotent: bool | None = None,
     route: str | None = None,
@@ -93,6 +95,11 @@ def message(
         schema:
             The marshmallow schema (class or instance) of this class. None means: derive one from the dataclass.
 
+        response_name:
+            The type name of the answer on the wire, for an answer that has no class to be named (``Query[list[X]]``)
+            or whose .NET type is another than the usual one (``IReadOnlyList`1[[...]]``). None means: that of the
+            class of the answer, or one made of the annotation.
+
         response_schema:
             The marshmallow schema of the answer. None means: that of the response type.
 
@@ -109,7 +116,7 @@ def message(
             False keeps the type on its node: it is neither sent to nor accepted from another one.
 
     Raises:
-        RegistrationError: A name or alias is not a string of 1 to 512 characters.
+        RegistrationError: The aliases are one string. What else is wrong is found when the class is registered.
 
     .. versionadded:: 0.1
     """
@@ -121,6 +128,7 @@ def message(
         name=name,
         aliases=tuple(aliases),
         schema=schema,
+        response_name=response_name,
         response_schema=response_schema,
         idempotent=idempotent,
         route=route,

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from catga_sync.contracts import MAX_NAME
 from catga_sync.errors import ConfigurationError
 
 __all__ = ["ClusterNode", "NodeRecord", "NodeStatus", "check_endpoint", "check_node_id", "is_loopback_host", "url_host"]
@@ -279,6 +280,6 @@ def _types(data: Mapping[str, Any], name: str) -> frozenset[str] | None:
     names = data.get(name)
     if names is None:
         return None
-    if not isinstance(names, list) or not all(isinstance(item, str) and 0 < len(item) <= 512 for item in names):
+    if not isinstance(names, list) or not all(isinstance(item, str) and 0 < len(item) <= MAX_NAME for item in names):
         raise ConfigurationError(f"{name}: a list of type names is expected")
     return frozenset(names)

@@ -208,7 +208,10 @@ class Runner:
             text = f"no handler for {entry.name}: register one with @mediator.handler"
             raise Refused(200, ErrorCode.UNIMPLEMENTED, text)
         if not entry.accepts_response(envelope.response_type_name):
-            text = f"responseTypeName: {entry.name} is answered with {entry.response_name}"
+            text = (
+                f"responseTypeName: {entry.name} is answered with {entry.response_name}, not "
+                f"{envelope.response_type_name}; see @message(response_name=...)"
+            )
             raise Refused(200, ErrorCode.INVALID_ARGUMENT, text)
         return entry
 
@@ -217,7 +220,7 @@ class Runner:
             return entry.codec.decode(envelope.payload)
         except SerializationError as exc:
             _log.debug("payload of %s", envelope.request_id, exc_info=exc)
-            raise Refused(200, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
+            raise Refused(200, ErrorCode.INVALID_ARGUMENT, str(exc)) from exc
 
     def _encode(self, entry: MessageType, result: CatgaResult[Any]) -> tuple[bytes | None, CatgaResult[Any]]:
         if not result.is_success or entry.response_codec is None:
@@ -236,7 +239,7 @@ class Runner:
         return ReplyEnvelope(
             request_id=run.request_id,
             is_success=False,
-            error_message=str(exc),
+            error_message=limit_text(str(exc)),
             error_code=exc.code,
             processed_by_node_id=self._node_id,
             processing_time_ms=run.elapsed,

@@ -173,8 +173,8 @@ def test_a_timeout_is_given_by_name(call: str) -> None:
 def test_the_parameters_of_message_are_these() -> None:
     parameters = inspect.signature(catga_sync.message).parameters
     assert {name: each.default for name, each in parameters.items()} == {
-        "name": None, "aliases": (), "schema": None, "response_schema": None, "idempotent": None, "route": None,
-        "key": None, "remote": True,
+        "name": None, "aliases": (), "schema": None, "response_name": None, "response_schema": None,
+        "idempotent": None, "route": None, "key": None, "remote": True,
     }  # fmt: skip
 
 

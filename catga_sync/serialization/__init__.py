@@ -1,7 +1,7 @@
 """Messages as bytes: the registry of their types, and the schemas that write and read them.
 
     registry.py       type name <-> class <-> schema and codec
-    registration.py   a class is checked and entered
+    registration.py   a class is checked and entered       typenames.py, dotnet.py    what types are called
     derive.py         annotations -> strict fields         hints.py    what an annotation means
     fields.py, numeric.py, textual.py, choices.py, containers.py          shape.py    a dataclass as a whole
     schema.py         CatgaSchema                          foreign.py  a schema of the user's own

@@ -12,6 +12,7 @@ from typing import Any
 from marshmallow import Schema
 
 from catga_sync.serialization.codec import Codec
+from catga_sync.serialization.dotnet import Form, parse_name
 from catga_sync.serialization.typenames import short_name
 
 __all__ = ["MessageKind", "MessageType"]
@@ -59,9 +60,14 @@ class MessageType:
     fingerprint: str
     #: The wire contract of request and answer in a form that can be compared; see ``catga_sync.contracts``.
     contract: str
-    #: Every name, in full and short, that means the type of the answer.
+    #: Names, in full and short, that mean the type of the answer.
     response_names: frozenset[str] = field(default=frozenset(), repr=False)
+    #: What .NET calls it besides.
+    response_form: Form | None = field(default=None, repr=False)
 
     def accepts_response(self, name: str) -> bool:
-        """Return whether this is a name of the response type: in full, or of another version of its assembly."""
-        return name in self.response_names or short_name(name) in self.response_names
+        """Return whether this is a name of the response type: in full, of another version of its assembly, of .NET."""
+        if name in self.response_names or short_name(name) in self.response_names:
+            return True
+        form, parts = self.response_form, parse_name(name)
+        return form is not None and parts is not None and form.fits(parts)

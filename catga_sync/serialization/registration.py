@@ -16,13 +16,14 @@ from catga_sync.errors import RegistrationError
 from catga_sync.messages import Event, MessageOptions, Query, Request, options_of
 from catga_sync.serialization.codec import Codec
 from catga_sync.serialization.derive import Deriver
+from catga_sync.serialization.dotnet import DotnetNames, Form
 from catga_sync.serialization.fields import StrictField
 from catga_sync.serialization.fingerprint import contract, fingerprint
 from catga_sync.serialization.foreign import SchemaField, schema_instance
 from catga_sync.serialization.hints import Scope, is_union, response_annotation
 from catga_sync.serialization.message_type import MessageKind, MessageType
 from catga_sync.serialization.shape import Shape, ShapeField
-from catga_sync.serialization.typenames import check_name, default_name, short_name
+from catga_sync.serialization.typenames import MAX_NAME, check_name, default_name, short_name, split_assembly
 
 __all__ = ["Draft"]
 
@@ -64,7 +65,11 @@ class Draft:
         field = self._field_of(cls, label, kind)
         schema = field.schema if isinstance(field, SchemaField) else self._deriver.shape(cls).schema()
         _check_key(cls, schema, options.key, label)
-        response = _Response() if kind is not MessageKind.REQUEST else self._response(cls, options, label)
+        response = _Response()
+        if kind is MessageKind.REQUEST:
+            response = self._response(cls, options, label, (name, *aliases))
+        elif options.response_name is not None:
+            raise RegistrationError(f"{label}: response_name: only a request has a response; leave it away")
         idempotent = issubclass(cls, Query) if options.idempotent is None else options.idempotent
         entry = MessageType(
             cls=cls,
@@ -73,7 +78,7 @@ class Draft:
             kind=kind,
             schema=schema,
             codec=Codec(field, label, nullable=kind is MessageKind.DATA),
-            response_name=response.names[0] if response.names else "",
+            response_name=response.name,
             response_codec=response.codec,
             response_type=response.annotation,
             response_check=response.check,
@@ -84,6 +89,7 @@ class Draft:
             fingerprint=fingerprint(field, response.codec.field if response.codec else None),
             contract=contract(field, response.codec.field if response.codec else None),
             response_names=frozenset(both for each in response.names for both in (each, short_name(each))),
+            response_form=response.form,
         )
         self._enter(entry)
         return entry
@@ -124,7 +130,7 @@ class Draft:
             raise RegistrationError(f"{label}: {what}; add @dataclass(frozen=True) or give @message(schema=...)")
         return ShapeField(self._deriver.shape(cls))
 
-    def _response(self, cls: type, options: MessageOptions, label: str) -> _Response:
+    def _response(self, cls: type, options: MessageOptions, label: str, request_names: tuple[str, ...]) -> _Response:
         annotation = response_annotation(cls)
         scope = Scope(cls, f"{label}: response")
         core, _ = scope.unwrap(annotation)
@@ -138,11 +144,19 @@ class Draft:
             if answer is not None and self._is_message(answer):
                 self.add(answer, options_of(answer))
             field = self._deriver.field(annotation, scope)
-        names: tuple[str, ...] = (self._text_of(core, scope),)  # without Optional: any answer may be nothing
-        if answer is not None:
-            known = self._known(answer)
-            names += options_of(answer).aliases if known is None else known.aliases
-        return _Response(annotation, names, Codec(field, names[0], nullable=True), _check_of(core))
+        text = self._text_of(core, scope)  # without Optional: any answer may be nothing
+        form = DotnetNames(request_names, self._given_names, scope).form(annotation)
+        # A request with an assembly in its name is one for .NET, which has to find the type of the answer, too.
+        name = form.text if split_assembly(request_names[0])[1] else text
+        if options.response_name is not None:
+            name = check_name(options.response_name, label, "response_name")
+        elif len(name) > MAX_NAME:
+            raise RegistrationError(
+                f"{scope.place}: its name on the wire would have {len(name)} characters, and may have {MAX_NAME}; give "
+                "a shorter one with @message(response_name=...)"
+            )
+        names = (name, text) if answer is None else (name, text, *self._given_names(answer))
+        return _Response(annotation, name, names, form, Codec(field, text, nullable=True), _check_of(core))
 
     def _is_message(self, answer: type) -> bool:
         """Return whether the class of an answer is to be registered with its request."""
@@ -152,6 +166,13 @@ class Draft:
             return True
         # An open generic has no one shape; deriving the field says what is wrong with it.
         return dataclasses.is_dataclass(answer) and not getattr(answer, "__parameters__", ())
+
+    def _given_names(self, cls: type) -> tuple[str, ...]:
+        """Return the names that a class was given, the one that is sent first."""
+        known = self._known(cls)
+        options = options_of(cls)
+        name, aliases = (options.name, options.aliases) if known is None else (known.name, known.aliases)
+        return aliases if name is None or name == default_name(cls) else (name, *aliases)
 
     def _name_of(self, cls: type) -> str:
         known = self._known(cls)
@@ -188,7 +209,9 @@ class _Response:
     """What a request says of its answer; as it stands, of one that has none."""
 
     annotation: Any = None
+    name: str = ""
     names: tuple[str, ...] = ()
+    form: Form | None = None
     codec: Codec | None = None
     check: tuple[type, ...] | None = None
 

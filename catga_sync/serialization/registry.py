@@ -46,6 +46,7 @@ class MessageRegistry:
         name: str | None = None,
         aliases: Iterable[str] = (),
         schema: Any = None,
+        response_name: str | None = None,
         response_schema: Any = None,
         idempotent: bool | None = None,
         route: str | None = None,
@@ -62,7 +63,7 @@ class MessageRegistry:
             cls:
                 A ``Request``, an ``Event``, or the class of an answer.
 
-            name, aliases, schema, response_schema, idempotent, route, key, remote:
+            name, aliases, schema, response_name, response_schema, idempotent, route, key, remote:
                 See ``message``. None (or no aliases) means: what ``@message`` says.
 
         Returns:
@@ -80,6 +81,7 @@ class MessageRegistry:
             "name": name,
             "aliases": tuple(aliases) or None,
             "schema": schema,
+            "response_name": response_name,
             "response_schema": response_schema,
             "idempotent": idempotent,
             "route": route,

@@ -15,12 +15,10 @@ from __future__ import annotations
 import sys
 from pathlib import PurePath
 
+from catga_sync.contracts import MAX_NAME
 from catga_sync.errors import RegistrationError
 
-__all__ = ["MAX_NAME", "check_name", "default_name", "short_name"]
-
-#: Characters in the longest type name that is registered or looked up.
-MAX_NAME = 512
+__all__ = ["MAX_NAME", "check_name", "default_name", "short_name", "split_assembly"]
 
 
 def default_name(cls: type) -> str:
@@ -44,18 +42,28 @@ def _importable_name(main: object) -> str | None:
     return PurePath(file).stem if isinstance(file, str) else None
 
 
-def check_name(name: object, owner: str) -> str:
+def check_name(name: object, owner: str, option: str = "name") -> str:
     """
     Return a type name if it can be one.
 
     Raises:
-        RegistrationError: It is not 1 to 512 printable characters.
+        RegistrationError: It is not 1 to 1024 printable characters. The text names the option.
     """
     if not isinstance(name, str):
-        raise RegistrationError(f"{owner}: name: give a string, not {type(name).__name__}")
+        raise RegistrationError(f"{owner}: {option}: give a string, not {type(name).__name__}")
     if not 1 <= len(name) <= MAX_NAME or not name.isprintable() or not short_name(name):
-        raise RegistrationError(f"{owner}: name: give 1 to {MAX_NAME} printable characters, not {name[:80]!r}")
+        raise RegistrationError(f"{owner}: {option}: give 1 to {MAX_NAME} printable characters, not {name[:80]!r}")
     return name
+
+
+def split_assembly(name: str) -> tuple[str, str]:
+    """Return a .NET name up to its own assembly, and the assembly from its comma on; "" where it has none."""
+    depth = 0
+    for at, char in enumerate(name):
+        depth += (char == "[") - (char == "]")
+        if char == "," and depth == 0:
+            return name[:at], name[at:]
+    return name, ""
 
 
 def short_name(name: str) -> str:

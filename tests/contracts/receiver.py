@@ -210,7 +210,7 @@ BAD_ENVELOPES = {
 }
 
 BAD_PROPERTIES = [
-    ("requestTypeName", None), ("requestTypeName", 7), ("requestTypeName", ""), ("requestTypeName", "x" * 513),
+    ("requestTypeName", None), ("requestTypeName", 7), ("requestTypeName", ""), ("requestTypeName", "x" * 1025),
     ("requestTypeName", "a\nb"), ("responseTypeName", None), ("responseTypeName", ["int"]), ("payloadData", None),
     ("payloadData", {"userId": "7"}), ("payloadData", "?"), ("payloadData", "YQ"),
     ("sourceNodeId", 7), ("timestamp", None), ("timestamp", 1769860800), ("timestamp", "yesterday"),

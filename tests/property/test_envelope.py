@@ -17,7 +17,7 @@ from catga_sync.errors import ErrorCode
 KINDS = (RequestEnvelope, ReplyEnvelope)
 
 IDS = st.from_regex(r"[A-Za-z0-9._:\-]{1,128}", fullmatch=True)
-NAMES = st.text(min_size=1, max_size=512).filter(str.isprintable)
+NAMES = st.text(min_size=1, max_size=1024).filter(str.isprintable)
 TIMES = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(timezone.utc))  # noqa: DTZ001
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 JSON = st.recursive(

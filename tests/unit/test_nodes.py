@@ -276,8 +276,8 @@ def test_a_writer_writes_no_time():
         ("keepAlive", ["2", True, []]),
         ("metadata", [None, [], "x", 7]),
         ("contracts", [None, [], {"T": 7}, {"T": None}]),
-        ("handles", ["T", {}, 7, ["T", 7], [""], ["x" * 513]]),
-        ("subscribes", ["T", {}, 7, ["T", 7], [""], ["x" * 513]]),
+        ("handles", ["T", {}, 7, ["T", 7], [""], ["x" * 1025]]),
+        ("subscribes", ["T", {}, 7, ["T", 7], [""], ["x" * 1025]]),
     ],
 )
 def test_a_record_with_a_wrong_property_is_refused_by_its_name(name, values):

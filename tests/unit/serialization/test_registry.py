@@ -102,7 +102,7 @@ def test_what_is_unknown_says_what_to_do(registry):
     assert registry.find("no.Such") is None
 
 
-@pytest.mark.parametrize("name", ["x" * 513, "x," * 300, "[" * 100_000, "", ",", None, b"x", 7])
+@pytest.mark.parametrize("name", ["x" * 1025, "x," * 600, "[" * 100_000, "", ",", None, b"x", 7])
 def test_no_name_from_outside_is_trouble(registry, name):
     registry.register(GetUser)
     assert registry.find(name) is None
@@ -294,7 +294,7 @@ def test_a_key_that_is_no_field_is_an_error(registry, key):
 
 
 @pytest.mark.parametrize(
-    "options", [{"name": ""}, {"name": "a\n"}, {"aliases": ("x" * 513,)}, {"aliases": (7,)}, {"aliases": "ab"}]
+    "options", [{"name": ""}, {"name": "a\n"}, {"aliases": ("x" * 1025,)}, {"aliases": (7,)}, {"aliases": "ab"}]
 )
 def test_a_name_that_cannot_be_is_an_error(registry, options):
     with pytest.raises(RegistrationError, match="name"):
