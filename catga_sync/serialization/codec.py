@@ -9,7 +9,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -18,9 +18,9 @@ from marshmallow import ValidationError
 from catga_sync.errors import SerializationError
 from catga_sync.serialization import jsontext
 from catga_sync.serialization.certain import compile_certain
-from catga_sync.serialization.fields import StrictField
+from catga_sync.serialization.fields import AnyField, StrictField
 from catga_sync.serialization.foreign import SchemaField, schema_reads_decimals
-from catga_sync.serialization.numeric import DecimalField
+from catga_sync.serialization.numeric import DecimalField, FloatField
 from catga_sync.serialization.refusal import Refusal, flatten
 
 __all__ = ["Codec"]
@@ -48,7 +48,7 @@ class Codec:
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("_certain", "_decimals", "_dump", "_load", "field", "label", "nullable")
+    __slots__ = ("_certain", "_decimals", "_dump", "_load", "_signed_zeros", "field", "label", "nullable")
 
     def __init__(self, field: StrictField, label: str, *, nullable: bool) -> None:
         self.field = field
@@ -56,7 +56,8 @@ class Codec:
         self.nullable = nullable
         self._dump = field.to_wire
         self._load = field.from_wire
-        self._decimals = _reads_decimals(field)
+        self._decimals = any(map(_reads_decimals, _parts(field)))
+        self._signed_zeros = any(isinstance(part, _WITH_SIGNED_ZEROS) for part in _parts(field))
         self._certain: Callable[[Any], bool] | None = None
 
     @property
@@ -91,7 +92,7 @@ class Codec:
             SerializationError: It is not JSON, or does not fit the annotation.
         """
         try:
-            data = jsontext.loads(raw, decimals=self._decimals, unique_keys=True)
+            data = jsontext.loads(raw, decimals=self._decimals, signed_zeros=self._signed_zeros, unique_keys=True)
             if data is not None:
                 return self._load(data)
         except Exception as exc:
@@ -126,16 +127,21 @@ def _shown(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+#: Fields that may hold a negative zero; an integer has none.
+_WITH_SIGNED_ZEROS = (AnyField, DecimalField, FloatField, SchemaField)
+
+
 def _reads_decimals(field: StrictField) -> bool:
+    return isinstance(field, DecimalField) or (isinstance(field, SchemaField) and schema_reads_decimals(field.schema))
+
+
+def _parts(field: StrictField) -> Iterator[StrictField]:
+    """Yield the field and all that is inside of it."""
     seen: set[int] = set()
     waiting = [field]
     while waiting:
         current = waiting.pop()
-        if isinstance(current, DecimalField):
-            return True
-        if isinstance(current, SchemaField) and schema_reads_decimals(current.schema):
-            return True
+        yield current
         if id(current) not in seen:
             seen.add(id(current))
             waiting.extend(current.inner())
-    return False

@@ -1,7 +1,7 @@
 """JSON text in and out, stricter than the standard library's.
 
 In: UTF-8 without a byte order mark, at most 32 levels deep, no NaN or Infinity, no number that a float cannot hold.
-``-0``, as .NET writes a negative zero, keeps its sign.
+``-0``, as .NET writes a negative zero, keeps its sign where that is asked for.
 Out: the same, compact. A ``Decimal`` is a number with all its digits: the standard library can only read one.
 
 Rules of this file:
@@ -55,7 +55,7 @@ def check_depth(raw: bytes, limit: int = MAX_DEPTH) -> None:
         raise SerializationError(f"JSON: nested more than {limit} levels deep")
 
 
-def loads(raw: bytes, *, decimals: bool = False, unique_keys: bool = False) -> Any:
+def loads(raw: bytes, *, decimals: bool = False, signed_zeros: bool = False, unique_keys: bool = False) -> Any:
     """
     Read JSON.
 
@@ -65,6 +65,9 @@ def loads(raw: bytes, *, decimals: bool = False, unique_keys: bool = False) -> A
 
         decimals:
             True makes every number with a fraction or an exponent a ``Decimal`` and not a ``float``.
+
+        signed_zeros:
+            True makes ``-0`` such a number, and not the integer 0.
 
         unique_keys:
             True refuses an object that has a property twice; otherwise the last one counts.
@@ -77,7 +80,7 @@ def loads(raw: bytes, *, decimals: bool = False, unique_keys: bool = False) -> A
             raise SerializationError("JSON: starts with a byte order mark; send UTF-8 without one")
         text = str(raw, "utf-8")
         check_depth(raw)
-        signed_zeros = b"-0" in raw and _MINUS_ZERO.search(raw) is not None
+        signed_zeros = signed_zeros and b"-0" in raw and _MINUS_ZERO.search(raw) is not None
         return _DECODERS[decimals, unique_keys, signed_zeros].decode(text)
     except SerializationError:
         raise

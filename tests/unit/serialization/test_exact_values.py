@@ -124,10 +124,24 @@ def test_integers_stay_integers_beside_a_negative_zero(annotation: Any, text: st
     assert type(read[0] if isinstance(read, list) else 0) is int
 
 
+@dataclass
+class Mixed:
+    count: int
+    ratio: float
+
+
+def test_an_integer_beside_a_float_may_have_a_sign_of_its_own() -> None:
+    read = codec_of(Mixed).decode(b'{"count":-0,"ratio":-0}')
+    assert (repr(read.count), repr(read.ratio)) == ("0", "-0.0")
+    for text in (b'{"count":0.0,"ratio":1}', b'{"count":"-0","ratio":1}'):
+        with pytest.raises(SerializationError, match="count: expected int"):
+            codec_of(Mixed).decode(text)
+
+
 @pytest.mark.parametrize("text", ["-01", "[-0-0]", "- 0"])
 def test_what_is_no_number_stays_none_though_it_starts_as_a_negative_zero(text: str) -> None:
     with pytest.raises(SerializationError):
-        loads(text.encode())
+        loads(text.encode(), signed_zeros=True)
 
 
 # -- thousands of digits ----------------------------------------------------------------------------------------------
