@@ -194,6 +194,20 @@ class AsAny(Request):  # type: ignore[type-arg]
     case: str
 
 
+@dataclass(frozen=True)
+class Carry(Query[str]):
+    """Answered with the text of what the handler was given."""
+
+    ratio: float = 0.0
+    price: Decimal = Decimal(0)
+    count: int = 0
+    at: Optional[time] = None  # noqa: UP045
+    when: Optional[datetime] = None  # noqa: UP045
+    ratios: dict[str, float] = field(default_factory=dict)
+    prices: dict[Decimal, Decimal] = field(default_factory=dict)
+    plain: Any = None
+
+
 TYPES = (
     AsOrder, AsEven, AsInt, AsFloat, AsStr, AsBool, AsBytes, AsDecimal, AsDatetime, AsDate, AsTime, AsSpan, AsColor,
     AsInts, AsOrders, AsMap, AsPair, AsMaybe, AsNothing, AsAny,
@@ -392,6 +406,7 @@ class World:
         self.local = Mediator()
         for kind in TYPES:
             self.local.register(kind, self.run)
+        self.local.register(Carry, lambda request: repr(request)[:500])
         self.local.register(Private, lambda request: "here")
         self.local.subscribe(Happened, self.run)
         self.inner = Mediator()
@@ -479,6 +494,28 @@ def test_a_request_that_does_not_fit_its_class_is_the_same_everywhere(world: Wor
     assert (first.code, first.delivery) == (ErrorCode.INVALID_ARGUMENT, Delivery.NOT_EXECUTED)
     assert others == [first, first]
     assert "AsInt.case" in (first.error or "")
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (Carry(-0.0, Decimal("-0")), "ratio=-0.0, price=Decimal('-0')"),
+        (Carry(ratios={"a": -0.0}, plain=[-0.0]), "ratios={'a': -0.0}, prices={}, plain=[-0.0]"),
+        (Carry(prices={Decimal("-0"): Decimal("-0.00")}), "{Decimal('-0'): Decimal('-0.00')}"),
+        (Carry(at=time(1, tzinfo=timezone.utc)), "at=datetime.time(1, 0, tzinfo=datetime.timezone.utc)"),
+        (Carry(at=time(1, tzinfo=ZoneInfo("Europe/Berlin"))), "Carry.at: has a time zone without a fixed offset"),
+        (Carry(price=Decimal("1" * 4301)), "Carry.price: has more than 4300 digits"),
+        (Carry(prices={Decimal("1" * 4301): Decimal(1)}), "has more than 4300 digits"),
+        (Carry(price=Decimal("1E+5000")), "price=Decimal('1E+5000')"),
+        (Carry(count=10**4300), "Carry.count: has more than 4300 digits"),
+        (Carry(plain={"a": [10**4300]}), "Carry.plain: has more than 4300 digits"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_request_is_the_same_to_its_handler_on_every_way(world: World, request_: Carry, said: str) -> None:
+    first, *others = ways(world, request_).values()
+    assert others == [first, first]
+    assert said in str(first.value or first.error)
 
 
 def test_a_remote_result_knows_where_it_comes_from(world: World) -> None:
