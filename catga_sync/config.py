@@ -18,7 +18,7 @@ from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.upkeep import Upkeep
 from catga_sync.cluster.workers import WorkerGroup, group_key
-from catga_sync.errors import ConfigurationError
+from catga_sync.errors import ConfigurationError, ends_process
 from catga_sync.folders import meeting_folder
 from catga_sync.idempotency.mark import store_mark
 from catga_sync.mediator import Mediator
@@ -202,7 +202,9 @@ class _Assembly:
         reporter = self.options.load_reporter
         try:
             return rounded(float(reporter()) if reporter is not None else default_load(self._share_in_use))
-        except Exception:
+        except BaseException as exc:
+            if ends_process(exc):
+                raise
             _log.exception("load_reporter failed; the node is reported as fully loaded")
             return 100.0
 

@@ -23,8 +23,9 @@ Rules of this file:
 
 from __future__ import annotations
 
+import dataclasses
 import enum
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = [
     "AccessDenied",
@@ -42,8 +43,12 @@ __all__ = [
     "RegistrationError",
     "SerializationError",
     "UnknownTypeError",
+    "ends_process",
     "parse_code",
 ]
+
+
+E = TypeVar("E", bound="CallError")
 
 
 @enum.unique
@@ -116,11 +121,23 @@ def parse_code(code: object) -> ErrorCode | str | None:
         text = str(code.value) if isinstance(code, enum.Enum) else code
     else:
         text = code.name if isinstance(code, enum.Enum) else str(code)
+    # A subclass of str may do anything where a str is used, and the wire carries none.
+    text = str.__str__(text)
     known = _CODES_BY_NAME.get(text)
     if known is not None or (len(text) <= MAX_CODE and text.isprintable()):
         return known or text
     # Fit for a line of a log, here as over the wire.
     return "".join(char if char.isprintable() else "?" for char in text[:MAX_CODE])
+
+
+def ends_process(exc: BaseException) -> bool:
+    """
+    Return whether an exception ends the process and has to go through to the server.
+
+    Servers raise these two from their signal handlers, in the middle of whatever runs. Any other exception that the
+    application's code raises is a failure of the call, ``asyncio.CancelledError`` and ``GeneratorExit`` too.
+    """
+    return isinstance(exc, (KeyboardInterrupt, SystemExit))
 
 
 class CatgaError(Exception):
@@ -155,12 +172,23 @@ class CallError(CatgaError):
     """
     A call failed. Raised by ``CatgaResult.unwrap``; raise one in a handler to answer with its text and code.
 
+    A subclass may be a dataclass, or have an ``__init__`` that does not call this one:
+
+        @dataclass
+        class OutOfStock(BusinessError):
+            sku: str
+            code = "shop.out_of_stock"
+
+    The text of a dataclass is made of its fields (``OutOfStock: sku='A-1'``, without those of ``repr=False``), unless
+    the class has a ``__str__`` of its own. A class attribute ``code`` is the code of its instances.
+
     Args:
         message:
             The text that the caller may see.
 
         code:
-            An ``ErrorCode`` or a string of the application's own. None means the class's default.
+            An ``ErrorCode`` or a string of the application's own. None means the class's: ``code`` if it has one,
+            else ``default_code``.
 
         delivery:
             What is known about execution. Filled in by ``unwrap``; a handler need not give it.
@@ -173,6 +201,20 @@ class CallError(CatgaError):
 
     default_code: ErrorCode = ErrorCode.UNKNOWN
 
+    code: ErrorCode | str
+    delivery: Delivery | None
+    result: Any
+    #: Whether ``__init__`` was called, so that its argument is the text.
+    _has_message = False
+
+    def __new__(cls: type[E], *args: Any, **_named: Any) -> E:
+        """Set what stays unset when a subclass has an ``__init__`` that does not call this class's."""
+        self = super().__new__(cls, *args)
+        self.__dict__.update(delivery=None, result=None)  # setattr() fails where a dataclass is frozen
+        if not hasattr(cls, "code"):
+            self.__dict__["code"] = cls.default_code
+        return self
+
     def __init__(
         self,
         message: str = "",
@@ -182,18 +224,37 @@ class CallError(CatgaError):
         result: Any = None,
     ) -> None:
         super().__init__(message)
-        self.code: ErrorCode | str = self.default_code if code is None else (parse_code(code) or "")
-        self.delivery = delivery
-        self.result = result
+        self.__dict__.update(delivery=delivery, result=result, _has_message=True)
+        if code is not None:
+            self.code = parse_code(code) or ""
+
+    def __str__(self) -> str:
+        """Return the message; where none was given, the fields of a dataclass, the arguments, or the class's name."""
+        if self._has_message:
+            return super().__str__()
+        fields = _fields_of(self)
+        if fields is None:
+            return super().__str__() or type(self).__name__
+        shown = [f"{each.name}={getattr(self, each.name)!r}" for each in fields if each.repr]
+        return f"{type(self).__name__}: {', '.join(shown)}" if shown else type(self).__name__
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), str(self), self.code, self.delivery, self.result))
+        state = dict(vars(self))
+        # With slots=True the fields of a dataclass are not in vars().
+        state.update((each.name, getattr(self, each.name)) for each in _fields_of(self) or ())
+        return (_rebuild, (type(self), self.args, state))
 
 
-def _rebuild(
-    cls: type[CallError], message: str, code: ErrorCode | str, delivery: Delivery | None, result: Any
-) -> CallError:
-    return cls(message, code=code, delivery=delivery, result=result)
+def _fields_of(error: Any) -> tuple[dataclasses.Field[Any], ...] | None:
+    """Return the fields of an error, or None when its class is no dataclass."""
+    return dataclasses.fields(error) if dataclasses.is_dataclass(error) else None
+
+
+def _rebuild(cls: type[CallError], args: tuple[Any, ...], state: dict[str, Any]) -> CallError:
+    error = cls.__new__(cls, *args)  # its __init__ may take anything
+    for name, value in state.items():
+        object.__setattr__(error, name, value)  # it may be frozen
+    return error
 
 
 class NetworkError(CallError):

@@ -15,10 +15,10 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from catga_sync.context import current_call
-from catga_sync.errors import CallError, Delivery, ErrorCode, SerializationError
+from catga_sync.errors import CallError, Delivery, ErrorCode, SerializationError, ends_process, parse_code
 from catga_sync.results import CatgaResult, succeeded
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ __all__ = [
     "unwritable_answer",
 ]
 
+T = TypeVar("T")
+
 Handler = Callable[[Any], CatgaResult[Any]]
 Behavior = Callable[[Handler], Callable[[Any], Any]]
 
@@ -52,6 +54,7 @@ _log = logging.getLogger(__name__)
 
 def limit_text(text: str) -> str:
     """Return ``text``, cut to ``MAX_ERROR_TEXT`` characters."""
+    text = str.__str__(text)  # a subclass of str may do anything where a str is used
     return text if len(text) <= MAX_ERROR_TEXT else text[: MAX_ERROR_TEXT - 1] + "…"
 
 
@@ -83,9 +86,7 @@ def handler_step(function: Callable[[Any], Any], name: str, check: tuple[type, .
         started = perf_counter()
         try:
             answer = function(request)
-        except Exception as exc:
-            result = failure_of(exc, name)
-        else:
+            # Looking at the answer runs code of its class, such as a property __class__.
             if isinstance(answer, CatgaResult):
                 fits = not answer.is_success or _fits(answer.value, check, not_meant)
                 result = _own(answer) if fits else _wrong_answer(answer.value, name, check)
@@ -93,6 +94,10 @@ def handler_step(function: Callable[[Any], Any], name: str, check: tuple[type, .
                 return succeeded(answer, (perf_counter() - started) * 1000.0)
             else:
                 result = _wrong_answer(answer, name, check)
+        except BaseException as exc:
+            if ends_process(exc):
+                raise
+            result = failure_of(exc, name)
         return result._with(processing_time_ms=(perf_counter() - started) * 1000.0)
 
     return run
@@ -114,7 +119,9 @@ def local_step(chain: Handler, request_codec: Codec, answer_codec: Codec | None,
     def run(request: Any) -> CatgaResult[Any]:
         try:
             certain = fits(request)
-        except Exception:  # an attribute is missing, say: the codec finds the words for it
+        except BaseException as exc:  # an attribute is missing, say: the codec finds the words for it
+            if ends_process(exc):
+                raise
             certain = False
         if not certain:
             try:
@@ -127,7 +134,9 @@ def local_step(chain: Handler, request_codec: Codec, answer_codec: Codec | None,
             return result
         try:
             certain = suits(value)
-        except Exception:  # as above
+        except BaseException as exc:  # as above
+            if ends_process(exc):
+                raise
             certain = False
         return result if certain else _carried(result, answer_codec, name)
 
@@ -182,14 +191,16 @@ def _guarded(behavior: Behavior, next_: Handler, name: str) -> Handler:
         before_everywhere, before_here = everywhere[0], getattr(here, "count", 0)
         try:
             answer = step(request)
-        except Exception as exc:
+            return answer if isinstance(answer, CatgaResult) else CatgaResult(True, answer)
+        except BaseException as exc:
+            if ends_process(exc):
+                raise
             if getattr(here, "count", 0) != before_here:
                 delivery = Delivery.EXECUTED
             else:
                 # Nobody at all has come by: it did not run. Else it may have been this call, in a thread of its own.
                 delivery = Delivery.NOT_EXECUTED if everywhere[0] == before_everywhere else Delivery.UNKNOWN
             return failure_of(exc, name, delivery)
-        return answer if isinstance(answer, CatgaResult) else CatgaResult(True, answer)
 
     return run
 
@@ -213,13 +224,16 @@ def _own(answer: CatgaResult[Any]) -> CatgaResult[Any]:
     return own._with(error=error_text(own.error or ""), value=None)
 
 
-def failure_of(exc: Exception, name: str, delivery: Delivery = Delivery.EXECUTED) -> CatgaResult[Any]:
+def failure_of(exc: BaseException, name: str, delivery: Delivery = Delivery.EXECUTED) -> CatgaResult[Any]:
     """Return the failure for what the handler of a type has raised; it is logged here."""
     call = current_call()
     request_id = "-" if call is None else call.request_id
     if isinstance(exc, CallError):
-        _log.info("%s answered with an error: request_id=%s code=%s layer=business", name, request_id, exc.code)
-        return CatgaResult.failure(error_text(str(exc)), exc.code, delivery=delivery)
+        text = error_text(_read(exc, str, type(exc).__name__))
+        code = _read(exc, _code_of, None)
+        shown = getattr(code, "name", code)
+        _log.info("%s answered with an error: request_id=%s code=%s layer=business", name, request_id, shown)
+        return CatgaResult.failure(text, ErrorCode.UNKNOWN if code is None else code, delivery=delivery)
     # The text of any other exception may hold paths, SQL or secrets: it stays in this log.
     _log.error("the handler of %s raised: request_id=%s layer=business", name, request_id, exc_info=exc)
     return CatgaResult.failure(
@@ -227,6 +241,21 @@ def failure_of(exc: Exception, name: str, delivery: Delivery = Delivery.EXECUTED
         ErrorCode.UNKNOWN,
         delivery=delivery,
     )
+
+
+def _code_of(error: CallError) -> ErrorCode | str | None:
+    return parse_code(error.code)
+
+
+def _read(error: CallError, read: Callable[[CallError], T], otherwise: T) -> T:
+    """Return what ``read`` finds in an error of the application's, whose class may do anything when it is looked at."""
+    try:
+        return read(error)
+    except BaseException as exc:
+        if ends_process(exc):
+            raise
+        _log.warning("the text or the code of %s cannot be read", type(error).__qualname__, exc_info=exc)
+        return otherwise
 
 
 def _wrong_answer(value: Any, name: str, check: tuple[type, ...] | None) -> CatgaResult[Any]:

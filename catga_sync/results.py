@@ -122,7 +122,8 @@ class CatgaResult(_Cells, Generic[T]):
         fill = object.__setattr__
         fill(self, "is_success", is_success)
         fill(self, "value", value)
-        fill(self, "error", error)
+        # What is no text becomes one, since an error travels as text.
+        fill(self, "error", None if error is None else str.__str__(str(error)))
         fill(self, "code", parse_code(code))
         fill(self, "delivery", delivery)
         fill(self, "_request_id", request_id)
@@ -161,7 +162,7 @@ class CatgaResult(_Cells, Generic[T]):
             delivery:
                 What is known about execution; a handler that answers "no" has run, hence the default.
         """
-        return cls(False, None, str(error), code, delivery, metadata=metadata)
+        return cls(False, None, "" if error is None else error, code, delivery, metadata=metadata)
 
     def _with(self, **changes: Any) -> CatgaResult[T]:
         """Return a copy in which the given cells differ."""

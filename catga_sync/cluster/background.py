@@ -102,7 +102,7 @@ class Background:
         while self._thread is threading.current_thread():
             try:
                 pause = self._step()
-            except Exception:
+            except BaseException:  # a store or a listener of the user's own may raise anything; the thread goes on
                 _log.exception("%s: a step failed", self._name)
                 pause = 1.0
             wake.wait(pause)

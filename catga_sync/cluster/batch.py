@@ -21,7 +21,7 @@ from typing import Any
 
 from catga_sync.cluster.failover import NO_NODE, Failover, Plan, Step
 from catga_sync.context import CallContext, enter_call, leave_call
-from catga_sync.errors import Delivery, ErrorCode
+from catga_sync.errors import Delivery, ErrorCode, ends_process
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
 
@@ -137,7 +137,9 @@ class Batch:
             if len(answers) == len(plans) and all(isinstance(answer, CatgaResult) for answer in answers):
                 return answers
             _log.error("the invoker has answered %d of %d requests: node=%s", len(answers), len(plans), node.node_id)
-        except Exception:
+        except BaseException as exc:
+            if ends_process(exc):
+                raise
             _log.exception("the invoker failed: node=%s", node.node_id)
         return [INVOKER_FAILED] * len(plans)
 

@@ -19,7 +19,7 @@ from catga_sync.cluster.failover import Failover, Plan
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.snapshot import reason_against
 from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
-from catga_sync.errors import ConfigurationError, Delivery, ErrorCode
+from catga_sync.errors import ConfigurationError, Delivery, ErrorCode, ends_process
 from catga_sync.explanation import Explanation, Verdict
 from catga_sync.mediator import Mediator, expired_before_start, nested_call
 from catga_sync.messages import Event
@@ -121,7 +121,9 @@ class Dispatcher:
         token = enter_call(self._leaving(call))
         try:
             result: Any = self._invoker.invoke(node, message, timeout=timeout, request_id=call.request_id)
-        except Exception:
+        except BaseException as exc:
+            if ends_process(exc):
+                raise
             _log.exception("the invoker failed: request_id=%s node=%s", call.request_id, node.node_id)
             return INVOKER_FAILED
         finally:
@@ -284,10 +286,12 @@ class Dispatcher:
             withdraw = getattr(router, "withdraw", None)
             if withdraw is not None:
                 withdraw(node, request)
-        except Exception:
+            return node if node in nodes else None
+        except BaseException as exc:
+            if ends_process(exc):
+                raise
             _log.exception("the router failed")
             return None
-        return node if node in nodes else None
 
     def _leaving(self, call: CallContext) -> CallContext:
         """Return the call as it is when it leaves this node: with this node at the end of its chain."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from catga_sync.errors import ends_process
 from catga_sync.nodes import ClusterNode
 
 __all__ = ["ClusterEvent", "EventBoard", "EventKind"]
@@ -78,7 +79,9 @@ class EventBoard:
         for listener in listeners:
             try:
                 listener(event)
-            except Exception:
+            except BaseException as exc:
+                if ends_process(exc):
+                    raise
                 _log.exception("a listener failed on %s", event.kind.name)
 
     def forget(self) -> None:

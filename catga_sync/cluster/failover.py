@@ -22,7 +22,7 @@ from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.context import CallContext
-from catga_sync.errors import Delivery, ErrorCode
+from catga_sync.errors import Delivery, ErrorCode, ends_process
 from catga_sync.nodes import ClusterNode
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
@@ -155,11 +155,13 @@ class Failover:
             options = untried or tuple(node for node in plan.nodes if node.node_id not in plan.tried) or options
         try:
             node = plan.router.route(plan.request, options)
-        except Exception:
+            # By identity: comparing a thousand nodes by value takes longer than all the rest of a call.
+            return node if any(node is each for each in options) or node in options else None
+        except BaseException as exc:
+            if ends_process(exc):
+                raise
             _log.exception("the router failed")
             return None
-        # By identity: comparing a thousand nodes by value takes longer than all the rest of a call.
-        return node if any(node is each for each in options) or node in options else None
 
     def share(self, plan: Plan, node: ClusterNode) -> float:
         """Return the seconds for a try at a node: all that is left, or half if another one can follow its silence."""
@@ -252,10 +254,11 @@ _ABANDONED: CatgaResult[Any] = CatgaResult.failure("abandoned", ErrorCode.CANCEL
 
 
 def _tell(plan: Plan, node: ClusterNode, result: CatgaResult[Any], elapsed: float) -> None:
-    completed = getattr(plan.router, "completed", None)
-    if completed is None:
-        return
     try:
-        completed(node, plan.request, result, elapsed)
-    except Exception:
+        completed = getattr(plan.router, "completed", None)
+        if completed is not None:
+            completed(node, plan.request, result, elapsed)
+    except BaseException as exc:
+        if ends_process(exc):
+            raise
         _log.exception("the router's completed() failed")

@@ -20,6 +20,7 @@ from catga_sync.cluster.descriptions import Descriptions
 from catga_sync.cluster.events import ClusterEvent, EventBoard, EventKind
 from catga_sync.cluster.snapshot import Snapshot
 from catga_sync.discovery.base import Discovery
+from catga_sync.errors import ends_process
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 
 __all__ = ["Membership"]
@@ -143,7 +144,9 @@ class Membership:
                 return
             try:
                 self._records = tuple(self._discovery.nodes())
-            except Exception as exc:
+            except BaseException as exc:
+                if ends_process(exc):
+                    raise
                 self._note_store(down=True, exc=exc)
                 self._refreshed_at = self._clock.monotonic()
                 return
@@ -165,7 +168,7 @@ class Membership:
             before, after = self._swap_locked(believed=gone)
         self._tell(before, after)
 
-    def _note_store(self, *, down: bool, exc: Exception | None = None) -> None:
+    def _note_store(self, *, down: bool, exc: BaseException | None = None) -> None:
         if down and not self._store_is_down:
             _log.warning("the discovery store cannot be read; going on with the nodes known: %r", exc)
         elif self._store_is_down and not down:

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from catga_sync.errors import ends_process
 from catga_sync.messages import options_of
 from catga_sync.nodes import ClusterNode
 from catga_sync.routing.base import Router, check_callable
@@ -99,7 +100,9 @@ class ConsistentHashRouter:
                 read = self._keys[kind] = _reader(kind) if self._key_of is None else self._key_of
             key = read(message)
             return None if key is None else key_bytes(key)
-        except Exception as exc:  # a router never fails a call, and key_of is anybody's code
+        except BaseException as exc:  # a router never fails a call, and key_of is anybody's code
+            if ends_process(exc):
+                raise
             if kind not in self._keyless:
                 self._keyless.add(kind)
                 _log.warning("%s has no usable key and goes to any node: %r", kind.__qualname__, exc)

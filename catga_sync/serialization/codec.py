@@ -15,7 +15,7 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from catga_sync.errors import SerializationError
+from catga_sync.errors import SerializationError, ends_process
 from catga_sync.serialization import jsontext
 from catga_sync.serialization.certain import compile_certain
 from catga_sync.serialization.fields import AnyField, StrictField
@@ -80,7 +80,9 @@ class Codec:
             raise SerializationError(f"{self.label}: may not be None")
         try:
             return jsontext.dumps(self._dump(value))
-        except Exception as exc:
+        except BaseException as exc:
+            if ends_process(exc):
+                raise
             error, cause = self._explain(exc, "written")
             raise error from cause
 
@@ -95,14 +97,16 @@ class Codec:
             data = jsontext.loads(raw, decimals=self._decimals, signed_zeros=self._signed_zeros, unique_keys=True)
             if data is not None:
                 return self._load(data)
-        except Exception as exc:
+        except BaseException as exc:
+            if ends_process(exc):
+                raise
             error, cause = self._explain(exc, "read")
             raise error from cause
         if self.nullable:
             return None
         raise SerializationError(f"{self.label}: may not be null")
 
-    def _explain(self, exc: Exception, verb: str) -> tuple[SerializationError, Exception]:
+    def _explain(self, exc: BaseException, verb: str) -> tuple[SerializationError, BaseException]:
         """Return the error to raise, and what to raise it from."""
         if isinstance(exc, SerializationError):
             return SerializationError(f"{self.label}: {exc}"), exc

@@ -21,7 +21,7 @@ from requests.adapters import BaseAdapter
 from catga_sync.chain import write_chain
 from catga_sync.context import current_call
 from catga_sync.envelope import MAX_TIME_MS, STAMP_LENGTH, RequestEnvelope, stamped
-from catga_sync.errors import Delivery, ErrorCode, SerializationError
+from catga_sync.errors import Delivery, ErrorCode, SerializationError, ends_process
 from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import OTHER_NODE, RETRY, CatgaResult
@@ -282,7 +282,9 @@ class HttpInvoker:
                 exchange.retire()
                 return [call.not_authentic(answer.status) for call in calls]
             return judge(calls, answer, exchange)
-        except Exception as exc:
+        except BaseException as exc:  # a session of the user's own runs any code
+            if ends_process(exc):
+                raise
             return [call.broken(exc, exchange) for call in calls]
 
     # -- connections ----------------------------------------------------------------------------------------------

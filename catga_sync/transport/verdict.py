@@ -198,7 +198,7 @@ class Call:
         text = f"{self.where} answered HTTP status {status} without an envelope{hint}"
         return self.failed("network", text, _STATUS_CODES.get(status, ErrorCode.INTERNAL), Delivery.UNKNOWN)
 
-    def broken(self, exc: Exception, exchange: Exchange) -> CatgaResult[Any]:
+    def broken(self, exc: BaseException, exchange: Exchange) -> CatgaResult[Any]:
         """Judge an exchange that ended without an answer."""
         sent = exchange.request_complete if exchange.is_evident else not _never_connected(exc)
         delivery = Delivery.UNKNOWN if sent else Delivery.NOT_EXECUTED

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import math
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
@@ -15,21 +14,18 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from flask import Flask
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 from catga_sync import errors
-from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.config import create_cluster
 from catga_sync.context import CallContext, current_call, enter_call, leave_call
 from catga_sync.deadline import NESTED_MARGIN
 from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import BusinessError, CallError, Delivery, ErrorCode
-from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Event, Query, Request, message
 from catga_sync.results import CatgaResult
 from tests.processes import free_port, until
+from tests.unit.serving import serving
 
 
 class Color(enum.Enum):
@@ -375,27 +371,6 @@ class Unhandled(Query[str]):
 @dataclass(frozen=True)
 class Happened(Event):
     case: str = ""
-
-
-class Quiet(WSGIRequestHandler):
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
-        pass
-
-
-@contextlib.contextmanager
-def serving(node: ClusterMediator, port: int) -> Iterator[None]:
-    """Serve a node over HTTP until the block is left."""
-    app = Flask(__name__)
-    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=Quiet)
-    app.register_blueprint(cluster_blueprint(node))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="server")
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join(10)
-        server.server_close()
 
 
 class World:

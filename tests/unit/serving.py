@@ -1,0 +1,53 @@
+"""Nodes over real HTTP servers in this process, for tests that compare what a call gives here and there."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flask import Flask
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from catga_sync.cluster.mediator import ClusterMediator
+from catga_sync.config import create_cluster
+from catga_sync.integrations.flask import cluster_blueprint
+from catga_sync.mediator import Mediator
+from tests.processes import free_port
+
+__all__ = ["serving", "three_ways"]
+
+
+class Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
+        pass
+
+
+@contextlib.contextmanager
+def serving(node: ClusterMediator, port: int) -> Iterator[None]:
+    """Serve a node over HTTP until the block is left."""
+    app = Flask(__name__)
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=Quiet)
+    app.register_blueprint(cluster_blueprint(node))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="server")
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
+
+
+@contextlib.contextmanager
+def three_ways(local: Mediator) -> Iterator[Mapping[str, Mediator | ClusterMediator]]:
+    """Give the ways to the handlers of a mediator: it, its node, and another node. The node's endpoint is known."""
+    endpoint = f"http://127.0.0.1:{(port := free_port())}"
+    with (
+        create_cluster(local, node_id="node", endpoint=endpoint, discovery="memory://") as node,
+        create_cluster(Mediator(), node_id="client", discovery="static", peers={"node": endpoint}) as client,
+        serving(node, port),
+    ):
+        client.start()
+        yield {"the local mediator": local, "its node": node, "another node": client}
