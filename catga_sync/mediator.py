@@ -96,7 +96,7 @@ class Mediator:
         function = handler_function(handler)
         entry = self.registry.ensure(request_type)
         check_return_annotation(function, entry)
-        step = handler_step(function, entry.name, entry.response_check)
+        step = handler_step(function, entry.name, entry.response_check, entry.answers_none)
         with self._lock:
             if request_type in self._steps:
                 raise RegistrationError(f"{entry.name} has a handler already; a request type has exactly one")
@@ -125,7 +125,7 @@ class Mediator:
         if not (isinstance(event_type, type) and issubclass(event_type, Event)):
             raise RegistrationError(f"event_type: give a subclass of Event, not {event_type!r}")
         entry = self.registry.ensure(event_type)
-        step = handler_step(handler_function(function), entry.name, None)
+        step = handler_step(handler_function(function), entry.name, None, True)
         with self._lock:
             others = self._subscribers.get(event_type, ())
             self._subscribers = {**self._subscribers, event_type: (*others, step)}
@@ -313,7 +313,7 @@ class Mediator:
 
 def _chains_of(entry: MessageType, step: Handler, behaviors: tuple[Behavior, ...]) -> tuple[Handler, Handler]:
     """Return the chain for a request that was received, and the one for a request that is sent here."""
-    received = build_chain(step, behaviors, entry.name)
+    received = build_chain(step, behaviors, entry.name, lambda request: entry.answers_none)
     if not entry.remote:  # what never travels need not be fit for it
         return received, received
     return received, local_step(received, entry.codec, entry.response_codec, entry.name)

@@ -24,7 +24,10 @@ class Request(Generic[TResponse]):
     Base of every request. Its parameter is the type of the answer.
 
     A request may have side effects, so it is never sent again when it may have run. ``Request`` without a
-    parameter answers with plain JSON data.
+    parameter answers with plain JSON data: None, bool, int, float, str, and lists and dicts of them.
+
+    ``None`` is an answer of ``Request[None]``, ``Request[Optional[User]]`` and ``Request`` only. For any other type it
+    is a failure, INTERNAL, since the handler has most likely forgotten to return something.
 
     .. versionadded:: 0.1
     """

@@ -63,24 +63,38 @@ def error_text(text: str) -> str:
     return limit_text(text) or NO_REASON
 
 
-def build_chain(innermost: Handler, behaviors: Sequence[Behavior], name: str) -> Handler:
-    """Return the handler that runs ``behaviors``, the first one outermost, around ``innermost``."""
+def build_chain(
+    innermost: Handler, behaviors: Sequence[Behavior], name: str, answers_none: Callable[[Any], bool]
+) -> Handler:
+    """
+    Return the handler that runs ``behaviors``, the first one outermost, around ``innermost``.
+
+    Args:
+        innermost: Runs the request.
+        behaviors: What goes around it.
+        name: What to call it all in texts.
+        answers_none: Tells whether None is an answer to a request.
+    """
     chain = innermost
     for behavior in reversed(behaviors):
-        chain = _guarded(behavior, chain, name)
+        chain = _guarded(behavior, chain, name, answers_none)
     return chain
 
 
-def handler_step(function: Callable[[Any], Any], name: str, check: tuple[type, ...] | None) -> Handler:
+def handler_step(
+    function: Callable[[Any], Any], name: str, check: tuple[type, ...] | None, answers_none: bool
+) -> Handler:
     """
     Return the innermost step: run the user's handler and turn what it did into a result.
 
     Args:
         function: The user's handler.
         name: Wire name of the request type, for texts.
-        check: What the answer must be an instance of; None means anything. None as an answer is always fine.
+        check: What an answer that is not None must be an instance of; None means anything.
+        answers_none: Whether None is an answer.
     """
     not_meant = _not_meant(check)
+    allowed = (*check, type(None)) if check is not None and answers_none else check
 
     def run(request: Any) -> CatgaResult[Any]:
         started = perf_counter()
@@ -88,9 +102,9 @@ def handler_step(function: Callable[[Any], Any], name: str, check: tuple[type, .
             answer = function(request)
             # Looking at the answer runs code of its class, such as a property __class__.
             if isinstance(answer, CatgaResult):
-                fits = not answer.is_success or _fits(answer.value, check, not_meant)
+                fits = not answer.is_success or _fits(answer.value, allowed, not_meant)
                 result = _own(answer) if fits else _wrong_answer(answer.value, name, check)
-            elif answer is None or check is None or (isinstance(answer, check) and not isinstance(answer, not_meant)):
+            elif allowed is None or (isinstance(answer, allowed) and not isinstance(answer, not_meant)):
                 return succeeded(answer, (perf_counter() - started) * 1000.0)
             else:
                 result = _wrong_answer(answer, name, check)
@@ -130,7 +144,7 @@ def local_step(chain: Handler, request_codec: Codec, answer_codec: Codec | None,
                 return _unfit_request(exc)
         result = chain(request)
         value = result.value
-        if value is None or answer_codec is None:
+        if answer_codec is None or (value is None and (answer_codec.nullable or not result.is_success)):
             return result
         try:
             certain = suits(value)
@@ -175,7 +189,7 @@ def _carried(result: CatgaResult[Any], codec: Codec, name: str) -> CatgaResult[A
         return unreadable_answer(name, exc)
 
 
-def _guarded(behavior: Behavior, next_: Handler, name: str) -> Handler:
+def _guarded(behavior: Behavior, next_: Handler, name: str, answers_none: Callable[[Any], bool]) -> Handler:
     """Return the step of a behaviour. It notes whether ``next_`` was reached, in case the behaviour raises."""
     everywhere = [0]
     here = threading.local()
@@ -185,28 +199,34 @@ def _guarded(behavior: Behavior, next_: Handler, name: str) -> Handler:
         here.count = getattr(here, "count", 0) + 1
         return next_(request)
 
+    def delivery_since(before_everywhere: int, before_here: int) -> Delivery:
+        if getattr(here, "count", 0) != before_here:
+            return Delivery.EXECUTED
+        # No call at all has come by: it did not run. Else it may have been this one, in a thread of its own.
+        return Delivery.NOT_EXECUTED if everywhere[0] == before_everywhere else Delivery.UNKNOWN
+
     step = behavior(noted)
 
     def run(request: Any) -> CatgaResult[Any]:
-        before_everywhere, before_here = everywhere[0], getattr(here, "count", 0)
+        before = everywhere[0], getattr(here, "count", 0)
         try:
             answer = step(request)
-            return answer if isinstance(answer, CatgaResult) else CatgaResult(True, answer)
+            if isinstance(answer, CatgaResult):
+                return answer
+            if answer is not None or answers_none(request):
+                return CatgaResult(True, answer)
         except BaseException as exc:
             if ends_process(exc):
                 raise
-            if getattr(here, "count", 0) != before_here:
-                delivery = Delivery.EXECUTED
-            else:
-                # Nobody at all has come by: it did not run. Else it may have been this call, in a thread of its own.
-                delivery = Delivery.NOT_EXECUTED if everywhere[0] == before_everywhere else Delivery.UNKNOWN
-            return failure_of(exc, name, delivery)
+            return failure_of(exc, name, delivery_since(*before))
+        text = f"a behaviour around {name} returned None; have it return next_(request), or a result"
+        return _broken_answer(text)._with(delivery=delivery_since(*before))
 
     return run
 
 
-def _fits(value: Any, check: tuple[type, ...] | None, not_meant: tuple[type, ...]) -> bool:
-    return value is None or check is None or (isinstance(value, check) and not isinstance(value, not_meant))
+def _fits(value: Any, allowed: tuple[type, ...] | None, not_meant: tuple[type, ...]) -> bool:
+    return allowed is None or (isinstance(value, allowed) and not isinstance(value, not_meant))
 
 
 def _not_meant(check: tuple[type, ...] | None) -> tuple[type, ...]:
@@ -259,7 +279,10 @@ def _read(error: CallError, read: Callable[[CallError], T], otherwise: T) -> T:
 
 
 def _wrong_answer(value: Any, name: str, check: tuple[type, ...] | None) -> CatgaResult[Any]:
-    expected = " or ".join(kind.__name__ for kind in check or ())
-    text = f"the handler of {name} returned {type(value).__name__}, not {expected}"
+    expected = " or ".join(kind.__name__ for kind in check or ()) or "a value"
+    if value is None:
+        text = f"the handler of {name} returned None, not {expected}; add a return, or make the answer Optional"
+    else:
+        text = f"the handler of {name} returned {type(value).__name__}, not {expected}"
     _log.error("%s: layer=serialization", text)
     return CatgaResult.failure(text, ErrorCode.INTERNAL)

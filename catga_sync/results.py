@@ -88,7 +88,7 @@ class CatgaResult(_Cells, Generic[T]):
 
     Attributes:
         is_success: True when the handler ran and answered.
-        value: The typed response; None on failure, or when the handler returned nothing.
+        value: The typed response; None on failure, or when None is the answer, which only a type that allows it has.
         error: A text for people, or None on success.
         code: An ``ErrorCode``, the application's own string, or None on success.
         delivery: Whether the handler ran.
@@ -204,7 +204,7 @@ class CatgaResult(_Cells, Generic[T]):
             DeadlineExceeded, NetworkError, SerializationError, NoHandlerError, AccessDenied: see ``catga_sync.errors``.
         """
         if self.is_success:
-            return cast("T", self.value)  # None only where the handler returned nothing
+            return cast("T", self.value)  # None only where T allows it
         raise self._error_class()(self.error or "", code=self.code, delivery=self.delivery, result=self)
 
     def _error_class(self) -> type[CallError]:

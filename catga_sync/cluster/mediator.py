@@ -29,7 +29,7 @@ from catga_sync.mediator import Mediator, nested_call, require_event
 from catga_sync.messages import Event, Request
 from catga_sync.nodes import ClusterNode, NodeStatus
 from catga_sync.options import ClusterOptions
-from catga_sync.pipeline import Behavior, build_chain
+from catga_sync.pipeline import Behavior, Handler, build_chain
 from catga_sync.receiver import Receiver
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import CatgaResult
@@ -85,7 +85,7 @@ class ClusterMediator:
         self._describe = describe
         self._timeout = options.request_timeout
         self._behaviors: tuple[Behavior, ...] = ()
-        self._chain = build_chain(dispatcher.forward, (), "the call")
+        self._chain = self._chain_of(())
         self._lock = threading.Lock()
         #: Whether it was closed, and not attached to an app again since.
         self.closed = False
@@ -125,8 +125,7 @@ class ClusterMediator:
             raise RegistrationError(f"behavior: give a callable behavior(next_) -> handler, not {behavior!r}")
         with self._lock:
             behaviors = (*self._behaviors, behavior)
-            chain = build_chain(self._dispatcher.forward, behaviors, "the call")
-            self._behaviors, self._chain = behaviors, chain
+            self._behaviors, self._chain = behaviors, self._chain_of(behaviors)
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -329,6 +328,12 @@ class ClusterMediator:
             self._background.ensure()
 
     # -- one send -------------------------------------------------------------------------------------------------
+
+    def _chain_of(self, behaviors: tuple[Behavior, ...]) -> Handler:
+        registry = self.local.registry
+        return build_chain(
+            self._dispatcher.forward, behaviors, "the call", lambda request: registry.ensure(type(request)).answers_none
+        )
 
     def _send(self, request: Request[T], call: CallContext) -> CatgaResult[T]:
         if not self._background.running:

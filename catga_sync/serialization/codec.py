@@ -43,7 +43,7 @@ class Codec:
             What to call the whole in an error.
 
         nullable:
-            Whether None is a value: it is an answer, but not a request.
+            Whether None is a value.
 
     .. versionadded:: 0.1
     """

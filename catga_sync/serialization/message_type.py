@@ -65,6 +65,11 @@ class MessageType:
     #: What .NET calls it besides.
     response_form: Form | None = field(default=None, repr=False)
 
+    @property
+    def answers_none(self) -> bool:
+        """Whether None is an answer: the response type is None, Optional or not given; an event has no answer."""
+        return self.response_codec is None or self.response_codec.nullable
+
     def accepts_response(self, name: str) -> bool:
         """Return whether this is a name of the response type: in full, of another version of its assembly, of .NET."""
         if name in self.response_names or short_name(name) in self.response_names:

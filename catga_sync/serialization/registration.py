@@ -133,7 +133,7 @@ class Draft:
     def _response(self, cls: type, options: MessageOptions, label: str, request_names: tuple[str, ...]) -> _Response:
         annotation = response_annotation(cls)
         scope = Scope(cls, f"{label}: response")
-        core, _ = scope.unwrap(annotation)
+        core, nullable = scope.unwrap(annotation)
         answer = _class_of(core)
         if options.response_schema is not None:
             # Of a list, a dict and the like the schema's own result is the answer.
@@ -156,7 +156,8 @@ class Draft:
                 "a shorter one with @message(response_name=...)"
             )
         names = (name, text) if answer is None else (name, text, *self._given_names(answer))
-        return _Response(annotation, name, names, form, Codec(field, text, nullable=True), _check_of(core))
+        nothing = nullable or field.allow_none or core is Any or core is None or core is type(None)
+        return _Response(annotation, name, names, form, Codec(field, text, nullable=nothing), _check_of(core))
 
     def _is_message(self, answer: type) -> bool:
         """Return whether the class of an answer is to be registered with its request."""

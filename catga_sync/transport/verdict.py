@@ -139,9 +139,9 @@ class Call:
 
     def succeeded(self, reply: ReplyEnvelope) -> CatgaResult[Any]:
         value = None
-        if reply.payload is not None and self.entry.response_codec is not None:
+        if self.entry.response_codec is not None:
             try:
-                value = self.entry.response_codec.decode(reply.payload)
+                value = self.entry.response_codec.decode(b"null" if reply.payload is None else reply.payload)
             except SerializationError as exc:
                 return unreadable_answer(self.entry.name, exc)._with(
                     request_id=self.request_id,

@@ -221,10 +221,11 @@ def test_a_nested_send_never_has_more_time_than_the_call_around_it():
 
     def inner(request):
         seen["inner"] = current_call()
+        return 0
 
     def outer(request):
         seen["outer"] = current_call()
-        mediator.send(Triple(), timeout=1000)
+        return mediator.send(Triple(), timeout=1000)
 
     mediator.register(Double, outer)
     mediator.register(Triple, inner)

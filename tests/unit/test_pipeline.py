@@ -6,15 +6,20 @@ from datetime import date, datetime
 
 import pytest
 
+from catga_sync import pipeline
 from catga_sync.errors import BusinessError, CallError, Delivery, ErrorCode, HandlerFailed, NetworkError
-from catga_sync.pipeline import MAX_ERROR_TEXT, build_chain, handler_step, limit_text
+from catga_sync.pipeline import MAX_ERROR_TEXT, handler_step, limit_text
 from catga_sync.results import CatgaResult
 
 SECRET = "password=hunter2 /srv/app/secret.py"
 
 
-def run(function, check=None):
-    return handler_step(function, "the.Type", check)(None)
+def run(function, check=None, answers_none=True):
+    return handler_step(function, "the.Type", check, answers_none)(None)
+
+
+def build_chain(innermost, behaviors, name, *, answers_none=True):
+    return pipeline.build_chain(innermost, behaviors, name, lambda request: answers_none)
 
 
 def raising(error):
@@ -31,8 +36,22 @@ def test_a_value_becomes_a_success():
 
 
 @pytest.mark.parametrize("check", [None, (int,), (type(None),)])
-def test_none_is_a_success_whatever_the_type_of_the_answer(check):
+def test_none_is_a_success_where_the_type_of_the_answer_allows_it(check):
     assert run(lambda request: None, check) == CatgaResult.success(None)
+
+
+@pytest.mark.parametrize("answer", [None, CatgaResult.success(None)], ids=["None", "a result of None"])
+@pytest.mark.parametrize(("check", "named"), [((int,), "int"), ((float, int), "float or int"), ((list,), "list")])
+def test_none_is_a_fault_of_the_handler_where_the_type_of_the_answer_does_not_allow_it(answer, check, named):
+    result = run(lambda request: answer, check, answers_none=False)
+    text = f"the handler of the.Type returned None, not {named}; add a return, or make the answer Optional"
+    assert result == CatgaResult.failure(text, ErrorCode.INTERNAL)
+    assert result.delivery is Delivery.EXECUTED
+
+
+def test_a_failure_has_no_value_and_needs_none():
+    failed = CatgaResult.failure("no")
+    assert run(lambda request: failed, (int,), answers_none=False) == failed
 
 
 def test_an_answer_of_a_subclass_fits():
@@ -155,35 +174,35 @@ def named(name, seen):
 def test_the_first_behaviour_is_the_outermost():
     seen = []
     chain = build_chain(
-        handler_step(lambda request: seen.append("handler"), "T", None), [named("a", seen), named("b", seen)], "T"
+        handler_step(lambda request: seen.append("handler"), "T", None, True), [named("a", seen), named("b", seen)], "T"
     )
     assert chain(None) == CatgaResult.success(None)
     assert seen == ["a in", "b in", "handler", "b out", "a out"]
 
 
 def test_without_behaviours_the_chain_is_the_handler_itself():
-    step = handler_step(lambda request: 1, "T", None)
+    step = handler_step(lambda request: 1, "T", None, True)
     assert build_chain(step, [], "T") is step
 
 
 def test_a_behaviour_may_answer_in_the_handler_s_place():
     ran = []
     cached = build_chain(
-        handler_step(ran.append, "T", None), [lambda next_: lambda request: CatgaResult.success(5)], "T"
+        handler_step(ran.append, "T", None, True), [lambda next_: lambda request: CatgaResult.success(5)], "T"
     )
     assert cached(None).value == 5
     assert ran == []
 
 
 def test_a_plain_value_of_a_behaviour_is_an_answer_too():
-    assert build_chain(handler_step(print, "T", None), [lambda next_: lambda request: 5], "T")(None).value == 5
+    assert build_chain(handler_step(print, "T", None, True), [lambda next_: lambda request: 5], "T")(None).value == 5
 
 
 def test_a_behaviour_that_raises_is_a_failed_call_like_any_other(caplog):
     def broken(next_):
         return raising(ValueError(SECRET))
 
-    result = build_chain(handler_step(lambda request: 1, "T", None), [broken], "T")(None)
+    result = build_chain(handler_step(lambda request: 1, "T", None, True), [broken], "T")(None)
     assert result.code is ErrorCode.UNKNOWN
     assert SECRET not in repr(result)
     assert SECRET in caplog.text
@@ -203,14 +222,14 @@ def test_an_outer_behaviour_sees_the_failure_of_an_inner_one_as_a_result():
     def inner(next_):
         return raising(BusinessError("no", code="mine"))
 
-    build_chain(handler_step(lambda request: 1, "T", None), [outer, inner], "T")(None)
+    build_chain(handler_step(lambda request: 1, "T", None, True), [outer, inner], "T")(None)
     assert seen == ["mine"]
 
 
 @pytest.mark.parametrize("error", [BusinessError("not you", code="PERMISSION_DENIED"), ValueError("x")])
 def test_a_handler_that_a_raising_behaviour_kept_from_running_was_not_executed(error):
     ran = []
-    chain = build_chain(handler_step(ran.append, "T", None), [lambda next_: raising(error)], "T")
+    chain = build_chain(handler_step(ran.append, "T", None, True), [lambda next_: raising(error)], "T")
     assert chain(None).delivery is Delivery.NOT_EXECUTED
     assert ran == []
 
@@ -223,4 +242,32 @@ def test_a_behaviour_that_raises_after_the_handler_ran_says_that_it_ran():
 
         return handle
 
-    assert build_chain(handler_step(lambda request: 1, "T", None), [audit], "T")(None).delivery is Delivery.EXECUTED
+    assert (
+        build_chain(handler_step(lambda request: 1, "T", None, True), [audit], "T")(None).delivery is Delivery.EXECUTED
+    )
+
+
+@pytest.mark.parametrize("failed", [None, CatgaResult.failure("no")], ids=["a success", "a failure"])
+def test_a_behaviour_that_forgets_to_return_is_a_fault_that_says_so(failed):
+    def forgetful(next_):
+        def handle(request):
+            next_(request)
+
+        return handle
+
+    step = handler_step(lambda request: failed or 1, "T", (int,), False)
+    result = build_chain(step, [forgetful], "T", answers_none=False)(None)
+    text = "a behaviour around T returned None; have it return next_(request), or a result"
+    assert result == CatgaResult.failure(text, ErrorCode.INTERNAL)
+
+
+def test_a_behaviour_that_forgets_to_return_before_the_handler_ran_says_that_it_did_not():
+    chain = build_chain(
+        handler_step(print, "T", None, True), [lambda next_: lambda request: None], "T", answers_none=False
+    )
+    assert (chain(None).code, chain(None).delivery) == (ErrorCode.INTERNAL, Delivery.NOT_EXECUTED)
+
+
+def test_none_is_the_answer_of_a_behaviour_where_the_type_allows_it():
+    chain = build_chain(handler_step(print, "T", None, True), [lambda next_: lambda request: None], "T")
+    assert chain(None) == CatgaResult.success(None)

@@ -450,14 +450,41 @@ def test_bytes_that_are_no_such_message_are_refused_with_its_name(raw):
         codec(Address).decode(raw)
 
 
-def test_none_is_an_answer_and_no_request():
+@pytest.mark.parametrize(
+    "answer",
+    [None, Any, Address | None, Optional[Address], Annotated[int | None, "x"], Literal["a", None]],  # noqa: UP045
+)
+def test_none_is_an_answer_where_its_type_says_so(answer):
+    @dataclass
+    class Get(messages.Request[answer]):
+        pass
+
+    entry = MessageRegistry().register(Get)
+    assert entry.answers_none
+    assert entry.response_codec.encode(None) == b"null"
+    assert entry.response_codec.decode(b" null ") is None
+
+
+@pytest.mark.parametrize("answer", [Address, int, list[Address], list[int | None], Annotated[int, "x"], Literal["a"]])
+def test_none_is_no_answer_of_any_other_type(answer):
+    @dataclass
+    class Get(messages.Request[answer]):
+        pass
+
+    entry = MessageRegistry().register(Get)
+    assert not entry.answers_none
+    with pytest.raises(SerializationError, match="may not be None"):
+        entry.response_codec.encode(None)
+    with pytest.raises(SerializationError, match="may not be null"):
+        entry.response_codec.decode(b"null")
+
+
+def test_none_is_no_request():
     @dataclass
     class Get(messages.Request[Address]):
         pass
 
     entry = MessageRegistry().register(Get)
-    assert entry.response_codec.encode(None) == b"null"
-    assert entry.response_codec.decode(b" null ") is None
     with pytest.raises(SerializationError, match="may not be null"):
         entry.codec.decode(b"null")
     with pytest.raises(SerializationError, match="may not be None"):

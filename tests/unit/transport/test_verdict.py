@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 import pytest
 
@@ -17,6 +18,21 @@ from catga_sync.transport.verdict import Call
 @dataclass(frozen=True)
 class Count(Request[int]):
     """Asks for a number."""
+
+
+@dataclass(frozen=True)
+class Maybe(Request[Optional[int]]):  # noqa: UP045
+    """Asks for a number that there may not be."""
+
+
+@dataclass(frozen=True)
+class Nothing(Request[None]):
+    """Asks for nothing."""
+
+
+@dataclass(frozen=True)
+class Anything(Request):  # type: ignore[type-arg]
+    """Does not say what it asks for."""
 
 
 @pytest.fixture
@@ -47,6 +63,23 @@ def test_a_node_that_is_busy_may_have_time_later(call: Call) -> None:
 def test_a_batch_that_is_too_long_as_a_whole_is_so_at_this_node_only(call: Call) -> None:
     assert call.refused_whole(no(), 413, "0", "r-1").metadata == {RETRY: OTHER_NODE}
     assert call.refused_whole(no(), 503, "0", "r-1").metadata == {}
+
+
+@pytest.mark.parametrize("payload", [None, b"null", b" null "])
+def test_a_success_of_nothing_is_no_answer_where_the_type_of_the_answer_does_not_allow_it(
+    call: Call, payload: bytes | None
+) -> None:
+    result = call.answered(ReplyEnvelope("r-1", True, payload=payload), 200, None)
+    assert (result.code, result.delivery, result.value) == (ErrorCode.INTERNAL, Delivery.EXECUTED, None)
+    assert (result.error or "").endswith("Count cannot be read: int: may not be null")
+
+
+@pytest.mark.parametrize("payload", [None, b"null"])
+@pytest.mark.parametrize("kind", [Maybe, Nothing, Anything])
+def test_a_success_of_nothing_is_an_answer_where_its_type_says_so(kind: type, payload: bytes | None) -> None:
+    call = Call(ClusterNode("peer", "http://127.0.0.1:1"), MessageRegistry().ensure(kind), "r-1")
+    result = call.answered(ReplyEnvelope("r-1", True, payload=payload), 200, None)
+    assert (result.is_success, result.value) == (True, None)
 
 
 @pytest.mark.parametrize(
