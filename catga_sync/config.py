@@ -34,6 +34,7 @@ from catga_sync.serverinfo import server_info
 from catga_sync.stores import discovery_of, idempotency_of
 from catga_sync.surroundings import Surroundings
 from catga_sync.transport import HttpInvoker, RemoteInvoker
+from catga_sync.transport.diagnosis import Trouble, trouble_of
 from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
 from catga_sync.transport.signing import Signing
 
@@ -196,7 +197,9 @@ class _Assembly:
 
     def _describe_on_the_wire(self) -> Mapping[str, Any]:
         types = {entry.name: entry.response_name for entry in self.local.handled if entry.remote}
-        return {**NodeRecord(self._describe()).to_mapping(), "idle": self.upkeep.is_idle, "responses": types}
+        trouble = None if self.presence is None else self.presence.trouble
+        extra = {"idle": self.upkeep.is_idle, "responses": types, "trouble": trouble}
+        return {**NodeRecord(self._describe()).to_mapping(), **extra}
 
     def _load(self) -> float:
         reporter = self.options.load_reporter
@@ -320,9 +323,9 @@ class _Assembly:
     def _probe(self, node: ClusterNode) -> Probe:
         return self.probe.ask(node.node_id, node.endpoint or "", _DESCRIBE_TIMEOUT)
 
-    def _ask(self, node: ClusterNode) -> Mapping[str, Any] | None:
+    def _ask(self, node: ClusterNode) -> Mapping[str, Any] | Trouble:
         answer = self._probe(node)
-        return answer.description if answer.outcome is ProbeOutcome.ANSWERED else None
+        return trouble_of(answer) or answer.description
 
     def _is_gone(self, node: ClusterNode) -> bool:
         answer = self._probe(node)

@@ -42,6 +42,8 @@ class Explanation:
     timeout: float | None
     #: Further tries that the budget would grant now.
     budget: float
+    #: What is wrong with this node and with others, as far as this process knows: a sentence each.
+    troubles: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         known = len(self.candidates) + len(self.excluded)
@@ -56,4 +58,5 @@ class Explanation:
         again = "may be sent again after no answer" if self.repeatable else "is never sent again when it may have run"
         time = "no deadline" if self.timeout is None else f"{self.timeout:.1f} s"
         lines.append(f"    router {self.router}; {time}; {again}; {self.budget:.0f} tries in the budget")
+        lines.extend(f"  ! {trouble}" for trouble in self.troubles)
         return "\n".join(lines)

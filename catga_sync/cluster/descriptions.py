@@ -1,17 +1,22 @@
 """What nodes of which only the address is known say of themselves: those of a static list, or of Kubernetes.
 
-A node that never answers the describe route (a .NET node, say) stays one that may handle any type.
+A node that never answers the describe route (a .NET node, say) stays one that may handle any type. Why it does not is
+logged once for each cause: at once if something came back, and of a node that is silent when it still is so at the
+next look.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from catga_sync._clock import Clock
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import ClusterNode, NodeRecord
+from catga_sync.transport.diagnosis import Trouble
+from catga_sync.transport.probe import NODE_PATH
 
 __all__ = ["Descriptions"]
 
@@ -23,46 +28,74 @@ _log = logging.getLogger(__name__)
 
 class Descriptions:
     """
-    Keep what nodes said. ``of`` is for any thread, ``ask`` for one at a time.
+    Keep what nodes said. ``of`` and ``troubles`` are for any thread, ``ask`` for one at a time.
 
     Args:
-        describe: Asks a node; None when it says nothing.
+        describe: Asks a node; returns a ``Trouble`` when it says nothing, or None for a reason that nobody knows.
         clock: Tells when to ask again.
     """
 
-    def __init__(self, describe: Callable[[ClusterNode], Mapping[str, Any] | None], clock: Clock) -> None:
+    def __init__(self, describe: Callable[[ClusterNode], Mapping[str, Any] | Trouble | None], clock: Clock) -> None:
         self._describe = describe
         self._clock = clock
-        #: endpoint -> the last description that came, and the monotonic time to ask again
-        self._said: dict[str, Mapping[str, Any]] = {}
+        #: endpoint -> the node as it described itself last, and the monotonic time to ask again
+        self._said: dict[str, ClusterNode] = {}
         self._due: dict[str, float] = {}
+        #: endpoint -> node id and why it did not describe itself when it was asked last
+        self._troubles: dict[str, tuple[str, Trouble]] = {}
+        #: endpoint -> the cause that was logged last
+        self._told: dict[str, Trouble] = {}
+
+    @property
+    def troubles(self) -> tuple[tuple[str, str], ...]:
+        """Node id and reason, for every node that did not describe itself when it was asked last."""
+        return tuple((node_id, str(trouble)) for node_id, trouble in list(self._troubles.values()))
 
     def of(self, node: ClusterNode) -> ClusterNode:
         """Return the node as it describes itself, under the id and endpoint by which it is known here."""
         said = self._said.get(node.endpoint or "")
-        if said is None:
-            return node
-        try:
-            told = NodeRecord.from_mapping({**said, "nodeId": node.node_id, "endpoint": node.endpoint}).node
-        except ConfigurationError as exc:
-            _log.warning("node %s at %s describes itself wrongly: %s", node.node_id, node.endpoint, exc)
-            del self._said[node.endpoint or ""]
-            return node
-        return told
+        return node if said is None else replace(said, node_id=node.node_id, endpoint=node.endpoint)
 
     def ask(self, nodes: Iterable[ClusterNode]) -> bool:
         """Ask the nodes whose turn it is; return whether any of them said something new. Takes as long as they take."""
         news = False
         asked = {node.endpoint: node for node in nodes if node.endpoint is not None}
         for gone in [endpoint for endpoint in self._due if endpoint not in asked]:
-            self._due.pop(gone)
-            self._said.pop(gone, None)
+            for kept in (self._due, self._said, self._troubles, self._told):
+                kept.pop(gone, None)
         for endpoint, node in asked.items():
             if self._clock.monotonic() < self._due.get(endpoint, float("-inf")):
                 continue
-            said = self._describe(node)
+            told = self._read(node, self._describe(node))
             self._due[endpoint] = self._clock.monotonic() + INTERVAL
-            if said is not None and said != self._said.get(endpoint):
-                self._said[endpoint] = said
-                news = True
+            if isinstance(told, ClusterNode):
+                self._answered(endpoint, node)
+                news = news or told != self._said.get(endpoint)
+                self._said[endpoint] = told
+            elif told is not None:
+                self._failed(endpoint, node, told)
         return news
+
+    def _read(self, node: ClusterNode, said: Mapping[str, Any] | Trouble | None) -> ClusterNode | Trouble | None:
+        if said is None or isinstance(said, Trouble):
+            return said
+        try:
+            return NodeRecord.from_mapping({**said, "nodeId": node.node_id, "endpoint": node.endpoint}).node
+        except ConfigurationError as exc:
+            found, cure = f"it describes itself wrongly ({str(exc)[:200]})", "which version of catga_sync does it run?"
+            return Trouble(f"{node.endpoint}{NODE_PATH}", found, cure)
+
+    def _answered(self, endpoint: str, node: ClusterNode) -> None:
+        self._troubles.pop(endpoint, None)
+        if self._told.pop(endpoint, None) is not None:
+            _log.info("node %s at %s describes itself now", node.node_id, endpoint)
+
+    def _failed(self, endpoint: str, node: ClusterNode, trouble: Trouble) -> None:
+        first = endpoint not in self._troubles
+        self._troubles[endpoint] = (node.node_id, trouble)
+        # One that is starting, or busy for a moment, is silent as well; what is known of it holds meanwhile.
+        if trouble.is_silence and (first or endpoint in self._said):
+            return
+        if trouble != self._told.get(endpoint):
+            self._told[endpoint] = trouble
+            _log.warning("node %s does not describe itself: %s", node.node_id, trouble)

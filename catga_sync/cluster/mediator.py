@@ -234,7 +234,7 @@ class ClusterMediator:
         self.local.require_request(request)
         self._background.ensure()
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
-        return self._dispatcher.explain(request, call)
+        return replace(self._dispatcher.explain(request, call), troubles=self._troubles())
 
     # -- the cluster ----------------------------------------------------------------------------------------------
 
@@ -242,6 +242,15 @@ class ClusterMediator:
     def node(self) -> ClusterNode:
         """This node as it is now."""
         return self._describe()
+
+    @property
+    def trouble(self) -> str | None:
+        """
+        Why this node is not visible to others, though it means to be: what was asked, what came back, and the cure.
+
+        None when it is visible, when it is a pure client, and when this process has not meant to serve so far.
+        """
+        return None if self._presence is None else self._presence.trouble
 
     def nodes(self) -> tuple[ClusterNode, ...]:
         """
@@ -344,6 +353,10 @@ class ClusterMediator:
         finally:
             leave_call(token)
         return result if result._request_id is not None else result._with(request_id=call.request_id)
+
+    def _troubles(self) -> tuple[str, ...]:
+        own = () if self.trouble is None else (f"this node is not visible to other nodes: {self.trouble}",)
+        return (*own, *(f"{node_id} says nothing of itself: {text}" for node_id, text in self._membership.troubles))
 
     # -- the background thread ------------------------------------------------------------------------------------
 

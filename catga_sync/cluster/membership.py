@@ -22,6 +22,7 @@ from catga_sync.cluster.snapshot import Snapshot
 from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ends_process
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
+from catga_sync.transport.diagnosis import Trouble
 
 __all__ = ["Membership"]
 
@@ -47,7 +48,8 @@ class Membership:
         events: Told of nodes that come and go.
         suspect_after: Seconds without a sign of life after which a node is used only when there is no better one.
         keep_missing: Seconds for which nodes are kept that went missing all at once, unless they are found gone.
-        describe: Asks a node what it says of itself; None when it says nothing.
+        describe: Asks a node what it says of itself; returns a ``Trouble`` when it says nothing, or None for a reason
+            that nobody knows.
         is_gone: Tells whether nobody listens at a node's endpoint.
         clock: None means the system's.
     """
@@ -60,7 +62,7 @@ class Membership:
         *,
         suspect_after: float,
         keep_missing: float,
-        describe: Callable[[ClusterNode], Mapping[str, Any] | None],
+        describe: Callable[[ClusterNode], Mapping[str, Any] | Trouble | None],
         is_gone: Callable[[ClusterNode], bool],
         clock: Clock | None = None,
     ) -> None:
@@ -101,6 +103,11 @@ class Membership:
     def refresh_interval(self) -> float:
         """Seconds between two refreshes that suit the store."""
         return self._discovery.refresh_interval
+
+    @property
+    def troubles(self) -> tuple[tuple[str, str], ...]:
+        """Node id and reason, for nodes of which only the address is known and that say nothing of themselves."""
+        return self._descriptions.troubles
 
     def last_heartbeat(self, node_id: str) -> float | None:
         """Return the epoch time at which this process last saw a sign of life of a node."""

@@ -11,7 +11,8 @@ its own, and what it cannot do it cannot fake.
 
     outside --endpoint answers--> serving --endpoint refuses, or is silent for too long--> outside
 
-and when a process leaves, the last one of the node takes the record along.
+and when a process leaves, the last one of the node takes the record along. Why a node is outside is never a riddle:
+see ``visibility.py``.
 """
 
 from __future__ import annotations
@@ -21,20 +22,22 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync.cluster.visibility import Visibility
 from catga_sync.cluster.workers import WorkerGroup
 from catga_sync.discovery.base import Discovery
 from catga_sync.errors import NodeIdTaken
 from catga_sync.nodes import ClusterNode, NodeRecord
-from catga_sync.transport.probe import Probe, ProbeOutcome
+from catga_sync.transport.diagnosis import Trouble, trouble_of
+from catga_sync.transport.probe import NODE_PATH, Probe, ProbeOutcome
 
-__all__ = ["Presence", "listens_on"]
+__all__ = ["Presence", "listening"]
 
 #: Seconds to wait for this node's own answer.
 _PROBE_TIMEOUT = 1.0
@@ -64,7 +67,7 @@ class Presence:
         describe: Returns this node as it is now.
         heartbeat_interval: Seconds between two heartbeats.
         heartbeat_timeout: Seconds after which its record may be forgotten.
-        listens: Tells whether this process listens on a port.
+        listens: Returns where this process listens, as in ``127.0.0.1:5001``; None means that it looks.
         clock: None means the system's.
     """
 
@@ -79,7 +82,7 @@ class Presence:
         *,
         heartbeat_interval: float,
         heartbeat_timeout: float,
-        listens: Callable[[int], bool] | None = None,
+        listens: Callable[[], Sequence[str]] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._node_id = node_id
@@ -91,7 +94,7 @@ class Presence:
         self._describe = describe
         self._interval = heartbeat_interval
         self._timeout = heartbeat_timeout
-        self._listens = listens_on if listens is None else listens
+        self._listens = listening if listens is None else listens
         self._clock = SYSTEM_CLOCK if clock is None else clock
         #: Whether this process means to serve.
         self.attached = False
@@ -104,7 +107,7 @@ class Presence:
         self._answered_at = float("-inf")
         self._leads = False
         self._seq = 0
-        self._warned = False
+        self._visibility = Visibility(node_id, self._clock)
 
     @property
     def visible(self) -> bool:
@@ -115,6 +118,11 @@ class Presence:
     def incarnation(self) -> str:
         """The incarnation of the node, or "" while this process does not serve it."""
         return self._group.incarnation
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the node is not visible to others, in a sentence; None when it is, or does not mean to be."""
+        return self._visibility.trouble
 
     def step(self) -> float:
         """Do what is due; return the seconds until there may be more to do."""
@@ -156,6 +164,7 @@ class Presence:
         """Stop serving in this process; the last process of the node takes its record along. Raises nothing."""
         self.attached = False
         self._leads = False
+        self._visibility.forget()
         incarnation = self._group.incarnation
         if not self._group.leave():
             return
@@ -167,6 +176,7 @@ class Presence:
     def forget(self) -> None:
         """In a forked child: what the parent is, this process still has to become."""
         self._group.forget()
+        self._visibility.forget()
         self.has_served = self.has_forked = False
         self.hasten()
 
@@ -174,8 +184,12 @@ class Presence:
         pause, self._look = self._look, min(self._look * 1.15, _LAST_LOOK)
         if not self._may_serve():
             return pause
-        answer = self._probe.ask(self._node_id, self._endpoint, _PROBE_TIMEOUT)
-        if not self._is_this_node(answer) or not self._serves():
+        trouble = self._ask()[1]
+        if trouble is not None:
+            self._visibility.note(trouble)
+            return pause
+        if not self._serves():
+            self._visibility.note_waiting(self._waiting())
             return pause
         self._group.join()
         self._look = _FIRST_LOOK
@@ -191,13 +205,13 @@ class Presence:
         if not led:
             # Whoever led before has listened; only from now on is silence ours to judge.
             self._answered_at = self._clock.monotonic()
-        answer = self._probe.ask(self._node_id, self._endpoint, _PROBE_TIMEOUT)
+        answer, trouble = self._ask()
         now = self._clock.monotonic()
-        if answer.outcome is ProbeOutcome.ANSWERED:
+        if trouble is None:
             self._answered_at = now
         # A busy node is silent without being gone; nobody listening is another matter.
-        if answer.outcome is ProbeOutcome.REFUSED or now - self._answered_at > self._timeout:
-            _log.warning("nobody answers at %s any more; the node is taken out of the cluster", self._endpoint)
+        elif answer.outcome is ProbeOutcome.REFUSED or now - self._answered_at > self._timeout:
+            _log.warning("node %s is taken out of the cluster: %s", self._node_id, trouble)
             attached = self.attached
             self.leave()
             self.attached = attached
@@ -208,38 +222,60 @@ class Presence:
     def _beat(self) -> float:
         self._leads = self._group.lead()
         if not self._leads:
+            self._visibility.done()
             return min(self._interval, _LAST_LOOK)
         self._seq += 1
         node = replace(self._describe(), incarnation=self._group.incarnation)
         try:
-            self._discovery.register(NodeRecord(node, self._seq), self._timeout)
+            self._register(NodeRecord(node, self._seq))
         except NodeIdTaken as exc:
-            _log.error("this node is not in the cluster: %s", exc)
+            self._visibility.note(exc, at_once=True)
             return self._interval
         except Exception as exc:
-            _log.warning("the heartbeat could not be written: %r", exc)
+            self._visibility.note(_unwritten(exc))
             return min(self._interval, _LAST_LOOK)
+        self._visibility.done()
         return self._interval
 
+    def _register(self, record: NodeRecord) -> None:
+        try:
+            self._discovery.register(record, self._timeout)
+        except NodeIdTaken as exc:
+            # Perhaps by this node: what an earlier run of it left behind, under another spelling of the endpoint.
+            if not self._is_this_run(exc.endpoint):
+                raise
+            for held in self._discovery.nodes():
+                if held.node.node_id == self._node_id and held.node.endpoint == exc.endpoint:
+                    self._discovery.deregister(self._node_id, held.node.incarnation)
+            self._discovery.register(record, self._timeout)
+
+    def _is_this_run(self, endpoint: str) -> bool:
+        said = self._probe.ask(self._node_id, endpoint, _PROBE_TIMEOUT).description
+        return said.get("nodeId") == self._node_id and said.get("incarnation") == self._group.incarnation
+
     def _may_serve(self) -> bool:
-        return self.has_served or (not self.has_forked and self._listens(0))
+        return self.has_served or (not self.has_forked and bool(self._listens()))
 
     def _serves(self) -> bool:
         # Behind a port mapping or a proxy the endpoint's port is nobody's here, and only a request can tell; the
         # probe itself is one.
-        return self.has_served or (not self.has_forked and self._listens(self._port))
-
-    def _is_this_node(self, answer: Probe) -> bool:
-        if answer.outcome is not ProbeOutcome.ANSWERED:
-            return False
-        if answer.description.get("nodeId") == self._node_id:
+        if self.has_served:
             return True
-        if not self._warned:
-            self._warned = True
-            _log.error(
-                "endpoint: %s answers as another node than %s; give the right endpoint", self._endpoint, self._node_id
-            )
-        return False
+        return not self.has_forked and any(each.rpartition(":")[2] == str(self._port) for each in self._listens())
+
+    def _ask(self) -> tuple[Probe, Trouble | None]:
+        answer = self._probe.ask(self._node_id, self._endpoint, _PROBE_TIMEOUT)
+        return answer, trouble_of(answer, own_id=self._node_id, listening=self._listens)
+
+    def _waiting(self) -> str:
+        return (
+            f"GET {self._endpoint}{NODE_PATH}: another process answers as this node; no request has reached this one, "
+            f"which listens on {' and '.join(self._listens()) or 'nothing'}"
+        )
+
+
+def _unwritten(exc: Exception) -> str:
+    return f"its heartbeat cannot be written into the discovery store: {exc!r}"
 
 
 def port_of(endpoint: str) -> int:
@@ -248,23 +284,25 @@ def port_of(endpoint: str) -> int:
     return parts.port if parts.port is not None else (443 if parts.scheme == "https" else 80)
 
 
-def listens_on(port: int) -> bool:
-    """Return whether this process has a socket that listens on a port; 0 means on any."""
+def listening() -> list[str]:
+    """Return the addresses on which this process listens, as in ``127.0.0.1:5001`` or ``[::1]:5001``."""
     try:
         descriptors = [int(path.name) for path in Path("/dev/fd").iterdir() if path.name.isdigit()]
     except OSError:
-        return False
-    return any(_is_listener(fd, port) for fd in descriptors)
+        return []
+    return sorted({each for fd in descriptors for each in _listener(fd)})
 
 
-def _is_listener(fd: int, port: int) -> bool:
+def _listener(fd: int) -> Iterator[str]:
     # Another thread may close the descriptor at any moment; a copy of our own cannot be pulled away.
     with contextlib.suppress(OSError):
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            return False
+            return
         with socket.socket(fileno=os.dup(fd)) as sock:
             if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                return False
+                return
             name = sock.getsockname()
-            return port == 0 or (isinstance(name, tuple) and name[1] == port)
-    return False
+            if isinstance(name, tuple):
+                yield f"[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
+            else:
+                yield "a socket of this machine"

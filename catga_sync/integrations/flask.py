@@ -18,6 +18,7 @@ from catga_sync.errors import ConfigurationError
 from catga_sync.integrations.wsgi import ROUTES, BodyFirst, check_mediator, request_of
 from catga_sync.mediator import Mediator
 from catga_sync.options import ClusterOptions
+from catga_sync.receiver import NODE_PATH
 
 __all__ = ["CatgaCluster", "cluster_blueprint", "mediator"]
 
@@ -60,7 +61,8 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
             Of the blueprint; another one is needed only for a second node in the same app.
 
     Raises:
-        ConfigurationError: ``mediator`` is none that ``create_cluster`` makes.
+        ConfigurationError: ``mediator`` is none that ``create_cluster`` makes. Registering the blueprint raises it
+            where no other node could reach the routes: under a prefix, say.
 
     .. versionadded:: 0.1
     """
@@ -75,6 +77,7 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
         blueprint.add_url_rule(path, path.rpartition("/")[2], receive, provide_automatic_options=False)
 
     def attach(state: BlueprintSetupState) -> None:
+        _check_reachable(state)
         # The receiver answers a wrong method itself, with an envelope. Flask takes no rule without methods, Werkzeug
         # does: it stands for any.
         for rule in state.app.url_map.iter_rules():
@@ -88,6 +91,26 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
 
     blueprint.record(attach)
     return blueprint
+
+
+def _check_reachable(state: BlueprintSetupState) -> None:
+    """Raise ``ConfigurationError`` if the way in which the blueprint is registered hides its routes from all nodes."""
+    prefix = (state.url_prefix or "").rstrip("/")
+    if prefix:
+        raise ConfigurationError(
+            f"url_prefix: other nodes ask for {NODE_PATH}, and it would be at {prefix}{NODE_PATH}; register "
+            f"cluster_blueprint(mediator) without a url_prefix, and not inside a blueprint that has one"
+        )
+    if state.app.url_map.host_matching:
+        raise ConfigurationError(
+            "host_matching: a blueprint has no host, so no host leads to it; wrap the app instead: "
+            "app.wsgi_app = ClusterMiddleware(app.wsgi_app, mediator)"
+        )
+    if state.subdomain and not state.app.subdomain_matching:
+        raise ConfigurationError(
+            f"subdomain: no request leads to {state.subdomain!r}, for the app matches no subdomains; register "
+            f"cluster_blueprint(mediator) without a subdomain, and not inside a blueprint that has one"
+        )
 
 
 class CatgaCluster:

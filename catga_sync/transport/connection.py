@@ -59,7 +59,9 @@ class Exchange:
         idle_limit: Seconds for which a connection may have been idle to be used; None means ``IDLE_LIMIT``.
     """
 
-    __slots__ = ("bytes_sent", "connection", "expires", "idle_limit", "in_other_hands", "request_complete", "reused")
+    __slots__ = (
+        "bytes_sent", "connection", "expires", "idle_limit", "in_other_hands", "peer", "request_complete", "reused"
+    )  # fmt: skip
 
     def __init__(self, expires: float, idle_limit: float | None = None) -> None:
         self.expires = expires
@@ -72,6 +74,8 @@ class Exchange:
         self.reused = False
         #: The one that carries it, as soon as it is tried to make one.
         self.connection: GuardedConnection | None = None
+        #: The address that a connection made for it has reached; None when none was made.
+        self.peer: tuple[Any, ...] | None = None
         #: Whether it was given to somebody who may have sent it over connections of his own.
         self.in_other_hands = False
 
@@ -181,7 +185,10 @@ class GuardedConnection(HTTPConnection):
         super().connect()
         sock = self.sock
         try:
-            if sock.getsockname() == sock.getpeername():
+            peer = sock.getpeername()
+            if exchange is not None:
+                exchange.peer = peer
+            if sock.getsockname() == peer:
                 # A connect to a free local port may meet itself (RFC 9293, simultaneous open): nobody listens there.
                 raise ConnectionRefusedError("connected to itself: nobody listens on that port")
         except BaseException:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from catga_sync.errors import SerializationError
 from catga_sync.serialization import jsontext
+from catga_sync.transport.causes import in_words, is_refused
 from catga_sync.transport.connection import Exchange
 from catga_sync.transport.session import new_session
 from catga_sync.transport.signing import Signing
@@ -41,13 +42,27 @@ class ProbeOutcome(enum.Enum):
 
 @dataclass(frozen=True)
 class Probe:
-    """What came of asking. Immutable."""
+    """What came of asking. Immutable; ``diagnosis.py`` puts it into a sentence."""
 
     outcome: ProbeOutcome
     #: What the node says of itself, as parsed JSON; empty unless it answered. Unchecked: see ``NodeRecord``.
     description: Mapping[str, Any] = field(default_factory=dict)
     #: The HTTP status; None when no answer came.
     status: int | None = None
+    #: The URL that was asked.
+    url: str = ""
+    #: Where a redirect leads, without its query; None when the answer is none.
+    location: str | None = None
+    #: Why no answer came; None when one did.
+    error: str | None = None
+    #: The address that was reached, as in ``127.0.0.1:5001``; None when no connection was made.
+    address: str | None = None
+    #: The node that answers or refuses, by its own word; None when the answer does not look like that of a node.
+    node_id: str | None = None
+    #: What that node gives as the reason of a refusal.
+    refusal: str | None = None
+    #: Whether the answer is signed as it has to be.
+    authentic: bool = True
 
 
 class HttpProbe:
@@ -85,11 +100,12 @@ class HttpProbe:
         if method == "POST":
             headers["Content-Type"] = "application/json"
         nonce = "" if self._signing is None else self._signing.sign(method, path, node_id, headers, b"")
+        url = endpoint + path
         try:
             with new_session(1) as session, exchange.run():
                 answer = session.request(
                     method,
-                    endpoint + path,
+                    url,
                     headers=headers,
                     timeout=timeout,
                     verify=self._verify,
@@ -100,17 +116,26 @@ class HttpProbe:
                 with answer:
                     raw = answer.raw.read(_LIMIT)
             status = answer.status_code
-            if self._signing and not self._signing.is_authentic(nonce, node_id, status, answer.headers, raw):
-                return Probe(ProbeOutcome.OTHER, status=status)
-            parsed = jsontext.loads(raw) if status == 200 else None
-        except SerializationError:
-            return Probe(ProbeOutcome.OTHER)
+            authentic = self._signing is None or self._signing.is_authentic(nonce, node_id, status, answer.headers, raw)
         except Exception as exc:  # not only what requests and urllib3 raise: there may be no thread for a name
-            refused = not exchange.request_complete and _refused(exc)
-            return Probe(ProbeOutcome.REFUSED if refused else ProbeOutcome.SILENT)
-        if isinstance(parsed, dict):
-            return Probe(ProbeOutcome.ANSWERED, parsed, status)
-        return Probe(ProbeOutcome.OTHER, status=status)
+            refused = not exchange.request_complete and is_refused(exc)
+            outcome = ProbeOutcome.REFUSED if refused else ProbeOutcome.SILENT
+            return Probe(outcome, url=url, error=in_words(exc, endpoint), address=_address(exchange.peer))
+        parsed = _parsed(raw)
+        is_description = authentic and status == 200 and parsed is not None
+        told = {} if parsed is None else parsed
+        location = answer.headers.get("Location") if 300 <= status < 400 else None
+        return Probe(
+            ProbeOutcome.ANSWERED if is_description else ProbeOutcome.OTHER,
+            told if is_description else {},
+            status,
+            url,
+            None if location is None else location.partition("?")[0],
+            address=_address(exchange.peer),
+            node_id=_text(told.get("nodeId" if status == 200 else "processedByNodeId")),
+            refusal=None if status == 200 else _text(told.get("errorMessage")),
+            authentic=authentic,
+        )
 
 
 def nobody_listens(endpoint: str) -> bool:
@@ -126,12 +151,20 @@ def nobody_listens(endpoint: str) -> bool:
     return False
 
 
-def _refused(exc: BaseException) -> bool:
-    seen: list[BaseException] = [exc]
-    while seen:
-        current = seen.pop()
-        if isinstance(current, ConnectionRefusedError):
-            return True
-        linked = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
-        seen.extend(item for item in linked if isinstance(item, BaseException))
-    return False
+def _parsed(raw: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that the bytes are; None when they are none."""
+    try:
+        parsed = jsontext.loads(raw)
+    except SerializationError:
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _address(peer: tuple[Any, ...] | None) -> str | None:
+    if peer is None:
+        return None
+    return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"

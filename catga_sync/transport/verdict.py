@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import requests
@@ -26,6 +26,7 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import error_text, limit_text, unreadable_answer
 from catga_sync.results import NEVER, OTHER_NODE, RETRY, CatgaResult
 from catga_sync.serialization import MessageType
+from catga_sync.transport.causes import causes_of, in_words
 from catga_sync.transport.connection import Exchange
 from catga_sync.transport.places import NoPlace
 
@@ -213,7 +214,8 @@ class Call:
             when = "while waiting for its answer" if sent else "before the request was handed over"
             return self.expired(delivery, when)
         what = "gave no complete answer" if sent else "cannot be reached"
-        return self.failed("network", f"{self.where} {what} ({_reason(exc)})", ErrorCode.UNAVAILABLE, delivery)
+        why = in_words(exc, self.node.endpoint or "")
+        return self.failed("network", f"{self.where} {what} ({why})", ErrorCode.UNAVAILABLE, delivery)
 
     def _log(self, layer: str, text: str, code: object, delivery: Delivery) -> None:
         _log.warning(
@@ -250,27 +252,7 @@ def _retry_after(status: int) -> str | None:
     return OTHER_NODE if status == 413 else None
 
 
-def _causes(exc: BaseException) -> Iterator[BaseException]:
-    """Yield the exception and what it wraps, the way requests and urllib3 wrap: in ``args`` and ``reason``."""
-    waiting = [exc]
-    while waiting:
-        current = waiting.pop()
-        yield current
-        inner = (*getattr(current, "args", ()), getattr(current, "reason", None))
-        waiting.extend(item for item in inner if isinstance(item, BaseException))
-
-
 def _never_connected(exc: BaseException) -> bool:
     """Return whether the connection was never made, as far as urllib3 tells through ``requests``."""
     never = (NewConnectionError, ConnectTimeoutError, EmptyPoolError, requests.ConnectTimeout)
-    return any(isinstance(cause, never) for cause in _causes(exc))
-
-
-def _reason(exc: BaseException) -> str:
-    """Return the innermost cause in a few words."""
-    *_, innermost = _causes(exc)
-    if isinstance(innermost.__cause__, OSError):
-        innermost = innermost.__cause__
-    if isinstance(innermost, OSError) and innermost.strerror:
-        return innermost.strerror
-    return type(innermost).__name__
+    return any(isinstance(cause, never) for cause in causes_of(exc))

@@ -90,7 +90,14 @@ class FakeProbe:
 
     def ask(self, node_id: str, endpoint: str, timeout: float) -> Probe:
         self.asked.append(endpoint)
-        return Probe(self.outcome, self.said if self.outcome is ProbeOutcome.ANSWERED else {})
+        answered = self.outcome is ProbeOutcome.ANSWERED
+        return Probe(
+            self.outcome,
+            self.said if answered else {},
+            200 if answered else None,
+            f"{endpoint}/catga/cluster/node",
+            node_id=self.said.get("nodeId") if answered else None,
+        )
 
 
 class FakeInvoker:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from catga_sync.cluster.presence import Presence, listens_on, port_of
+from catga_sync.cluster.presence import Presence, listening, port_of
 from catga_sync.cluster.workers import WorkerGroup
 from catga_sync.nodes import ClusterNode
 from catga_sync.transport.probe import ProbeOutcome
@@ -36,7 +36,7 @@ class Process:
             lambda: ME,
             heartbeat_interval=INTERVAL,
             heartbeat_timeout=TIMEOUT,
-            listens=lambda port: port in self.ports or (port == 0 and bool(self.ports)),
+            listens=lambda: [f"127.0.0.1:{port}" for port in self.ports],
             clock=clock,
             **changes,
         )
@@ -124,15 +124,84 @@ def test_the_looks_become_rarer_down_to_one_a_second(one: Process, probe: FakePr
     assert len(probe.asked) - first <= 650
 
 
-def test_an_endpoint_that_answers_as_another_node_is_an_error_that_is_told_once(
-    one: Process, store: FakeStore, probe: FakeProbe, caplog: pytest.LogCaptureFixture
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said", "why"),
+    [
+        (ProbeOutcome.REFUSED, {}, "nothing listens there"),
+        (ProbeOutcome.SILENT, {}, "no response"),
+        (ProbeOutcome.ANSWERED, {"nodeId": "somebody"}, "somebody"),
+    ],
+)
+def test_a_cause_of_invisibility_is_told_once_and_not_at_every_try(
+    one: Process,
+    store: FakeStore,
+    probe: FakeProbe,
+    caplog: pytest.LogCaptureFixture,
+    outcome: ProbeOutcome,
+    said: dict[str, Any],
+    why: str,
 ) -> None:
-    probe.said = {"nodeId": "somebody"}
+    probe.outcome, probe.said = outcome, said
     one.go(60)
     assert (store.registered, one.presence.visible) == ([], False)
-    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(errors) == 1
-    assert errors[0].getMessage().startswith("endpoint: ")
+    (told,) = warnings(caplog)
+    assert told == f"node me is not visible to other nodes: {one.presence.trouble}"
+    assert ENDPOINT in told
+    assert why in told
+
+
+def test_a_server_that_takes_a_moment_to_listen_is_not_worth_a_word(
+    one: Process, probe: FakeProbe, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    probe.outcome = ProbeOutcome.REFUSED
+    one.go(1.5)
+    assert one.presence.trouble is not None
+    probe.outcome = ProbeOutcome.ANSWERED
+    one.go(1)
+    assert one.presence.visible
+    assert (caplog.text, one.presence.trouble) == ("", None)
+
+
+def test_another_cause_is_told_as_well_and_becoming_visible_ends_it(
+    one: Process, probe: FakeProbe, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    probe.outcome = ProbeOutcome.REFUSED
+    one.go(10)
+    probe.outcome = ProbeOutcome.SILENT
+    one.go(10)
+    assert len(warnings(caplog)) == 2
+    probe.outcome = ProbeOutcome.ANSWERED
+    one.go(2)
+    assert caplog.messages[2:] == ["node me is visible to other nodes now"]
+    assert one.presence.trouble is None
+
+
+def test_causes_without_end_are_not_told_without_end(
+    one: Process, probe: FakeProbe, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(200):
+        probe.said = {"nodeId": f"somebody-{number}"}
+        one.go(5)
+    assert len(warnings(caplog)) == 20
+    assert "somebody-199" in str(one.presence.trouble)
+
+
+def test_a_process_that_waits_for_a_request_says_so_when_asked_and_warns_of_nothing(
+    one: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    one.ports = {80}
+    one.go(60)
+    assert "no request has reached this one, which listens on 127.0.0.1:80" in str(one.presence.trouble)
+    assert caplog.text == ""
+    one.presence.has_served = True
+    one.go(2)
+    assert (one.presence.visible, one.presence.trouble) == (True, None)
 
 
 def test_a_process_that_listens_elsewhere_needs_a_request_of_its_own(one: Process, probe: FakeProbe) -> None:
@@ -253,6 +322,8 @@ def test_a_store_that_is_down_is_tried_again_soon(
     store.error = OSError("down")
     assert one.go(10) <= 1.0
     assert one.presence.visible
+    assert "down" in str(one.presence.trouble)
+    assert len(warnings(caplog)) == 1
     assert "down" in caplog.text
     store.error = None
     one.go(1)
@@ -265,6 +336,9 @@ def test_a_node_id_that_is_taken_is_an_error_that_names_the_other_node(
     store.taken_by = "http://elsewhere:1"
     one.go(1)
     assert "http://elsewhere:1" in caplog.text
+    one.go(10 * INTERVAL)
+    assert len(warnings(caplog)) == 1
+    assert "http://elsewhere:1" in str(one.presence.trouble)
     store.taken_by = None
     one.go(2 * INTERVAL)
     assert store.registered
@@ -338,12 +412,20 @@ def test_a_listening_socket_is_found_and_no_other() -> None:
     with socket.socket() as listener, socket.socket() as bound:
         listener.bind(("127.0.0.1", 0))
         bound.bind(("127.0.0.1", 0))
-        port, idle = listener.getsockname()[1], bound.getsockname()[1]
-        assert not listens_on(port)
+        where, idle = (f"127.0.0.1:{each.getsockname()[1]}" for each in (listener, bound))
+        assert where not in listening()
         listener.listen()
-        assert listens_on(port)
-        assert listens_on(0)
-        assert not listens_on(idle)
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            assert not listens_on(client.getsockname()[1])
-    assert not listens_on(port)
+        assert where in listening()
+        assert idle not in listening()
+        with socket.create_connection(listener.getsockname()) as client:
+            assert f"127.0.0.1:{client.getsockname()[1]}" not in listening()
+    assert where not in listening()
+
+
+def test_a_socket_of_another_family_is_one_as_well(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        assert "a socket of this machine" in listening()
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        assert f"[::1]:{listener.getsockname()[1]}" in listening()

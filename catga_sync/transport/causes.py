@@ -1,0 +1,79 @@
+"""What went wrong with a connection, in a few words: ``requests`` and urllib3 wrap the cause several times."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import requests
+
+__all__ = ["causes_of", "in_words", "is_refused"]
+
+#: Characters of a cause that are told.
+_LONGEST = 200
+#: How OpenSSL names what is no TLS: "HTTP request", or a record that is none.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+
+
+def causes_of(exc: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and what it wraps, in ``args``, ``reason``, ``__cause__`` or ``__context__``."""
+    seen: set[int] = set()
+    waiting = [exc]
+    while waiting:
+        current = waiting.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        linked = (current.__context__, current.__cause__, *current.args, getattr(current, "reason", None))
+        waiting.extend(item for item in linked if isinstance(item, BaseException))
+
+
+def is_refused(exc: BaseException) -> bool:
+    """Return whether a connection was refused."""
+    return any(isinstance(cause, ConnectionRefusedError) for cause in causes_of(exc))
+
+
+def in_words(exc: BaseException, endpoint: str) -> str:
+    """
+    Return why an exchange with a node brought no response.
+
+    Args:
+        exc: What it ended with.
+        endpoint: The node's; another host at which it went wrong (a session's ``auth`` may ask one) is named.
+    """
+    elsewhere = _other_place(exc, endpoint)
+    return (f"{elsewhere}: " if elsewhere else "") + _cause(exc)[:_LONGEST].encode("unicode_escape").decode("ascii")
+
+
+def _cause(exc: BaseException) -> str:
+    causes = list(causes_of(exc))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"certificate verify failed: {cause.verify_message.rstrip('.')}"
+        if isinstance(cause, ssl.SSLError) and cause.reason:
+            no_tls = ", the server there speaks no TLS" if cause.reason in _NO_TLS else ""
+            return f"TLS failed: {cause.reason}{no_tls}"
+        if isinstance(cause, socket.gaierror):
+            return f"the host name is not found: {cause.strerror}"
+        if isinstance(cause, http.client.RemoteDisconnected):
+            return "the connection was closed without a response"
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+    for cause in causes:
+        if isinstance(cause, TimeoutError):
+            return "timed out"
+    innermost = causes[-1]
+    return f"{type(innermost).__name__}: {innermost}" if str(innermost) else type(innermost).__name__
+
+
+def _other_place(exc: BaseException, endpoint: str) -> str:
+    """Return the scheme and host of the request that failed if it went elsewhere, "" otherwise."""
+    request = exc.request if isinstance(exc, requests.RequestException) else None
+    url = urlsplit(getattr(request, "url", None) or "")
+    place = f"{url.scheme}://{url.hostname}{f':{url.port}' if url.port else ''}"
+    return place if url.hostname and place.lower() != endpoint.lower() else ""

@@ -1,0 +1,68 @@
+"""What the tests of visibility share: nodes and servers in this process, and the warning that they wait for."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.serving import make_server
+
+from catga_sync import ClusterMediator, Mediator, Query, create_cluster
+from catga_sync.discovery import MemoryDiscovery
+from catga_sync.integrations.flask import cluster_blueprint
+from tests.processes import until
+
+__all__ = ["Ask", "app_of", "node", "reason_of", "serving"]
+
+
+@dataclass(frozen=True)
+class Ask(Query[int]):
+    pass
+
+
+@contextlib.contextmanager
+def serving(app: Any, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[None]:
+    """Serve an app in this process, with Werkzeug's server, until the block is left."""
+    server = make_server(host, port, app, threaded=True, ssl_context=tls)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
+
+
+@contextlib.contextmanager
+def node(endpoint: str, node_id: str = "node-1", **options: Any) -> Iterator[ClusterMediator]:
+    options = {"discovery": MemoryDiscovery(), **options}
+    with create_cluster(Mediator(), node_id=node_id, endpoint=endpoint, **options) as made:
+        yield made
+
+
+def app_of(mediator: ClusterMediator, prepare: Callable[[Flask], object] = lambda app: None, **options: Any) -> Flask:
+    app = Flask(__name__, **options)
+    prepare(app)
+    app.register_blueprint(cluster_blueprint(mediator))
+    return app
+
+
+def reason_of(mediator: ClusterMediator, caplog: pytest.LogCaptureFixture) -> str:
+    """Wait for the warning; check that the mediator says the same, and return it."""
+
+    def told() -> list[str] | None:
+        lines = [each.getMessage() for each in caplog.records]
+        return [line for line in lines if "is not visible to other nodes" in line] or None
+
+    (line,) = until(told, "a warning that tells why the node is not visible")
+    assert line == f"node node-1 is not visible to other nodes: {mediator.trouble}"
+    assert f"this node is not visible to other nodes: {mediator.trouble}" in str(mediator.explain(Ask()))
+    assert mediator.nodes() == ()
+    return line
