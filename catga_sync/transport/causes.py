@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -46,7 +47,9 @@ def in_words(exc: BaseException, endpoint: str) -> str:
         endpoint: The node's; another host at which it went wrong (a session's ``auth`` may ask one) is named.
     """
     elsewhere = _other_place(exc, endpoint)
-    return (f"{elsewhere}: " if elsewhere else "") + _cause(exc)[:_LONGEST].encode("unicode_escape").decode("ascii")
+    # What stands in the query of a URL may be secret.
+    cause = re.sub(r"\?\S+", "?...", _cause(exc)).encode("unicode_escape").decode("ascii")
+    return (f"{elsewhere}: " if elsewhere else "") + cause[:_LONGEST]
 
 
 def _cause(exc: BaseException) -> str:
@@ -72,8 +75,14 @@ def _cause(exc: BaseException) -> str:
 
 
 def _other_place(exc: BaseException, endpoint: str) -> str:
-    """Return the scheme and host of the request that failed if it went elsewhere, "" otherwise."""
+    """Return where it went wrong if that is not the endpoint but a proxy, say; "" otherwise."""
+    here = urlsplit(endpoint)
+    for cause in causes_of(exc):
+        conn = getattr(cause, "conn", None)  # urllib3's, of a connection that was not made
+        host, port = getattr(conn, "host", None), getattr(conn, "port", None)
+        if isinstance(host, str) and host.strip("[]").lower() != (here.hostname or "").lower():
+            return f"{host}:{port}"
     request = exc.request if isinstance(exc, requests.RequestException) else None
     url = urlsplit(getattr(request, "url", None) or "")
-    place = f"{url.scheme}://{url.hostname}{f':{url.port}' if url.port else ''}"
-    return place if url.hostname and place.lower() != endpoint.lower() else ""
+    # Its scheme and host alone: a token may stand in the rest.
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}" if url.hostname and url.netloc != here.netloc else ""
