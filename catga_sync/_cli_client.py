@@ -23,6 +23,7 @@ from catga_sync.options import ClusterOptions
 from catga_sync.results import CatgaResult
 from catga_sync.security import KeyRing
 from catga_sync.stores import discovery_of
+from catga_sync.transport.diagnosis import trouble_of
 from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
 from catga_sync.transport.raw import RawInvoker
 from catga_sync.transport.signing import Signing
@@ -124,18 +125,40 @@ class OperatorClient:
 
         Args:
             ask_all: Whether every node is asked what it says of itself, or only those of which the store has no more
-                than the address.
+                than the address, or no recent heartbeat.
 
         Raises:
             StoreDown: The store cannot be read.
         """
         seen = [self._seen(record) for record in self._records()]
-        asked = [each for each in seen if ask_all or each.node.handles is None]
+        doubtful = (NodeStatus.SUSPECT, NodeStatus.FAULTED)
+        asked = [each for each in seen if ask_all or each.node.handles is None or each.node.status in doubtful]
         if not asked:
             return seen
         with ThreadPoolExecutor(min(len(asked), _AT_ONCE), thread_name_prefix="catga-cli") as pool:
             answers = {each.node.node_id: each for each in pool.map(self._ask, asked)}
         return [answers.get(each.node.node_id, each) for each in seen]
+
+    def look(self, endpoint: str, node_id: str | None, listed: Sequence[Seen]) -> Seen:
+        """
+        Ask an address what it is, and why it is not one of the nodes that are listed.
+
+        Args:
+            endpoint: The address.
+            node_id: The id of the node that is expected there; None means any. Without it a node that wants signed
+                calls does not answer.
+            listed: What ``nodes`` has returned.
+        """
+        expected = ClusterNode("?" if node_id is None else node_id, endpoint)
+        probe = self._probe.ask(expected.node_id, endpoint, min(_ASK, self._options.request_timeout))
+        trouble = trouble_of(probe, own_id=node_id)
+        if trouble is not None:
+            return Seen(replace(expected, status=NodeStatus.OFFLINE), trouble=str(trouble))
+        seen = self._told(Seen(replace(expected, node_id=probe.node_id or "?")), probe)
+        if seen.trouble is None and seen.node.node_id not in [each.node.node_id for each in listed]:
+            text = "it answers, and is not among the nodes: has it the discovery and cluster_name of this command?"
+            return replace(seen, trouble=text)
+        return seen
 
     def call(self, node: ClusterNode, type_name: str, payload: bytes, response_name: str) -> CatgaResult[bytes]:
         """Send a payload to a node, once."""
@@ -190,21 +213,26 @@ class OperatorClient:
     def _ask(self, seen: Seen) -> Seen:
         node = seen.node
         probe = self._probe.ask(node.node_id, node.endpoint or "", min(_ASK, self._options.request_timeout))
+        trouble = trouble_of(probe)
+        if trouble is None:
+            return self._told(seen, probe)
         if probe.outcome is ProbeOutcome.REFUSED:
-            offline = replace(node, status=NodeStatus.OFFLINE)
-            return replace(seen, node=offline, trouble=f"nobody listens at {node.endpoint}")
-        if probe.outcome is ProbeOutcome.SILENT:
-            suspect = node if node.status is not NodeStatus.ONLINE else replace(node, status=NodeStatus.SUSPECT)
-            return replace(seen, node=suspect, trouble="it does not answer")
-        if probe.outcome is ProbeOutcome.OTHER:
-            return replace(seen, trouble=_refusal(probe))
+            node = replace(node, status=NodeStatus.OFFLINE)
+        elif probe.outcome is ProbeOutcome.SILENT and node.status is NodeStatus.ONLINE:
+            node = replace(node, status=NodeStatus.SUSPECT)
+        return replace(seen, node=node, trouble=str(trouble))
+
+    def _told(self, seen: Seen, probe: Probe) -> Seen:
+        node = seen.node
         said = {**probe.description, "nodeId": node.node_id, "endpoint": node.endpoint}
         try:
             told = NodeRecord.from_mapping(said).node
         except ConfigurationError as exc:
             return replace(seen, trouble=f"it describes itself wrongly: {exc}")
         told = told if told.incarnation else replace(told, incarnation=node.incarnation)
-        return replace(seen, node=told, responses=_responses(probe.description))
+        trouble = probe.description.get("trouble")
+        own = f"it is not visible to other nodes: {trouble[:1000]}" if isinstance(trouble, str) and trouble else None
+        return replace(seen, node=told, responses=_responses(probe.description), trouble=own)
 
 
 class _Drain:
@@ -243,7 +271,7 @@ class _Drain:
             return None if self._is_listed(self._node.node_id, known) else "gone"
         if probe.outcome is ProbeOutcome.OTHER:
             if not self._wished and probe.status is not None and probe.status < 500:
-                raise ConfigurationError(f"{self._node.node_id}: {_refusal(probe)}")
+                raise ConfigurationError(f"{self._node.node_id}: {trouble_of(probe)}")
             return None
         said = probe.description
         incarnation, draining = str(said.get("incarnation") or ""), said.get("status") == NodeStatus.DRAINING.name
@@ -256,16 +284,6 @@ class _Drain:
             self._tell("going offline; waiting for what runs there")
         self._incarnation, self._wished = incarnation, draining
         return "idle" if draining and said.get("idle") is True else None
-
-
-def _refusal(probe: Probe) -> str:
-    if probe.status in (401, 403):
-        return "it does not let this caller in; is CATGA_SECRET the secret of the nodes, and are the clocks right?"
-    if probe.status in (404, 405):
-        return f"it has no such route (HTTP status {probe.status})"
-    if probe.status == 200:
-        return "its answer is not signed with the secret, or no description of a node"
-    return "its answer cannot be read" if probe.status is None else f"it answers with HTTP status {probe.status}"
 
 
 def _responses(description: Mapping[str, object]) -> Mapping[str, str]:

@@ -12,10 +12,11 @@ from typing import Any
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import ConfigurationError
 from catga_sync.mediator import Mediator
+from catga_sync.nodes import check_endpoint, check_node_id
 from catga_sync.options import ENVIRONMENT_PREFIX, ClusterOptions
 from catga_sync.serialization import MessageRegistry
 
-__all__ = ["CommandFailed", "options_for"]
+__all__ = ["CommandFailed", "address", "options_for"]
 
 
 class CommandFailed(Exception):
@@ -50,6 +51,15 @@ def options_for(
         text = "discovery: memory:// is seen by its own process only; give the store that the nodes share"
         raise CommandFailed(_in_words_of_the_caller(text, given, from_env=base is None))
     return options, None if app is None else app.registry
+
+
+def address(text: str) -> tuple[str | None, str]:
+    """Return node id and endpoint of ``[ID=]URL``; None stands for an id that was not given."""
+    node_id, equals, url = text.rpartition("=")
+    try:
+        return (check_node_id(node_id) if equals else None), check_endpoint(url)
+    except ConfigurationError as exc:
+        raise argparse.ArgumentTypeError(f"give [ID=]URL, as in node-1=http://127.0.0.1:5001 ({exc})") from None
 
 
 def _application(text: str) -> ClusterMediator | Mediator:

@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 
 from catga_sync import __version__
 from catga_sync._cli_client import OperatorClient, Seen, StoreDown, judge
-from catga_sync._cli_options import CommandFailed, options_for
+from catga_sync._cli_options import CommandFailed, address, options_for
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import CatgaError, Delivery, ErrorCode, SerializationError
 from catga_sync.options import ClusterOptions
@@ -104,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    command("nodes", _nodes, "list the nodes")
+    nodes = command("nodes", _nodes, "list the nodes")
+    text = "tell why the node that is served there is not one of them; where calls are signed, its id is needed"
+    nodes.add_argument("--endpoint", metavar="[ID=]URL", type=address, action="append", default=[], help=text)
     command("types", _types, "list the request types and the nodes that handle them")
     explain = command("explain", _explain, "tell who may take a request of a type, who may not, and why")
     explain.add_argument("type", metavar="TYPE", help="name of the request type")
@@ -132,13 +134,16 @@ def _nodes(args: argparse.Namespace) -> int:
     options, _ = options_for(args)
     with OperatorClient(options) as client:
         seen = client.nodes()
+        asked = [client.look(endpoint, node_id, seen) for node_id, endpoint in args.endpoint]
+    code = FAILED if any(each.trouble for each in asked) else DONE
     if args.json:
-        _print_json({"cluster": options.cluster_name, "nodes": [_node_json(each) for each in seen]})
-        return DONE
-    _warn(seen)
+        lists = {"nodes": [_node_json(each) for each in seen], "asked": [_node_json(each) for each in asked]}
+        _print_json({"cluster": options.cluster_name, **lists})
+        return code
+    _warn([*seen, *asked])
     if not seen:
         _say(f"no nodes in cluster {options.cluster_name!r}")
-        return DONE
+        return code
     rows = [
         (
             each.node.node_id,
@@ -152,7 +157,7 @@ def _nodes(args: argparse.Namespace) -> int:
         for each in seen
     ]
     _table(("NODE", "ENDPOINT", "STATUS", "LOAD", "RUN", "HEARTBEAT", "TYPES"), rows)
-    return DONE
+    return code
 
 
 def _types(args: argparse.Namespace) -> int:

@@ -83,7 +83,7 @@ class Descriptions:
             return NodeRecord.from_mapping({**said, "nodeId": node.node_id, "endpoint": node.endpoint}).node
         except ConfigurationError as exc:
             found, cure = f"it describes itself wrongly ({str(exc)[:200]})", "which version of catga_sync does it run?"
-            return Trouble(f"{node.endpoint}{NODE_PATH}", found, cure)
+            return Trouble(f"GET {node.endpoint}{NODE_PATH}", found, cure)
 
     def _answered(self, endpoint: str, node: ClusterNode) -> None:
         self._troubles.pop(endpoint, None)

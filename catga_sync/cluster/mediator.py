@@ -356,7 +356,7 @@ class ClusterMediator:
 
     def _troubles(self) -> tuple[str, ...]:
         own = () if self.trouble is None else (f"this node is not visible to other nodes: {self.trouble}",)
-        return (*own, *(f"{node_id} says nothing of itself: {text}" for node_id, text in self._membership.troubles))
+        return (*own, *(f"{node_id} does not describe itself: {text}" for node_id, text in self._membership.troubles))
 
     # -- the background thread ------------------------------------------------------------------------------------
 

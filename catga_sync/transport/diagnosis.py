@@ -25,8 +25,8 @@ _ROUTES = (
 class Trouble:
     """Why a node does not answer as itself; ``str()`` of it is one sentence. Immutable."""
 
-    #: What was asked.
-    url: str
+    #: What was asked: method and URL.
+    asked: str
     #: What came back.
     found: str
     #: What usually helps.
@@ -35,7 +35,7 @@ class Trouble:
     is_silence: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
-        return f"GET {self.url}: {self.found}; {self.cure}"
+        return f"{self.asked}: {self.found}; {self.cure}"
 
 
 def trouble_of(
@@ -51,10 +51,10 @@ def trouble_of(
     """
     if probe.outcome is ProbeOutcome.ANSWERED and (own_id is None or probe.description.get("nodeId") == own_id):
         return None
+    asked, own = f"{probe.method} {probe.url}", own_id is not None
     if probe.status is None:
-        cure = _cure_of_silence(probe, own_id is not None, listening())
-        return Trouble(probe.url, probe.error or "no response", cure, is_silence=True)
-    return Trouble(probe.url, _found(probe), _cure(probe, own_id is not None, listening()))
+        return Trouble(asked, probe.error or "no response", _cure_of_silence(probe, own, listening()), is_silence=True)
+    return Trouble(asked, _found(probe), _cure(probe, own, listening()))
 
 
 def _found(probe: Probe) -> str:
@@ -100,18 +100,19 @@ def _cure(probe: Probe, own: bool, listening: Sequence[str]) -> str:
 
 
 def _cure_of_other_node(probe: Probe, own: bool) -> str:
+    aside = "give this one an endpoint of its own, or " if own else ""
     if probe.status == 401:
         return (
-            "the node there has another secret (CATGA_SECRET), another node id or another clock than this one expects; "
-            "a node of another cluster needs another port"
+            f"that node has another secret, id or clock than is expected here: {aside}have all nodes use the same "
+            f"secret (CATGA_SECRET), clocks within 60 s, and the id by which they are known"
         )
     if probe.status == 200 and not probe.authentic:
-        return "the node there does not sign with this cluster's secret: give it the same one, or another port"
+        return f"that node does not sign with this cluster's secret: {aside}have all nodes use the same (CATGA_SECRET)"
     if probe.status == 200:
         return "that node listens there: give this one the endpoint at which it is served itself"
     if probe.status == 403:
         return "give all nodes the same secret, or the endpoint by which the node is reached without a proxy"
-    return "its log tells more" if not own else "the log of this node tells more"
+    return "the log of that node tells more"
 
 
 def _cure_of_silence(probe: Probe, own: bool, listening: Sequence[str]) -> str:

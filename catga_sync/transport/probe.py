@@ -49,8 +49,9 @@ class Probe:
     description: Mapping[str, Any] = field(default_factory=dict)
     #: The HTTP status; None when no answer came.
     status: int | None = None
-    #: The URL that was asked.
+    #: The URL that was asked, and with which method.
     url: str = ""
+    method: str = "GET"
     #: Where a redirect leads, without its query; None when the answer is none.
     location: str | None = None
     #: Why no answer came; None when one did.
@@ -120,7 +121,9 @@ class HttpProbe:
         except Exception as exc:  # not only what requests and urllib3 raise: there may be no thread for a name
             refused = not exchange.request_complete and is_refused(exc)
             outcome = ProbeOutcome.REFUSED if refused else ProbeOutcome.SILENT
-            return Probe(outcome, url=url, error=in_words(exc, endpoint), address=_address(exchange.peer))
+            return Probe(
+                outcome, url=url, method=method, error=in_words(exc, endpoint), address=_address(exchange.peer)
+            )
         parsed = _parsed(raw)
         is_description = authentic and status == 200 and parsed is not None
         told = {} if parsed is None else parsed
@@ -130,6 +133,7 @@ class HttpProbe:
             told if is_description else {},
             status,
             url,
+            method,
             None if location is None else location.partition("?")[0],
             address=_address(exchange.peer),
             node_id=_text(told.get("nodeId" if status == 200 else "processedByNodeId")),

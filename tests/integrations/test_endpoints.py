@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
-from catga_sync.cluster import visibility
+from catga_sync import Mediator, create_cluster
+from catga_sync.cluster import descriptions, visibility
 from catga_sync.discovery import Discovery, MemoryDiscovery
 from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.options import ClusterOptions
 from catga_sync.stores import discovery_of
 from tests.conftest import require_module, require_service
-from tests.integrations.visible import app_of, node, reason_of, serving
+from tests.integrations.visible import Ask, app_of, node, reason_of, serving
 from tests.processes import free_port, until
 
 OURS, OTHER = "the secret of this cluster, which is long", "the secret of another cluster, just as long"
@@ -61,12 +63,12 @@ class Neighbour:
             {"secret": OTHER},
             {"secret": OURS},
             "HTTP status 401 from node node-7 (",
-            "the node there has another secret",
+            "the same secret (CATGA_SECRET)",
         ),
-        Neighbour({}, {"secret": OURS}, "HTTP status 200 from node node-7; ", "the node there does not sign with this"),
-        Neighbour({"secret": OTHER}, {}, "HTTP status 401 from node node-7 (", "another secret (CATGA_SECRET)"),
+        Neighbour({}, {"secret": OURS}, "HTTP status 200 from node node-7; ", "that node does not sign with this"),
+        Neighbour({"secret": OTHER}, {}, "HTTP status 401 from node node-7 (", "the same secret (CATGA_SECRET)"),
         Neighbour(
-            {"secret": OURS}, {"secret": OURS}, "HTTP status 401 from node node-7 (", "another node id or another clock"
+            {"secret": OURS}, {"secret": OURS}, "HTTP status 401 from node node-7 (", "another secret, id or clock"
         ),
     ],
     ids=["plain", "other secret", "no secret", "secret there", "same secret"],
@@ -250,3 +252,71 @@ def test_an_id_that_another_living_node_has_stays_with_that_node(caplog: pytest.
             until(lambda: "is taken by" in (mediator.trouble or ""), "the second one knows why it is not")
             assert [each.node.endpoint for each in store.nodes()] == [f"http://127.0.0.1:{first}"]
     assert f"node_id: 'node-1' is taken by the node at http://127.0.0.1:{first}; give every node" in caplog.text
+
+
+# -- a peer of which only the address is known -------------------------------------------------------------------------
+
+
+def peer_line(caplog: pytest.LogCaptureFixture) -> str:
+    def told() -> list[str] | None:
+        lines = [each.getMessage() for each in caplog.records]
+        return [line for line in lines if "does not describe itself" in line] or None
+
+    (line,) = until(told, "a warning that tells why the peer does not describe itself")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("secrets", "found"),
+    [
+        (({"secret": OTHER}, {"secret": OURS}), "HTTP status 401 from node node-7 ("),
+        (({}, {"secret": OURS}), "HTTP status 200 from node node-7; that node does not sign with this cluster's"),
+        (({"secret": OTHER}, {}), "HTTP status 401 from node node-7 ("),
+    ],
+    ids=["other secret", "no secret", "secret there"],
+)
+def test_a_peer_that_refuses_this_node_is_named(
+    secrets: tuple[dict[str, Any], dict[str, Any]], found: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with (
+        node(url, "node-7", **secrets[0]) as peer,
+        serving(app_of(peer), port),
+        create_cluster(Mediator(), node_id="client", peers={"node-7": url}, **secrets[1]) as client,
+    ):
+        client.nodes()
+        line = peer_line(caplog)
+        assert line in "\n".join(
+            f"node node-7 does not describe itself: {text.partition(': ')[2]}"
+            for text in client.explain(Ask()).troubles
+        )
+    assert line.startswith(f"node node-7 does not describe itself: GET {url}/catga/cluster/node: {found}")
+
+
+def test_a_peer_without_the_route_is_named_and_used_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with (
+        serving(Flask("other"), port),
+        create_cluster(Mediator(), node_id="client", peers={"dotnet-1": url}) as client,
+    ):
+        client.nodes()
+        line = peer_line(caplog)
+        assert [each.node_id for each in client.explain(Ask()).candidates] == ["dotnet-1"]
+    assert "HTTP status 404; that is right for a node without this route (a .NET node); else register" in line
+
+
+def test_a_peer_with_a_certificate_that_is_not_trusted_is_named(
+    tls: tuple[Any, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descriptions, "INTERVAL", 0.2)
+    port = free_port()
+    url = f"https://127.0.0.1:{port}"
+    with (
+        serving(Flask("other"), port, tls=tls[1]("127.0.0.1")),
+        create_cluster(Mediator(), node_id="client", peers={"node-7": url}) as client,
+    ):
+        client.nodes()
+        line = peer_line(caplog)
+    assert "certificate verify failed: unable to get local issuer certificate; give verify='/path/to/ca.pem'" in line
