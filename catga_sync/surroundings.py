@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, ExitStack
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Protocol, TypeVar
 
-from catga_sync.errors import CallError, Delivery, ErrorCode
+from catga_sync.errors import CallError, Delivery, ErrorCode, ends_process
 from catga_sync.pipeline import failure_of
 from catga_sync.results import CatgaResult
 
@@ -101,7 +101,9 @@ def _run_within(scopes: tuple[Scope, ...], run: Callable[[], CatgaResult[T]], na
             for scope in scopes:
                 entering.enter_context(scope.enter())
             stack = entering.pop_all()
-    except Exception:
+    except BaseException as exc:
+        if ends_process(exc):
+            raise
         _log.exception("the surroundings of %s could not be made", name)
         return CatgaResult.failure(
             f"the surroundings of {name} could not be made; the log of the node that was to run it has the details",
@@ -113,8 +115,8 @@ def _run_within(scopes: tuple[Scope, ...], run: Callable[[], CatgaResult[T]], na
         with stack:
             result = run()
             result.unwrap()  # what surrounds the call is told of its failure
-    except Exception as exc:
-        if result is None:
+    except BaseException as exc:
+        if result is None or ends_process(exc):
             raise
         if result.is_success:
             return failure_of(exc, name)
