@@ -1,0 +1,78 @@
+"""
+An app factory with a database, a login wall, protection against forged forms, an audit and error pages.
+
+    FLASK_SQLALCHEMY_DATABASE_URI    the database
+    FLASK_CATGA_...                  options of the cluster
+    FLASK_WALL                       the login wall: "shop" leaves the cluster's routes out; "all" does not; or "none"
+    FLASK_CSRF                       tokens against forged forms: "shop" leaves the cluster's routes out; "all" does not
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask, Response, jsonify, request
+from flask_login import LoginManager, UserMixin, current_user
+from flask_wtf import CSRFProtect
+from werkzeug.exceptions import HTTPException
+
+from catga_sync import Mediator
+from catga_sync.integrations.flask import CatgaCluster, mediator
+from tests.apps.flask_project.audit import init_audit
+from tests.apps.flask_project.models import Stock, db
+from tests.apps.flask_project.orders import register_handlers
+from tests.apps.messages import PIECES, CountOrders
+
+CLUSTER = "catga_cluster"
+
+
+def create_app(local: Mediator | None = None, **config: Any) -> Flask:
+    """
+    Make the app.
+
+    Args:
+        local: The handlers; None means those of the shop.
+        config: Wins over the environment.
+    """
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY="of these tests only", WALL="shop", CSRF="shop")
+    app.config.from_prefixed_env()
+    app.config.update(config)
+    db.init_app(app)
+    CatgaCluster(register_handlers(Mediator()) if local is None else local).init_app(app)
+    csrf = CSRFProtect(app)
+    if app.config["CSRF"] == "shop":
+        csrf.exempt(app.blueprints[CLUSTER])
+    init_audit(app)
+    _init_login(app)
+
+    @app.errorhandler(HTTPException)
+    def error_page(error: HTTPException) -> tuple[str, int]:
+        return f"<h1>{error.name}</h1>", error.code or 500
+
+    @app.get("/orders/<number>")
+    def order(number: str) -> Response:
+        return jsonify(count=mediator.send(CountOrders(number)).unwrap())
+
+    @app.cli.command("init-db")
+    def init_db() -> None:
+        db.create_all()
+        db.session.add(Stock(name="tea", pieces=PIECES))
+        db.session.commit()
+
+    return app
+
+
+def _init_login(app: Flask) -> None:
+    login = LoginManager(app)
+    login.login_view = app.config.get("LOGIN_VIEW")
+    login.user_loader(lambda user_id: UserMixin())
+    app.add_url_rule("/login", "login", lambda: "Please log in.")
+
+    @app.before_request
+    def wall() -> Any:
+        if request.blueprint == CLUSTER and app.config["WALL"] == "shop":
+            return None
+        if request.endpoint == "login" or current_user.is_authenticated or app.config["WALL"] == "none":
+            return None
+        return login.unauthorized()

@@ -1,0 +1,155 @@
+"""Real apps whose database connections are cut while they are called: one failed call for a cut, and none left behind.
+
+The figures of a run are printed, and shown with ``-s`` or where a test fails.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catga_sync import CatgaResult, ClusterMediator, Delivery, ErrorCode, Request
+from tests.apps.messages import PIECES, CountOrders, PlaceOrder
+from tests.apps.servers import DJANGO, FLASK, Shop
+from tests.conftest import require_module
+from tests.external.postgres_server import PostgresServer, require_postgres
+from tests.processes import until
+
+require_postgres()
+require_module("django")
+require_module("flask_sqlalchemy")
+require_module("gunicorn")
+
+pytestmark = [pytest.mark.postgres, pytest.mark.process, pytest.mark.xdist_group("postgres")]
+
+WORKERS, THREADS, CALLERS = 2, 8, 16
+CALLS, BATCHES, BATCH = 1_000, 100, 10
+#: How often connections are cut, and how many are cut at least: once in a while nobody has one.
+CUTS, LEAST = 50, 40
+#: Seconds for a call; many times what one needs.
+TIMEOUT = 15.0
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
+@dataclass(frozen=True)
+class Told:
+    """One call and what its caller was told."""
+
+    request: Request[int]
+    result: CatgaResult[int]
+    seconds: float
+
+
+def load(client: ClusterMediator, cut: Callable[[], Any]) -> list[Told]:
+    """Make the calls, half of them one by one and half in batches, from several threads; cut at random moments."""
+    rng = random.Random(6)
+    told: list[Told] = []
+
+    def call(requests: list[Request[int]]) -> None:
+        begun = time.monotonic()
+        single = len(requests) == 1
+        results = (
+            [client.send(requests[0], timeout=TIMEOUT)] if single else client.send_batch(requests, timeout=TIMEOUT)
+        )
+        seconds = time.monotonic() - begun
+        told.extend(Told(request, result, seconds) for request, result in zip(requests, results, strict=True))
+
+    requests = [
+        PlaceOrder(f"n{number}") if number % 2 else CountOrders("first") for number in range(CALLS + BATCHES * BATCH)
+    ]
+    singles, rest = [[each] for each in requests[:CALLS]], requests[CALLS:]
+    groups = [*singles, *(rest[at : at + BATCH] for at in range(0, len(rest), BATCH))]
+    rng.shuffle(groups)
+    jobs = [lambda group=group: call(group) for group in groups]
+    for at in rng.sample(range(len(jobs)), CUTS):
+        jobs.insert(at, cut)
+    with ThreadPoolExecutor(CALLERS + 1) as pool:
+        for done in [pool.submit(job) for job in jobs]:
+            done.result()
+    return told
+
+
+def check_values(postgres: PostgresServer, database: str, told: list[Told]) -> None:
+    """Check what was read, and that what was written is what callers were told."""
+    assert {each.result.unwrap() for each in told if each.result and isinstance(each.request, CountOrders)} == {1}
+    orders = [each for each in told if isinstance(each.request, PlaceOrder)]
+    written = Counter(number for (number,) in postgres.execute(database, "select number from orders"))
+    assert written.pop("first") == 1
+    assert set(written.values()) == {1}
+    promised = {each.request.number for each in orders if each.result}
+    assert promised <= set(written)
+    # A commit whose answer was lost with the connection: it failed as far as anybody there could tell.
+    assert set(written) - promised <= {each.request.number for each in orders if not each.result}
+    [(pieces,)] = postgres.execute(database, "select pieces from stock")
+    assert pieces == PIECES - len(written) - 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "database", "environment"),
+    [
+        pytest.param(DJANGO, "kept", {"SHOP_CONN_MAX_AGE": "60"}, id="django-keeps-connections"),
+        pytest.param(DJANGO, "closed", {"SHOP_CONN_MAX_AGE": "0"}, id="django-closes-connections"),
+        pytest.param(FLASK, "pooled", {}, id="flask-sqlalchemy"),
+    ],
+)
+def test_a_cut_connection_costs_one_call_at_most_and_none_is_left_open(
+    postgres: PostgresServer, tmp_path: Path, kind: str, database: str, environment: dict[str, str]
+) -> None:
+    postgres.create(database)
+    gunicorn = ("-w", str(WORKERS), "-k", "gthread", "--threads", str(THREADS))
+    shop = Shop(kind, tmp_path, *gunicorn, postgres=postgres, database=database, **environment)
+    shop.prepare()
+    rng = random.Random(7)
+
+    def cut() -> None:
+        # Mostly one; sometimes all, as when the database moves to another machine.
+        postgres.cut(database, rng.choice([1, 1, 2, 100]))
+
+    with shop, shop.client() as client:
+        assert client.send(PlaceOrder("first")).unwrap() == PIECES - 1
+        begun = time.monotonic()
+        told = load(client, cut)
+        took = time.monotonic() - begun
+        failed = [each for each in told if not each.result]
+        cuts = postgres.cuts(database)
+        kinds = Counter((each.result.delivery.name, str(each.result.code)) for each in failed)
+        longest = max(each.seconds for each in told)
+        still = Counter(postgres.connections(database))
+        print(
+            f"{database}: {len(told)} calls in {took:.1f} s, {cuts} connections cut, {len(failed)} calls failed "
+            f"{dict(kinds)}, the longest took {longest:.2f} s, then open: {dict(still)}"
+        )
+        assert len(told) == CALLS + BATCHES * BATCH
+        assert len(failed) <= cuts
+        assert cuts >= LEAST
+        for each in failed:
+            assert each.result.delivery in (Delivery.EXECUTED, Delivery.UNKNOWN), each
+            assert each.result.code not in (None, "", ErrorCode.DEADLINE_EXCEEDED), each
+        assert longest < TIMEOUT
+        check_values(postgres, database, told)
+        if database == "closed":
+            until(lambda: not postgres.connections(database), "all connections are closed after the last call")
+        else:
+            # One a thread of a server or one a place of a pool; none in a transaction that nobody will end.
+            states = until(lambda: settled(postgres.connections(database)), "no connection is in a transaction")
+            assert len(states) <= WORKERS * THREADS
+        shop.drain()
+        shop.process.stop()
+        until(lambda: not postgres.connections(database), "all connections are closed with the server")
+
+
+def settled(states: list[str]) -> list[str] | None:
+    return states if set(states) <= {"idle"} else None
