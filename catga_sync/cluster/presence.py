@@ -17,18 +17,13 @@ see ``visibility.py``.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import socket
-import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync.cluster.listening import listening, port_of
 from catga_sync.cluster.visibility import Visibility
 from catga_sync.cluster.workers import WorkerGroup
 from catga_sync.discovery.base import Discovery
@@ -37,7 +32,7 @@ from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.transport.diagnosis import Trouble, trouble_of
 from catga_sync.transport.probe import NODE_PATH, Probe, ProbeOutcome
 
-__all__ = ["Presence", "listening"]
+__all__ = ["Presence"]
 
 #: Seconds to wait for this node's own answer.
 _PROBE_TIMEOUT = 1.0
@@ -276,33 +271,3 @@ class Presence:
 
 def _unwritten(exc: Exception) -> str:
     return f"its heartbeat cannot be written into the discovery store: {exc!r}"
-
-
-def port_of(endpoint: str) -> int:
-    """Return the port of an endpoint, or its scheme's."""
-    parts = urlsplit(endpoint)
-    return parts.port if parts.port is not None else (443 if parts.scheme == "https" else 80)
-
-
-def listening() -> list[str]:
-    """Return the addresses on which this process listens, as in ``127.0.0.1:5001`` or ``[::1]:5001``."""
-    try:
-        descriptors = [int(path.name) for path in Path("/dev/fd").iterdir() if path.name.isdigit()]
-    except OSError:
-        return []
-    return sorted({each for fd in descriptors for each in _listener(fd)})
-
-
-def _listener(fd: int) -> Iterator[str]:
-    # Another thread may close the descriptor at any moment; a copy of our own cannot be pulled away.
-    with contextlib.suppress(OSError):
-        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            return
-        with socket.socket(fileno=os.dup(fd)) as sock:
-            if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                return
-            name = sock.getsockname()
-            if isinstance(name, tuple):
-                yield f"[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
-            else:
-                yield "a socket of this machine"

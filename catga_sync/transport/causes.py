@@ -76,13 +76,23 @@ def _cause(exc: BaseException) -> str:
 
 def _other_place(exc: BaseException, endpoint: str) -> str:
     """Return where it went wrong if that is not the endpoint but a proxy, say; "" otherwise."""
-    here = urlsplit(endpoint)
+    here = _place(endpoint)
     for cause in causes_of(exc):
         conn = getattr(cause, "conn", None)  # urllib3's, of a connection that was not made
         host, port = getattr(conn, "host", None), getattr(conn, "port", None)
-        if isinstance(host, str) and host.strip("[]").lower() != (here.hostname or "").lower():
+        if isinstance(host, str) and (_plain(host), port) != here:
             return f"{host}:{port}"
     request = exc.request if isinstance(exc, requests.RequestException) else None
-    url = urlsplit(getattr(request, "url", None) or "")
-    # Its scheme and host alone: a token may stand in the rest.
-    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}" if url.hostname and url.netloc != here.netloc else ""
+    url = getattr(request, "url", None) or endpoint
+    host, port = _place(url)
+    # Its host alone: a token may stand in the rest.
+    return f"{host}:{port}" if (host, port) != here else ""
+
+
+def _place(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return _plain(parts.hostname or ""), parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _plain(host: str) -> str:
+    return host.strip("[]").rstrip(".").lower()

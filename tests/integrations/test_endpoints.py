@@ -247,7 +247,7 @@ def test_an_id_that_another_living_node_has_stays_with_that_node(caplog: pytest.
         node(f"http://127.0.0.1:{first}", discovery=store) as holder,
         serving(app_of(holder), first),
     ):
-        until(store.nodes, "the first one is listed")
+        until(lambda: store.nodes() or None, "the first one is listed")
         with node(f"http://127.0.0.1:{second}", discovery=store) as mediator, serving(app_of(mediator), second):
             until(lambda: "is taken by" in (mediator.trouble or ""), "the second one knows why it is not")
             assert [each.node.endpoint for each in store.nodes()] == [f"http://127.0.0.1:{first}"]

@@ -18,7 +18,7 @@ from tests import processes
 from tests.conftest import require_module
 from tests.process.app import Ask, Do, Fail, Relay
 from tests.process.nodes import ROOT, node, wait_for
-from tests.processes import free_port, running, until
+from tests.processes import free_port, port_is_free, running, until
 
 require_module("gunicorn")
 psutil = require_module("psutil")
@@ -52,6 +52,21 @@ def test_a_node_whose_every_process_is_killed_is_gone(client: ClusterMediator, c
         os.killpg(server.pid, signal.SIGKILL)
         server.popen.wait(20)
         wait_for(client)
+
+
+@pytest.mark.parametrize(("before", "after"), [("localhost", "127.0.0.1"), ("127.0.0.1", "localhost")])
+def test_a_killed_node_is_succeeded_at_once_under_another_spelling_of_its_endpoint(
+    client: ClusterMediator, cluster_name: str, before: str, after: str
+) -> None:
+    port = free_port()
+    with node("n1", cluster_name, port=port, HOST=before) as server:
+        wait_for(client, "n1")
+        os.killpg(server.pid, signal.SIGKILL)
+        server.popen.wait(20)
+    until(lambda: port_is_free(port), "the port is free")
+    with node("n1", cluster_name, port=port, HOST=after):
+        endpoint = f"http://{after}:{port}"
+        until(lambda: [each.endpoint for each in client.nodes()] == [endpoint], "the new one is there", timeout=15)
 
 
 def test_a_restarted_node_is_another_incarnation(client: ClusterMediator, cluster_name: str) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from catga_sync.cluster.presence import Presence, listening, port_of
+from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.workers import WorkerGroup
 from catga_sync.nodes import ClusterNode
 from catga_sync.transport.probe import ProbeOutcome
@@ -389,43 +388,3 @@ def test_a_forked_child_still_has_to_become_what_its_parent_is(one: Process, oth
     assert (one.presence.visible, one.presence.has_served, one.presence.has_forked) == (False, False, False)
     one.go()
     assert one.presence.incarnation == other.presence.incarnation
-
-
-# -- what this process listens on --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "port"),
-    [
-        ("http://a:81", 81),
-        ("http://a", 80),
-        ("https://a", 443),
-        ("https://[::1]:8443", 8443),
-        ("http://a:65535", 65535),
-    ],
-)
-def test_the_port_of_an_endpoint(endpoint: str, port: int) -> None:
-    assert port_of(endpoint) == port
-
-
-def test_a_listening_socket_is_found_and_no_other() -> None:
-    with socket.socket() as listener, socket.socket() as bound:
-        listener.bind(("127.0.0.1", 0))
-        bound.bind(("127.0.0.1", 0))
-        where, idle = (f"127.0.0.1:{each.getsockname()[1]}" for each in (listener, bound))
-        assert where not in listening()
-        listener.listen()
-        assert where in listening()
-        assert idle not in listening()
-        with socket.create_connection(listener.getsockname()) as client:
-            assert f"127.0.0.1:{client.getsockname()[1]}" not in listening()
-    assert where not in listening()
-
-
-def test_a_socket_of_another_family_is_one_as_well(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "s"))
-        listener.listen()
-        assert "a socket of this machine" in listening()
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
-        assert f"[::1]:{listener.getsockname()[1]}" in listening()

@@ -66,7 +66,8 @@ def test_a_proxy_that_refuses_is_named_and_not_taken_for_the_node() -> None:
     assert result.delivery is Delivery.NOT_EXECUTED
 
 
-def test_a_host_that_authentication_asks_is_named_without_its_secrets() -> None:
+@pytest.mark.parametrize("endpoint", ["http://node.test:5000", "http://127.0.0.1:5000", "http://127.0.0.1"])
+def test_a_host_that_authentication_asks_is_named_without_its_secrets(endpoint: str) -> None:
     port = free_port()
 
     def ask_for_a_token(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -75,11 +76,19 @@ def test_a_host_that_authentication_asks_is_named_without_its_secrets() -> None:
             session.get(f"http://user:secret@127.0.0.1:{port}/token?secret=1")
         return request
 
-    result = through(lambda session: setattr(session, "auth", ask_for_a_token), "http://node.test:5000")
+    result = through(lambda session: setattr(session, "auth", ask_for_a_token), endpoint)
     assert f"(127.0.0.1:{port}: Connection refused)" in str(result.error) or f"//127.0.0.1:{port}: " in str(
         result.error
     )
     assert "secret" not in str(result.error)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "localhost.", "127.0.0.1", "[::1]"])
+def test_the_node_itself_is_not_named_twice(host: str) -> None:
+    endpoint = f"http://{host}:{free_port()}"
+    with invoking(None) as invoker:
+        result = invoke(invoker, endpoint, Order())
+    assert result.error == f"node peer at {endpoint} cannot be reached (Connection refused)"
 
 
 @pytest.mark.parametrize(
