@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from io import BytesIO
 
 from catga_sync.chain import LONGEST, Hop, read_chain
@@ -15,7 +16,7 @@ from catga_sync.errors import ErrorCode
 __all__ = ["RawRequest", "Refused", "chain_of", "check_media_type", "deadline_of", "in_memory", "read_body"]
 
 #: Seconds by which two machines' clocks may differ when the age of a request is judged.
-CLOCK_SKEW = 2.0
+CLOCK_SKEW = 60.0
 #: Seconds for which the rest of a body is waited for.
 BODY_TIME = 5.0
 _PIECE = 64 * 1024
@@ -23,6 +24,11 @@ _PIECE = 64 * 1024
 
 def _no_cut() -> None:
     """For a server that lends no socket."""
+
+
+def _not_seen() -> bool:
+    """For a server that lends no socket: a caller that hangs up is not seen."""
+    return False
 
 
 def _no_end(at: float) -> Callable[[], None]:
@@ -51,6 +57,8 @@ class RawRequest:
     end_at: Callable[[float], Callable[[], None]] = _no_end
     #: Has it come to its end now: what is left of the body keeps nobody waiting.
     cut: Callable[[], None] = _no_cut
+    #: Returns whether the caller has closed its side of the connection.
+    hung_up: Callable[[], bool] = _not_seen
     #: When it came, on the clock of ``time.perf_counter``.
     arrived: float = field(default_factory=time.perf_counter)
     #: Why it is refused, where that was found when it was taken in; see ``Receiver.take_in``.
@@ -93,7 +101,12 @@ def read_body(raw: RawRequest, limit: int) -> bytes:
     """Return the whole body; refuse one that is longer than ``limit``, not as long as announced, or slow to come."""
     length = _length(raw.content_length)
     if length is None and not raw.terminated:
-        raise Refused(400, ErrorCode.INVALID_ARGUMENT, "Content-Length: missing")
+        # Many servers hand a chunked body on with its end unmarked (uWSGI, wsgiref): it cannot be read safely.
+        text = (
+            "Content-Length: missing, and this server does not pass on where a body ends without it; send the length "
+            "(not Transfer-Encoding: chunked), or run the node on a server that reads chunked bodies, such as gunicorn"
+        )
+        raise Refused(411, ErrorCode.INVALID_ARGUMENT, text)
     if length is not None and length > limit:
         raise Refused(413, ErrorCode.RESOURCE_EXHAUSTED, f"the body is longer than {limit} bytes")
     wanted = limit + 1 if length is None else length
@@ -161,12 +174,26 @@ def deadline_of(header: str | None, sent_at: float | None, default: float, waite
     if left is None:
         raise Refused(400, ErrorCode.INVALID_ARGUMENT, "Catga-Timeout-Ms: a whole number of milliseconds is expected")
     timeout = min(left, MAX_TIME_MS) / 1000.0
+    if timeout <= waited:
+        raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
     # The time that is left is relative, which no clock can spoil; but a node that was paused cannot see how long the
     # request has waited for it. The time of sending can tell, give or take two clocks' difference.
-    stale = sent_at is not None and time.time() > sent_at + timeout + CLOCK_SKEW
-    if timeout <= waited or stale:
-        raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
+    now = time.time()
+    if sent_at is not None and now > sent_at + timeout + CLOCK_SKEW:
+        raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, _too_old(sent_at, now, timeout))
     return Deadline.after(timeout - waited)
+
+
+def _too_old(sent_at: float, now: float, timeout: float) -> str:
+    return (
+        f"the time of the call was up before it was started: it was sent at {_instant(sent_at)} by the sender's clock "
+        f"with {timeout:g} s left, and here it is {_instant(now)}, {now - sent_at:.1f} s later; if the call is not "
+        f"that old, set both clocks right (they may differ by {CLOCK_SKEW:g} s)"
+    )
+
+
+def _instant(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
 
 
 def _milliseconds(header: str) -> int | None:

@@ -147,21 +147,25 @@ class Runner:
             tracestate=raw.headers.get("tracestate"),
         )
         if self._once is None:
-            return self._dispatch(entry, request, call, deadline, run)
+            return self._dispatch(entry, request, call, deadline, run, raw)
         return self._once.run(
             entry.name,
             envelope,
             deadline,
             run,
-            lambda: self._dispatch(entry, request, call, deadline, run),
+            lambda: self._dispatch(entry, request, call, deadline, run, raw),
             entry.idempotent,
         )
 
     def _dispatch(
-        self, entry: MessageType, request: Any, call: CallContext, deadline: Deadline, run: Run
+        self, entry: MessageType, request: Any, call: CallContext, deadline: Deadline, run: Run, raw: RawRequest
     ) -> ReplyEnvelope:
         if deadline.expired:
             raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
+        if raw.hung_up():
+            # The last moment: a call may have waited for a paused process, or for the response to a duplicate.
+            text = "the caller has closed its side of the connection before the call was started"
+            raise Refused(504, ErrorCode.CANCELLED, text)
         run.uncertain = True
         payload: bytes | None = None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import ConfigurationError
 from catga_sync.integrations._cutoff import CutOff, shut_reading
+from catga_sync.integrations._hangup import hung_up
 from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawReply, RawRequest, Receiver
 from catga_sync.serverinfo import notice_server
 
@@ -53,7 +54,9 @@ def raw_request(environ: WSGIEnvironment) -> RawRequest:
     # The socket of HTTP/2 carries other requests as well.
     if sock is None or not raw.protocol.startswith("HTTP/1."):
         return raw
-    return replace(raw, end_at=lambda at: _cut_off.at(at, sock), cut=lambda: shut_reading(sock))
+    return replace(
+        raw, end_at=lambda at: _cut_off.at(at, sock), cut=lambda: shut_reading(sock), hung_up=lambda: hung_up(sock)
+    )
 
 
 def check_mediator(mediator: object) -> None:

@@ -547,10 +547,18 @@ class ReceiverContract:
     def test_a_chunked_body_needs_no_length(self, node: ClusterMediator) -> None:
         assert self.exchange(node, changed(invocation(), length="", terminated=True)).status == 200
 
-    def test_a_body_whose_end_nobody_knows_is_400_and_not_read(self, node: ClusterMediator) -> None:
+    @pytest.mark.parametrize("path", [INVOKE_PATH, BATCH_PATH, DRAIN_PATH])
+    @pytest.mark.parametrize("headers", [{}, {"Transfer-Encoding": "chunked"}], ids=["no word of it", "chunked"])
+    def test_a_body_whose_end_nobody_knows_is_411_and_not_read_and_says_what_to_do(
+        self, node: ClusterMediator, path: str, headers: dict[str, str]
+    ) -> None:
         body = Body(json.dumps(envelope()).encode())
-        self.refused(node, Call(body, length=""), 400, ErrorCode.INVALID_ARGUMENT, "unknown")
+        call = Call(body, headers, path=path, length="")
+        answer = self.refused(node, call, 411, ErrorCode.INVALID_ARGUMENT, "unknown")
         assert body.taken == 0
+        text = answer.reply.error_message or ""
+        assert text.startswith("Content-Length: missing")
+        assert "send the length (not Transfer-Encoding: chunked)" in text
 
     @pytest.mark.parametrize("length", ["abc", "-1", "+5", "1.5", "0x10", "5, 5", "1_0", " ", "\u00b2"])
     @pytest.mark.parametrize("terminated", [True, False])
@@ -702,7 +710,7 @@ class ReceiverContract:
     def test_a_request_that_was_sent_too_long_ago_is_504_and_not_started(
         self, node: ClusterMediator, ran: list[Any]
     ) -> None:
-        call = invocation(headers={"Catga-Timeout-Ms": "1000"}, timestamp=stamp(-60))
+        call = invocation(headers={"Catga-Timeout-Ms": "1000"}, timestamp=stamp(-70))
         self.refused(node, call, 504, ErrorCode.DEADLINE_EXCEEDED)
         assert ran == []
 
