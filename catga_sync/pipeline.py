@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from datetime import date, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,6 +35,7 @@ __all__ = [
     "handler_step",
     "limit_text",
     "local_step",
+    "raised_in_call",
     "unreadable_answer",
     "unwritable_answer",
 ]
@@ -244,8 +246,15 @@ def _own(answer: CatgaResult[Any]) -> CatgaResult[Any]:
     return own._with(error=error_text(own.error or ""), value=None)
 
 
+#: Where what surrounds the current call wants to have what its handler raises; see ``catga_sync.surroundings``.
+raised_in_call: ContextVar[list[BaseException] | None] = ContextVar("catga_sync_raised", default=None)
+
+
 def failure_of(exc: BaseException, name: str, delivery: Delivery = Delivery.EXECUTED) -> CatgaResult[Any]:
     """Return the failure for what the handler of a type has raised; it is logged here."""
+    raised = raised_in_call.get()
+    if raised is not None:
+        raised[:] = [exc]
     call = current_call()
     request_id = "-" if call is None else call.request_id
     if isinstance(exc, CallError):

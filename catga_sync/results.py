@@ -205,7 +205,11 @@ class CatgaResult(_Cells, Generic[T]):
         """
         if self.is_success:
             return cast("T", self.value)  # None only where T allows it
-        raise self._error_class()(self.error or "", code=self.code, delivery=self.delivery, result=self)
+        raise self._to_error()
+
+    def _to_error(self) -> CallError:
+        """Return the error that fits the failure."""
+        return self._error_class()(self.error or "", code=self.code, delivery=self.delivery, result=self)
 
     def _error_class(self) -> type[CallError]:
         if self.delivery is Delivery.EXECUTED:

@@ -20,8 +20,8 @@ from contextlib import AbstractContextManager, ExitStack
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Protocol, TypeVar
 
-from catga_sync.errors import CallError, Delivery, ErrorCode, ends_process
-from catga_sync.pipeline import failure_of
+from catga_sync.errors import Delivery, ErrorCode, ends_process
+from catga_sync.pipeline import failure_of, raised_in_call
 from catga_sync.results import CatgaResult
 
 __all__ = ["Scope", "Surroundings"]
@@ -46,7 +46,11 @@ class Scope(Protocol):
         """Return whether the code that runs now is within such a scope already."""
 
     def enter(self) -> AbstractContextManager[object]:
-        """Return the scope of one call; if the call fails, it is left with the error that ``unwrap`` would raise."""
+        """
+        Return the scope of one call.
+
+        If the call fails, it is left with what the handler has raised, or else with what ``unwrap`` would raise.
+        """
 
 
 class Surroundings:
@@ -111,17 +115,26 @@ def _run_within(scopes: tuple[Scope, ...], run: Callable[[], CatgaResult[T]], na
             delivery=Delivery.NOT_EXECUTED,
         )
     result: CatgaResult[T] | None = None
+    failure: BaseException | None = None
+    raised: list[BaseException] = []
+    token = raised_in_call.set(raised)
     try:
         with stack:
             result = run()
-            result.unwrap()  # what surrounds the call is told of its failure
+            if not result.is_success:
+                # What surrounds the call is told of its failure, as if it had stood around the handler alone.
+                failure = raised[0] if raised else result._to_error()
+                raise failure
     except BaseException as exc:
-        if result is None or ends_process(exc):
+        if result is None or (ends_process(exc) and exc is not failure):
             raise
         if result.is_success:
             return failure_of(exc, name)
-        if not (isinstance(exc, CallError) and exc.result is result):
+        if exc is not failure:
             _log.exception("the surroundings of %s could not be left", name)
+    finally:
+        raised_in_call.reset(token)
+        del failure, raised  # their tracebacks hold this frame
     if result is None:
         raise RuntimeError(f"the surroundings of {name} have swallowed an error of the receiver")
     return result

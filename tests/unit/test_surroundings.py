@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from catga_sync.errors import BusinessError, Delivery, ErrorCode
+from catga_sync.pipeline import failure_of
 from catga_sync.results import CatgaResult
 from catga_sync.surroundings import Surroundings
 
@@ -117,6 +118,14 @@ def test_a_scope_is_told_of_a_failure_as_unwrap_would_tell_it(way: int) -> None:
     assert ways(around(Recorder(log)))[way](lambda: failure, "shop.Buy") is failure
     assert [type(each) for each in log] == [str, BusinessError, str]
     assert str(log[1]) == "sold out"
+
+
+@pytest.mark.parametrize("way", [0, 1], ids=["received", "here"])
+def test_a_scope_is_told_what_the_handler_has_raised(way: int) -> None:
+    log: list[Any] = []
+    raised = KeyError("a bug")
+    ways(around(Recorder(log)))[way](lambda: failure_of(raised, "shop.Buy"), "shop.Buy")
+    assert log == ["in", raised, "out"]
 
 
 @pytest.mark.parametrize("way", [0, 1], ids=["received", "here"])
