@@ -13,12 +13,17 @@ a property's kind never sends a message to a node that cannot read it.
 from __future__ import annotations
 
 import functools
+import re
+import sys
+from collections.abc import Iterator
 
-__all__ = ["MAX_NAME", "Form", "contract_text", "fits"]
+__all__ = ["MAX_NAME", "Form", "contract_text", "differences"]
 
 #: Characters in the longest type name that is registered, sent or read. .NET's have those of the parameters in them,
 #: each with its assembly.
 MAX_NAME = 1024
+#: Characters of a property's name that a text shows.
+_LONGEST_NAME = 64
 
 #: wire name -> (kind, may be null, must be there)
 Form = dict[str, tuple[str, bool, bool]]
@@ -30,31 +35,40 @@ def contract_text(request: Form, answer: Form) -> str:
 
 
 @functools.lru_cache(4096)
-def fits(sender: str, receiver: str) -> bool:
+def differences(sender: str, receiver: str) -> tuple[str, ...]:
     """
-    Return whether a node with the contract ``receiver`` can read what one with ``sender`` sends, and is understood.
+    Return in words what the receiver cannot read of a request, and the sender of its response; empty if they can.
 
-    A text that is no contract fits nothing but itself.
+    "Here" is the sender, "there" the receiver. A contract holds hashes of kinds: that two kinds differ can be said, and
+    not how. A text that is no contract fits nothing but itself.
     """
     if sender == receiver:
-        return True
+        return ()
     try:
         asked, answered = (_parse(side) for side in sender.split("|"))
         wanted, given = (_parse(side) for side in receiver.split("|"))
     except ValueError:
-        return False
-    return _can_read(asked, wanted) and _can_read(given, answered)
+        return ("its contract is in no form that this version can read",)
+    return (
+        *_obstacles(asked, wanted, "the request", writer="here", reader="there"),
+        *_obstacles(given, answered, "the response", writer="there", reader="here"),
+    )
 
 
-def _can_read(written: Form, expected: Form) -> bool:
+def _obstacles(written: Form, expected: Form, whole: str, *, writer: str, reader: str) -> Iterator[str]:
     for name, (kind, nullable, required) in expected.items():
         found = written.get(name)
+        # The form of what is no object has one nameless part.
+        part = f"`{_unquoted(name)}`" if name else whole
+        if name and whole == "the response":
+            part += " of the response"
         if found is None:
             if required:
-                return False
-        elif found[0] != kind or (found[1] and not nullable):
-            return False
-    return True
+                yield f"{part} is required {reader}, absent {writer}"
+        elif found[0] != kind:
+            yield f"{part} is another kind of value there"
+        elif found[1] and not nullable:
+            yield f"{part} may be null {writer} and not {reader}"
 
 
 def _side(form: Form) -> str:
@@ -66,6 +80,16 @@ def _side(form: Form) -> str:
 
 def _quoted(name: str) -> str:
     return "".join(char if char.isalnum() and char.isascii() else f"%{ord(char):x};" for char in name)
+
+
+def _unquoted(name: str) -> str:
+    text = re.sub(r"%([0-9a-f]{1,6});", lambda match: _char(int(match[1], 16)), name)
+    # A contract comes from another node, and this is read by people.
+    return "".join(char if char.isprintable() else "?" for char in text[:_LONGEST_NAME])
+
+
+def _char(code: int) -> str:
+    return chr(code) if code <= sys.maxunicode else "?"
 
 
 def _parse(side: str) -> Form:

@@ -17,7 +17,7 @@ from catga_sync.chain import LONGEST, full_nodes
 from catga_sync.cluster.batch import INVOKER_FAILED, Batch, at_once
 from catga_sync.cluster.failover import Failover, Plan
 from catga_sync.cluster.membership import Membership
-from catga_sync.cluster.snapshot import reason_against
+from catga_sync.cluster.snapshot import not_preferred, reason_against
 from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
 from catga_sync.errors import ConfigurationError, Delivery, ErrorCode, ends_process
 from catga_sync.explanation import Explanation, Verdict
@@ -163,7 +163,7 @@ class Dispatcher:
     def broadcast(self, entry: MessageType, request: Any, call: CallContext) -> dict[str, CatgaResult[Any]]:
         """Run a request on every other node that handles its type; one that cannot take it is told as a failure."""
         self.candidates(entry, here=False)  # a node that has just come up is to be among them
-        nodes = [node for node in self._membership.snapshot.nodes if node.may_handle(entry.name)]
+        nodes = self._membership.snapshot.addressees(entry.name, here=self._local.handles(entry.cls))
         reasons = {node.node_id: reason_against(node, entry.name, entry.contract) for node in nodes}
         results = self.on_each([node for node in nodes if reasons[node.node_id] is None], request, call)
         for node_id, reason in reasons.items():
@@ -207,7 +207,7 @@ class Dispatcher:
         for node in self._membership.snapshot.nodes:
             reason = reason_against(node, entry.name, entry.contract) if entry.remote else "the type is local-only"
             if reason is None and node not in usable:
-                reason = self._ejection.state(node) or f"it is {node.status.name}, and there are better ones"
+                reason = self._ejection.state(node) or not_preferred(node)
                 reason = "it waits for this very call and has no free thread" if node.node_id in full else reason
             if reason is not None:
                 excluded.append(Verdict(node, reason))

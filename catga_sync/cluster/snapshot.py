@@ -1,13 +1,16 @@
-"""The nodes of the cluster at one moment, and who of them may take a message."""
+"""The nodes of the cluster at one moment, and which of them may take a message."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from catga_sync.contracts import fits
+from catga_sync.contracts import differences
 from catga_sync.nodes import ClusterNode, NodeStatus
 
-__all__ = ["Snapshot", "reason_against"]
+__all__ = ["Snapshot", "not_preferred", "reason_against"]
+
+#: Differences of two forms of a type that a text shows.
+_MOST_SHOWN = 3
 
 
 class Snapshot:
@@ -30,6 +33,9 @@ class Snapshot:
         """
         Return the nodes that may take a request of this type; the same object every time.
 
+        Nodes that say that they handle the type come first, this node among them. Those that have not said what they
+        handle are left for types of which no other node that takes calls says so: each of them may refuse the call.
+
         Args:
             type_name: Wire name of the request type.
             contract: What this process sends and expects; see ``catga_sync.contracts``.
@@ -39,10 +45,29 @@ class Snapshot:
         found = self._candidates.get(key)
         if found is None:
             fit = [node for node in self.nodes if reason_against(node, type_name, contract) is None]
+            told = [node for node in fit if node.handles is not None]
+            if told or here:
+                fit = told
             well = [node for node in fit if node.status is NodeStatus.ONLINE] or ([] if here else fit)
             chosen = sorted([*well, self._this], key=lambda node: node.node_id) if here else well
             found = self._candidates.setdefault(key, tuple(chosen))
         return found
+
+    def addressees(self, type_name: str, here: bool) -> list[ClusterNode]:
+        """
+        Return the other nodes that a broadcast is for, in the same order of preference.
+
+        One that handles the type and cannot take the request now is among them: the caller is told of it.
+        """
+        told = [node for node in self.nodes if node.handles is not None and type_name in node.handles]
+        return told if told or here else [node for node in self.nodes if node.handles is None]
+
+
+def not_preferred(node: ClusterNode) -> str:
+    """Return in words why a node is left out that could take a message."""
+    if node.handles is None:
+        return "it has not said what it handles, and others say that they handle this type"
+    return f"it is {node.status.name}, and there are better ones"
 
 
 def reason_against(node: ClusterNode, type_name: str, contract: str) -> str | None:
@@ -52,6 +77,8 @@ def reason_against(node: ClusterNode, type_name: str, contract: str) -> str | No
     if not node.may_handle(type_name):
         return "it does not handle this type"
     theirs = node.contracts.get(type_name)
-    if theirs is not None and not fits(contract, theirs):
-        return "its form of this type is one that cannot be read from here (see the contracts of both nodes)"
+    apart = () if theirs is None else differences(contract, theirs)
+    if apart:
+        more = f"; and {len(apart) - _MOST_SHOWN} more" if len(apart) > _MOST_SHOWN else ""
+        return f"its form of this type cannot be read from here: {'; '.join(apart[:_MOST_SHOWN])}{more}"
     return None

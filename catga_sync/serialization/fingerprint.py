@@ -33,7 +33,7 @@ def fingerprint(*contracts: StrictField | None) -> str:
 
 
 def contract(request: StrictField, answer: StrictField | None) -> str:
-    """Return the contract of a request type, by which ``catga_sync.contracts.fits`` compares two nodes' forms of it."""
+    """Return the contract of a request type; ``catga_sync.contracts`` compares two nodes' forms of it by theirs."""
     return contract_text(_form(request), {} if answer is None else _form(answer))
 
 

@@ -1,0 +1,58 @@
+"""Real nodes in this process: a mediator behind a server of its own, and peers that are none of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from catga_sync.cluster.mediator import ClusterMediator
+from catga_sync.config import create_cluster
+from catga_sync.integrations.wsgi import ClusterMiddleware
+from catga_sync.mediator import Mediator
+from tests.processes import free_port
+
+__all__ = ["Foreign", "node_at", "served"]
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def served(app: Callable[..., Any], port: int) -> Iterator[str]:
+    """Serve an app on a port until the block is left; yield its URL."""
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def node_at(name: str, local: Mediator, **options: Any) -> Iterator[ClusterMediator]:
+    """Serve a node until the block is left; then it is closed first, as by an ordinary stop."""
+    port = free_port()
+    mediator = create_cluster(local, node_id=name, endpoint=f"http://127.0.0.1:{port}", **options)
+    with served(ClusterMiddleware(Foreign(), mediator), port), mediator:
+        yield mediator
+
+
+class Foreign:
+    """A server that knows none of the cluster's routes, and takes note of what it is asked."""
+
+    def __init__(self) -> None:
+        self.posts = 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        self.posts += environ["REQUEST_METHOD"] == "POST"
+        start_response("404 Not Found", [("Content-Length", "0")])
+        return [b""]
