@@ -14,9 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from catga_sync.cluster.snapshot import Snapshot, reason_against
+from catga_sync.cluster.absence import unreadable
+from catga_sync.cluster.snapshot import Snapshot, not_preferred, reason_against
 from catga_sync.context import new_request_id
 from catga_sync.contracts import MAX_NAME
+from catga_sync.discovery.base import cause_of, place_of
 from catga_sync.errors import CatgaError, ConfigurationError
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
@@ -57,7 +59,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Who may take a message. Immutable."""
+    """Which nodes may take a message. Immutable."""
 
     candidates: tuple[Seen, ...]
     #: Those that may not, and why.
@@ -84,8 +86,7 @@ def judge(seen: Sequence[Seen], type_name: str, contract: str | None) -> Verdict
         elif node.status is NodeStatus.OFFLINE:
             excluded.append((each, each.trouble or "it is gone"))
         else:
-            better = f"it is {node.status.name}, and there are better ones"
-            excluded.append((each, reason_against(node, type_name, contract or "") or better))
+            excluded.append((each, reason_against(node, type_name, contract or "") or not_preferred(node)))
     return Verdicts(tuple(candidates), tuple(excluded))
 
 
@@ -118,6 +119,11 @@ class OperatorClient:
     def __exit__(self, *_: object) -> None:
         self._invoker.close()
         self._discovery.close()
+
+    @property
+    def where(self) -> str:
+        """Where it looks for nodes, in words."""
+        return place_of(self._discovery)
 
     def nodes(self, *, ask_all: bool = False) -> list[Seen]:
         """
@@ -193,7 +199,7 @@ class OperatorClient:
         try:
             records = self._discovery.nodes()
         except Exception as exc:
-            raise StoreDown(f"the discovery store cannot be read: {exc or type(exc).__name__}") from exc
+            raise StoreDown(unreadable(self.where, cause_of(exc))) from exc
         return sorted((each for each in records if each.node.endpoint is not None), key=lambda each: each.node.node_id)
 
     def _is_listed(self, node_id: str, incarnation: str) -> bool:

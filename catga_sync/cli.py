@@ -6,7 +6,7 @@
     catga-sync call shop.PlaceOrder '{"n": 1}'  send one
     catga-sync drain node-1                     have a node go offline; returns when it can be ended
 
-Exit codes: 0 done, 1 it failed, 2 wrong usage or configuration, 3 nobody handles the type.
+Exit codes: 0 done, 1 it failed, 2 wrong usage or configuration, 3 no node could be reached or handles the type.
 
 Rules of this file:
 1. Results go to stdout, everything else to stderr; with ``--json`` stdout is one JSON document.
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import json
 import logging
 import os
@@ -28,11 +27,11 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from catga_sync import __version__
-from catga_sync._cli_client import OperatorClient, Seen, StoreDown, judge
+from catga_sync._cli_client import OperatorClient, Seen, StoreDown, Verdicts, judge
 from catga_sync._cli_options import CommandFailed, address, options_for
+from catga_sync.cluster.absence import Surroundings, absence, empty
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import CatgaError, Delivery, ErrorCode, SerializationError
-from catga_sync.options import ClusterOptions
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageType, jsontext
 
@@ -64,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandFailed as exc:
         return _complain(str(exc), WRONG)
     except StoreDown as exc:
-        return _complain(f"discovery: {exc}", FAILED)
+        return _complain(str(exc), NOBODY)
     except (CatgaError, ImportError) as exc:
         return _complain(str(exc), WRONG)
     except BrokenPipeError:
@@ -133,16 +132,17 @@ def _seconds(text: str) -> float:
 def _nodes(args: argparse.Namespace) -> int:
     options, _ = options_for(args)
     with OperatorClient(options) as client:
-        seen = client.nodes()
+        seen, where = client.nodes(), client.where
         asked = [client.look(endpoint, node_id, seen) for node_id, endpoint in args.endpoint]
-    code = FAILED if any(each.trouble for each in asked) else DONE
+    troubled = any(each.trouble for each in asked)
+    code = FAILED if troubled else DONE if seen or asked else NOBODY
     if args.json:
         lists = {"nodes": [_node_json(each) for each in seen], "asked": [_node_json(each) for each in asked]}
-        _print_json({"cluster": options.cluster_name, **lists})
+        _print_json({"cluster": options.cluster_name, "where": where, **lists})
         return code
     _warn([*seen, *asked])
     if not seen:
-        _say(f"no nodes in cluster {options.cluster_name!r}")
+        _say(empty(where))
         return code
     rows = [
         (
@@ -163,7 +163,8 @@ def _nodes(args: argparse.Namespace) -> int:
 def _types(args: argparse.Namespace) -> int:
     options, _ = options_for(args)
     with OperatorClient(options) as client:
-        seen = client.nodes(ask_all=True)
+        seen, where = client.nodes(ask_all=True), client.where
+    code = DONE if seen else NOBODY
     types: dict[str, list[Seen]] = {}
     for each in seen:
         for name in each.node.handles or ():
@@ -175,12 +176,12 @@ def _types(args: argparse.Namespace) -> int:
             for name in sorted(types)
         ]
         silent = [each.node.node_id for each in seen if each.node.handles is None]
-        _print_json({"cluster": options.cluster_name, "types": entries, "silent": silent})
-        return DONE
+        _print_json({"cluster": options.cluster_name, "where": where, "types": entries, "silent": silent})
+        return code
     _warn(seen)
     if not types:
-        _say(f"no types in cluster {options.cluster_name!r}")
-        return DONE
+        _say(empty(where) if not seen else f"no node in {where} says that it handles a type")
+        return code
     rows = [
         (name, " | ".join(answers[name]) or "-", " ".join(each.node.node_id for each in types[name]))
         for name in sorted(types)
@@ -194,7 +195,7 @@ def _explain(args: argparse.Namespace) -> int:
     entry = None if registry is None else registry.find(args.type)
     name, contract = (args.type, None) if entry is None else (entry.name, entry.contract)
     with OperatorClient(options) as client:
-        seen = client.nodes(ask_all=True)
+        seen, where = client.nodes(ask_all=True), client.where
     verdicts = judge(seen, name, contract)
     answer = _response_name(verdicts.candidates, name, entry)
     code = DONE if verdicts.candidates else NOBODY
@@ -222,7 +223,7 @@ def _explain(args: argparse.Namespace) -> int:
         differ = "; the nodes differ in theirs" if len(forms) > 1 else ""
         print(f"    the sender's form of the type is not known here, so not compared (see --app){differ}")
     if not verdicts.candidates:
-        _say(_nobody(name, seen))
+        _say(_nobody(name, seen, verdicts, where)[1])
     return code
 
 
@@ -233,13 +234,14 @@ def _call(args: argparse.Namespace) -> int:
     name = args.type if entry is None else entry.name
     with OperatorClient(options) as client:
         everybody = client.nodes(ask_all=True)
-        seen = everybody if args.node is None else [_named(everybody, args.node, "--node", options)]
+        seen = everybody if args.node is None else [_named(everybody, args.node, "--node", client.where)]
         verdicts = judge(seen, name, None if entry is None else entry.contract)
         if not verdicts.candidates:
-            text = _nobody(name, everybody)
+            code, text = _nobody(name, everybody, verdicts, client.where)
             if args.node is not None:
                 text = f"{args.node} cannot take {name}: {verdicts.excluded[0][1]}"
-            return _ended(args, CatgaResult.failure(text, ErrorCode.UNIMPLEMENTED, delivery=Delivery.NOT_EXECUTED))
+            _ended(args, CatgaResult.failure(text, code, delivery=Delivery.NOT_EXECUTED))
+            return NOBODY
         chosen = min(verdicts.candidates, key=lambda each: (bool(each.trouble), each.node.load, each.node.node_id))
         answer = _response_name([chosen, *everybody], name, entry) if args.response is None else args.response
         if answer is None:
@@ -277,7 +279,7 @@ def _drain(args: argparse.Namespace) -> int:
     options, _ = options_for(args, _DRAIN_TIMEOUT)
     started = time.monotonic()
     with OperatorClient(options) as client:
-        node = _named(client.nodes(), args.node, "NODE", options).node
+        node = _named(client.nodes(), args.node, "NODE", client.where).node
         _say(f"{node.node_id}: asking {node.endpoint} to go offline")
         outcome = client.drain(node, lambda text: _say(f"{node.node_id}: {text}"))
     took = f"after {time.monotonic() - started:.1f} s"
@@ -306,13 +308,13 @@ def _payload(text: str) -> bytes:
     return raw
 
 
-def _named(seen: Sequence[Seen], node_id: str, option: str, options: ClusterOptions) -> Seen:
+def _named(seen: Sequence[Seen], node_id: str, option: str, where: str) -> Seen:
     for each in seen:
         if each.node.node_id == node_id:
             return each
     there = ", ".join(each.node.node_id for each in seen[:5]) + (", ..." if len(seen) > 5 else "")
     known = f"there are {there}" if there else "there is none"
-    raise CommandFailed(f"{option}: no node {node_id!r} in cluster {options.cluster_name!r}; {known}")
+    raise CommandFailed(f"{option}: no node {node_id!r} in {where}; {known}")
 
 
 def _response_name(seen: Sequence[Seen], name: str, entry: MessageType | None) -> str | None:
@@ -321,13 +323,9 @@ def _response_name(seen: Sequence[Seen], name: str, entry: MessageType | None) -
     return next((each.responses[name] for each in seen if name in each.responses), None)
 
 
-def _nobody(name: str, seen: Sequence[Seen]) -> str:
-    able = [f"{each.node.node_id}: {reason}" for each, reason in judge(seen, name, None).excluded
-            if each.node.may_handle(name)]  # fmt: skip
-    if able:
-        return f"nobody can take {name} now: {'; '.join(able[:5])}"
-    near = difflib.get_close_matches(name, {known for each in seen for known in each.node.handles or ()}, 1, 0.5)
-    return f"nobody handles {name}{f'; did you mean {near[0]}?' if near else ''}"
+def _nobody(name: str, seen: Sequence[Seen], verdicts: Verdicts, where: str) -> tuple[ErrorCode, str]:
+    reasons = {each.node.node_id: reason for each, reason in verdicts.excluded if each.node.may_handle(name)}
+    return absence(name, [each.node for each in seen], reasons, Surroundings(where), None)
 
 
 def _node_json(seen: Seen) -> dict[str, Any]:

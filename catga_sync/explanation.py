@@ -44,6 +44,8 @@ class Explanation:
     budget: float
     #: What is wrong with this node and with others, as far as this process knows: a sentence each.
     troubles: tuple[str, ...] = ()
+    #: Why there is no candidate, and what to do; None when there is one.
+    note: str | None = None
 
     def __str__(self) -> str:
         known = len(self.candidates) + len(self.excluded)
@@ -54,7 +56,7 @@ class Explanation:
             lines.append(f" {mark} {node.node_id:24} {where:32} {node.status.name} load {node.load:g}")
         lines.extend(f"  x {verdict.node.node_id:24} {verdict.reason}" for verdict in self.excluded)
         if self.chosen is None:
-            lines.append("    nobody: the call would fail at once")
+            lines.append(f"    the call would fail at once: {self.note or 'the router takes none of them'}")
         again = "may be sent again after no answer" if self.repeatable else "is never sent again when it may have run"
         time = "no deadline" if self.timeout is None else f"{self.timeout:.1f} s"
         lines.append(f"    router {self.router}; {time}; {again}; {self.budget:.0f} tries in the budget")

@@ -24,6 +24,7 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step, local_step
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry, MessageType
+from catga_sync.suggestion import nearest
 
 __all__ = ["Mediator"]
 
@@ -273,6 +274,7 @@ class Mediator:
             repeatable=entry.idempotent,
             timeout=timeout,
             budget=0.0,
+            note=None if handled else self.no_handler(entry.cls).error,
         )
 
     def subscribes(self, event_type: type) -> bool:
@@ -304,8 +306,10 @@ class Mediator:
     def no_handler(self, request_type: type) -> CatgaResult[Any]:
         """Return the failure for a request type that has no handler here."""
         entry = self.registry.ensure(request_type)
+        near = nearest(entry.name, frozenset(each.name for each in self.handled))
+        meant = f" (did you mean {' or '.join(near)}?)" if near else ""
         return CatgaResult.failure(
-            f"no handler for {entry.name}: register one with @mediator.handler",
+            f"no handler for {entry.name}{meant}: register one with @mediator.handler",
             ErrorCode.UNIMPLEMENTED,
             delivery=Delivery.NOT_EXECUTED,
         )

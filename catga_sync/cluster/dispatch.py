@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from catga_sync.chain import LONGEST, full_nodes
+from catga_sync.cluster.absence import absence
 from catga_sync.cluster.batch import INVOKER_FAILED, Batch, at_once
 from catga_sync.cluster.failover import Failover, Plan
 from catga_sync.cluster.membership import Membership
@@ -211,6 +212,9 @@ class Dispatcher:
                 reason = "it waits for this very call and has no free thread" if node.node_id in full else reason
             if reason is not None:
                 excluded.append(Verdict(node, reason))
+        rival = self._membership.around.rival_of(self._this)
+        if rival is not None:
+            excluded.append(Verdict(rival, f"it has the id of this node and another endpoint, {rival.endpoint}"))
         if not here:
             excluded.append(Verdict(self._this, "this process has no handler for it"))
         left = call.remaining()
@@ -223,6 +227,7 @@ class Dispatcher:
             repeatable=entry.idempotent,
             timeout=self._timeout if left is None else left,
             budget=self._budget.left,
+            note=None if usable else self._why_none(entry, bool(nodes)),
         )
 
     def forget(self) -> None:
@@ -231,6 +236,11 @@ class Dispatcher:
             forget = getattr(each, "forget", None)
             if forget is not None:
                 forget()
+
+    def _why_none(self, entry: MessageType, waiting: bool) -> str:
+        if waiting:
+            return "every node that handles it waits for this very call"
+        return self._absence(entry)[1] if entry.remote else (self._local.no_handler(entry.cls).error or "")
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
@@ -323,28 +333,16 @@ class Dispatcher:
         )
 
     def _nobody(self, entry: MessageType) -> CatgaResult[Any]:
+        code, text = self._absence(entry)
+        return CatgaResult.failure(text, code, delivery=Delivery.NOT_EXECUTED)
+
+    def _absence(self, entry: MessageType) -> tuple[ErrorCode, str]:
+        """Return the code and the text for a type that no node can take now."""
         others = self._membership.snapshot.nodes
-        if not others:
-            return CatgaResult.failure(
-                f"no handler for {entry.name} here, and no other node is in the cluster: start one that has it, with "
-                f"the same cluster_name and discovery",
-                ErrorCode.UNAVAILABLE,
-                delivery=Delivery.NOT_EXECUTED,
-            )
-        unfit = [node for node in others if node.may_handle(entry.name)]
-        if unfit:
-            reasons = "; ".join(
-                f"{node.node_id}: {reason_against(node, entry.name, entry.contract)}" for node in unfit[:5]
-            )
-            return CatgaResult.failure(
-                f"no node can take {entry.name} now: {reasons}", ErrorCode.UNAVAILABLE, delivery=Delivery.NOT_EXECUTED
-            )
-        names = ", ".join(node.node_id for node in others[:5]) + (", ..." if len(others) > 5 else "")
-        return CatgaResult.failure(
-            f"no node handles {entry.name}: register a handler with @mediator.handler here or on one of {names}",
-            ErrorCode.UNIMPLEMENTED,
-            delivery=Delivery.NOT_EXECUTED,
-        )
+        able = [node for node in others if node.may_handle(entry.name)]
+        reasons = {node.node_id: reason_against(node, entry.name, entry.contract) or "not now" for node in able}
+        here = [each.name for each in self._local.handled if each.remote]
+        return absence(entry.name, others, reasons, self._membership.around, self._this, here)
 
 
 def _told(plan: Plan, result: CatgaResult[Any]) -> CatgaResult[Any]:

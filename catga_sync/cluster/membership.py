@@ -16,10 +16,11 @@ from dataclasses import replace
 from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync.cluster.absence import Surroundings, unreadable
 from catga_sync.cluster.descriptions import Descriptions
 from catga_sync.cluster.events import ClusterEvent, EventBoard, EventKind
 from catga_sync.cluster.snapshot import Snapshot
-from catga_sync.discovery.base import Discovery
+from catga_sync.discovery.base import Discovery, cause_of, place_of
 from catga_sync.errors import ends_process
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.transport.diagnosis import Trouble
@@ -80,7 +81,8 @@ class Membership:
         self._sightings: dict[str, tuple[tuple[str, int], float]] = {}
         #: node id -> the node as it was, and the monotonic time at which it went missing with most others
         self._missing: dict[str, tuple[ClusterNode, float]] = {}
-        self._store_is_down = False
+        #: Why the store could not be read at the last look; None when it could.
+        self._failure: str | None = None
         self._refreshed_at = float("-inf")
         #: Swapped whole: what the store said last.
         self._records: tuple[NodeRecord, ...] = ()
@@ -98,6 +100,11 @@ class Membership:
             self._get_ready()
         # Without one the store is down and has never been up: there is nobody but this node.
         return self._nobody if self._snapshot is None else self._snapshot
+
+    @property
+    def around(self) -> Surroundings:
+        """What is known of the store."""
+        return Surroundings(place_of(self._discovery), self._records, self._failure)
 
     @property
     def refresh_interval(self) -> float:
@@ -154,10 +161,10 @@ class Membership:
             except BaseException as exc:
                 if ends_process(exc):
                     raise
-                self._note_store(down=True, exc=exc)
+                self._note_store(cause_of(exc))
                 self._refreshed_at = self._clock.monotonic()
                 return
-            self._note_store(down=False)
+            self._note_store(None)
             self._refreshed_at = self._clock.monotonic()
             before, after = self._swap_locked()
         finally:
@@ -175,12 +182,13 @@ class Membership:
             before, after = self._swap_locked(believed=gone)
         self._tell(before, after)
 
-    def _note_store(self, *, down: bool, exc: BaseException | None = None) -> None:
-        if down and not self._store_is_down:
-            _log.warning("the discovery store cannot be read; going on with the nodes known: %r", exc)
-        elif self._store_is_down and not down:
+    def _note_store(self, failure: str | None) -> None:
+        if failure is not None and self._failure is None:
+            where = place_of(self._discovery)
+            _log.warning("%s; going on with the nodes known", unreadable(where, failure))
+        elif self._failure is not None and failure is None:
             _log.info("the discovery store can be read again")
-        self._store_is_down = down
+        self._failure = failure
 
     def _tell(self, before: Snapshot, after: Snapshot) -> None:
         for node_id, node in before.by_id.items():

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
 from catga_sync.nodes import NodeRecord
 
-__all__ = ["Discovery"]
+__all__ = ["Discovery", "cause_of", "place_of"]
+
+#: Characters of a text of somebody else's that are shown.
+_LONGEST = 300
+_CREDENTIALS = re.compile(r"(?i)(?<=://)\S*(?=@)|(?<=password=)\S+|(?<=passwd=)\S+|(?<=secret=)\S+|(?<=token=)\S+")
 
 
 class Discovery(Protocol):
@@ -17,6 +22,10 @@ class Discovery(Protocol):
     Every call may be made by any thread and after a fork, must return within about a second, and may raise
     anything when the store is down: the caller keeps the last set it got and comes back. None is ever made on
     the way of a call.
+
+    A store may have a text ``where``, too: where it looks for nodes, such as "the SQLite file /run/shop.sqlite3". It is
+    read for error texts, so reading it must not touch the store, and it must hold no credentials. A store without it is
+    named by its class.
 
     .. versionadded:: 0.1
     """
@@ -53,3 +62,26 @@ class Discovery(Protocol):
 
     def close(self) -> None:
         """Let go of connections. Safe to call twice."""
+
+
+def place_of(discovery: Discovery) -> str:
+    """Return in words where a store looks for nodes. Raises nothing."""
+    try:
+        said = getattr(discovery, "where", None)
+    except Exception:  # a property of somebody else's
+        said = None
+    return _shown(said) if isinstance(said, str) and said else type(discovery).__name__
+
+
+def cause_of(exc: BaseException) -> str:
+    """Return on one line why a store failed, without the credentials that a text of a driver's may hold."""
+    try:
+        text = str(exc)
+    except Exception:  # an exception class of somebody else's
+        text = ""
+    return _shown(text) or type(exc).__name__
+
+
+def _shown(text: str) -> str:
+    line = " ".join(_CREDENTIALS.sub("***", text).split())
+    return "".join(char if char.isprintable() else "?" for char in line[:_LONGEST])

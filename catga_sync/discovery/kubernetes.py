@@ -137,6 +137,11 @@ class KubernetesDiscovery:
         _tell_os()
         _watched.add(self)
 
+    @property
+    def where(self) -> str:
+        """See ``Discovery``."""
+        return f"the {self._place()}"
+
     def register(self, record: NodeRecord, ttl: float) -> None:
         """See ``Discovery``. There is nothing to write: a pod is there when it is ready."""
 

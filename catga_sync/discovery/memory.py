@@ -24,6 +24,7 @@ class MemoryDiscovery:
     """
 
     refresh_interval = 0.1
+    where = "the memory of this process, which no other process sees"
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = SYSTEM_CLOCK if clock is None else clock

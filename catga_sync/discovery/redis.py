@@ -217,6 +217,9 @@ class RedisDiscovery:
         if client is not None and client.get_encoder().decode_responses:
             raise ConfigurationError("discovery: make the Redis client with decode_responses=False")
         self._settings = {} if url is None else _settings(url, given)
+        self._server = "the Redis server {host}:{port}".format(**self._settings) if url else "the client's Redis server"
+        database = "" if url is None else f"database {self._settings['db']}, "
+        self.where = f"{self._server} ({database}cluster_name {cluster_name!r}, prefix {prefix!r})"
         self._client = client
         # Both are swapped whole. The client of one process, with its id: of two that threads make at once one is lost.
         self._own: tuple[int, Any] | None = None
@@ -260,8 +263,6 @@ class RedisDiscovery:
         """In a forked child: drop the parent's connections without a word to the server."""
         self._own = None
 
-    # -- the server -----------------------------------------------------------------------------------------------
-
     def _run(self, script: str, *values: object) -> Any:
         client, errors = self._connected(), self._redis.exceptions
         name = hashlib.sha1(script.encode("ascii"), usedforsecurity=False).hexdigest()
@@ -290,8 +291,7 @@ class RedisDiscovery:
 
     def _explained(self, exc: Exception) -> str | None:
         """Return what to do about an error that comes of a wrong setting, or None for any other."""
-        errors, settings, text = self._redis.exceptions, self._settings, str(exc)
-        where = f"the Redis server {settings['host']}:{settings['port']}" if settings else "the client's Redis server"
+        errors, settings, where, text = self._redis.exceptions, self._settings, self._server, str(exc)
         if isinstance(exc, errors.AuthenticationError) or "unauthenticated" in text:
             if settings and settings["credential_provider"] is None:
                 return f"{where} wants a password; write it into the URL as in redis://user:password@host ({text})"

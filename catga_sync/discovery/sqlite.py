@@ -77,6 +77,14 @@ class SqliteDiscovery:
         self._is_alive = is_alive
         self._clock = SYSTEM_CLOCK if clock is None else clock
 
+    @property
+    def where(self) -> str:
+        """See ``Discovery``."""
+        missing = ""
+        with contextlib.suppress(OSError):  # the folder may be closed to this user
+            missing = "" if self.path.exists() else ", which does not exist"
+        return f"the SQLite file {self.path.absolute()}{missing} (cluster_name {self._cluster!r})"
+
     def register(self, record: NodeRecord, ttl: float) -> None:
         """See ``Discovery``."""
         node, boot, now = record.node, _boot_id(), self._now()

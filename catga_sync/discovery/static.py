@@ -35,6 +35,13 @@ class StaticDiscovery:
             for node_id, endpoint in peers.items()
         )
 
+    @property
+    def where(self) -> str:
+        """See ``Discovery``."""
+        named = ", ".join(record.node.node_id for record in self._records[:5])
+        more = ", ..." if len(self._records) > 5 else ""
+        return f"the option peers, which names {named or 'no node'}{more}"
+
     def register(self, record: NodeRecord, ttl: float) -> None:
         """See ``Discovery``. There is nowhere to write to: the others have their own lists."""
 

@@ -113,10 +113,16 @@ class TestCluster(KubernetesCase):
         self, api: KubernetesApi, serve: Serve, client: ClusterMediator
     ) -> None:
         api.stop()
-        assert client.send(WhoAnswers(), timeout=5).error is not None
+        error = client.send(WhoAnswers(), timeout=5).error or ""
+        assert "; discovery: the EndpointSlices of shop/users cannot be read: " in error
+        assert error.count("EndpointSlices") == 1
         api.start()
         serve("users-0")
         self.answering(client, "users-0")
+
+    def test_a_service_without_a_pod_is_named(self, client: ClusterMediator) -> None:
+        error = client.send(WhoAnswers(), timeout=5).error or ""
+        assert "; no other node is in the EndpointSlices of shop/users: start one" in error
 
 
 def test_a_url_is_enough_and_starts_nothing() -> None:

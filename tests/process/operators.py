@@ -29,6 +29,11 @@ class Cluster:
         return f"sqlite:///{self.file}"
 
     @property
+    def place(self) -> str:
+        """Where the nodes are, in the words of the command."""
+        return f"the SQLite file {self.file} (cluster_name 'ops')"
+
+    @property
     def environment(self) -> dict[str, str]:
         given = {"CATGA_DISCOVERY": self.url, "CATGA_CLUSTER_NAME": "ops"}
         return given if self.secret is None else {**given, "CATGA_SECRET": self.secret}

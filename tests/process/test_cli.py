@@ -70,14 +70,17 @@ def test_a_failed_call_says_why_and_whether_it_ran(cluster: Cluster) -> None:
 
         code, out, err = cluster.run("call", "ops.Aks")
         assert (code, out) == (3, "")
-        assert err == "nobody handles ops.Aks; did you mean ops.Ask? (code UNIMPLEMENTED, delivery NOT_EXECUTED)\n"
+        assert err == (
+            "no node handles ops.Aks (did you mean ops.Ask at n1?); register a handler with @mediator.handler on n1 "
+            "(code UNIMPLEMENTED, delivery NOT_EXECUTED)\n"
+        )
         code, out, err = cluster.run("explain", "ops.Nothing")
         assert (code, out.splitlines()[0]) == (3, "ops.Nothing: 0 of 1 nodes may take it")
         assert "n1" in out
         assert "it does not handle this type" in out
 
         code, out, err = cluster.run("call", "ops.Ask", "{}", "--node", "n7")
-        assert (code, out, err) == (2, "", "catga-sync: --node: no node 'n7' in cluster 'ops'; there are n1\n")
+        assert (code, out, err) == (2, "", f"catga-sync: --node: no node 'n7' in {cluster.place}; there are n1\n")
 
 
 def test_without_the_secret_of_the_nodes_it_says_so_and_gets_nothing(tmp_path: Path) -> None:

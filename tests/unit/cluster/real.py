@@ -13,7 +13,8 @@ from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.config import create_cluster
 from catga_sync.integrations.wsgi import ClusterMiddleware
 from catga_sync.mediator import Mediator
-from tests.processes import free_port
+from catga_sync.stores import discovery_of
+from tests.processes import free_port, until
 
 __all__ = ["Foreign", "node_at", "served"]
 
@@ -38,11 +39,13 @@ def served(app: Callable[..., Any], port: int) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def node_at(name: str, local: Mediator, **options: Any) -> Iterator[ClusterMediator]:
-    """Serve a node until the block is left; then it is closed first, as by an ordinary stop."""
-    port = free_port()
+def node_at(name: str, local: Mediator, *, port: int | None = None, **options: Any) -> Iterator[ClusterMediator]:
+    """Serve a node that its store knows until the block is left, and then stop it in the ordinary way."""
+    port = free_port() if port is None else port
     mediator = create_cluster(local, node_id=name, endpoint=f"http://127.0.0.1:{port}", **options)
     with served(ClusterMiddleware(Foreign(), mediator), port), mediator:
+        store = discovery_of(mediator.options)
+        until(lambda: any(each.node.node_id == name for each in store.nodes()), "the record of the node is there")
         yield mediator
 
 
