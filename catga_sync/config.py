@@ -327,11 +327,16 @@ class _Assembly:
         answer = self._probe(node)
         return trouble_of(answer) or answer.description
 
-    def _is_gone(self, node: ClusterNode) -> bool:
+    def _is_gone(self, node: ClusterNode) -> bool | None:
         answer = self._probe(node)
-        # Its server may live on where its mediator was closed.
-        left = answer.description.get("status") == NodeStatus.OFFLINE.name
-        return answer.outcome is ProbeOutcome.REFUSED or left
+        if answer.outcome is not ProbeOutcome.ANSWERED:
+            return True if answer.outcome is ProbeOutcome.REFUSED else None
+        said = answer.description
+        if said.get("nodeId") != node.node_id or said.get("status") == NodeStatus.OFFLINE.name:
+            # Another node has its port, or its server lives on where its mediator was closed.
+            return True
+        # One on its way out has left the store by itself, and is not lost.
+        return None if said.get("status") == NodeStatus.DRAINING.name else False
 
     def _is_alive(self, node: ClusterNode) -> bool:
         # A node without the describe route answers something else, which is a sign of life as well.

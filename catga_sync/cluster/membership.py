@@ -4,7 +4,7 @@ Rules of this file:
 1. Readers take the snapshot without a lock. No store is touched on the way of a call, but for the very first.
 2. The store keeps the time: what it returns is alive. No clock of a node, and no pause of this process, evicts one.
 3. A store that is down changes nothing: the last snapshot serves. One that has lost more than half of its nodes at
-   once is not believed either, until the nodes themselves are found gone.
+   once is not believed either, until the nodes themselves are found gone: an ordinary stop looks the same at first.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Membership:
         suspect_after: Seconds without a sign of life after which a node is used only when there is no better one.
         keep_missing: Seconds for which nodes are kept that went missing all at once, unless they are found gone.
         describe: Asks a node what it says of itself; returns a ``Trouble`` when it says nothing, or None for a reason
-            that nobody knows.
-        is_gone: Tells whether nobody listens at a node's endpoint.
+            that is not known.
+        is_gone: Asks a node whether it is gone: True or False, or None when it does not answer and may be either.
         clock: None means the system's.
     """
 
@@ -64,7 +64,7 @@ class Membership:
         suspect_after: float,
         keep_missing: float,
         describe: Callable[[ClusterNode], Mapping[str, Any] | Trouble | None],
-        is_gone: Callable[[ClusterNode], bool],
+        is_gone: Callable[[ClusterNode], bool | None],
         clock: Clock | None = None,
     ) -> None:
         self._discovery = discovery
@@ -92,6 +92,8 @@ class Membership:
         #: Set after the first refresh of the background thread, which asks the nodes to describe themselves, too.
         self._complete = threading.Event()
         self._is_ready = False
+        #: Of the background thread: missing nodes that have answered.
+        self._lost: frozenset[str] = frozenset()
 
     @property
     def snapshot(self) -> Snapshot:
@@ -172,7 +174,7 @@ class Membership:
         self._tell(before, after)
 
     def _ask(self) -> None:
-        gone = {node_id for node_id, (node, _) in list(self._missing.items()) if self._is_gone(node)}
+        gone = self._ask_missing()
         news = self._descriptions.ask(record.node for record in self._records if record.node.handles is None)
         if not news and not gone:
             return
@@ -189,6 +191,21 @@ class Membership:
         elif self._failure is not None and failure is None:
             _log.info("the discovery store can be read again")
         self._failure = failure
+
+    def _ask_missing(self) -> set[str]:
+        """Ask the nodes that went missing; return those that are gone, and tell once of those that are not."""
+        answers = {node_id: self._is_gone(node) for node_id, (node, _) in list(self._missing.items())}
+        lost = frozenset(node_id for node_id, gone in answers.items() if gone is False)
+        if lost - self._lost:
+            _log.warning(
+                "discovery: %s has lost nodes that still answer, as if it had been emptied; kept for up to %g s: %s",
+                place_of(self._discovery),
+                self._keep_missing,
+                ", ".join(sorted(lost)),
+            )
+        # One that is busy for a moment is no news when it answers again.
+        self._lost = (self._lost | lost) & answers.keys()
+        return {node_id for node_id, gone in answers.items() if gone}
 
     def _tell(self, before: Snapshot, after: Snapshot) -> None:
         for node_id, node in before.by_id.items():
@@ -236,7 +253,6 @@ class Membership:
         lost = [node for node_id, node in before.by_id.items() if node_id not in found and node_id not in believed]
         fresh = [node for node in lost if node.node_id not in self._missing]
         if len(fresh) > len(before.nodes) * _MASS:
-            _log.warning("the discovery store has lost %d of %d nodes; asking them", len(fresh), len(before.nodes))
             self._missing.update((node.node_id, (node, now)) for node in fresh)
         for node_id, (_, since) in list(self._missing.items()):
             if node_id in found or now - since > self._keep_missing:

@@ -23,7 +23,10 @@ class World:
     """A membership of node ``me`` over a store that does as it is told."""
 
     def __init__(
-        self, *records: Any, describe: Callable[[ClusterNode], Mapping[str, Any] | None] | None = None
+        self,
+        *records: Any,
+        describe: Callable[[ClusterNode], Mapping[str, Any] | None] | None = None,
+        gone: Callable[[str], bool | None] | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.store = FakeStore(*records)
@@ -38,7 +41,7 @@ class World:
             suspect_after=15.0,
             keep_missing=KEEP,
             describe=self.describe if describe is None else describe,
-            is_gone=lambda node: node.node_id in self.gone,
+            is_gone=lambda node: node.node_id in self.gone if gone is None else gone(node.node_id),
             clock=self.clock,
         )
 
