@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 from catga_sync import __version__
 from catga_sync._cli_client import OperatorClient, Seen, StoreDown, Verdicts, judge
 from catga_sync._cli_options import CommandFailed, address, options_for
-from catga_sync.cluster.absence import Surroundings, absence, empty
+from catga_sync.cluster.absence import StoreView, absence, empty
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import CatgaError, Delivery, ErrorCode, SerializationError
 from catga_sync.results import CatgaResult
@@ -325,7 +325,7 @@ def _response_name(seen: Sequence[Seen], name: str, entry: MessageType | None) -
 
 def _nobody(name: str, seen: Sequence[Seen], verdicts: Verdicts, where: str) -> tuple[ErrorCode, str]:
     reasons = {each.node.node_id: reason for each, reason in verdicts.excluded if each.node.may_handle(name)}
-    return absence(name, [each.node for each in seen], reasons, Surroundings(where), None)
+    return absence(name, [each.node for each in seen], reasons, StoreView(where), None)
 
 
 def _node_json(seen: Seen) -> dict[str, Any]:

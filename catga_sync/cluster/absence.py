@@ -9,14 +9,14 @@ from catga_sync.errors import ErrorCode
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.suggestion import nearest
 
-__all__ = ["Surroundings", "absence", "empty", "unreadable"]
+__all__ = ["StoreView", "absence", "empty", "unreadable"]
 
 #: Nodes and reasons that one text names.
 _MOST = 5
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class StoreView:
     """What a process knows of the store in which it looks for nodes. Immutable."""
 
     #: Where it looks, in words.
@@ -40,7 +40,7 @@ def absence(
     type_name: str,
     nodes: Sequence[ClusterNode],
     reasons: Mapping[str, str],
-    around: Surroundings,
+    around: StoreView,
     this: ClusterNode | None,
     handled_here: Iterable[str] = (),
 ) -> tuple[ErrorCode, str]:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
-from catga_sync.cluster.absence import Surroundings, unreadable
+from catga_sync.cluster.absence import StoreView, unreadable
 from catga_sync.cluster.descriptions import Descriptions
 from catga_sync.cluster.events import ClusterEvent, EventBoard, EventKind
 from catga_sync.cluster.snapshot import Snapshot
@@ -104,9 +104,9 @@ class Membership:
         return self._nobody if self._snapshot is None else self._snapshot
 
     @property
-    def around(self) -> Surroundings:
+    def around(self) -> StoreView:
         """What is known of the store."""
-        return Surroundings(place_of(self._discovery), self._records, self._failure)
+        return StoreView(place_of(self._discovery), self._records, self._failure)
 
     @property
     def refresh_interval(self) -> float:
