@@ -84,7 +84,10 @@ def _other_place(exc: BaseException, endpoint: str) -> str:
             return f"{host}:{port}"
     request = exc.request if isinstance(exc, requests.RequestException) else None
     url = getattr(request, "url", None) or endpoint
-    host, port = _place(url)
+    try:
+        host, port = _place(url)
+    except ValueError:
+        return ""
     # Its host alone: a token may stand in the rest.
     return f"{host}:{port}" if (host, port) != here else ""
 

@@ -23,7 +23,7 @@ def assert_the_first_stays(nodes: Nodes) -> None:
         nodes.see(client, "a")
         assert client.send(Do("before")).is_success
         (second,) = nodes.start("a")
-        said = until(lambda: second.process.output() if "not in the cluster" in second.process.output() else None, "")
+        said = until(lambda: second.process.output() if "is taken by" in second.process.output() else None, "")
         assert "'a'" in said or " a " in said
         assert first.endpoint in said
         assert [client.send(Do(f"after-{n}")).is_success for n in range(20)] == [True] * 20
@@ -35,7 +35,7 @@ def assert_the_first_stays(nodes: Nodes) -> None:
         first.kill()
         until(lambda: [each.endpoint for each in client.nodes()] == [second.endpoint], "the second takes its place")
         assert until(lambda: client.send(Do("then")) or None, "it serves").is_success
-        assert "not in the cluster" not in first.process.output()
+        assert "is taken by" not in first.process.output()
 
 
 def test_the_second_is_refused_with_a_clear_error(nodes: Nodes) -> None:
