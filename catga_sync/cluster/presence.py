@@ -27,8 +27,8 @@ from catga_sync.cluster.listening import listening, port_of
 from catga_sync.cluster.visibility import Visibility
 from catga_sync.cluster.workers import WorkerGroup
 from catga_sync.discovery.base import Discovery
-from catga_sync.errors import NodeIdTaken
-from catga_sync.nodes import ClusterNode, NodeRecord
+from catga_sync.errors import ConfigurationError, NodeIdTaken
+from catga_sync.nodes import ClusterNode, NodeRecord, check_endpoint
 from catga_sync.transport.diagnosis import Trouble, trouble_of
 from catga_sync.transport.probe import NODE_PATH, Probe, ProbeOutcome
 
@@ -245,6 +245,10 @@ class Presence:
             self._discovery.register(record, self._timeout)
 
     def _is_this_run(self, endpoint: str) -> bool:
+        try:
+            check_endpoint(endpoint)  # a store may hand it over as it was written
+        except ConfigurationError:
+            return False
         said = self._probe.ask(self._node_id, endpoint, _PROBE_TIMEOUT).description
         return said.get("nodeId") == self._node_id and said.get("incarnation") == self._group.incarnation
 

@@ -343,6 +343,16 @@ def test_a_node_id_that_is_taken_is_an_error_that_names_the_other_node(
     assert store.registered
 
 
+@pytest.mark.parametrize("written", ["file:///etc/passwd", "http://user@elsewhere:1/admin", "http://0.0.0.0:1"])
+def test_what_stands_in_a_store_is_not_asked_unless_it_is_an_endpoint(
+    one: Process, store: FakeStore, probe: FakeProbe, written: str
+) -> None:
+    store.taken_by = written
+    one.go(INTERVAL)
+    assert set(probe.asked) == {ENDPOINT}
+    assert written in str(one.presence.trouble)
+
+
 # -- going -------------------------------------------------------------------------------------------------------------
 
 
