@@ -11,11 +11,33 @@ from collections.abc import Callable
 from typing import Any
 
 from catga_sync.errors import RegistrationError
+from catga_sync.messages import Event, Query, Request
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageType
 from catga_sync.serialization.hints import Scope, is_union
 
-__all__ = ["check_return_annotation", "first_parameter", "handler_function"]
+__all__ = ["NO_FUNCTION", "check_message_class", "check_return_annotation", "first_parameter", "handler_function"]
+
+#: Stands for the function in ``@mediator.handler()``, which was given none.
+NO_FUNCTION: Any = object()
+
+#: Parameters that may be left empty.
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+#: Annotations that are classes, at least in some versions of Python, and say nothing of the class of a value.
+_UNTOLD = (Any, object, types.UnionType)
+#: What plain JSON data are made of, for a request that does not say what it is answered with.
+_PLAIN = (type(None), bool, int, float, str, list, tuple, dict)
+
+
+def check_message_class(given: object, base: type[Request[Any]] | type[Event], option: str) -> None:
+    """Refuse what is no subclass of ``base``, and say where it belongs if it is a message of the other kind."""
+    if isinstance(given, type) and issubclass(given, base):
+        return
+    hint = ""
+    if isinstance(given, type) and issubclass(given, (Request, Event)):
+        other = "subscribe" if base is Request else "register"
+        hint = f"; use mediator.{other}({given.__name__}, function)"
+    raise RegistrationError(f"{option}: give a subclass of {base.__name__}, not {given!r}{hint}")
 
 
 def handler_function(handler: Any) -> Callable[[Any], Any]:
@@ -29,10 +51,40 @@ def handler_function(handler: Any) -> Callable[[Any], Any]:
         raise RegistrationError(f"handler: give a function or an object with handle(request), not {handler!r}")
     if inspect.iscoroutinefunction(_called(handler)):
         raise RegistrationError(f"handler: {_name(handler)} is async; handlers are plain functions that block")
+    _check_parameters(handler)
     return typing.cast("Callable[[Any], Any]", handler)
 
 
-def first_parameter(function: Callable[..., Any], base: type, instead: str, depth: int = 0) -> type:
+def _check_parameters(handler: Any) -> None:
+    """Refuse what cannot be called with the request alone."""
+    try:
+        # What is called counts, and not what it wraps: a decorator may add arguments of its own.
+        signature = inspect.signature(handler, follow_wrapped=False)
+    except (TypeError, ValueError):  # written in C, and does not say
+        return
+    try:
+        signature.bind(None)
+    except TypeError as exc:
+        given = list(signature.parameters.values())
+        taking = next((each for each in given if each.kind not in (each.KEYWORD_ONLY, each.VAR_KEYWORD)), None)
+        if taking is None:
+            raise RegistrationError(f"{_name(handler)}: it takes no parameter; write def f(request)") from exc
+        more = [
+            each.name
+            for each in given
+            if each is not taking and each.default is each.empty and each.kind not in _VARIABLE
+        ]
+        cure = f"give it a default, or bind it with functools.partial(function, {more[0]}=...)"
+        if taking.name == "self":
+            cure = "give the method of an instance"
+        needed = ", ".join(map(repr, more))
+        text = f"it is called with the request alone and needs {needed} too; {cure}"
+        raise RegistrationError(f"{_name(handler)}: {text}") from exc
+
+
+def first_parameter(
+    function: Callable[..., Any], base: type[Request[Any]] | type[Event], instead: str, depth: int = 0
+) -> Any:
     """
     Return the class that the first parameter of ``function`` is annotated with.
 
@@ -41,6 +93,13 @@ def first_parameter(function: Callable[..., Any], base: type, instead: str, dept
             write when the annotation cannot be read. ``depth`` counts the frames from the caller of this function to
             the one whose local names an annotation may use.
     """
+    used, other = ("subscriber", "handler") if base is Event else ("handler", "subscriber")
+    if function is NO_FUNCTION:
+        raise RegistrationError(f"{used}: leave the parentheses away: write @mediator.{used} above the function")
+    if isinstance(function, type) and issubclass(function, (Request, Event)):
+        raise RegistrationError(
+            f"{used}: write @mediator.{used} above the function, whose annotation names {function.__name__}"
+        )
     target = handler_function(function)
     try:
         given = inspect.signature(target).parameters.values()
@@ -52,9 +111,12 @@ def first_parameter(function: Callable[..., Any], base: type, instead: str, dept
         raise RegistrationError(f"{_name(function)}: it takes no parameter; write def f(request: The{base.__name__})")
     annotation = _annotation(target, parameters[0].name, instead, depth)
     if not (isinstance(annotation, type) and issubclass(annotation, base)):
+        hint = ""
+        if isinstance(annotation, type) and issubclass(annotation, (Request, Event)):
+            hint = f"; {annotation.__name__} belongs to a {other}: write @mediator.{other}"
         raise RegistrationError(
             f"{_name(function)}: annotate its first parameter, {parameters[0].name!r}, with a subclass of "
-            f"{base.__name__}, or use {instead}"
+            f"{base.__name__}, or use {instead}{hint}"
         )
     return annotation
 
@@ -66,25 +128,49 @@ def check_return_annotation(function: Callable[[Any], Any], entry: MessageType) 
     Only a plain class that has nothing to do with the response class is refused; everything finer is left to
     the check of the answer itself.
     """
-    if entry.response_check is None:
-        return
     try:
         annotation, _ = Scope(entry.cls, _name(function)).unwrap(typing.get_type_hints(_called(function))["return"])
     except Exception:
         # An annotation for type checkers only (TYPE_CHECKING imports) is no reason to refuse the handler.
         return
+    if entry.response_check is None:
+        if entry.response_type is Any and entry.remote:
+            _check_plain(function, annotation, entry)
+        return
     origin = typing.get_origin(annotation)
     returns = origin or annotation  # in Python 3.10 list[int] is an instance of type, and no class
     if not isinstance(returns, type) or is_union(origin):
         return
-    if returns in (Any, object, type(None)) or issubclass(returns, CatgaResult):
+    if returns in (*_UNTOLD, type(None)) or issubclass(returns, CatgaResult):
         return
     kinds = entry.response_check
-    if not any(issubclass(returns, kind) or issubclass(kind, returns) for kind in kinds):
+    if not _is_related(returns, kinds):
         expected = " or ".join(kind.__name__ for kind in kinds)
         raise RegistrationError(
             f"{_name(function)} returns {returns.__name__}, but {entry.name} is answered with {expected}"
         )
+
+
+def _check_plain(function: Callable[[Any], Any], annotation: Any, entry: MessageType) -> None:
+    """Refuse a handler that is annotated to answer with a class where the request names none."""
+    for part in (typing.get_origin(annotation) or annotation, *typing.get_args(annotation)):
+        is_class = isinstance(part, type) and typing.get_origin(part) is None
+        if not is_class or part in _UNTOLD or issubclass(part, CatgaResult) or _is_related(part, _PLAIN):
+            continue
+        base = "Query" if issubclass(entry.cls, Query) else "Request"
+        text = annotation.__name__ if annotation is part else str(annotation)
+        raise RegistrationError(
+            f"{_name(function)} returns {part.__name__}, but {entry.name} does not say what it is answered with, which "
+            f"means plain JSON data; write class {entry.cls.__name__}({base}[{text}])"
+        )
+
+
+def _is_related(returns: type, kinds: tuple[type, ...]) -> bool:
+    """Return whether a value may be of this class and of one of those."""
+    try:
+        return any(issubclass(returns, kind) or issubclass(kind, returns) for kind in kinds)
+    except TypeError:  # a Protocol or a TypedDict answers no such question
+        return True
 
 
 def _annotation(function: Callable[..., Any], parameter: str, instead: str, depth: int) -> Any:

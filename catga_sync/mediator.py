@@ -18,7 +18,13 @@ from catga_sync.context import CallContext, current_call, enter_call, leave_call
 from catga_sync.deadline import Deadline, check_timeout
 from catga_sync.errors import Delivery, ErrorCode, RegistrationError
 from catga_sync.explanation import Explanation, Verdict
-from catga_sync.handlers import check_return_annotation, first_parameter, handler_function
+from catga_sync.handlers import (
+    NO_FUNCTION,
+    check_message_class,
+    check_return_annotation,
+    first_parameter,
+    handler_function,
+)
 from catga_sync.messages import Event, Request
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step, local_step
@@ -59,7 +65,7 @@ class Mediator:
 
     # -- registration ---------------------------------------------------------------------------------------------
 
-    def handler(self, function: F) -> F:
+    def handler(self, function: F = NO_FUNCTION) -> F:
         """
         Register a function as the handler of the request type that its first parameter is annotated with.
 
@@ -67,7 +73,8 @@ class Mediator:
             The function itself, so that this can be a decorator.
 
         Raises:
-            RegistrationError: The annotation is missing or no ``Request``, or the type has a handler already.
+            RegistrationError: The annotation is missing or no ``Request``, the type has a handler already, or the
+                function cannot be called with the request alone.
         """
         self.register_by_annotation(function, depth=1)
         return function
@@ -92,8 +99,7 @@ class Mediator:
         Raises:
             RegistrationError: The type has a handler already, cannot be written as JSON, or the handler is neither.
         """
-        if not (isinstance(request_type, type) and issubclass(request_type, Request)):
-            raise RegistrationError(f"request_type: give a subclass of Request, not {request_type!r}")
+        check_message_class(request_type, Request, "request_type")
         function = handler_function(handler)
         entry = self.registry.ensure(request_type)
         check_return_annotation(function, entry)
@@ -106,7 +112,7 @@ class Mediator:
             self._received = {**self._received, request_type: received}
             self._chains = {**self._chains, request_type: chain}
 
-    def subscriber(self, function: F) -> F:
+    def subscriber(self, function: F = NO_FUNCTION) -> F:
         """Register a function as a subscriber of the event type that its first parameter is annotated with."""
         self.subscribe_by_annotation(function, depth=1)
         return function
@@ -123,8 +129,7 @@ class Mediator:
         Raises:
             RegistrationError: ``event_type`` is no subclass of ``Event``, or ``function`` cannot be called.
         """
-        if not (isinstance(event_type, type) and issubclass(event_type, Event)):
-            raise RegistrationError(f"event_type: give a subclass of Event, not {event_type!r}")
+        check_message_class(event_type, Event, "event_type")
         entry = self.registry.ensure(event_type)
         step = handler_step(handler_function(function), entry.name, None, True)
         with self._lock:

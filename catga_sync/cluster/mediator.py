@@ -25,6 +25,7 @@ from catga_sync.context import CallContext, enter_call, leave_call, new_request_
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import RegistrationError
 from catga_sync.explanation import Explanation
+from catga_sync.handlers import NO_FUNCTION
 from catga_sync.mediator import Mediator, nested_call, require_event
 from catga_sync.messages import Event, Request
 from catga_sync.nodes import ClusterNode, NodeStatus
@@ -101,7 +102,7 @@ class ClusterMediator:
         """The message types."""
         return self.local.registry
 
-    def handler(self, function: F) -> F:
+    def handler(self, function: F = NO_FUNCTION) -> F:
         """See ``Mediator.handler``."""
         self.local.register_by_annotation(function, depth=1)
         return function
@@ -110,7 +111,7 @@ class ClusterMediator:
         """See ``Mediator.register``."""
         self.local.register(request_type, handler)
 
-    def subscriber(self, function: F) -> F:
+    def subscriber(self, function: F = NO_FUNCTION) -> F:
         """See ``Mediator.subscriber``."""
         self.local.subscribe_by_annotation(function, depth=1)
         return function

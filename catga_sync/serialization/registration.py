@@ -126,8 +126,10 @@ class Draft:
         if schema is not None:
             return SchemaField(schema, cls)
         if not dataclasses.is_dataclass(cls):
-            what = "is no dataclass" if kind is MessageKind.DATA else f"is {kind.name.lower()} and no dataclass"
-            raise RegistrationError(f"{label}: {what}; add @dataclass(frozen=True) or give @message(schema=...)")
+            what = "class" if kind is MessageKind.DATA else f"{kind.name.lower()} class"
+            raise RegistrationError(
+                f"{label}: this {what} is no dataclass; add @dataclass(frozen=True) or give @message(schema=...)"
+            )
         return ShapeField(self._deriver.shape(cls))
 
     def _response(self, cls: type, options: MessageOptions, label: str, request_names: tuple[str, ...]) -> _Response:

@@ -125,14 +125,13 @@ def test_two_fields_with_one_wire_name_are_an_error():
 
 @pytest.mark.parametrize("base", [Request[int], Query[int], Event, object])
 def test_a_class_that_is_no_dataclass_says_what_to_add(base):
-    cls = type("C", (), {})
-    if base is not object:
+    class C(base):
+        pass
 
-        class cls(base):  # noqa: N801
-            pass
-
-    with pytest.raises(RegistrationError, match=r"add @dataclass\(frozen=True\) or give @message\(schema=\.\.\.\)"):
-        MessageRegistry().register(cls)
+    kind = {object: "", Event: "event "}.get(base, "request ")
+    text = rf"C: this {kind}class is no dataclass; add @dataclass\(frozen=True\) or give @message\(schema=\.\.\.\)"
+    with pytest.raises(RegistrationError, match=text):
+        MessageRegistry().register(C)
 
 
 def test_a_forgotten_decorator_on_a_subclass_is_an_error():
