@@ -4,7 +4,7 @@
 
     def handler(request):
         call = current_call()          # None outside a call
-        call.request_id, call.remaining()
+        call.request_id, call.trace_id, call.remaining()
 
 The context is a ``contextvars.ContextVar``: it follows the thread of the handler. A thread that a handler starts
 begins without one, unless it is run with ``contextvars.copy_context().run``.
@@ -12,6 +12,8 @@ begins without one, unless it is run with ``contextvars.copy_context().run``.
 
 from __future__ import annotations
 
+import hashlib
+import re
 import uuid
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, replace
@@ -20,6 +22,19 @@ from catga_sync.chain import Hop
 from catga_sync.deadline import Deadline
 
 __all__ = ["CallContext", "current_call", "enter_call", "leave_call", "new_request_id"]
+
+
+#: https://www.w3.org/TR/trace-context/: version ff and ids of nothing but zeros are invalid, later versions have more.
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+
+
+def _traceparent(trace_id: str) -> str:
+    # "Sampled": the other flag would have a tracing peer leave out the spans of its own.
+    return f"00-{trace_id}-{trace_id[16:]}-01"
+
+
+def _digest(request_id: str) -> str:
+    return hashlib.sha256(request_id.encode()).hexdigest()[:32]
 
 
 def new_request_id() -> str:
@@ -39,7 +54,7 @@ class CallContext:
     deadline: Deadline | None = None
     #: The node that sent the call, by its own account; None for a local call.
     source_node_id: str | None = None
-    #: W3C trace context, carried on to nested calls as it came.
+    #: W3C trace context as it came, carried on as it is; None where none came.
     traceparent: str | None = None
     tracestate: str | None = None
     #: The nodes through which this call came, the first caller first, and the room that each had left.
@@ -47,17 +62,48 @@ class CallContext:
     #: How many handlers of this process stand around the call: 1 for what a handler sends.
     depth: int = 0
 
-    def nested(self, request_id: str, timeout: float, *, depth: int = 0) -> CallContext:
+    @property
+    def trace_id(self) -> str:
+        """32 hex digits that all calls share which come of one first call, on all nodes."""
+        return self.trace()[0][3:35]
+
+    @property
+    def ids(self) -> str:
+        """``request_id=... trace_id=...``, for a line of a log."""
+        return f"request_id={self.request_id} trace_id={self.trace_id}"
+
+    def trace(self) -> tuple[str, str | None]:
+        """Return the ``traceparent`` and ``tracestate`` to carry on: those that came, or a trace that begins here."""
+        given = self.traceparent
+        if given is not None and _TRACEPARENT.fullmatch(given):
+            # As it came, and not with a span of this call: nothing tells a tracing system of such a span.
+            return given, self.tracestate
+        # The id of the first call is unique enough for all that comes of it, and costs nothing.
+        begun = _traceparent(self.request_id)
+        return begun if _TRACEPARENT.fullmatch(begun) else _traceparent(_digest(self.request_id)), None
+
+    def nested(self, request_id: str, timeout: float | None, *, depth: int = 0) -> CallContext:
         """
-        Return the context of a call made inside this one: its own id and time, within this one's deadline.
+        Return the context of a call made inside this one: its own id and time, within this one's deadline and trace.
 
         Args:
-            request_id: Its id.
-            timeout: Seconds that it may take.
+            request_id: Of the nested call.
+            timeout: Seconds that it has. None means all that is left of this one.
             depth: How much deeper it is: 1 for what a handler sends, 0 for a part of the call itself.
         """
-        deadline = Deadline.after(timeout) if self.deadline is None else self.deadline.nested(timeout)
-        return replace(self, request_id=request_id, deadline=deadline, source_node_id=None, depth=self.depth + depth)
+        deadline = self.deadline
+        if timeout is not None:
+            deadline = Deadline.after(timeout) if deadline is None else deadline.nested(timeout)
+        traceparent, tracestate = self.trace()
+        return replace(
+            self,
+            request_id=request_id,
+            deadline=deadline,
+            source_node_id=None,
+            traceparent=traceparent,
+            tracestate=tracestate,
+            depth=self.depth + depth,
+        )
 
     def remaining(self) -> float | None:
         """Return the seconds left for this call, or None when it has no deadline."""

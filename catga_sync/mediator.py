@@ -195,9 +195,9 @@ class Mediator:
         if timeout is not None:
             return self.dispatch(request, nested_call(check_timeout(timeout)))
         around = current_call()
-        if around is not None and around.deadline is not None and around.deadline.expired:
-            return expired_before_start()
-        return chain(request)
+        if around is None:  # the first call: what it is called is found out when it is asked for
+            return chain(request)
+        return self.dispatch(request, around.nested(new_request_id(), None))
 
     def dispatch(
         self, request: Request[T], call: CallContext, node_id: str | None = None, *, received: bool = False

@@ -18,7 +18,7 @@ from datetime import date, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from catga_sync.context import current_call
+from catga_sync.context import CallContext, current_call, new_request_id
 from catga_sync.errors import CallError, Delivery, ErrorCode, SerializationError, ends_process, parse_code
 from catga_sync.results import CatgaResult, succeeded
 
@@ -159,20 +159,30 @@ def local_step(chain: Handler, request_codec: Codec, answer_codec: Codec | None,
     return run
 
 
-def unwritable_answer(name: str, exc: SerializationError) -> CatgaResult[Any]:
-    """Return the failure for an answer that does not fit what the request says of it."""
-    return _broken_answer(f"the answer of the handler of {name} cannot be written: {exc}")
+def unwritable_answer(name: str, exc: SerializationError, call: CallContext) -> CatgaResult[Any]:
+    """Return the failure of a call whose answer does not fit what the request says of it."""
+    return _broken_answer(f"the answer of the handler of {name} cannot be written: {exc}", call)
 
 
-def unreadable_answer(name: str, exc: SerializationError) -> CatgaResult[Any]:
-    """Return the failure for an answer that was written and cannot be read."""
-    return _broken_answer(f"the answer of the handler of {name} cannot be read: {exc}")
+def unreadable_answer(name: str, exc: SerializationError, call: CallContext) -> CatgaResult[Any]:
+    """Return the failure of a call whose answer was written and cannot be read."""
+    return _broken_answer(f"the answer of the handler of {name} cannot be read: {exc}", call)
 
 
-def _broken_answer(text: str) -> CatgaResult[Any]:
+def _broken_answer(text: str, call: CallContext) -> CatgaResult[Any]:
     text = limit_text(text)
-    _log.error("%s: layer=serialization", text)
-    return CatgaResult.failure(text, ErrorCode.INTERNAL)
+    _log.error("%s: %s layer=serialization", text, call.ids)
+    return CatgaResult.failure(text, ErrorCode.INTERNAL)._with(request_id=call.request_id)
+
+
+def _call_of(result: CatgaResult[Any]) -> CallContext:
+    """Return the call of a result of this process, whose id may have been read already."""
+    return current_call() or CallContext(result.request_id)
+
+
+def _this_call() -> CallContext:
+    """Return the current call; one with an id of its own for a local send that is no part of another, and has none."""
+    return current_call() or CallContext(new_request_id())
 
 
 def _unfit_request(exc: SerializationError) -> CatgaResult[Any]:
@@ -184,11 +194,11 @@ def _carried(result: CatgaResult[Any], codec: Codec, name: str) -> CatgaResult[A
     try:
         raw = codec.encode(result.value)
     except SerializationError as exc:
-        return unwritable_answer(name, exc)
+        return unwritable_answer(name, exc, _call_of(result))
     try:
         return result._with(value=codec.decode(raw))
     except SerializationError as exc:
-        return unreadable_answer(name, exc)
+        return unreadable_answer(name, exc, _call_of(result))
 
 
 def _guarded(behavior: Behavior, next_: Handler, name: str, answers_none: Callable[[Any], bool]) -> Handler:
@@ -199,7 +209,10 @@ def _guarded(behavior: Behavior, next_: Handler, name: str, answers_none: Callab
     def noted(request: Any) -> CatgaResult[Any]:
         everywhere[0] += 1
         here.count = getattr(here, "count", 0) + 1
-        return next_(request)
+        result = next_(request)
+        call = current_call()
+        # Whatever a behaviour writes down of it is to be what the caller and the other nodes know it by.
+        return result if call is None or result._request_id is not None else result._with(request_id=call.request_id)
 
     def delivery_since(before_everywhere: int, before_here: int) -> Delivery:
         if getattr(here, "count", 0) != before_here:
@@ -222,7 +235,7 @@ def _guarded(behavior: Behavior, next_: Handler, name: str, answers_none: Callab
                 raise
             return failure_of(exc, name, delivery_since(*before))
         text = f"a behaviour around {name} returned None; have it return next_(request), or a result"
-        return _broken_answer(text)._with(delivery=delivery_since(*before))
+        return _broken_answer(text, _this_call())._with(delivery=delivery_since(*before))
 
     return run
 
@@ -255,21 +268,18 @@ def failure_of(exc: BaseException, name: str, delivery: Delivery = Delivery.EXEC
     raised = raised_in_call.get()
     if raised is not None:
         raised[:] = [exc]
-    call = current_call()
-    request_id = "-" if call is None else call.request_id
+    call = _this_call()
     if isinstance(exc, CallError):
         text = error_text(_read(exc, str, type(exc).__name__))
         code = _read(exc, _code_of, None)
         shown = getattr(code, "name", code)
-        _log.info("%s answered with an error: request_id=%s code=%s layer=business", name, request_id, shown)
-        return CatgaResult.failure(text, ErrorCode.UNKNOWN if code is None else code, delivery=delivery)
-    # The text of any other exception may hold paths, SQL or secrets: it stays in this log.
-    _log.error("the handler of %s raised: request_id=%s layer=business", name, request_id, exc_info=exc)
-    return CatgaResult.failure(
-        f"the handler of {name} raised an error; the log of the node that ran it has the details",
-        ErrorCode.UNKNOWN,
-        delivery=delivery,
-    )
+        _log.info("%s answered with an error: %s code=%s layer=business", name, call.ids, shown)
+    else:
+        # The text of any other exception may hold paths, SQL or secrets: it stays in this log.
+        _log.error("the handler of %s raised: %s layer=business", name, call.ids, exc_info=exc)
+        text, code = f"the handler of {name} raised an error; the log of the node that ran it has the details", None
+    failed: CatgaResult[Any] = CatgaResult.failure(text, ErrorCode.UNKNOWN if code is None else code, delivery=delivery)
+    return failed._with(request_id=call.request_id)
 
 
 def _code_of(error: CallError) -> ErrorCode | str | None:
@@ -293,5 +303,4 @@ def _wrong_answer(value: Any, name: str, check: tuple[type, ...] | None) -> Catg
         text = f"the handler of {name} returned None, not {expected}; add a return, or make the answer Optional"
     else:
         text = f"the handler of {name} returned {type(value).__name__}, not {expected}"
-    _log.error("%s: layer=serialization", text)
-    return CatgaResult.failure(text, ErrorCode.INTERNAL)
+    return _broken_answer(text, _this_call())

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from catga_sync.access import Guard
+from catga_sync.context import CallContext
 from catga_sync.envelope import (
     EnvelopeError,
     ReplyEnvelope,
@@ -183,11 +184,11 @@ class Receiver:
             body = serve(self, raw, run)
             status = 200
         except Refused as exc:
-            self._log_refusal(run.request_id, exc)
+            self._log_refusal(raw, run, exc)
             status, body = exc.status, self._runner.refusal(exc, run).encode()
             extra = exc.headers
         except Exception:
-            _log.exception("fault of the receiver: request_id=%s", run.request_id)
+            _log.exception("fault of the receiver: %s", _ids(raw, run))
             fault = Refused(500, ErrorCode.INTERNAL, "the node failed on this request; its log has the details")
             status, body = 500, self._runner.refusal(fault, run).encode()
         headers = {"Content-Type": "application/json", "Catga-Executed": run.told, **extra}
@@ -254,10 +255,10 @@ class Receiver:
             run.request_id = item.request_id
             return self._runner.run(raw, item, run)
         except Refused as exc:
-            self._log_refusal(run.request_id, exc)
+            self._log_refusal(raw, run, exc)
             return self._runner.refusal(exc, run)
         except Exception:
-            _log.exception("fault of the receiver: request_id=%s", run.request_id)
+            _log.exception("fault of the receiver: %s", _ids(raw, run))
             fault = Refused(500, ErrorCode.INTERNAL, "the node failed on this request; its log has the details")
             return self._runner.refusal(fault, run)
 
@@ -324,6 +325,10 @@ class Receiver:
                 if self._running == 0:
                     self._idle.notify_all()
 
-    def _log_refusal(self, request_id: str, exc: Refused) -> None:
+    def _log_refusal(self, raw: RawRequest, run: Run, exc: Refused) -> None:
         text = str(exc).encode("unicode_escape").decode("ascii")
-        _log.warning("refused: request_id=%s status=%d code=%s: %s", request_id, exc.status, exc.code.name, text)
+        _log.warning("refused: %s status=%d code=%s: %s", _ids(raw, run), exc.status, exc.code.name, text)
+
+
+def _ids(raw: RawRequest, run: Run) -> str:
+    return CallContext(run.request_id, traceparent=raw.headers.get("traceparent")).ids

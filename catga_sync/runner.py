@@ -176,7 +176,7 @@ class Runner:
             else:
                 result = self._local.dispatch(request, call, self._node_id, received=True)
             # Within the surroundings: a response may still read from a session that ends with them.
-            payload, result = self._encode(entry, result)
+            payload, result = self._encode(entry, result, call)
             return result
 
         result = self._surroundings.run_received(handle, entry.name)
@@ -226,13 +226,15 @@ class Runner:
             _log.debug("payload of %s", envelope.request_id, exc_info=exc)
             raise Refused(200, ErrorCode.INVALID_ARGUMENT, str(exc)) from exc
 
-    def _encode(self, entry: MessageType, result: CatgaResult[Any]) -> tuple[bytes | None, CatgaResult[Any]]:
+    def _encode(
+        self, entry: MessageType, result: CatgaResult[Any], call: CallContext
+    ) -> tuple[bytes | None, CatgaResult[Any]]:
         if not result.is_success or entry.response_codec is None:
             return None, result
         try:
             payload = entry.response_codec.encode(result.value)
         except SerializationError as exc:
-            return None, unwritable_answer(entry.name, exc)
+            return None, unwritable_answer(entry.name, exc, call)
         if len(payload) * 4 // 3 + 1024 > self._max_body_bytes:
             text = f"the answer of the handler of {entry.name} is longer than max_body_bytes allows"
             return None, CatgaResult.failure(text, ErrorCode.RESOURCE_EXHAUSTED)

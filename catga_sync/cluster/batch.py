@@ -136,11 +136,12 @@ class Batch:
             answers = self._carry(node, [plan.request for plan in plans], time_given, ids)
             if len(answers) == len(plans) and all(isinstance(answer, CatgaResult) for answer in answers):
                 return answers
-            _log.error("the invoker has answered %d of %d requests: node=%s", len(answers), len(plans), node.node_id)
+            counts, call = (len(answers), len(plans)), self._call.ids
+            _log.error("the invoker has answered %d of %d requests: %s node=%s", *counts, call, node.node_id)
         except BaseException as exc:
             if ends_process(exc):
                 raise
-            _log.exception("the invoker failed: node=%s", node.node_id)
+            _log.exception("the invoker failed: %s node=%s", self._call.ids, node.node_id)
         return [INVOKER_FAILED] * len(plans)
 
     def _sort_out(self, answers: Mapping[int, CatgaResult[Any]]) -> dict[int, float]:

@@ -125,13 +125,13 @@ class Dispatcher:
         except BaseException as exc:
             if ends_process(exc):
                 raise
-            _log.exception("the invoker failed: request_id=%s node=%s", call.request_id, node.node_id)
+            _log.exception("the invoker failed: %s node=%s", call.ids, node.node_id)
             return INVOKER_FAILED
         finally:
             leave_call(token)
         if isinstance(result, CatgaResult):
             return result
-        _log.error("the invoker returned %s: request_id=%s", type(result).__name__, call.request_id)
+        _log.error("the invoker returned %s: %s", type(result).__name__, call.ids)
         return INVOKER_FAILED
 
     def here(self, message: Any, call: CallContext) -> CatgaResult[Any]:

@@ -160,7 +160,7 @@ class Failover:
         except BaseException as exc:
             if ends_process(exc):
                 raise
-            _log.exception("the router failed")
+            _log.exception("the router failed: %s", plan.call.ids)
             return None
 
     def share(self, plan: Plan, node: ClusterNode) -> float:
@@ -261,4 +261,4 @@ def _tell(plan: Plan, node: ClusterNode, result: CatgaResult[Any], elapsed: floa
     except BaseException as exc:
         if ends_process(exc):
             raise
-        _log.exception("the router's completed() failed")
+        _log.exception("the router's completed() failed: %s", plan.call.ids)

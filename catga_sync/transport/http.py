@@ -348,10 +348,9 @@ def _headers(request_id: str, left: float) -> dict[str, str]:
     if call is not None:
         if call.chain:
             headers["Catga-Chain"] = write_chain(call.chain)
-        if call.traceparent is not None:
-            headers["traceparent"] = call.traceparent
-            if call.tracestate is not None:
-                headers["tracestate"] = call.tracestate
+        headers["traceparent"], state = call.trace()
+        if state is not None:
+            headers["tracestate"] = state
     return headers
 
 

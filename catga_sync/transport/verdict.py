@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import requests
 from urllib3.exceptions import ConnectTimeoutError, EmptyPoolError, NewConnectionError
 
+from catga_sync.context import CallContext, current_call
 from catga_sync.envelope import EnvelopeError, ReplyEnvelope
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.nodes import ClusterNode
@@ -92,6 +93,12 @@ class Call:
         self.where = f"node {node.node_id} at {node.endpoint}"
         self._started = time.monotonic()
 
+    @property
+    def context(self) -> CallContext:
+        """The call that this is an attempt of; in a batch it is a part of the current one."""
+        around = current_call()
+        return CallContext(self.request_id) if around is None else around.nested(self.request_id, None)
+
     def answered(self, reply: ReplyEnvelope, status: int, executed: str | None) -> CatgaResult[Any]:
         """Judge an answer that could be read."""
         if reply.request_id != self.request_id:
@@ -144,7 +151,7 @@ class Call:
             try:
                 value = self.entry.response_codec.decode(b"null" if reply.payload is None else reply.payload)
             except SerializationError as exc:
-                return unreadable_answer(self.entry.name, exc)._with(
+                return unreadable_answer(self.entry.name, exc, self.context)._with(
                     request_id=self.request_id,
                     node_id=reply.processed_by_node_id or self.node.node_id,
                     processing_time_ms=float(reply.processing_time_ms),
@@ -203,7 +210,7 @@ class Call:
         """Judge an exchange that ended without an answer."""
         sent = exchange.request_complete if exchange.is_evident else not _never_connected(exc)
         delivery = Delivery.UNKNOWN if sent else Delivery.NOT_EXECUTED
-        _log.debug("request_id=%s: %r", self.request_id, exc)
+        _log.debug("%s: %r", self.context.ids, exc)
         if isinstance(exc, AnswerTooLong):
             text = f"the answer of {self.where} is longer than max_body_bytes allows"
             return self.failed("network", text, ErrorCode.RESOURCE_EXHAUSTED, delivery)
@@ -219,9 +226,9 @@ class Call:
 
     def _log(self, layer: str, text: str, code: object, delivery: Delivery) -> None:
         _log.warning(
-            "%s failed: request_id=%s node=%s layer=%s code=%s delivery=%s: %s",
+            "%s failed: %s node=%s layer=%s code=%s delivery=%s: %s",
             self.entry.name,
-            self.request_id,
+            self.context.ids,
             self.node.node_id,
             layer,
             getattr(code, "name", code),

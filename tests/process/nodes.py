@@ -1,4 +1,4 @@
-"""Gunicorn nodes that serve ``tests/process/app.py``."""
+"""Gunicorn nodes that serve ``tests/process/app.py``, or another app."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextlib.contextmanager
-def node(name: str, cluster_name: str, *options: str, port: int | None = None, **environment: str) -> Iterator[Process]:
+def node(
+    name: str,
+    cluster_name: str,
+    *options: str,
+    app: str = "tests.process.app:app",
+    port: int | None = None,
+    **environment: str,
+) -> Iterator[Process]:
     """Run one node until the block is left; ``options`` are gunicorn's, and None means any free port."""
     port = free_port() if port is None else port
     command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "-k", "gthread", "--threads", "8"]
     env = {"NODE": name, "PORT": str(port), "CLUSTER": cluster_name, **environment}
-    with running([*command, *options, "tests.process.app:app"], port=port, cwd=ROOT, env=env) as process:
+    with running([*command, *options, app], port=port, cwd=ROOT, env=env) as process:
         yield process
 
 

@@ -8,6 +8,9 @@ import pytest
 from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
 from catga_sync.deadline import NESTED_MARGIN, Deadline
 
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+GIVEN = f"00-{TRACE}-b7ad6b7169203331-01"
+
 
 def test_there_is_no_call_outside_a_call():
     assert current_call() is None
@@ -54,11 +57,11 @@ def test_remaining_is_what_the_deadline_leaves():
 
 
 def test_a_nested_call_has_its_own_id_and_at_most_what_the_outer_one_has_left():
-    outer = CallContext("a", Deadline.after(50.0), source_node_id="n", traceparent="t", tracestate="s")
+    outer = CallContext("a", Deadline.after(50.0), source_node_id="n", traceparent=GIVEN, tracestate="s")
     inner = outer.nested("b", 1000.0)
     assert inner.request_id == "b"
     assert inner.deadline.at == pytest.approx(outer.deadline.at - NESTED_MARGIN)
-    assert (inner.traceparent, inner.tracestate) == ("t", "s")
+    assert (inner.traceparent, inner.tracestate) == (GIVEN, "s")
     assert outer.nested("c", 5.0).deadline.at < inner.deadline.at
 
 
@@ -73,3 +76,56 @@ def test_a_nested_call_does_not_come_from_the_node_that_sent_the_outer_one():
 def test_a_call_cannot_be_changed():
     with pytest.raises(AttributeError):
         CallContext("a").request_id = "b"
+
+
+def test_a_call_nested_without_a_timeout_has_all_that_is_left():
+    outer = CallContext("a", Deadline.after(50.0))
+    assert outer.nested("b", None).deadline is outer.deadline
+    assert CallContext("a").nested("b", None).deadline is None
+
+
+# -- traces ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given", [GIVEN, GIVEN[:-2] + "00", "cc" + GIVEN[2:], "01" + GIVEN[2:] + "-what.the.future.brings"]
+)
+def test_a_trace_that_came_is_carried_on_as_it_is(given):
+    call = CallContext(new_request_id(), traceparent=given, tracestate="vendor=x")
+    assert call.trace() == (given, "vendor=x")
+    inner = call.nested(new_request_id(), 1.0)
+    assert call.trace_id == inner.trace_id == TRACE
+    assert inner.trace() == (given, "vendor=x")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None, "", "t", "ff" + GIVEN[2:], GIVEN.upper(), GIVEN[:-3], GIVEN + "0", f"00-{'0' * 32}-b7ad6b7169203331-01",
+        f"00-{TRACE}-{'0' * 16}-01", f"{GIVEN}\nERROR forged", f" {GIVEN}",
+    ],
+)  # fmt: skip
+def test_a_trace_begins_where_none_came_that_can_be_read(given):
+    call = CallContext(new_request_id(), traceparent=given, tracestate="vendor=x")
+    assert call.trace_id == call.request_id
+    traceparent, tracestate = call.trace()
+    assert traceparent == f"00-{call.request_id}-{call.request_id[16:]}-01"
+    assert tracestate is None
+
+
+@pytest.mark.parametrize("request_id", ["r-1", "0" * 32, "A" * 32, "x" * 128, "a" * 16 + "0" * 16])
+def test_a_trace_that_begins_with_a_foreign_id_has_an_id_of_the_right_form_all_the_same(request_id):
+    call = CallContext(request_id)
+    assert len(call.trace_id) == 32
+    assert int(call.trace_id, 16)
+    assert call.trace_id == call.nested(new_request_id(), 1.0).trace_id == CallContext(request_id).trace_id
+    assert CallContext("other", traceparent=call.trace()[0]).trace_id == call.trace_id
+
+
+def test_all_calls_that_come_of_one_have_its_trace_and_an_id_of_their_own():
+    first = CallContext(new_request_id())
+    second = first.nested(new_request_id(), 1.0)
+    third = second.nested(new_request_id(), None)
+    assert first.trace_id == second.trace_id == third.trace_id == first.request_id
+    assert third.ids == f"request_id={third.request_id} trace_id={first.request_id}"
+    assert len({first.request_id, second.request_id, third.request_id}) == 3

@@ -28,7 +28,8 @@ def test_a_success_is_one_line_at_info(caplog):
     result, (record,) = lines_of(caplog, "welcome")
     assert result.value == "welcome"
     assert record.levelno == logging.INFO
-    assert record.getMessage().startswith(f"Login ok: request_id={result.request_id} time_ms=")
+    ids = f"request_id={result.request_id} trace_id={result.request_id}"
+    assert record.getMessage().startswith(f"Login ok: {ids} time_ms=")
 
 
 def test_a_failure_is_a_warning_that_says_why(caplog):
