@@ -9,6 +9,7 @@ from typing import Any
 from typing_extensions import assert_type
 
 from catga_sync import (
+    BusinessError,
     CatgaResult,
     ClusterMediator,
     ClusterNode,
@@ -124,7 +125,26 @@ def either(one: Mediator | ClusterMediator) -> CatgaResult[User]:
     return one.send(GetUser("1"))
 
 
+@dataclass(frozen=True)
+class OutOfStock(BusinessError):
+    """An error may be a dataclass, with a code of its class."""
+
+    sku: str
+    code = "shop.out_of_stock"
+
+
+assert_type(OutOfStock(sku="A-1"), OutOfStock)
+assert_type(BusinessError("no", code="shop.closed"), BusinessError)
+assert_type(BusinessError("no").code, ErrorCode | str)
+
+
 # Mistakes that a checker must catch: without an error here, mypy reports the ignore as unused.
 mediator.send("no request")  # type: ignore[arg-type]
 mediator.send(UserRenamed("1"))  # type: ignore[arg-type]
 local.send(GetUser("1"), timeout="2")  # type: ignore[arg-type]
+
+
+@local.handler()  # type: ignore[untyped-decorator]
+def with_parentheses(request: GetUser) -> User:
+    """The decorator takes none."""
+    return User(request.user_id, "Ada")
