@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from catga_sync.access import Guard, LoopbackGuard, OpenGuard, SignatureGuard
 from catga_sync.cluster.dispatch import SHARED_IDEMPOTENCY, Dispatcher
@@ -38,6 +38,11 @@ from catga_sync.transport.diagnosis import Trouble, trouble_of
 from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
 from catga_sync.transport.signing import Signing
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from catga_sync.options import OptionValues
+
 __all__ = ["create_cluster"]
 
 #: Seconds to wait for a node to describe itself.
@@ -51,7 +56,8 @@ def create_cluster(
     options: ClusterOptions | None = None,
     *,
     invoker: RemoteInvoker | None = None,
-    **option_overrides: Any,
+    environ: Mapping[str, str] | None = None,
+    **option_overrides: Unpack[OptionValues],
 ) -> ClusterMediator:
     """
     Make the cluster mediator of this app. It starts nothing: no thread, no connection, no file.
@@ -61,16 +67,20 @@ def create_cluster(
             The mediator with this process's handlers; they may be registered later, too.
 
         options:
-            The options. None means the defaults.
+            The options, complete as they are. None means that what is not given by name comes from the environment
+            (``CATGA_SECRET`` and so on; see ``ClusterOptions.from_env``), and the rest from the defaults.
 
         invoker:
             Carries requests to other nodes; None means HTTP through ``requests``.
 
+        environ:
+            The environment; None means ``os.environ``, and an empty one that none is read.
+
         option_overrides:
-            Single options by name; they win over ``options``. See ``ClusterOptions``.
+            Single options by name; they win over ``options`` and over the environment. See ``ClusterOptions``.
 
     Raises:
-        ConfigurationError: An option is wrong or unknown.
+        ConfigurationError: An option, or a ``CATGA_`` variable, is wrong or unknown.
 
     .. versionadded:: 0.1
     """
@@ -78,7 +88,10 @@ def create_cluster(
         raise ConfigurationError(f"local: give a Mediator, not {local!r}")
     if options is not None and not isinstance(options, ClusterOptions):
         raise ConfigurationError(f"options: give a ClusterOptions, not {options!r}")
-    chosen = ClusterOptions.make(option_overrides) if options is None else options.with_changes(option_overrides)
+    if options is None:
+        chosen = ClusterOptions.from_env(environ, **option_overrides)
+    else:
+        chosen = options.with_changes(option_overrides)
     return _Assembly(local, chosen, invoker).make()
 
 

@@ -12,18 +12,19 @@ import json
 import math
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
+from catga_sync.environment import PREFIX, layered, option_values, read_text
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import check_endpoint, check_node_id, is_loopback_host, url_host
 from catga_sync.security import KeyRing
 
-__all__ = ["ENVIRONMENT_PREFIX", "ClusterOptions"]
+__all__ = ["ENVIRONMENT_PREFIX", "ClusterOptions", "OptionValues"]
 
-ENVIRONMENT_PREFIX = "CATGA_"
+ENVIRONMENT_PREFIX = PREFIX
 
 T = TypeVar("T")
 
@@ -207,35 +208,31 @@ class ClusterOptions:
         )
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], **overrides: Any) -> ClusterOptions:
+    def from_mapping(cls, mapping: Mapping[str, Any], /, **overrides: Any) -> ClusterOptions:
         """
         Read the options from a mapping with keys such as ``CATGA_NODE_ID``, as ``app.config`` has them.
 
         Args:
-            mapping: Keys that do not start with ``CATGA_`` are ignored.
+            mapping: Keys that do not start with ``CATGA_``, or stand for no option (see ``from_env``), are ignored.
             overrides: Options that win over the mapping.
 
         Raises:
             ConfigurationError: A ``CATGA_`` key names no option, or a value is wrong.
         """
-        given = {
-            key[len(ENVIRONMENT_PREFIX) :].lower(): value
-            for key, value in mapping.items()
-            if isinstance(key, str) and key.startswith(ENVIRONMENT_PREFIX)
-        }
-        return cls.make({**given, **overrides})
+        return cls.make(layered(option_values(mapping), overrides))
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> ClusterOptions:
+    def from_env(cls, environ: Mapping[str, str] | None = None, /, **overrides: Any) -> ClusterOptions:
         """
         Read the options from environment variables such as ``CATGA_NODE_ID``.
 
         Numbers and true/false are written as one would; ``metadata`` and ``peers`` as JSON objects, several secrets
-        as a JSON list.
+        as a JSON list. Service links of Kubernetes and Docker (``CATGA_X_SERVICE_HOST`` and the like),
+        ``CATGA_RUNTIME_DIR`` and ``CATGA_TESTS_*`` are no options.
 
         Args:
             environ: None means ``os.environ``.
-            overrides: Options that win over the environment.
+            overrides: Options that win over the environment. One of ``discovery`` and ``peers`` sets both.
 
         Raises:
             ConfigurationError: A ``CATGA_`` variable names no option, or a value is wrong.
@@ -244,13 +241,8 @@ class ClusterOptions:
             import os
 
             environ = os.environ
-        given = {
-            key[len(ENVIRONMENT_PREFIX) :].lower(): value
-            for key, value in environ.items()
-            if key.startswith(ENVIRONMENT_PREFIX)
-        }
-        parsed = {name: _from_text(name, text) for name, text in given.items()}
-        return cls.make({**parsed, **overrides})
+        given = {name: read_text(name, text) for name, text in option_values(environ).items() if name not in overrides}
+        return cls.make(layered(given, overrides))
 
     @classmethod
     def make(cls, given: Mapping[str, Any]) -> ClusterOptions:
@@ -262,6 +254,35 @@ class ClusterOptions:
         if not changes:
             return self
         return self.make({**{each.name: getattr(self, each.name) for each in dataclasses.fields(self)}, **changes})
+
+
+class OptionValues(TypedDict, total=False):
+    """The options by name, for checkers: those of ``ClusterOptions``, any of which may be left out."""
+
+    node_id: str | None
+    endpoint: str | None
+    cluster_name: str
+    discovery: Any
+    peers: Mapping[str, str] | None
+    router: Any
+    request_timeout: float
+    heartbeat_interval: float
+    heartbeat_timeout: float
+    enable_failover: bool
+    max_retries: int
+    retry_delay: float
+    metadata: Mapping[str, Any]
+    secret: Any
+    idempotency: Any
+    session: Any
+    verify: bool | str
+    cert: Any
+    insecure: bool
+    compression: str
+    max_body_bytes: int
+    max_concurrency: int | None
+    load_reporter: Any
+    pool_size: int
 
 
 def _check(condition: object, text: str) -> None:
@@ -300,52 +321,3 @@ def _json_object(name: str, value: object) -> dict[str, Any]:
     except (TypeError, ValueError):
         pass
     raise ConfigurationError(f"{name}: give a mapping of names to JSON values, not {value!r}")
-
-
-def _from_text(name: str, text: str) -> Any:
-    reader = _READERS.get(name)
-    if reader is None:
-        return text
-    try:
-        return reader(text)
-    except ValueError as exc:
-        raise ConfigurationError(f"{name}: {text!r} cannot be read ({exc})") from exc
-
-
-def _boolean(text: str) -> bool:
-    lowered = text.strip().lower()
-    if lowered in ("1", "true", "yes", "on"):
-        return True
-    if lowered in ("0", "false", "no", "off"):
-        return False
-    raise ValueError("write true or false")
-
-
-def _secret(text: str) -> str | list[str]:
-    """Several keys are written as a JSON list; anything else is one key."""
-    return json.loads(text) if text.startswith("[") else text
-
-
-def _verify(text: str) -> bool | str:
-    try:
-        return _boolean(text)
-    except ValueError:
-        return text
-
-
-_READERS: dict[str, Callable[[str], Any]] = {
-    "request_timeout": float,
-    "heartbeat_interval": float,
-    "heartbeat_timeout": float,
-    "retry_delay": float,
-    "max_retries": int,
-    "max_body_bytes": int,
-    "pool_size": int,
-    "max_concurrency": int,
-    "enable_failover": _boolean,
-    "insecure": _boolean,
-    "verify": _verify,
-    "secret": _secret,
-    "metadata": json.loads,
-    "peers": json.loads,
-}

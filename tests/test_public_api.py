@@ -280,7 +280,7 @@ def test_importing_starts_no_thread_and_opens_nothing_but_modules() -> None:
     assert said == {"seen": [], "threads": ["MainThread"]}
 
 
-def test_importing_reads_no_variable_of_ours() -> None:
+def test_importing_reads_no_variable_of_ours_and_neither_does_who_is_given_all_options() -> None:
     said = run(
         """
         import json, os, sys
@@ -299,7 +299,8 @@ def test_importing_reads_no_variable_of_ours() -> None:
         os.environ.__class__ = Watched
         import catga_sync
         mediator = catga_sync.Mediator()
-        catga_sync.create_cluster(mediator, node_id="n", endpoint="http://localhost:1")
+        catga_sync.create_cluster(mediator, catga_sync.ClusterOptions(), node_id="n", endpoint="http://localhost:1")
+        catga_sync.create_cluster(mediator, environ={}, node_id="n")
         print(json.dumps([name for name in asked if name.startswith("CATGA_")]))
         """,
         CATGA_NODE_ID="from-env",

@@ -14,6 +14,7 @@ from werkzeug.local import LocalProxy
 
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.config import create_cluster
+from catga_sync.environment import layered, option_values
 from catga_sync.errors import ConfigurationError
 from catga_sync.integrations.wsgi import ROUTES, BodyFirst, check_mediator, request_of
 from catga_sync.mediator import Mediator
@@ -134,7 +135,7 @@ class CatgaCluster:
             The app, if there is just one; None means that ``init_app`` is called later.
 
         options:
-            Options that win over the app's config.
+            Options that win over the app's config, which wins over the environment.
 
     Raises:
         ConfigurationError: ``local`` is neither, or an option is wrong.
@@ -156,7 +157,9 @@ class CatgaCluster:
         """Make the mediator of ``app``, register its routes, and return it."""
         if _EXTENSION in app.extensions:
             raise ConfigurationError("app: it has a cluster mediator already; call init_app once for an app")
-        made = create_cluster(self.local, ClusterOptions.from_mapping(app.config, **self._options))
+        # Given here, then by the app's config, then by the environment.
+        given = layered(option_values(app.config), self._options)
+        made = create_cluster(self.local, ClusterOptions.from_env(None, **given))
         app.register_blueprint(cluster_blueprint(made))
         return made
 

@@ -51,6 +51,24 @@ def test_the_app_may_come_later(app: Flask) -> None:
         cluster.init_app(app)
 
 
+def test_options_are_given_or_of_the_app_s_config_or_of_the_environment(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("NODE_ID", "env"), ("MAX_RETRIES", "7"), ("CLUSTER_NAME", "env"), ("PEERS", "{}")):
+        monkeypatch.setenv(f"CATGA_{name}", text)
+    options = CatgaCluster(cluster_name="given").init_app(app).options
+    assert (options.node_id, options.max_retries, options.cluster_name) == ("node-1", 7, "given")
+    assert (options.discovery, options.peers) == ("memory://flask", None)
+
+
+def test_service_links_in_the_config_or_the_environment_stop_no_app(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CATGA_REDIS_PORT_6379_TCP_ADDR", "10.0.0.1")
+    app.config["CATGA_REDIS_SERVICE_HOST"] = "10.0.0.1"
+    assert CatgaCluster().init_app(app).options.node_id == "node-1"
+
+
 @pytest.mark.parametrize("local", [7, "app", Mediator, Flask])
 def test_anything_else_is_refused_at_once(local: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^local: give a Mediator, or a Flask app alone"):

@@ -92,6 +92,8 @@ assert_type(local.send(ListUsers()), CatgaResult[list[User]])
 assert_type(local.send(RenameUser("1", "Bo")), CatgaResult[None])
 
 mediator = create_cluster(local, node_id="node-1", endpoint="http://localhost:5001")
+create_cluster(local, node_ids="node-1")  # type: ignore[call-arg]  # no such option
+create_cluster(local, request_timeout="5")  # type: ignore[arg-type]  # seconds are a number
 assert_type(mediator, ClusterMediator)
 assert_type(mediator.send(GetUser("1")), CatgaResult[User])
 assert_type(mediator.send(GetUser("1"), timeout=2.5), CatgaResult[User])

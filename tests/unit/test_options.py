@@ -13,7 +13,7 @@ from catga_sync.config import create_cluster
 from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.mediator import Mediator
-from catga_sync.options import ClusterOptions
+from catga_sync.options import ClusterOptions, OptionValues
 
 LOCAL = "http://localhost:5001"
 OPEN = "http://users.internal:5001"
@@ -335,6 +335,103 @@ def test_the_environment_of_the_process_is_read_when_none_is_given(monkeypatch):
     monkeypatch.setenv("CATGA_NODE_ID", "from-env")
     assert ClusterOptions.from_env().node_id == "from-env"
     assert ClusterOptions().node_id != "from-env"
+
+
+# -- variables that are not ours ---------------------------------------------------------------------------------------
+
+
+def service_links(service: str, port: int = 6379, protocol: str = "tcp") -> dict[str, str]:
+    """Return what Kubernetes puts into every pod for a service, as its documentation lists it."""
+    name, address, upper = service.upper().replace("-", "_"), "10.0.0.11", protocol.upper()
+    return {
+        f"{name}_SERVICE_HOST": address,
+        f"{name}_SERVICE_PORT": str(port),
+        f"{name}_SERVICE_PORT_HTTP_METRICS": str(port),
+        f"{name}_PORT": f"{protocol}://{address}:{port}",
+        f"{name}_PORT_{port}_{upper}": f"{protocol}://{address}:{port}",
+        f"{name}_PORT_{port}_{upper}_PROTO": protocol,
+        f"{name}_PORT_{port}_{upper}_PORT": str(port),
+        f"{name}_PORT_{port}_{upper}_ADDR": address,
+    }
+
+
+NOT_OURS = [
+    *(service_links(name) for name in ("catga-redis", "catga", "catga-node", "catga-endpoint", "catga-3-b")),
+    service_links("catga-dns", 53, "udp"),
+    service_links("catga-signal", 7777, "sctp"),
+    {"CATGA_REDIS_SERVICE_HOST": "10.0.0.1"},
+    {"CATGA_REDIS_PORT": "tcp://[fd00::1]:6379"},
+    # Docker's links name the link and repeat the environment of what is linked.
+    {"CATGA_REDIS_NAME": "/web/catga-redis", "CATGA_REDIS_ENV_REDIS_VERSION": "7.2", "CATGA_REDIS_ENV_path": "/bin"},
+    {"CATGA_RUNTIME_DIR": "/run/catga", "CATGA_TESTS_INSTALLED": "1", "CATGA_TESTS_ANYTHING": ""},
+]
+
+
+@pytest.mark.parametrize("found", NOT_OURS, ids=lambda found: next(iter(found)))
+def test_variables_with_our_prefix_that_others_set_are_no_options(found):
+    given = {"CATGA_NODE_ID": "a", "CATGA_MAX_RETRIES": "5", **found}
+    expected = ClusterOptions(node_id="a", max_retries=5)
+    assert ClusterOptions.from_env(given) == expected
+    assert create_cluster(Mediator(), environ=given).options == expected
+    assert ClusterOptions.from_mapping({**found, "CATGA_NODE_ID": "a", "CATGA_MAX_RETRIES": 5}) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "near"),
+    [
+        ("CATGA_PORT", "5001", ""), ("CATGA_NODE_PORT", "5001", ""), ("CATGA_NODE_NAME", "a", ""),
+        ("CATGA_NAME", "/a/b", ""), ("CATGA_SERVICE", "x", ""), ("CATGA_NODEID", "a", "did you mean 'node_id'"),
+        ("CATGA_SECRETS", "x", "did you mean 'secret'"), ("CATGA_TEST", "x", ""),
+        ("CATGA_RUNTIME_DIRS", "x", ""), ("CATGA_POOL_SIZE_TCP", "x", "did you mean 'pool_size'"),
+        ("CATGA_CLUSTER_NAMES", "/a/b", "did you mean 'cluster_name'"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_option_that_looks_like_a_link_of_no_service_stays_an_error(name, text, near):
+    with pytest.raises(ConfigurationError, match=f"^{name[6:].lower()}: no such option.*{near}"):
+        ClusterOptions.from_env({name: text})
+
+
+def test_an_option_whose_value_looks_like_a_link_stays_an_option():
+    with pytest.raises(ConfigurationError, match=r"^cluster_name: give"):
+        ClusterOptions.from_env({"CATGA_CLUSTER_NAME": "/a/b"})
+
+
+# -- what is not given -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [("secret", "k" * 32, "k" * 32), ("max_retries", "7", 7), ("discovery", "memory://env", "memory://env"),
+     ("insecure", "true", True), ("endpoint", LOCAL, LOCAL)],
+)  # fmt: skip
+def test_create_cluster_takes_what_is_not_given_from_the_environment(monkeypatch, name, text, value):
+    monkeypatch.setenv(f"CATGA_{name.upper()}", text)
+    assert getattr(create_cluster(Mediator()).options, name) == value
+    assert getattr(create_cluster(Mediator(), environ={}).options, name) != value
+    assert getattr(create_cluster(Mediator(), ClusterOptions()).options, name) != value
+
+
+def test_what_is_given_wins_over_the_environment_even_where_that_is_wrong():
+    environ = {"CATGA_MAX_RETRIES": "many", "CATGA_SECRET": "short", "CATGA_NODE_ID": "env"}
+    made = create_cluster(Mediator(), environ=environ, max_retries=1, secret=None)
+    assert (made.options.max_retries, made.options.secret, made.options.node_id) == (1, None, "env")
+    with pytest.raises(ConfigurationError, match=r"^max_retries: 'many' cannot be read"):
+        create_cluster(Mediator(), environ=environ)
+
+
+def test_discovery_and_peers_are_one_choice_whoever_makes_it():
+    peers, store = {"CATGA_PEERS": '{"b": "http://localhost:2"}'}, {"CATGA_DISCOVERY": "memory://env"}
+    assert ClusterOptions.from_env(peers, discovery="memory://").peers is None
+    assert ClusterOptions.from_env(store, peers={"b": LOCAL}).discovery == "static"
+    assert ClusterOptions.from_env(peers, discovery="static").peers == {"b": "http://localhost:2"}
+    with pytest.raises(ConfigurationError, match=r"^peers: "):
+        ClusterOptions.from_env({**peers, **store})
+
+
+def test_the_options_are_typed_for_checkers_as_they_are():
+    fields = {each.name: each.type for each in dataclasses.fields(ClusterOptions)}
+    typed = {name: reference.__forward_arg__ for name, reference in OptionValues.__annotations__.items()}
+    assert typed == fields
 
 
 def test_options_with_changes_are_checked_like_new_ones():
