@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import unquote
 
+from catga_sync._sqlite import sqlite_path
 from catga_sync.cluster.workers import any_process_of, group_key
 from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ConfigurationError
@@ -16,6 +16,9 @@ from catga_sync.options import ClusterOptions
 from catga_sync.transport.probe import nobody_listens
 
 __all__ = ["discovery_of", "idempotency_of"]
+
+#: Schemes that are meant for SQLite; one with a driver, as SQLAlchemy has them, is told what to write.
+_SQLITE = ("sqlite", "sqlite+pysqlite", "sqlite+aiosqlite", "file")
 
 
 def discovery_of(options: ClusterOptions) -> Discovery:
@@ -45,8 +48,9 @@ def discovery_of(options: ClusterOptions) -> Discovery:
     scheme = given.partition(":")[0]
     if scheme == "memory" and re.fullmatch(r"memory://[A-Za-z0-9._\-]*", given):
         return _shared_memory(given, options.cluster_name)
-    if scheme == "sqlite":
-        return _sqlite(_path_of(given, "discovery"), options.cluster_name)
+    if scheme in _SQLITE:
+        path = sqlite_path(given, "discovery", "memory:// for the nodes of this process")
+        return _sqlite(path, options.cluster_name)
     if scheme in ("redis", "rediss"):
         from catga_sync.discovery.redis import RedisDiscovery
 
@@ -79,21 +83,14 @@ def idempotency_of(options: ClusterOptions) -> IdempotencyStore | None:
         found: IdempotencyStore = given
         return found
     scheme = given.partition(":")[0]
-    if scheme == "sqlite":
-        return SqliteIdempotency(_path_of(given, "idempotency"))
+    if scheme in _SQLITE:
+        return SqliteIdempotency(sqlite_path(given, "idempotency", "'memory' for this process"))
     if scheme in ("redis", "rediss"):
         return RedisIdempotency(given, cluster_name=options.cluster_name)
     raise ConfigurationError(
         f"idempotency: {_without_password(given)!r} is none of 'memory', 'off', sqlite:///path, redis://, rediss://, "
         f"or an object"
     )
-
-
-def _path_of(url: str, option: str) -> Path:
-    path = unquote(url[len("sqlite:///") :]) if url.startswith("sqlite:///") else ""
-    if not path:
-        raise ConfigurationError(f"{option}: write sqlite:///relative/path or sqlite:////absolute/path, not {url!r}")
-    return Path(path)
 
 
 def _sqlite(path: Path, cluster_name: str) -> Discovery:

@@ -34,6 +34,58 @@ def test_a_sqlite_url_names_a_file() -> None:
     assert str(discovery_of(discovery="sqlite:///nodes.db").path) == "nodes.db"
 
 
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:////srv/nodes.db", "/srv/nodes.db"),
+        ("sqlite:///data/nodes.db", "data/nodes.db"),
+        ("sqlite:///./nodes.db", "nodes.db"),
+        ("sqlite:///../nodes.db", "../nodes.db"),
+        ("sqlite:///~/nodes.db", "/home/ada/nodes.db"),
+        ("sqlite:////srv/my%20nodes.db", "/srv/my nodes.db"),
+        ("sqlite:////srv/what%3F.db", "/srv/what?.db"),
+        ("sqlite:////srv/100%.db", "/srv/100%.db"),
+        ("sqlite:////srv/%C3%A4.db", "/srv/\u00e4.db"),
+        ("sqlite:////srv/a#b.db", "/srv/a#b.db"),
+    ],
+)
+def test_a_sqlite_url_as_sqlalchemy_takes_it_names_the_same_file_for_every_store(
+    monkeypatch: pytest.MonkeyPatch, url: str, path: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert str(discovery_of(discovery=url).path) == path
+    assert str(idempotency_of(url).path) == path
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        *[(url, "is in memory, which nobody else sees; write sqlite:///relative/path or .*, or .*memory")
+          for url in ("sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://:memory:", "sqlite:///:memory:?cache=1",
+                      "sqlite:///file::memory:?cache=shared&uri=true", "sqlite:///file:x?mode=memory&uri=true")],
+        ("sqlite:///nodes.db?timeout=20", r"leave out \?timeout=20: .*a busy file is waited for"),
+        ("sqlite:////srv/nodes.db?mode=ro&check_same_thread=false", r"leave out \?mode=ro&check_same_thread=false"),
+        ("sqlite:////srv/nodes.db?", r"leave out \?"),
+        ("sqlite:///file:nodes.db?mode=ro&uri=true", "write sqlite:///relative/path or .* not a file: URI"),
+        ("file:nodes.db", "write sqlite:///relative/path"),
+        ("file:///srv/nodes.db", "write sqlite:///relative/path"),
+        ("sqlite+pysqlite:////srv/nodes.db", "write sqlite:///relative/path or sqlite:////absolute/path, not"),
+        ("sqlite:nodes.db", "write sqlite:///relative/path"),
+        ("sqlite://srv/nodes.db", "write sqlite:///relative/path"),
+        ("sqlite:///C:/nodes.db", "of a file on this system"),
+        ("sqlite:///C:\\nodes.db", "of a file on this system"),
+        ("sqlite:////srv/nodes/", "of a file on this system"),
+        ("sqlite:////srv/a%00b", "of a file on this system"),
+        ("sqlite:///~nobody-has-this-name/nodes.db", "no home folder"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("option", ["discovery", "idempotency"])
+def test_a_sqlite_url_that_names_no_file_is_told_what_to_write(option: str, url: str, says: str) -> None:
+    make = stores.discovery_of if option == "discovery" else stores.idempotency_of
+    with pytest.raises(ConfigurationError, match=f"^{option}: .*{says}"):
+        make(ClusterOptions(**{option: url}))
+
+
 def test_peers_make_a_static_list() -> None:
     made = discovery_of(peers={"b": "http://localhost:2"})
     assert isinstance(made, StaticDiscovery)
