@@ -15,7 +15,16 @@ from urllib.parse import urlsplit
 from catga_sync.contracts import MAX_NAME
 from catga_sync.errors import ConfigurationError
 
-__all__ = ["ClusterNode", "NodeRecord", "NodeStatus", "check_endpoint", "check_node_id", "is_loopback_host", "url_host"]
+__all__ = [
+    "ClusterNode",
+    "NodeRecord",
+    "NodeStatus",
+    "check_endpoint",
+    "check_node_id",
+    "check_peer",
+    "is_loopback_host",
+    "url_host",
+]
 
 _NODE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9\-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9\-]{0,61}[A-Za-z0-9])?)*\.?")
@@ -145,6 +154,9 @@ class ClusterNode:
     concurrency: int | None = None
     #: What it understands beyond the common form of the wire: "batch".
     features: frozenset[str] = frozenset()
+    #: Whether it signs its responses, as it was declared; None when nothing was. A peer that is declared to sign none
+    #: is sent unsigned requests, and what it responds is believed.
+    signed: bool | None = None
 
     def __post_init__(self) -> None:
         fill = object.__setattr__
@@ -169,6 +181,35 @@ class ClusterNode:
 
 def _rebuild(cells: dict[str, Any]) -> ClusterNode:
     return ClusterNode(**cells)
+
+
+def check_peer(node_id: object, given: object) -> ClusterNode:
+    """
+    Return the node for an entry of the option ``peers``, or raise.
+
+    Args:
+        node_id: Its id.
+        given: Its endpoint, or a mapping with ``url`` and what else is known of it: ``signed``, ``handles``.
+
+    Raises:
+        ConfigurationError: It is no such entry; the text starts with ``peers``.
+    """
+    option = f"peers[{check_node_id(node_id, 'peers')!r}]"
+    known: Mapping[Any, Any] = given if isinstance(given, Mapping) else {"url": given}
+    unknown = sorted(str(name) for name in known.keys() - {"url", "signed", "handles"})
+    if unknown or "url" not in known:
+        wanted = 'give an endpoint, or a mapping such as {"url": "http://host:port", "signed": False}'
+        raise ConfigurationError(f"{option}: {wanted}, not one {f'with {unknown[0]}' if unknown else 'without url'}")
+    signed, handles = known.get("signed"), known.get("handles")
+    if not (signed is None or isinstance(signed, bool)):
+        raise ConfigurationError(f"{option}: signed is True or False, not {signed!r}")
+    if isinstance(handles, (tuple, set, frozenset)):
+        handles = list(handles)
+    try:
+        types = _types({"handles": handles}, "handles")
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"{option}: {exc}") from exc
+    return ClusterNode(check_node_id(node_id), check_endpoint(known["url"], option), handles=types, signed=signed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any, TypedDict, TypeVar
 
 from catga_sync.environment import PREFIX, layered, option_values, read_text
 from catga_sync.errors import ConfigurationError
-from catga_sync.nodes import check_endpoint, check_node_id, is_loopback_host, url_host
+from catga_sync.nodes import check_endpoint, check_node_id, check_peer, is_loopback_host, url_host
 from catga_sync.security import KeyRing
 
 __all__ = ["ENVIRONMENT_PREFIX", "ClusterOptions", "OptionValues"]
@@ -77,8 +77,10 @@ class ClusterOptions:
     #: ``catga_sync.discovery.Discovery``. None means an SQLite file of this user on this machine, or ``static`` if
     #: ``peers`` are given.
     discovery: Any = None
-    #: With ``discovery="static"``: node id -> endpoint of the others.
-    peers: Mapping[str, str] | None = None
+    #: With ``discovery="static"``: node id -> endpoint of the others, or -> mapping with ``url`` and what else is
+    #: known: ``handles`` (the names of its request types) and ``signed``. Where a secret is in use, False (it cannot
+    #: sign) has it called and believed unsigned, and a peer of which nothing is said must show first that it signs.
+    peers: Mapping[str, str | Mapping[str, Any]] | None = None
     #: Which node takes a request: ``local-first``, ``round-robin``, ``weighted-round-robin``, ``consistent-hash``,
     #: ``least-connections``, ``least-load``, ``p2c-ewma``, ``random``, or an object with ``route(message, nodes)``.
     router: Any = "local-first"
@@ -187,9 +189,11 @@ class ClusterOptions:
             wanted = '{"node-2": "http://host:port"}'
             _check(self.peers is not None, f'peers: discovery="static" needs them, as in {wanted}')
             _check(isinstance(self.peers, Mapping), f"peers: give a mapping such as {wanted}, not {self.peers!r}")
-            for node_id, endpoint in (self.peers or {}).items():
-                check_endpoint(endpoint, f"peers[{check_node_id(node_id, 'peers')!r}]")
-            object.__setattr__(self, "peers", MappingProxyType(dict(self.peers or {})))
+            peers = self.peers or {}
+            for node_id, given in peers.items():
+                check_peer(node_id, given)
+            kept = {name: MappingProxyType(dict(x)) if isinstance(x, Mapping) else x for name, x in peers.items()}
+            object.__setattr__(self, "peers", MappingProxyType(kept))
         else:
             _check(self.peers is None, 'peers: they go with discovery="static" only')
 
@@ -263,7 +267,7 @@ class OptionValues(TypedDict, total=False):
     endpoint: str | None
     cluster_name: str
     discovery: Any
-    peers: Mapping[str, str] | None
+    peers: Mapping[str, str | Mapping[str, Any]] | None
     router: Any
     request_timeout: float
     heartbeat_interval: float

@@ -54,7 +54,9 @@ class Descriptions:
     def of(self, node: ClusterNode) -> ClusterNode:
         """Return the node as it describes itself, under the id and endpoint by which it is known here."""
         said = self._said.get(node.endpoint or "")
-        return node if said is None else replace(said, node_id=node.node_id, endpoint=node.endpoint)
+        if said is None:
+            return node
+        return replace(said, node_id=node.node_id, endpoint=node.endpoint, signed=node.signed)
 
     def ask(self, nodes: Iterable[ClusterNode]) -> bool:
         """Ask the nodes whose turn it is; return whether any of them said something new. Takes as long as they take."""

@@ -237,7 +237,7 @@ class Membership:
             mark = (record.node.incarnation, record.seq)
             sighting = self._sightings.get(node.node_id)
             # Of an address that somebody has written into a list no sign of life has come before it says something.
-            alive = record.age is not None or mark != ("", 0) or node.handles is not None
+            alive = record.age is not None or mark != ("", 0) or node is not record.node
             if alive and (record.age is not None or sighting is None or sighting[0] != mark):
                 self._sightings[node.node_id] = (mark, self._clock.time() - (record.age or 0.0))
             if record.age is not None and record.age > self._suspect_after and node.status is NodeStatus.ONLINE:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from catga_sync.errors import ConfigurationError
-from catga_sync.nodes import ClusterNode, NodeRecord, check_endpoint, check_node_id
+from catga_sync.nodes import NodeRecord, check_peer
 
 __all__ = ["StaticDiscovery"]
 
@@ -14,10 +15,12 @@ class StaticDiscovery:
     """
     Hand out the given peers. Immutable, thread-safe.
 
-    A peer counts as a node that may handle any type until it has described itself.
+    A peer counts as a node that may handle any type until it has described itself, unless it was declared what it
+    handles.
 
     Args:
-        peers: Node id -> endpoint.
+        peers: Node id -> endpoint, or -> mapping with ``url`` and what else is known of that peer: ``signed`` (False
+            for one that cannot sign), ``handles`` (names of request types).
 
     Raises:
         ConfigurationError: A node id or an endpoint is wrong.
@@ -27,13 +30,10 @@ class StaticDiscovery:
 
     refresh_interval = 1.0
 
-    def __init__(self, peers: Mapping[str, str]) -> None:
+    def __init__(self, peers: Mapping[str, str | Mapping[str, Any]]) -> None:
         if not isinstance(peers, Mapping):
             raise ConfigurationError(f'peers: give a mapping such as {{"node-2": "http://host:port"}}, not {peers!r}')
-        self._records = tuple(
-            NodeRecord(ClusterNode(check_node_id(node_id, "peers"), check_endpoint(endpoint, f"peers[{node_id!r}]")))
-            for node_id, endpoint in peers.items()
-        )
+        self._records = tuple(NodeRecord(check_peer(node_id, given)) for node_id, given in peers.items())
 
     @property
     def where(self) -> str:

@@ -30,6 +30,8 @@ from catga_sync.transport.adapter import abandon, close_stale, drop
 from catga_sync.transport.batch import FRAME, Item, judge_batch, parts, write_batch
 from catga_sync.transport.connection import Exchange
 from catga_sync.transport.places import NoPlace, Places
+from catga_sync.transport.probe import HttpProbe
+from catga_sync.transport.proof import Proof, judge_unproven
 from catga_sync.transport.session import BorrowedSession, is_stock, new_session, post_directly, post_through
 from catga_sync.transport.signing import Signing
 from catga_sync.transport.verdict import Call, Judge, judge_one
@@ -105,6 +107,7 @@ class HttpInvoker:
         self._verify = verify
         self._cert = cert
         self._signing = signing
+        self._proof = None if signing is None else Proof(HttpProbe(verify=verify, cert=cert, signing=signing))
         self._on_stall = on_stall
         self._lock = threading.Lock()
         # Guarded by _lock; read without it: the session of process _pid, and per endpoint its pool and free places.
@@ -168,7 +171,10 @@ class HttpInvoker:
 
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:
         """See ``UpkeptInvoker``."""
-        endpoints = {node.endpoint for node in nodes}
+        present = list(nodes)
+        if self._proof is not None:
+            self._proof.keep_only(present)
+        endpoints = {node.endpoint for node in present}
         with self._lock:
             gone = [each for each, places in self._places.items() if each not in endpoints and not places.in_use]
             dropped = [self._pools.pop(endpoint, None) for endpoint in gone]
@@ -201,6 +207,8 @@ class HttpInvoker:
     def forget(self) -> None:
         """In a forked child: drop the parent's connections. Their descriptors are closed, nothing is sent."""
         self._lock = threading.Lock()
+        if self._proof is not None:
+            self._proof.forget()
         self._abandon()
 
     # -- one exchange ---------------------------------------------------------------------------------------------
@@ -229,9 +237,12 @@ class HttpInvoker:
         left = expires - time.monotonic()
         if left <= 0:
             return [call.expired(Delivery.NOT_EXECUTED, "before it was sent") for call in calls]
+        unproven = None if self._proof is None else self._proof.missing(node, left)
+        if unproven is not None:
+            return [judge_unproven(call, unproven) for call in calls]
         session = self._open_session()
         places = self._places_of(node)
-        since = places.take(left)
+        since = places.take(expires - time.monotonic())
         if isinstance(since, NoPlace):
             if since is NoPlace.STALLED:
                 self._on_stall(node)
@@ -251,6 +262,7 @@ class HttpInvoker:
         judge: Judge,
     ) -> list[CatgaResult[Any]]:
         node = calls[0].node
+        signing = None if node.signed is False else self._signing
         exchange = Exchange(expires, None if node.keep_alive is None else max(0.0, node.keep_alive - 0.5))
         try:
             session = opened.twin() if isinstance(opened, BorrowedSession) else opened
@@ -261,7 +273,7 @@ class HttpInvoker:
                 connect = min(CONNECT_TIMEOUT, left)
                 body = write()
                 headers = _headers(calls[0].request_id, left)
-                nonce = "" if self._signing is None else self._signing.sign("POST", path, node.node_id, headers, body)
+                nonce = "" if signing is None else signing.sign("POST", path, node.node_id, headers, body)
                 if session is opened and is_stock(adapter):
                     timeout = urllib3.Timeout(connect=connect, read=left)
                     pool = self._pool_of(node, session, adapter)
@@ -278,7 +290,7 @@ class HttpInvoker:
                         cert=self._cert,
                         limit=self._max_body_bytes,
                     )
-            if self._signing is not None and not self._signing.is_authentic(nonce, node.node_id, *answer):
+            if signing is not None and not signing.is_authentic(nonce, node.node_id, *answer):
                 exchange.retire()
                 return [call.not_authentic(answer.status) for call in calls]
             return judge(calls, answer, exchange)

@@ -242,6 +242,33 @@ def test_a_static_list_needs_peers_and_peers_a_static_list():
     assert ClusterOptions(discovery="static", peers={}).peers == {}
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "give an endpoint, or a mapping .* not one without url"),
+        ({"url": LOCAL, "sigend": False}, "give an endpoint, or a mapping .* not one with sigend"),
+        ({"url": "localhost"}, "give http://host:port"),
+        ({"url": None}, "give http://host:port"),
+        ({"url": LOCAL, "signed": "no"}, "signed is True or False, not 'no'"),
+        ({"url": LOCAL, "signed": 0}, "signed is True or False, not 0"),
+        ({"url": LOCAL, "handles": "users.Get"}, "handles: a list of type names"),
+        ({"url": LOCAL, "handles": [7]}, "handles: a list of type names"),
+    ],
+)
+def test_a_wrong_declaration_of_a_peer_is_refused_by_its_name(given, says):
+    with pytest.raises(ConfigurationError, match=rf"^peers\['node-2'\]: {says}"):
+        ClusterOptions(peers={"node-2": given})
+
+
+def test_what_is_declared_of_a_peer_may_come_from_the_environment_and_cannot_be_changed():
+    text = '{"a": {"url": "http://localhost:5001", "signed": false, "handles": ["x"]}, "b": "http://localhost:5002"}'
+    options = ClusterOptions.from_env({"CATGA_PEERS": text})
+    assert options.peers["a"] == {"url": LOCAL, "signed": False, "handles": ["x"]}
+    with pytest.raises(TypeError):
+        options.peers["a"]["signed"] = True
+    assert options.with_changes({"max_retries": 1}).peers == options.peers
+
+
 # -- unknown options ---------------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,17 @@ def test_the_peers_are_there_from_the_beginning_and_may_handle_anything() -> Non
     assert all(each.node.handles is None and each.age is None for each in store.nodes())
 
 
+def test_what_is_declared_of_a_peer_stands_in_its_node() -> None:
+    url = "http://host-2:5000"
+    peers = {
+        "a": {"url": url, "signed": False, "handles": ("x",)},
+        "b": {"url": url, "signed": True},
+        "c": {"url": url},
+    }
+    declared = [each.node for each in StaticDiscovery(peers).nodes()]
+    assert [(each.signed, each.handles) for each in declared] == [(False, {"x"}), (True, None), (None, None)]
+
+
 def test_nothing_that_a_node_does_changes_the_list() -> None:
     store = StaticDiscovery(PEERS)
     before = store.nodes()

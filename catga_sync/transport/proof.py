@@ -1,0 +1,81 @@
+"""Which peers have shown that they sign, where a secret is in use.
+
+A peer that cannot sign (a .NET node) runs whatever it is sent, and the caller believes none of its responses: a call
+would run there and be reported as refused. So a node of which only the address is known is asked to describe itself
+first, which a node with the secret does with a signature.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from catga_sync.errors import Delivery, ErrorCode
+from catga_sync.nodes import ClusterNode
+from catga_sync.results import CatgaResult
+from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
+from catga_sync.transport.verdict import Call
+
+__all__ = ["Proof", "judge_unproven"]
+
+#: Seconds for which the description of a peer is waited for.
+_TIMEOUT = 1.0
+
+
+class Proof:
+    """
+    Remember the peers that have signed their description. Thread-safe.
+
+    Args:
+        probe: Asks them; it takes a description without a valid signature for none.
+    """
+
+    def __init__(self, probe: HttpProbe) -> None:
+        self._probe = probe
+        self._lock = threading.Lock()
+        # Guarded by _lock.
+        self._signing: set[tuple[str, str]] = set()
+
+    def missing(self, node: ClusterNode, timeout: float) -> Probe | None:
+        """
+        Return None when a node is known to sign or not to, else what came of asking it.
+
+        Args:
+            node: The node. What it has said of itself (``handles``) was signed.
+            timeout: Seconds that the call has left.
+        """
+        key = (node.node_id, node.endpoint or "")
+        if node.signed is not None or node.handles is not None or key in self._signing:
+            return None
+        probe = self._probe.ask(*key, min(timeout, _TIMEOUT))
+        if probe.outcome is not ProbeOutcome.ANSWERED:
+            return probe
+        with self._lock:
+            self._signing.add(key)
+        return None
+
+    def keep_only(self, nodes: Iterable[ClusterNode]) -> None:
+        """Forget the nodes that are gone."""
+        present = {(node.node_id, node.endpoint or "") for node in nodes}
+        with self._lock:
+            self._signing &= present
+
+    def forget(self) -> None:
+        """In a forked child: the lock may have been held."""
+        self._lock = threading.Lock()
+
+
+def judge_unproven(call: Call, probe: Probe) -> CatgaResult[Any]:
+    """Judge a call that is not made, since its node has not shown that it signs."""
+    if probe.outcome is not ProbeOutcome.OTHER:
+        what = "cannot be reached" if probe.outcome is ProbeOutcome.REFUSED else "does not describe itself in time"
+        text = f"{call.where} {what}; where a secret is in use, it is called once it has signed its description"
+        return call.failed("network", text, ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
+    came = "" if probe.status is None else f" (HTTP status {probe.status})"
+    hint = "; are both secrets the same, and both clocks right?" if probe.status == 401 else ""
+    text = (
+        f"{call.where} was not called: a secret is in use, and it has not signed its description{came}{hint}; if it "
+        f'cannot sign, declare it: peers={{"{call.node.node_id}": {{"url": "{call.node.endpoint}", "signed": False}}}}'
+    )
+    return call.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.NOT_EXECUTED)
