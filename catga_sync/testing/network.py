@@ -151,7 +151,16 @@ def deliver(target: Peer, envelope: RequestEnvelope, timeout: float, waited: flo
         "catga-request-id": envelope.request_id,
         "catga-timeout-ms": str(max(1, int(timeout * 1000))),
     }
-    raw = RawRequest("POST", INVOKE_PATH, headers, io.BytesIO(body).read, len(body), remote_address="127.0.0.1")
+    raw = RawRequest(
+        "POST",
+        INVOKE_PATH,
+        headers,
+        io.BytesIO(body).read,
+        len(body),
+        remote_address="127.0.0.1",
+        # A caller closes its connection when its time is up.
+        hung_up=lambda: waited >= timeout,
+    )
     return target.receiver.handle(raw)
 
 

@@ -129,7 +129,7 @@ def test_a_paused_node_costs_five_plain_requests_and_is_then_left_out_until_it_a
         sim.assert_at_most_once()
 
 
-def test_what_a_paused_node_finds_when_it_goes_on_is_too_old_to_run():
+def test_what_a_paused_node_finds_when_it_goes_on_is_not_run_for_callers_that_have_hung_up():
     with Simulation(seed=1) as sim:
         (a, b, c), client = cluster(sim)
         for node in (b, c):
