@@ -107,7 +107,7 @@ class _Assembly:
         self.probe = HttpProbe(verify=options.verify, cert=options.cert, signing=self.signing)
         store = idempotency_of(options)
         self.once = None if store is None else Once(store)
-        self.discovery = discovery_of(options)
+        self.discovery = discovery_of(options, lambda: self.mediator.under_test)
         self.surroundings = Surroundings()
         self.events = EventBoard()
         self.budget = RetryBudget()

@@ -12,6 +12,7 @@ import json
 import math
 import re
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -22,7 +23,7 @@ from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import check_endpoint, check_node_id, check_peer, is_loopback_host, url_host
 from catga_sync.security import KeyRing
 
-__all__ = ["ENVIRONMENT_PREFIX", "ClusterOptions", "OptionValues"]
+__all__ = ["ENVIRONMENT_PREFIX", "ClusterOptions", "OptionValues", "pytest_runs_here"]
 
 ENVIRONMENT_PREFIX = PREFIX
 
@@ -74,8 +75,8 @@ class ClusterOptions:
     cluster_name: str = "default"
     #: Where nodes find each other: ``memory://``, ``sqlite:///path``, ``redis://host``, ``rediss://host``,
     #: ``kubernetes://namespace/service``, ``static`` (with ``peers``), or an object with the methods of
-    #: ``catga_sync.discovery.Discovery``. None means an SQLite file of this user on this machine, or ``static`` if
-    #: ``peers`` are given.
+    #: ``catga_sync.discovery.Discovery``. None means ``static`` if ``peers`` are given, else an SQLite file of this
+    #: user on this machine; in a test run (pytest, or an app with ``TESTING``) this process alone.
     discovery: Any = None
     #: With ``discovery="static"``: node id -> endpoint of the others, or -> mapping with ``url`` and what else is
     #: known: ``handles`` (the names of its request types) and ``signed``. Where a secret is in use, False (it cannot
@@ -258,6 +259,14 @@ class ClusterOptions:
         if not changes:
             return self
         return self.make({**{each.name: getattr(self, each.name) for each in dataclasses.fields(self)}, **changes})
+
+
+def pytest_runs_here() -> bool:
+    """Return whether this very process runs tests with pytest; a server that a test has started does not."""
+    import os
+
+    # Its variables are inherited by child processes, its modules are not.
+    return "_pytest" in sys.modules and not {"PYTEST_VERSION", "PYTEST_CURRENT_TEST"}.isdisjoint(os.environ)
 
 
 class OptionValues(TypedDict, total=False):

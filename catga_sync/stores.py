@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from catga_sync._sqlite import sqlite_path
@@ -12,7 +13,7 @@ from catga_sync.errors import ConfigurationError
 from catga_sync.folders import meeting_folder
 from catga_sync.idempotency import IdempotencyStore, MemoryIdempotency, RedisIdempotency, SqliteIdempotency
 from catga_sync.nodes import ClusterNode
-from catga_sync.options import ClusterOptions
+from catga_sync.options import ClusterOptions, pytest_runs_here
 from catga_sync.transport.probe import nobody_listens
 
 __all__ = ["discovery_of", "idempotency_of"]
@@ -21,16 +22,26 @@ __all__ = ["discovery_of", "idempotency_of"]
 _SQLITE = ("sqlite", "sqlite+pysqlite", "sqlite+aiosqlite", "file")
 
 
-def discovery_of(options: ClusterOptions) -> Discovery:
+def discovery_of(options: ClusterOptions, under_test: Callable[[], bool] = lambda: False) -> Discovery:
     """
     Return the store in which nodes find each other. It opens nothing before it is asked.
+
+    Args:
+        options: The options.
+        under_test: Tells whether the app is being tested; pytest is noticed without it.
 
     Raises:
         ConfigurationError: The option names none.
     """
     given = options.discovery
     if given is None:
-        return _sqlite(meeting_folder() / f"{options.cluster_name}.sqlite3", options.cluster_name)
+        from catga_sync.discovery.default import DefaultDiscovery
+
+        return DefaultDiscovery(
+            _sqlite(meeting_folder() / f"{options.cluster_name}.sqlite3", options.cluster_name),
+            _shared_memory("memory://", options.cluster_name),
+            lambda: pytest_runs_here() or under_test(),
+        )
     if not isinstance(given, str):
         missing = [
             name for name in ("register", "deregister", "nodes", "close") if not callable(getattr(given, name, None))

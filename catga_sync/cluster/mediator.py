@@ -91,6 +91,7 @@ class ClusterMediator:
         #: Whether it was closed, and not attached to an app again since.
         self.closed = False
         self._exit_is_watched = False
+        self._tell_of_tests: list[Callable[[], bool]] = []
         self._background = Background(
             f"catga-cluster-{this.node_id}", upkeep.step, in_child=self._in_child, in_parent=self._in_parent
         )
@@ -282,8 +283,20 @@ class ClusterMediator:
 
     # -- life -----------------------------------------------------------------------------------------------------
 
-    def attach(self) -> None:
-        """Make this process one that means to serve. The integrations call it when the receiver is added to an app."""
+    @property
+    def under_test(self) -> bool:
+        """Whether an app that it serves is being tested."""
+        return any(tells() for tells in self._tell_of_tests)
+
+    def attach(self, under_test: Callable[[], bool] | None = None) -> None:
+        """
+        Make this process one that means to serve. The integrations call it when the receiver is added to an app.
+
+        Args:
+            under_test: Tells whether the app is being tested; asked again and again. None means that it cannot tell.
+        """
+        if under_test is not None:
+            self._tell_of_tests.append(under_test)
         self.closed = False
         if self._presence is not None:
             self._presence.attached = True

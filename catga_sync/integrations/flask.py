@@ -88,7 +88,7 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
         app = cast("Flask", state.app)
         app.wsgi_app = BodyFirst(app.wsgi_app, mediator.receiver)  # type: ignore[method-assign]
         mediator.surroundings.add(FlaskScope(app))
-        mediator.attach()
+        mediator.attach(under_test=lambda: app.testing)
 
     blueprint.record(attach)
     return blueprint

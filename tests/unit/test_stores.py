@@ -23,10 +23,10 @@ def idempotency_of(given: object) -> Any:
 
 def test_the_default_is_one_file_for_each_cluster_of_the_user() -> None:
     made = discovery_of(cluster_name="shop")
-    assert isinstance(made, SqliteDiscovery)
-    assert made.path.name == "shop.sqlite3"
-    assert made.path.parent == discovery_of().path.parent
-    assert discovery_of().path.name == "default.sqlite3"
+    assert isinstance(made.shared, SqliteDiscovery)
+    assert made.shared.path.name == "shop.sqlite3"
+    assert made.shared.path.parent == discovery_of().shared.path.parent
+    assert discovery_of().shared.path.name == "default.sqlite3"
 
 
 def test_a_sqlite_url_names_a_file() -> None:
