@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,13 @@ from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.upkeep import Upkeep
 from catga_sync.cluster.workers import WorkerGroup, group_key
+from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ConfigurationError, ends_process
 from catga_sync.folders import meeting_folder
 from catga_sync.idempotency.mark import store_mark
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
+from catga_sync.nonces import SqliteNonces
 from catga_sync.once import Once
 from catga_sync.options import ClusterOptions
 from catga_sync.receiver import Receiver
@@ -107,7 +109,12 @@ class _Assembly:
         self.probe = HttpProbe(verify=options.verify, cert=options.cert, signing=self.signing)
         store = idempotency_of(options)
         self.once = None if store is None else Once(store)
-        self.discovery = discovery_of(options, lambda: self.mediator.under_test)
+        self.nonces = self._nonces()
+        self.group = WorkerGroup(meeting_folder, self._group_key())
+        # Not the mediator: the store outlives it for as long as it takes to leave the cluster.
+        tests: list[Callable[[], bool]] = []
+        self.tests = tests
+        self.discovery = discovery_of(options, lambda: any(tells() for tells in tests))
         self.surroundings = Surroundings()
         self.events = EventBoard()
         self.budget = RetryBudget()
@@ -174,6 +181,8 @@ class _Assembly:
             upkeep=self.upkeep,
             surroundings=self.surroundings,
             describe=self._describe,
+            tell_of_tests=self.tests,
+            let_go=_Parting(self.this.node_id, self.group, self.discovery, self.once, self.nonces),
             options=options,
         )
         return self.mediator
@@ -244,9 +253,9 @@ class _Assembly:
         return 0 if room is None and server_info().one_thread else room
 
     def _close_stores(self) -> None:
-        self.discovery.close()
-        if self.once is not None:
-            self.once.close()
+        for store in (self.discovery, self.once, self.nonces):
+            if store is not None:
+                store.close()
 
     # What is made first is told of what is made last.
 
@@ -289,13 +298,16 @@ class _Assembly:
         )
 
     def _guard(self) -> Guard:
-        if self.ring is None:
+        if self.ring is None or self.nonces is None:
             return OpenGuard() if self.options.insecure else LoopbackGuard()
-        from catga_sync.nonces import SqliteNonces
+        return SignatureGuard(self.ring, self.nonces)
 
+    def _nonces(self) -> SqliteNonces | None:
+        if self.ring is None:
+            return None
         # Shared by the workers of the node: each of them must know what another one has let in.
         name = hashlib.sha256(self._group_key().encode("utf-8")).hexdigest()[:32]
-        return SignatureGuard(self.ring, SqliteNonces(meeting_folder() / f"{name}.nonces"))
+        return SqliteNonces(lambda: meeting_folder() / f"{name}.nonces")
 
     def _group_key(self) -> str:
         return group_key(self.options.cluster_name, self.this.node_id, self.this.endpoint or "")
@@ -323,7 +335,7 @@ class _Assembly:
         return Presence(
             self.this.node_id,
             options.endpoint,
-            WorkerGroup(meeting_folder(), self._group_key()),
+            self.group,
             self.discovery,
             self.probe,
             self._describe,
@@ -354,6 +366,37 @@ class _Assembly:
     def _is_alive(self, node: ClusterNode) -> bool:
         # A node without the describe route answers something else, which is a sign of life as well.
         return self._probe(node).outcome in (ProbeOutcome.ANSWERED, ProbeOutcome.OTHER)
+
+
+class _Parting:
+    """
+    Leave the cluster for a mediator that was dropped. It leads to none of what leads back to the mediator.
+
+    Connections to other nodes are not among it: those end with the invoker, without a word.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        group: WorkerGroup,
+        discovery: Discovery,
+        once: Once | None,
+        nonces: SqliteNonces | None,
+    ) -> None:
+        self._node_id = node_id
+        self._group = group
+        self._discovery = discovery
+        self._stores = [store for store in (discovery, once, nonces) if store is not None]
+
+    def __call__(self) -> None:
+        incarnation = self._group.incarnation
+        try:
+            if self._group.leave():
+                self._discovery.deregister(self._node_id, incarnation)
+            for store in self._stores:
+                store.close()
+        except Exception as exc:
+            _log.warning("a mediator that was dropped could not let go of everything: %r", exc)
 
 
 class _Routers:

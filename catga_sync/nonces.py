@@ -15,21 +15,21 @@ Rules of this file:
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
 import sqlite3
 import stat
 import threading
 import time
-import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.errors import CatgaError, ConfigurationError
-from catga_sync.folders import ensure_private
+from catga_sync.folders import Identity, database_identity, ensure_private, make_database
 
 __all__ = ["MemoryNonces", "NonceStore", "NonceStoreError", "SqliteNonces"]
 
@@ -155,7 +155,8 @@ class SqliteNonces:
 
     Args:
         path:
-            The file, on a local disk. It and its folder are made when first needed, for this user only.
+            The file, on a local disk, or what returns it: called as the file is opened, in the process and by the
+            user that opens it. It and its folder are made then, for this user only.
 
         max_bytes:
             Length of the file, at some 100 bytes a nonce. When it is reached, ``add`` raises.
@@ -171,30 +172,39 @@ class SqliteNonces:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, max_bytes: int = 64 * 1024 * 1024, clock: Clock | None = None
+        self,
+        path: str | os.PathLike[str] | Callable[[], Path],
+        *,
+        max_bytes: int = 64 * 1024 * 1024,
+        clock: Clock | None = None,
     ) -> None:
-        self.path = Path(path)
+        self._place = path
         self._max_pages = _whole("max_bytes", max_bytes, 16 * _PAGE_BYTES) // _PAGE_BYTES
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._turn = threading.Lock()
         # Guarded by _turn: the connection, its process, its file as it was when it was opened, and calls since.
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
-        self._file = self.path
-        self._identity = (0, 0)
+        self._file: Path | None = None
+        self._identity: Identity | None = None
         self._calls = 0
         #: The thread that is forking and has the turn; 0 means none.
         self._forking = 0
         #: Whether a connection of the parent's is open in this process, so that none of its own would be safe.
         self._inherited = False
-        _watch(self)
+        _fork.watch(self)
+
+    @property
+    def path(self) -> Path:
+        """The file, without the name of the boot."""
+        return self._place() if callable(self._place) else Path(self._place)
 
     def add(self, nonce: str, expires_in: float) -> bool:
         """See ``NonceStore``."""
         _check(nonce, expires_in)
         turn, end = self._turn, time.monotonic() + _BUSY_TIMEOUT
         if not turn.acquire(timeout=_BUSY_TIMEOUT):
-            raise NonceStoreError(f"nonces: {self.path} was in use by other threads for {_BUSY_TIMEOUT} s")
+            raise NonceStoreError(f"nonces: {self._file} was in use by other threads for {_BUSY_TIMEOUT} s")
         try:
             return self._add_patiently_locked(nonce, expires_in, end)
         except (sqlite3.Error, OSError) as exc:
@@ -251,17 +261,17 @@ class SqliteNonces:
             raise OSError("it was open when this process was forked; fork workers before they serve, and with os.fork")
         if self._connection is not None:
             # Cleaners of /tmp remove what has not been touched for long; newcomers would not meet us in what is gone.
-            with contextlib.suppress(FileNotFoundError):
-                if _identity(self._file) == self._identity:
-                    return self._connection
+            if self._file is not None and database_identity(self._file) == self._identity:
+                return self._connection
             self._close_locked()
         self._connection = self._open_locked()
         return self._connection
 
     def _open_locked(self) -> sqlite3.Connection:
-        self._file = file = _file_of_this_boot(self.path)
+        path = self.path
+        self._file = file = _file_of_this_boot(path)
         if _create(file):
-            _remove_other_boots(self.path, file)
+            _remove_other_boots(path, file)
         connection = sqlite3.connect(
             f"{file.absolute().as_uri()}?mode=rw",
             uri=True,
@@ -274,7 +284,7 @@ class SqliteNonces:
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(_SCHEMA)
-            self._identity = _identity(file)
+            self._identity = database_identity(file)
         except BaseException:
             connection.close()
             raise
@@ -300,45 +310,21 @@ class SqliteNonces:
 
     # -- forks ----------------------------------------------------------------------------------------------------
 
-    def _before_fork(self) -> None:
+    def before_fork(self) -> None:
+        """See ``AcrossForks``."""
         if self._turn.acquire(timeout=_FORK_TIMEOUT):
             self._forking = threading.get_ident()
             self._close_locked()
 
-    def _after_in_parent(self) -> None:
+    def after_fork_in_parent(self) -> None:
+        """See ``AcrossForks``."""
         if self._forking == threading.get_ident():
             self._forking = 0
             self._turn.release()
 
-
-_watched: weakref.WeakSet[SqliteNonces] = weakref.WeakSet()
-
-
-def _watch(store: SqliteNonces) -> None:
-    """Have the store told of forks. The system can be told things for ever only, so it is told of a weak set."""
-    _tell_os()
-    _watched.add(store)
-
-
-@functools.cache
-def _tell_os() -> None:
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
-
-
-def _before_fork() -> None:
-    for each in list(_watched):
-        each._before_fork()
-
-
-def _after_in_parent() -> None:
-    for each in list(_watched):
-        each._after_in_parent()
-
-
-def _after_in_child() -> None:
-    for each in list(_watched):
-        each.forget()
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
+        self.forget()
 
 
 def _check(nonce: str, expires_in: float) -> None:
@@ -377,19 +363,11 @@ def _create(file: Path) -> bool:
         ensure_private(file.parent)
     except ConfigurationError as exc:
         raise OSError(f"{file.parent} is not a folder that only this user can write to") from exc
-    # A file that is there is not opened here: closing it again would take away the locks of all who have it open in
-    # this process (https://www.sqlite.org/howtocorrupt.html, 2.2).
-    try:
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600))
-    except FileExistsError:
-        found = file.lstat()
-        mine = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o077)
-        if not mine or not stat.S_ISREG(found.st_mode):
-            raise OSError("it is not a file that only this user can read and write; remove it") from None
-        return False
-    return True
-
-
-def _identity(file: Path) -> tuple[int, int]:
-    found = file.stat()
-    return found.st_dev, found.st_ino
+    if make_database(file):
+        return True
+    # It is not opened to be looked at: see ``make_database``.
+    found = file.lstat()
+    mine = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o077)
+    if not mine or not stat.S_ISREG(found.st_mode):
+        raise OSError("it is not a file that only this user can read and write; remove it")
+    return False

@@ -1,8 +1,8 @@
 """What is known of the web server around this process.
 
 A WSGI app cannot see how many threads its server has, or how long it keeps idle connections. A server hook can, and
-says it here: see ``catga_sync.integrations.gunicorn``. What an app does see, with each request, is whether it is ever
-called by several threads at once.
+says it here: see ``catga_sync.integrations.gunicorn``; uWSGI tells by itself. What an app does see, with each request,
+is whether it is ever called by several threads at once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from catga_sync import _uwsgi
 
 __all__ = ["ServerInfo", "notice_server", "server_info", "tell_server_info"]
 
@@ -50,5 +52,7 @@ def notice_server(environ: Mapping[str, Any]) -> None:
 
 
 def server_info() -> ServerInfo:
-    """Return what was told, or an info that knows nothing."""
+    """Return what was told, or what uWSGI tells, or an info that knows nothing."""
+    if _told[0] == ServerInfo() and _uwsgi.is_here():
+        return ServerInfo(_uwsgi.threads(), _uwsgi.processes(), _uwsgi.keep_alive())
     return _told[0]

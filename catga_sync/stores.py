@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def discovery_of(options: ClusterOptions, under_test: Callable[[], bool] = lambd
         from catga_sync.discovery.default import DefaultDiscovery
 
         return DefaultDiscovery(
-            _sqlite(meeting_folder() / f"{options.cluster_name}.sqlite3", options.cluster_name),
+            _sqlite(lambda: meeting_folder() / f"{options.cluster_name}.sqlite3", options.cluster_name),
             _shared_memory("memory://", options.cluster_name),
             lambda: pytest_runs_here() or under_test(),
         )
@@ -104,11 +105,15 @@ def idempotency_of(options: ClusterOptions) -> IdempotencyStore | None:
     )
 
 
-def _sqlite(path: Path, cluster_name: str) -> Discovery:
+def _sqlite(path: Path | Callable[[], Path], cluster_name: str) -> Discovery:
     from catga_sync.discovery.sqlite import SqliteDiscovery
 
     def is_alive(node: ClusterNode) -> bool | None:
-        alive = any_process_of(meeting_folder(), group_key(cluster_name, node.node_id, node.endpoint or ""))
+        try:
+            folder = meeting_folder()
+        except OSError:
+            return None
+        alive = any_process_of(folder, group_key(cluster_name, node.node_id, node.endpoint or ""))
         if alive is False and not nobody_listens(node.endpoint or ""):
             # Its workers have died, but somebody keeps the port for the next ones: gunicorn's master, say.
             return None
@@ -117,7 +122,8 @@ def _sqlite(path: Path, cluster_name: str) -> Discovery:
     return SqliteDiscovery(path, cluster_name=cluster_name, is_alive=is_alive)
 
 
-_memories: dict[tuple[str, str], Discovery] = {}
+# Weak: the store is there as long as one of the mediators that meet in it.
+_memories: weakref.WeakValueDictionary[tuple[str, str], Discovery] = weakref.WeakValueDictionary()
 
 
 def _shared_memory(url: str, cluster_name: str) -> Discovery:

@@ -5,18 +5,20 @@ for itself. Before a fork it is stopped, so that no lock of ours is held and no 
 copied; afterwards it is started again where it is needed.
 
 Rules of this file:
-1. ``os.register_at_fork`` can be told things only once and for ever, so it is told of one weak set.
+1. The thread holds its owner weakly, and ends with it: an app that is dropped takes its thread along.
 2. No lock is held while a step runs.
+3. A process without the thread works: ``ensure`` says so, and the calls do what they cannot do without.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import threading
 import weakref
 from collections.abc import Callable
+
+from catga_sync import _fork, _uwsgi
 
 __all__ = ["Background"]
 
@@ -43,6 +45,9 @@ class Background:
 
         in_parent:
             Called in the parent after a fork; returns whether the thread, if it was running, is to go on.
+
+        at_end:
+            Called in the thread when this object is gone without ``stop``. It must not lead back to this object.
     """
 
     def __init__(
@@ -52,32 +57,83 @@ class Background:
         *,
         in_child: Callable[[], bool],
         in_parent: Callable[[], bool],
+        at_end: Callable[[], object] = lambda: None,
     ) -> None:
         self._name = name
         self._step = step
         self._in_child = in_child
         self._in_parent = in_parent
+        self._at_end = at_end
         self._lock = threading.Lock()
         # Guarded by _lock: the thread, whether it may be started, and whether it ran when the process forked.
         self._thread: threading.Thread | None = None
         self._closed = False
         self._paused = False
         self._wake = threading.Event()
-        #: Whether the thread is there; read without the lock, on the way of every call.
-        self.running = False
-        _watch(self)
+        #: The process in which the thread runs, 0 for none; read without the lock, on the way of every call.
+        self._pid = 0
+        self._warned = False
+        self._awaits_fork = False
+        _fork.watch(self)
 
-    def ensure(self) -> None:
-        """Start the thread if it is not running, unless ``stop`` was called."""
-        if self.running:
-            return
+    @property
+    def running(self) -> bool:
+        """Whether the thread is there: in this process, whatever has forked it."""
+        return self._pid == os.getpid()
+
+    def ensure(self) -> bool:
+        """Start the thread if it is not running; return whether it runs. After ``stop`` it does not."""
+        if self._pid == os.getpid():
+            return True
+        _fork.check_process()
+        return self._start()
+
+    def _start(self) -> bool:
+        if _uwsgi.is_to_fork():
+            # What is started now is not there afterwards, and its locks are.
+            self._start_after_fork()
+            return False
         with self._lock:
             if self.running or self._closed:
-                return
-            self._wake = threading.Event()
-            self._thread = threading.Thread(target=self._run, args=(self._wake,), name=self._name, daemon=True)
-            self.running = True
-            self._thread.start()
+                return self.running
+            problem = self._problem_of_start_locked()
+        if problem and not self._warned:
+            self._warned = True
+            _log.warning("%s: %s", self._name, problem)
+        return not problem
+
+    def _start_after_fork(self) -> None:
+        if self._awaits_fork:
+            return
+        self._awaits_fork = True
+        this = weakref.ref(self)
+
+        def begin() -> None:
+            background = this()
+            if background is not None:
+                background.ensure()
+
+        _uwsgi.after_fork(begin)
+
+    def _problem_of_start_locked(self) -> str:
+        """Start the thread, or return why it cannot be."""
+        if _uwsgi.stops_threads():
+            return (
+                "uWSGI runs no threads here, so this node sends no heartbeats and others do not see it; calls from "
+                "here work. Start uWSGI with --enable-threads"
+            )
+        wake = threading.Event()
+        # The callback has the thread notice at once that its owner is gone.
+        owner = weakref.ref(self, lambda _: wake.set())
+        thread = threading.Thread(target=_run, args=(owner, wake, self._at_end), name=self._name, daemon=True)
+        self._wake, self._thread = wake, thread
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            self._thread = None
+            return f"no heartbeats are sent, and calls look after the cluster themselves: {exc}"
+        self._pid = os.getpid()
+        return ""
 
     def poke(self) -> None:
         """Have the next step run now."""
@@ -88,7 +144,7 @@ class Background:
         with self._lock:
             self._closed = self._closed or closed
             thread, self._thread = self._thread, None
-            self.running = False
+            self._pid = 0
             self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(_PATIENCE)
@@ -98,61 +154,48 @@ class Background:
         with self._lock:
             self._closed = False
 
-    def _run(self, wake: threading.Event) -> None:
-        while self._thread is threading.current_thread():
-            try:
-                pause = self._step()
-            except BaseException:  # a store or a listener of the user's own may raise anything; the thread goes on
-                _log.exception("%s: a step failed", self._name)
-                pause = 1.0
-            wake.wait(pause)
-            if self._thread is threading.current_thread():
-                wake.clear()
+    def turn(self) -> float | None:
+        """Run one step in the calling thread; return the seconds until the next one, None when there is none."""
+        if self._thread is not threading.current_thread():
+            return None
+        try:
+            return self._step()
+        except BaseException:  # SystemExit of somebody's listener would end the thread and not the process
+            _log.exception("%s: a step failed", self._name)
+            return 1.0
 
     # -- forks ----------------------------------------------------------------------------------------------------
 
-    def _before_fork(self) -> None:
+    def before_fork(self) -> None:
+        """See ``AcrossForks``."""
         self._paused = self.running
         if self._paused:
             self.stop(closed=False)
 
-    def _after_in_parent(self) -> None:
+    def after_fork_in_parent(self) -> None:
+        """See ``AcrossForks``."""
         if self._in_parent() and self._paused:
             self.ensure()
 
-    def _after_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread = None
-        self.running = False
+        self._pid = 0
         if self._in_child() and not self._closed:
-            self.ensure()
+            self._start()
 
 
-_watched: weakref.WeakSet[Background] = weakref.WeakSet()
-
-
-def _watch(background: Background) -> None:
-    _tell_os()
-    _watched.add(background)
-
-
-@functools.cache
-def _tell_os() -> None:
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
-
-
-def _before_fork() -> None:
-    for each in list(_watched):
-        each._before_fork()
-
-
-def _after_in_parent() -> None:
-    for each in list(_watched):
-        each._after_in_parent()
-
-
-def _after_in_child() -> None:
-    for each in list(_watched):
-        each._after_in_child()
+def _run(owner: weakref.ref[Background], wake: threading.Event, at_end: Callable[[], object]) -> None:
+    while True:
+        wake.clear()
+        background = owner()
+        if background is None:
+            at_end()
+            return
+        pause = background.turn()
+        del background
+        if pause is None:
+            return
+        wake.wait(pause)

@@ -2,14 +2,15 @@
 
 Rules of this file:
 1. Constructing one starts nothing. The background thread starts with the first call, or when a receiver is attached.
+   It holds the mediator weakly: one that is dropped leaves the cluster, and its thread ends.
 2. The way of a call touches no store: candidates come from the snapshot.
 """
 
 from __future__ import annotations
 
-import atexit
+import sys
 import threading
-import weakref
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 from catga_sync.cluster.background import Background
 from catga_sync.cluster.dispatch import Dispatcher
 from catga_sync.cluster.events import ClusterEvent, EventBoard
+from catga_sync.cluster.exits import close_at_exit
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.upkeep import Upkeep
@@ -67,6 +69,8 @@ class ClusterMediator:
         upkeep: Upkeep,
         surroundings: Surroundings,
         describe: Callable[[], ClusterNode],
+        let_go: Callable[[], object],
+        tell_of_tests: list[Callable[[], bool]],
         options: ClusterOptions,
     ) -> None:
         self.local = local
@@ -90,10 +94,15 @@ class ClusterMediator:
         self._lock = threading.Lock()
         #: Whether it was closed, and not attached to an app again since.
         self.closed = False
-        self._exit_is_watched = False
-        self._tell_of_tests: list[Callable[[], bool]] = []
+        self._tell_of_tests = tell_of_tests
+        #: Whether an app has it: then it ends with the app, and nobody has to close it.
+        self._has_app = False
         self._background = Background(
-            f"catga-cluster-{this.node_id}", upkeep.step, in_child=self._in_child, in_parent=self._in_parent
+            f"catga-cluster-{this.node_id}",
+            upkeep.step,
+            in_child=self._in_child,
+            in_parent=self._in_parent,
+            at_end=let_go,
         )
 
     # -- registration goes to the local mediator ------------------------------------------------------------------
@@ -163,12 +172,12 @@ class ClusterMediator:
         """
         items = [self.local.require_request(request) for request in requests]
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
-        self._background.ensure()
-        if not self._behaviors:
-            return self._dispatcher.batch(items, call)
-        # Behaviours are written for one call in its caller's thread, so with them every item is one.
         token = enter_call(call)
         try:
+            self._look_after_cluster()
+            if not self._behaviors:
+                return self._dispatcher.batch(items, call)
+            # Behaviours are written for one call in its caller's thread, so with them every item is one.
             return [self._send(item, call.nested(new_request_id(), self._timeout)) for item in items]
         finally:
             leave_call(token)
@@ -190,13 +199,17 @@ class ClusterMediator:
         """
         entry = self.registry.ensure(type(require_event(event)))
         call = nested_call(self._timeout)
-        self._background.ensure()
-        nodes = [
-            node for node in self._membership.snapshot.nodes
-            if entry.remote and node.subscribes is not None and entry.name in node.subscribes
-        ]  # fmt: skip
-        results = self._dispatcher.on_each(nodes, event, call)
-        here = self._dispatcher.deliver_here(event, call)
+        token = enter_call(call)
+        try:
+            self._look_after_cluster()
+            nodes = [
+                node for node in self._membership.snapshot.nodes
+                if entry.remote and node.subscribes is not None and entry.name in node.subscribes
+            ]  # fmt: skip
+            results = self._dispatcher.on_each(nodes, event, call)
+            here = self._dispatcher.deliver_here(event, call)
+        finally:
+            leave_call(token)
         if here is not None:
             results[self._this.node_id] = here
         return results
@@ -218,8 +231,12 @@ class ClusterMediator:
         """
         entry = self.registry.ensure(type(self.local.require_request(request)))
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
-        self._background.ensure()
-        results = self._dispatcher.broadcast(entry, request, call) if entry.remote else {}
+        token = enter_call(call)
+        try:
+            self._look_after_cluster()
+            results = self._dispatcher.broadcast(entry, request, call) if entry.remote else {}
+        finally:
+            leave_call(token)
         if self.local.handles(entry.cls):
             results[self._this.node_id] = self._dispatcher.here(request, call)
         return results
@@ -234,7 +251,7 @@ class ClusterMediator:
             TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
         """
         self.local.require_request(request)
-        self._background.ensure()
+        self._look_after_cluster()
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
         return replace(self._dispatcher.explain(request, call), troubles=self._troubles())
 
@@ -260,7 +277,7 @@ class ClusterMediator:
 
         The first call fetches the first snapshot, which takes as long as the store takes.
         """
-        self._background.ensure()
+        self._look_after_cluster()
         found = [
             replace(
                 node,
@@ -283,11 +300,6 @@ class ClusterMediator:
 
     # -- life -----------------------------------------------------------------------------------------------------
 
-    @property
-    def under_test(self) -> bool:
-        """Whether an app that it serves is being tested."""
-        return any(tells() for tells in self._tell_of_tests)
-
     def attach(self, under_test: Callable[[], bool] | None = None) -> None:
         """
         Make this process one that means to serve. The integrations call it when the receiver is added to an app.
@@ -297,17 +309,18 @@ class ClusterMediator:
         """
         if under_test is not None:
             self._tell_of_tests.append(under_test)
+        self._has_app = True
+        self.start()
+
+    def start(self) -> ClusterMediator:
+        """Start the background thread now instead of with the first call; a node with an endpoint means to serve."""
         self.closed = False
         if self._presence is not None:
             self._presence.attached = True
             self._presence.hasten()
-            self._watch_exit()
+            close_at_exit(self)
         self._background.reopen()
         self._background.ensure()
-
-    def start(self) -> ClusterMediator:
-        """Start the background thread now instead of with the first call; a node with an endpoint means to serve."""
-        self.attach()
         return self
 
     def drain(self, timeout: float | None = None) -> bool:
@@ -341,14 +354,32 @@ class ClusterMediator:
     ) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        background = getattr(self, "_background", None)
+        if background is None or not background.running or self._has_app or sys.is_finalizing():
+            return
+        warnings.warn(
+            f"cluster mediator {self._this.node_id!r} was not closed: call close(), or use it in a with block",
+            ResourceWarning,
+            stacklevel=2,
+            source=self,
+        )
+
     def notice_request(self) -> None:
         """Take note that this process serves: the receiver calls it at the start of every request."""
+        # First: in a process that was forked in C, this is where that is noticed.
+        if not self._background.running:
+            self._background.ensure()
         presence = self._presence
         if presence is not None and not presence.has_served:
             presence.has_served = True
-            self._watch_exit()
-        if not self._background.running:
-            self._background.ensure()
+            close_at_exit(self)
+
+    def _look_after_cluster(self) -> None:
+        """Have the background thread do it; where there is none, look who is there, as the current call."""
+        if self._background.running or self._background.ensure() or self.closed:
+            return
+        self._membership.refresh(self._membership.refresh_interval)
 
     # -- one send -------------------------------------------------------------------------------------------------
 
@@ -359,10 +390,10 @@ class ClusterMediator:
         )
 
     def _send(self, request: Request[T], call: CallContext) -> CatgaResult[T]:
-        if not self._background.running:
-            self._background.ensure()
         token = enter_call(call)
         try:
+            if not self._background.running:
+                self._look_after_cluster()
             result: CatgaResult[T] = self._chain(request)
         finally:
             leave_call(token)
@@ -391,17 +422,3 @@ class ClusterMediator:
         if presence is not None:
             presence.attached = serves
         return serves
-
-    def _watch_exit(self) -> None:
-        with self._lock:
-            if self._exit_is_watched:
-                return
-            self._exit_is_watched = True
-        # Weak: an interpreter that lives long and makes many mediators must not keep them all.
-        mediator = weakref.ref(self)
-        atexit.register(lambda: _leave(mediator()))
-
-
-def _leave(mediator: ClusterMediator | None) -> None:
-    if mediator is not None:
-        mediator.close()

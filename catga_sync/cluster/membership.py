@@ -20,6 +20,7 @@ from catga_sync.cluster.absence import StoreView, unreadable
 from catga_sync.cluster.descriptions import Descriptions
 from catga_sync.cluster.events import ClusterEvent, EventBoard, EventKind
 from catga_sync.cluster.snapshot import Snapshot
+from catga_sync.context import current_call
 from catga_sync.discovery.base import Discovery, cause_of, place_of
 from catga_sync.errors import ends_process
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
@@ -31,8 +32,8 @@ __all__ = ["Membership"]
 _FIRST_WAIT = 0.25
 #: Seconds between two looks of callers at a store that never was up.
 _FIRST_LOOKS = 0.5
-#: Seconds that a caller waits for a look that another thread has under way.
-_PATIENCE = 0.05
+#: Seconds that a caller waits for a look that another thread has under way: for the very first, and for a newer one.
+_FIRST_PATIENCE, _PATIENCE = 1.0, 0.05
 #: A refresh that takes more than this share of the nodes away is not believed.
 _MASS = 0.5
 
@@ -148,12 +149,12 @@ class Membership:
             # Not by every call: a store that is down stays down for a while.
             self.refresh(_FIRST_LOOKS)
         if self._snapshot is not None and any(node.handles is None for node in self._snapshot.nodes):
-            self._complete.wait(_FIRST_WAIT)
+            self._complete.wait(_within_call(_FIRST_WAIT))
         self._is_ready = self._snapshot is not None
 
     def _refresh(self, max_age: float) -> None:
-        # The background thread waits for its turn; a caller that wants to look once more does not.
-        if not self._lock.acquire(timeout=_PATIENCE if max_age and self._snapshot is not None else -1):
+        # The background thread waits for its turn; a call does not, whatever the other thread is at.
+        if not self._lock.acquire(timeout=_within_call(self._caller_patience) if max_age else -1):
             return
         try:
             if max_age and self._clock.monotonic() - self._refreshed_at < max_age:
@@ -172,6 +173,10 @@ class Membership:
         finally:
             self._lock.release()
         self._tell(before, after)
+
+    @property
+    def _caller_patience(self) -> float:
+        return _FIRST_PATIENCE if self._snapshot is None else _PATIENCE
 
     def _ask(self) -> None:
         gone = self._ask_missing()
@@ -259,3 +264,10 @@ class Membership:
                 del self._missing[node_id]
         kept = (replace(node, status=NodeStatus.SUSPECT) for node, _ in self._missing.values())
         return [*found.values(), *kept]
+
+
+def _within_call(seconds: float) -> float:
+    """Return the seconds that may be waited for, which is no longer than the current call has left."""
+    call = current_call()
+    left = None if call is None else call.remaining()
+    return seconds if left is None else max(0.0, min(seconds, left))

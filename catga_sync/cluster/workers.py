@@ -15,20 +15,28 @@ Rules of this file:
    leaves the parent's lock as it was.
 2. An exclusive lock on ``members`` can be had only when no process of the node is left; it is held for
    microseconds, by a newcomer that finds itself the first, a leaver that finds itself the last, or an asker.
+3. A lock counts as long as its file has its name: cleaners of temporary files remove names under the locks. ``tend``
+   makes anew what is missing, and keeps it from growing old. Processes that find different runs agree on the one that
+   stands in the file.
+4. Nothing is concluded from a file that is missing or new. Whether all are idle is told only of one in which every
+   process of the node has had time to lock it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from catga_sync.folders import ensure_private
+from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync.errors import ConfigurationError
+from catga_sync.folders import ensure_private, identity
 
 fcntl: Any
 try:
@@ -40,6 +48,10 @@ __all__ = ["WorkerGroup", "any_process_of", "group_key"]
 
 #: How often a newcomer looks whether the group is really not empty; an asker may hold the lock for a moment.
 _LOOKS = 4
+#: Seconds after which every process of a node has locked a file that was made anew: longer than any step takes.
+_SETTLED = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class WorkerGroup:
@@ -47,22 +59,27 @@ class WorkerGroup:
     This process's place among the processes of its node. Thread-safe.
 
     Args:
-        folder: Where the lock files are; made when first needed, for this user only.
+        folder: Where the lock files are, or what returns it: called in the process that joins, by the user that it
+            is. Made when first needed, for this user only.
         key: What all processes of the node have in common and no other node has.
+        clock: Tells how long a file has been there; the same for all processes. None means the system's.
 
     .. versionadded:: 0.1
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, folder: Path | Callable[[], Path], key: str, *, clock: Clock | None = None) -> None:
         self._folder = folder
-        self._stem = _stem(folder, key)
+        self._key = key
+        self._clock = SYSTEM_CLOCK if clock is None else clock
         self._lock = threading.Lock()
-        # Guarded by _lock: the descriptors, the incarnation, and the wish to drain where there are no locks.
-        self._members: int | None = None
-        self._leader: int | None = None
-        self._busy: int | None = None
+        # Guarded by _lock: the files, their descriptors, the incarnation, and the wish to drain.
+        self._files: _Files | None = None
+        self._held: dict[str, int] = {}
         self._incarnation = ""
         self._drain_wished = False
+        self._idle = False
+        #: Why the files could not be tended the last time.
+        self._problem: str | None = None
 
     @property
     def joined(self) -> bool:
@@ -75,60 +92,58 @@ class WorkerGroup:
         return self._incarnation
 
     def join(self) -> str:
-        """Count this process among those that serve; return the incarnation."""
+        """
+        Count this process among those that serve; return the incarnation.
+
+        Raises:
+            ConfigurationError: The folder is not this user's own.
+        """
         with self._lock:
             if self._incarnation:
                 return self._incarnation
+            self._incarnation = uuid.uuid4().hex
+            self._idle = self._drain_wished = False
             if fcntl is None:
-                self._incarnation = uuid.uuid4().hex
                 return self._incarnation
-            fd = _open(self._folder, self._stem, "members")
             try:
-                with _turn(self._folder, self._stem):
-                    _name_if_first(fd)
-                    fcntl.flock(fd, fcntl.LOCK_SH)
-                    incarnation = os.pread(fd, 32, 0).decode("ascii", "replace")
+                self._files = _Files(self._folder() if callable(self._folder) else self._folder, self._key)
+                self._tend_locked(self._files)
+            except OSError as exc:
+                self._close_all_locked()
+                self._files = None
+                _log.warning(
+                    "CATGA_RUNTIME_DIR: the lock files cannot be used, so this process counts as the whole node; set "
+                    "it to a folder that can be written to: %s", exc,
+                )  # fmt: skip
             except BaseException:
-                os.close(fd)
+                self._let_go_locked()
                 raise
-            self._members, self._incarnation = fd, incarnation
-            self._busy = _open(self._folder, self._stem, "busy")
-            fcntl.flock(self._busy, fcntl.LOCK_SH)
-            return incarnation
+            return self._incarnation
 
     def lead(self) -> bool:
         """Return whether this process speaks for the node; become the one that does if there is none."""
         with self._lock:
-            if fcntl is None or self._leader is not None:
+            if not self._incarnation or self._files is None:
                 return bool(self._incarnation)
-            if not self._incarnation:
-                return False
-            fd = _open(self._folder, self._stem, "leader")
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(fd)
-                return False
-            self._leader = fd
-            return True
+            self._tend_quietly_locked()
+            if "leader" not in self._held:
+                self._try_to_lead_locked(self._files)
+            return "leader" in self._held
 
     def leave(self) -> bool:
         """Stop counting this process; return whether it was the last one of the node."""
         with self._lock:
             if not self._incarnation:
                 return False
-            self._incarnation = ""
-            self._drain_wished = False
-            leader, self._leader = self._leader, None
-            members, self._members = self._members, None
-            busy, self._busy = self._busy, None
-            for fd in (leader, busy):
-                if fd is not None:
-                    os.close(fd)
-            if members is None or fcntl is None:
+            files = self._files
+            members = self._held.pop("members", None)
+            self._let_go_locked()
+            if members is None or files is None:
                 return True
             try:
-                with _turn(self._folder, self._stem):
+                with files.turn():
+                    if not files.has(members, "members") and files.is_free("members") is False:
+                        return False
                     fcntl.flock(members, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 return False
@@ -136,49 +151,171 @@ class WorkerGroup:
                 os.close(members)
             return True
 
+    def tend(self) -> None:
+        """Make anew what has vanished from the folder, and keep what is there from growing old."""
+        with self._lock:
+            self._tend_quietly_locked()
+
     # -- draining -------------------------------------------------------------------------------------------------
 
     def wish_drain(self) -> None:
         """Have all processes of this run of the node go offline."""
-        self._drain_wished = True
-        if fcntl is None or not self._incarnation:
-            return
-        fd = _open(self._folder, self._stem, "drain")
-        try:
-            os.pwrite(fd, self._incarnation.encode("ascii"), 0)
-        finally:
-            os.close(fd)
+        with self._lock:
+            self._drain_wished = True
+            if self._files is not None and self._incarnation:
+                self._files.write("drain", self._incarnation)
 
     def drain_is_wished(self) -> bool:
-        """Return whether this run of the node is to go offline."""
-        if self._drain_wished or not self._incarnation or fcntl is None:
+        """Return whether this run of the node is to go offline. Asked often, it tends the files as well."""
+        if not self._incarnation or self._files is None:
             return self._drain_wished
-        with contextlib.suppress(OSError):
-            self._drain_wished = _path(self._stem, "drain").read_text("ascii") == self._incarnation
+        self.tend()
         return self._drain_wished
 
     def say_idle(self) -> None:
         """Say that this process has nothing left to do, and takes nothing new."""
         with self._lock:
-            busy, self._busy = self._busy, None
-        if busy is not None:
-            os.close(busy)
+            self._idle = True
+            self._close_locked("busy")
 
     def all_idle(self) -> bool:
         """Return whether every process of the node has said so."""
-        if fcntl is None:
-            return self._busy is None
-        return _is_free(_path(self._stem, "busy")) is not False
+        files = self._files
+        if files is None:
+            return self._idle or not self._incarnation
+        return files.is_free("busy") is True and files.is_settled("busy", self._clock.monotonic())
 
     def forget(self) -> None:
         """In a forked child: drop the parent's locks without touching them."""
         self._lock = threading.Lock()
-        descriptors = [fd for fd in (self._members, self._leader, self._busy) if fd is not None]
-        self._members = self._leader = self._busy = None
+        self._let_go_locked()
+
+    # -- under the lock -------------------------------------------------------------------------------------------
+
+    def _close_all_locked(self) -> None:
+        for kind in list(self._held):
+            self._close_locked(kind)
+
+    def _let_go_locked(self) -> None:
+        self._close_all_locked()
+        self._files = None
         self._incarnation = ""
         self._drain_wished = False
-        for fd in descriptors:
+
+    def _close_locked(self, kind: str) -> None:
+        fd = self._held.pop(kind, None)
+        if fd is not None:
             with contextlib.suppress(OSError):
+                os.close(fd)
+
+    def _tend_quietly_locked(self) -> None:
+        problem = None
+        if self._files is not None:
+            try:
+                self._tend_locked(self._files)
+            except (OSError, ConfigurationError) as exc:
+                problem = str(exc)
+        if problem and problem != self._problem:
+            _log.warning("the lock files of this node cannot be kept; its processes may lose each other: %s", problem)
+        self._problem = problem
+
+    def _tend_locked(self, files: _Files) -> None:
+        for kind, fd in list(self._held.items()):
+            if files.has(fd, kind):
+                os.utime(fd)
+            else:
+                self._close_locked(kind)
+        if "members" not in self._held:
+            self._enter_locked(files)
+        # Another process may have written it: one that has come while the file was missing.
+        self._incarnation = os.pread(self._held["members"], 32, 0).decode("ascii", "replace")
+        if "busy" not in self._held:
+            if not files.read("busy"):
+                files.write("busy", str(self._clock.monotonic() + _SETTLED))
+            if not self._idle:
+                self._held["busy"] = files.open("busy")
+                fcntl.flock(self._held["busy"], fcntl.LOCK_SH)
+        if files.read("drain") == self._incarnation:
+            self._drain_wished = True
+        elif self._drain_wished:
+            files.write("drain", self._incarnation)
+
+    def _enter_locked(self, files: _Files) -> None:
+        """Lock the file of the members. Who is the first there writes its run into it; who is not takes that of it."""
+        with files.turn():
+            fd = files.open("members")
+            self._held["members"] = fd
+            _name_if_first(fd, self._incarnation)
+            fcntl.flock(fd, fcntl.LOCK_SH)
+
+    def _try_to_lead_locked(self, files: _Files) -> None:
+        try:
+            fd = files.open("leader")
+        except OSError:
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+        else:
+            self._held["leader"] = fd
+
+
+class _Files:
+    """The files of one node in a folder. Thread-safe: it has no state."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder = folder
+        self._stem = _stem(folder, key)
+
+    def open(self, kind: str) -> int:
+        """Return a descriptor of a file, which is made if it is not there."""
+        ensure_private(self._folder)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+        return os.open(_path(self._stem, kind), flags, 0o600)
+
+    def has(self, fd: int, kind: str) -> bool:
+        """Return whether a descriptor is still that of the file with the name."""
+        return identity(fd) == identity(_path(self._stem, kind))
+
+    def is_free(self, kind: str) -> bool | None:
+        """See ``_is_free``."""
+        return _is_free(_path(self._stem, kind))
+
+    def is_settled(self, kind: str, now: float) -> bool:
+        """Return whether every process has had time to lock a file that was made anew."""
+        text = self.read(kind)
+        # What lies further ahead was written before the machine was started.
+        return bool(text) and not now < float(text or 0) <= now + _SETTLED
+
+    def read(self, kind: str) -> str | None:
+        """Return the text of a file; None where there is none."""
+        try:
+            return _path(self._stem, kind).read_text("ascii")
+        except OSError:
+            return None
+
+    def write(self, kind: str, text: str) -> None:
+        """Write the text of a file."""
+        fd = self.open(kind)
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, text.encode("ascii"), 0)
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Let one process at a time join or leave: a lock of the system cannot be turned into another in one step."""
+        while True:
+            fd = self.open("turn")
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if self.has(fd, "turn"):
+                    os.utime(fd)
+                    yield
+                    return
+            finally:
                 os.close(fd)
 
 
@@ -218,24 +355,8 @@ def _path(stem: Path, kind: str) -> Path:
     return stem.with_name(f"{stem.name}.{kind}")
 
 
-def _open(folder: Path, stem: Path, kind: str) -> int:
-    ensure_private(folder)
-    return os.open(_path(stem, kind), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600)
-
-
-@contextlib.contextmanager
-def _turn(folder: Path, stem: Path) -> Iterator[None]:
-    """Let one process at a time join or leave: a lock of the system cannot be turned into another in one step."""
-    fd = _open(folder, stem, "turn")
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _name_if_first(fd: int) -> None:
-    """Write a new incarnation if no process of the node is there."""
+def _name_if_first(fd: int, incarnation: str) -> None:
+    """Write the incarnation if no process of the node is there."""
     for _ in range(_LOOKS):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -243,5 +364,5 @@ def _name_if_first(fd: int) -> None:
             # A member, or somebody who asks, for a moment.
             threading.Event().wait(0.002)
             continue
-        os.pwrite(fd, uuid.uuid4().hex.encode("ascii"), 0)
+        os.pwrite(fd, incarnation.encode("ascii"), 0)
         return

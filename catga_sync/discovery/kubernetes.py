@@ -12,7 +12,6 @@ itself, so ``register`` and ``deregister`` have nothing to do.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import random
@@ -21,6 +20,7 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
+from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.discovery._kubernetes_api import ApiServer, KubernetesApiError
 from catga_sync.discovery._kubernetes_slices import parse_url
@@ -134,8 +134,7 @@ class KubernetesDiscovery:
         self._last_resort: weakref.finalize[[], KubernetesDiscovery] | None = None
         #: What was known before the thread was stopped for a fork.
         self._known: tuple[NodeRecord, ...] | None = None
-        _tell_os()
-        _watched.add(self)
+        _fork.watch(self)
 
     @property
     def where(self) -> str:
@@ -222,7 +221,8 @@ class KubernetesDiscovery:
 
     # -- forks ----------------------------------------------------------------------------------------------------
 
-    def _before_fork(self) -> None:
+    def before_fork(self) -> None:
+        """See ``AcrossForks``."""
         with self._lock:
             self._forking = True
             follower = self._follower
@@ -230,12 +230,17 @@ class KubernetesDiscovery:
             follower.stop()
             follower.join(_PATIENCE)
 
-    def _after_in_parent(self) -> None:
+    def after_fork_in_parent(self) -> None:
+        """See ``AcrossForks``."""
         with self._lock:
             self._forking = False
             follower = self._release_locked()
             if follower is not None:
                 self._known = follower.records
+
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
+        self.forget()
 
     def _place(self) -> str:
         return f"EndpointSlices of {self._service.namespace or 'this namespace'}/{self._service.name}"
@@ -254,28 +259,3 @@ def _seconds(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
         raise ConfigurationError(f"{name}: give seconds above 0, not {value!r}")
     return float(value)
-
-
-_watched: weakref.WeakSet[KubernetesDiscovery] = weakref.WeakSet()
-
-
-@functools.cache
-def _tell_os() -> None:
-    """Have the discoveries told of forks. The system can be told things for ever only, so it is told of a weak set."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
-
-
-def _before_fork() -> None:
-    for each in list(_watched):
-        each._before_fork()
-
-
-def _after_in_parent() -> None:
-    for each in list(_watched):
-        each._after_in_parent()
-
-
-def _after_in_child() -> None:
-    for each in list(_watched):
-        each.forget()

@@ -20,6 +20,7 @@ from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.errors import ConfigurationError, NodeIdTaken
+from catga_sync.folders import make_database
 from catga_sync.nodes import ClusterNode, NodeRecord
 
 __all__ = ["SqliteDiscovery"]
@@ -47,7 +48,8 @@ class SqliteDiscovery:
 
     Args:
         path:
-            The file. It and its folder are made when first needed, for this user only.
+            The file, or what returns it: called whenever it is opened, in the process and by the user that opens it.
+            It and its folder are made when first needed, for this user only.
 
         cluster_name:
             Nodes of other clusters in the same file are not seen.
@@ -66,16 +68,21 @@ class SqliteDiscovery:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | Callable[[], Path],
         *,
         cluster_name: str = "default",
         is_alive: Callable[[ClusterNode], bool | None] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.path = Path(path)
+        self._place = path
         self._cluster = cluster_name
         self._is_alive = is_alive
         self._clock = SYSTEM_CLOCK if clock is None else clock
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._place() if callable(self._place) else Path(self._place)
 
     @property
     def where(self) -> str:
@@ -136,13 +143,14 @@ class SqliteDiscovery:
         return self._clock.monotonic()
 
     def _run(self, statement: str, values: tuple[object, ...], *, create: bool = False) -> tuple[list[Any], int]:
-        if not self.path.exists():
+        path = self.path
+        if not path.exists():
             if not create:
                 return [], 0
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Made here rather than by SQLite, so that no other user can ever read it.
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        with contextlib.closing(sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)) as db:
+            make_database(path)
+        with contextlib.closing(self._connect(path)) as db:
             try:
                 return _outcome(db.execute(statement, values))
             except sqlite3.OperationalError as exc:
@@ -152,6 +160,12 @@ class SqliteDiscovery:
                 return [], 0
             db.execute(_SCHEMA)
             return _outcome(db.execute(statement, values))
+
+    @staticmethod
+    def _connect(path: Path) -> sqlite3.Connection:
+        # "rw": it is not made where it has just been removed.
+        url = f"{path.absolute().as_uri()}?mode=rw"
+        return sqlite3.connect(url, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)
 
 
 def _outcome(cursor: sqlite3.Cursor) -> tuple[list[Any], int]:

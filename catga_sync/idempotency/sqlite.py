@@ -23,12 +23,13 @@ import sqlite3
 import threading
 import time
 import uuid
-import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync.folders import Identity, database_identity, make_database
 from catga_sync.idempotency.base import (
     MAX_BODY_BYTES,
     Claim,
@@ -138,7 +139,7 @@ class SqliteIdempotency:
         self._max_body_bytes = check_size("max_body_bytes", max_body_bytes, 0)
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._sleep = sleep
-        self._watches_forks = False
+        _fork.watch(self)
         self._db: sqlite3.Connection | None = None
         self.forget()
 
@@ -194,7 +195,7 @@ class SqliteIdempotency:
         self._lock = threading.Lock()
         # All of this is guarded by _lock.
         self._db = None
-        self._file: tuple[int, int] | None = None
+        self._file: Identity | None = None
         self._offset: float | None = None
         self._claims = 0
         self._forking: int | None = None
@@ -242,16 +243,14 @@ class SqliteIdempotency:
     def _connected_locked(self) -> sqlite3.Connection:
         if self._db is not None:
             # Others would meet in the file that has the name now.
-            if self._file == _identity(self.path):
+            if self._file == database_identity(self.path):
                 return self._db
             self._close_locked()
-        if not self.path.exists():
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _make_file(self.path)
-        self._watch_forks()
-        self._file = _identity(self.path)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_database(self.path)
         self._db = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         self._offset = self._prepare(self._db)
+        self._file = database_identity(self.path)
         return self._db
 
     def _prepare(self, db: sqlite3.Connection) -> float | None:
@@ -284,36 +283,22 @@ class SqliteIdempotency:
 
     # -- forks ----------------------------------------------------------------------------------------------------
 
-    def _watch_forks(self) -> None:
-        if self._watches_forks or not hasattr(os, "register_at_fork"):
-            return
-        self._watches_forks = True
-        # Weak: the interpreter never lets go of what is registered.
-        this = weakref.ref(self)
-
-        def call(method: Callable[[SqliteIdempotency], None]) -> Callable[[], None]:
-            def hook() -> None:
-                store = this()
-                if store is not None:
-                    method(store)
-
-            return hook
-
-        cls = SqliteIdempotency
-        os.register_at_fork(
-            before=call(cls._before_fork), after_in_parent=call(cls._after_fork), after_in_child=call(cls.forget)
-        )
-
-    def _before_fork(self) -> None:
+    def before_fork(self) -> None:
+        """See ``AcrossForks``."""
         # Nobody opens another one before the fork is done. A call that hangs for longer than it can must not stop it.
         if self._lock.acquire(timeout=_FORK_WAIT):
             self._forking = threading.get_ident()
             self._close_locked()
 
-    def _after_fork(self) -> None:
+    def after_fork_in_parent(self) -> None:
+        """See ``AcrossForks``."""
         if self._forking == threading.get_ident():
             self._forking = None
             self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
+        self.forget()
 
 
 def _seen(row: Any, now: float) -> Claim:
@@ -321,14 +306,6 @@ def _seen(row: Any, now: float) -> Claim:
     if done:
         return Claim(ClaimState.DONE, reply=StoredReply(body))
     return Claim(ClaimState.RUNNING if now < lease_until else ClaimState.LOST)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - a call on the way of every request: half the time of Path.stat
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _write_ahead(db: sqlite3.Connection) -> None:
@@ -342,19 +319,6 @@ def _write_ahead(db: sqlite3.Connection) -> None:
             if time.monotonic() >= end:
                 raise
         time.sleep(0.005)
-
-
-def _make_file(path: Path) -> None:
-    """Make an empty file here rather than have SQLite do it, so that no other user can ever read it."""
-    with contextlib.suppress(FileExistsError):
-        try:
-            # Not opened: to close a file takes all locks away that this process has on it, those of another store
-            # that has just opened it among them (https://www.sqlite.org/howtocorrupt.html, 2.2).
-            os.mknod(path, 0o600)
-        except FileExistsError:
-            raise
-        except (AttributeError, OSError):  # elsewhere than on Linux
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 @functools.cache

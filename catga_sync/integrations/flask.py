@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -88,7 +89,8 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
         app = cast("Flask", state.app)
         app.wsgi_app = BodyFirst(app.wsgi_app, mediator.receiver)  # type: ignore[method-assign]
         mediator.surroundings.add(FlaskScope(app))
-        mediator.attach(under_test=lambda: app.testing)
+        there = weakref.ref(app)  # the mediator's store outlives the app for as long as it takes to leave the cluster
+        mediator.attach(under_test=lambda: getattr(there(), "testing", False))
 
     blueprint.record(attach)
     return blueprint

@@ -8,22 +8,35 @@ Rules of this file:
 from __future__ import annotations
 
 import math
-import os
 import random
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from catga_sync import _fork
 from catga_sync.nodes import ClusterNode
 
 __all__ = ["LOTS", "PerType", "Present", "reported_load", "weight_of"]
 
 T = TypeVar("T")
 
-#: Chance for the routers that are given none of their own: one for all, which a forked child seeds anew. Workers that
-#: went on with their parent's sequence would all make the same choices at the same time.
-LOTS = random.Random()  # noqa: S311 - spreads load, guards nothing
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=LOTS.seed)
+
+class _Lots(random.Random):
+    """Chance that a forked child seeds anew: workers with one sequence would all make the same choices at once."""
+
+    def before_fork(self) -> None:
+        """See ``AcrossForks``."""
+
+    def after_fork_in_parent(self) -> None:
+        """See ``AcrossForks``."""
+
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
+        self.seed()
+
+
+#: For the routers that are given none of their own: one for all.
+LOTS = _Lots()
+_fork.watch(LOTS)
 
 #: The highest ``metadata["weight"]`` that counts; one divided by it is the lowest.
 _MOST_WEIGHT = 1000.0

@@ -31,14 +31,14 @@ def test_one_that_is_there_and_private_is_fine(tmp_path):
 def test_one_that_others_may_write_to_is_refused(tmp_path, mode):
     (tmp_path / "a").mkdir()
     (tmp_path / "a").chmod(mode)
-    with pytest.raises(ConfigurationError, match=r"^discovery: .*only this user can write"):
+    with pytest.raises(ConfigurationError, match=r"^CATGA_RUNTIME_DIR: .*only this user can write"):
         ensure_private(tmp_path / "a")
 
 
 def test_a_link_to_a_folder_is_refused(tmp_path):
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(ConfigurationError, match=r"^discovery: "):
+    with pytest.raises(ConfigurationError, match=r"^CATGA_RUNTIME_DIR: "):
         ensure_private(tmp_path / "link")
 
 
@@ -46,11 +46,11 @@ def test_one_that_belongs_to_somebody_else_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir(mode=0o700)
     owner = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: owner + 1)
-    with pytest.raises(ConfigurationError, match=r"^discovery: "):
+    with pytest.raises(ConfigurationError, match=r"^CATGA_RUNTIME_DIR: "):
         ensure_private(tmp_path / "a")
 
 
 def test_a_file_in_its_place_is_an_error_that_says_what_to_do(tmp_path):
     (tmp_path / "a").write_text("")
-    with pytest.raises(ConfigurationError, match=r"^discovery: "):
+    with pytest.raises(ConfigurationError, match=r"^CATGA_RUNTIME_DIR: "):
         ensure_private(tmp_path / "a")

@@ -16,6 +16,7 @@ import pytest
 
 from catga_sync.cluster import workers
 from catga_sync.cluster.workers import WorkerGroup, any_process_of
+from catga_sync.testing.clock import FakeClock
 from tests.processes import clean_environment, until
 
 fcntl = pytest.importorskip("fcntl", reason="locks of POSIX")
@@ -281,7 +282,8 @@ def test_a_drain_ends_with_its_run_for_the_process_that_wished_it_too(folder: Pa
 
 
 def test_a_run_is_idle_when_each_of_its_processes_has_said_so_or_gone(folder: Path) -> None:
-    first, second, third = groups(folder, 3)
+    clock = FakeClock()
+    first, second, third = (WorkerGroup(folder, "node", clock=clock) for _ in range(3))
     for group in (first, second, third):
         group.join()
     assert not first.all_idle()
@@ -290,6 +292,7 @@ def test_a_run_is_idle_when_each_of_its_processes_has_said_so_or_gone(folder: Pa
     second.leave()
     assert not first.all_idle()
     third.say_idle()
+    clock.advance(10)
     assert first.all_idle()
     assert any_process_of(folder, "node") is True
 
@@ -326,7 +329,7 @@ def test_a_killed_process_is_not_waited_for_in_a_drain(folder: Path, start: Star
     first("say_idle")
     assert first("all_idle") == "False"
     second.kill()
-    assert first("all_idle") == "True"
+    until(lambda: first("all_idle") == "True", "nobody is busy")
 
 
 def test_a_process_that_ends_without_a_word_leaves_too(folder: Path, start: Start) -> None:

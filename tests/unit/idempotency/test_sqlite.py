@@ -457,12 +457,12 @@ def test_a_fork_does_not_wait_for_a_call_that_hangs(
     store = opened(path)
     run(store, "a")
     with store._lock:
-        store._before_fork()
-        store._after_fork()
+        store.before_fork()
+        store.after_fork_in_parent()
         assert store._lock.locked(), "it is not the fork's to give back"
-    store._before_fork()
+    store.before_fork()
     assert store._db is None
-    store._after_fork()
+    store.after_fork_in_parent()
     assert state(store, "a") is DONE
 
 

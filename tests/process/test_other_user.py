@@ -1,0 +1,71 @@
+"""Servers that load the app as root and serve as another user: their nodes meet, in that user's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import require_module, require_service
+from tests.process.nodes import ROOT, node
+from tests.processes import clean_environment, until
+
+require_module("gunicorn")
+
+pytestmark = pytest.mark.process
+
+OPTIONS = ("--preload", "--user", "65534", "--group", "65534")
+
+#: Asks as that user; what it needs is imported before, for the interpreter may lie where only root can read.
+CLIENT = """
+import encodings.ascii, encodings.idna, os, sys
+from catga_sync import Mediator, create_cluster
+from tests.process.app import Ask
+
+client = create_cluster(Mediator(), node_id="client", cluster_name=sys.argv[1], router="round-robin")
+os.setgid(65534)
+os.setuid(65534)
+with client:
+    print(*[each.node_id for each in client.nodes()], *sorted({client.send(Ask("x")).node_id for _ in range(4)}))
+"""
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder for temporary files of all users; pytest's own is for one."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o1777)
+    yield folder
+    # gunicorn's workers may be removing theirs.
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_two_services_that_root_starts_for_another_user_see_each_other(shared: Path, cluster_name: str) -> None:
+    require_service(os.getuid() == 0, "needs root, to start servers for another user")
+    env = {"TMPDIR": str(shared)}
+
+    def ask() -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", CLIENT, cluster_name],
+            cwd=ROOT,
+            env=clean_environment({**env, "PYTHONPATH": str(ROOT)}),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    with contextlib.ExitStack() as stack:
+        for name in ("n1", "n2"):
+            stack.enter_context(node(name, cluster_name, *OPTIONS, **env))
+        until(lambda: ask() == "n1 n2 n1 n2", "both serve, and are seen by a process of their user")
+        assert [path.name for path in shared.iterdir() if path.name.startswith("catga-sync")] == ["catga-sync-65534"]
