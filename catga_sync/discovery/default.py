@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from catga_sync.discovery.base import Discovery
+from catga_sync.discovery.base import Discovery, place_of
 from catga_sync.nodes import NodeRecord
 
 __all__ = ["DefaultDiscovery"]
@@ -46,6 +46,11 @@ class DefaultDiscovery:
         """See ``Discovery``."""
         self.shared.close()
         self._alone.close()
+
+    @property
+    def where(self) -> str:
+        """See ``Discovery``."""
+        return place_of(self._store)
 
     @property
     def _store(self) -> Discovery:

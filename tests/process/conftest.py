@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from catga_sync import ClusterMediator, Mediator, create_cluster
+from tests.process.nodes import default_file
 
 
 @pytest.fixture
@@ -17,5 +18,11 @@ def cluster_name() -> str:
 
 @pytest.fixture
 def client(cluster_name: str) -> Iterator[ClusterMediator]:
-    with create_cluster(Mediator(), node_id="client", cluster_name=cluster_name, router="round-robin") as mediator:
+    with create_cluster(
+        Mediator(),
+        node_id="client",
+        cluster_name=cluster_name,
+        discovery=default_file(cluster_name),
+        router="round-robin",
+    ) as mediator:
         yield mediator

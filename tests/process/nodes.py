@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from catga_sync import ClusterMediator
+from catga_sync.folders import meeting_folder
 from tests.processes import Process, free_port, running, until
 
-__all__ = ["ROOT", "node", "wait_for"]
+__all__ = ["ROOT", "default_file", "node", "wait_for"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +31,11 @@ def node(
     env = {"NODE": name, "PORT": str(port), "CLUSTER": cluster_name, **environment}
     with running([*command, *options, app], port=port, cwd=ROOT, env=env) as process:
         yield process
+
+
+def default_file(cluster_name: str) -> str:
+    """Return the discovery that nodes use by default, and tests do not."""
+    return f"sqlite:///{meeting_folder() / cluster_name}.sqlite3"
 
 
 def wait_for(client: ClusterMediator, *names: str) -> None:

@@ -12,7 +12,7 @@ from catga_sync import ClusterMediator, Mediator, create_cluster
 from catga_sync.integrations.flask import cluster_blueprint
 from tests.conftest import require_module
 from tests.process.app import Ask, Do
-from tests.process.nodes import ROOT, node, wait_for
+from tests.process.nodes import ROOT, default_file, node, wait_for
 from tests.processes import free_port, running, until
 
 for module in ("gunicorn", "waitress"):
@@ -68,7 +68,9 @@ def test_a_node_under_this_server_is_seen_serves_and_is_gone_with_it(
 def test_connections_of_a_mediator_that_is_dropped_with_its_app_are_closed(cluster_name: str) -> None:
     def use() -> Flask:
         app = Flask(__name__)
-        mediator = create_cluster(Mediator(), node_id="app", cluster_name=cluster_name)
+        mediator = create_cluster(
+            Mediator(), node_id="app", cluster_name=cluster_name, discovery=default_file(cluster_name)
+        )
         app.register_blueprint(cluster_blueprint(mediator))
         wait_for(mediator, "n")
         assert mediator.send(Ask("x"), timeout=5.0).is_success

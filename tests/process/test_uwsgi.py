@@ -15,7 +15,7 @@ import pytest
 from catga_sync import ClusterMediator, Mediator, create_cluster
 from tests.conftest import require_service
 from tests.process.app import Ask, Do, Relay
-from tests.process.nodes import ROOT, node, wait_for
+from tests.process.nodes import ROOT, default_file, node, wait_for
 from tests.processes import Process, free_port, running, until
 
 UWSGI = Path(sys.executable).with_name("pyuwsgi")
@@ -108,7 +108,9 @@ def test_a_signed_node_that_forks_in_c_lets_each_call_in_once(cluster_name: str)
     secret = "s" * 32
     with (
         uwsgi("u", cluster_name, *THREADED["forks in C, threads"], SECRET=secret) as server,
-        create_cluster(Mediator(), node_id="c", cluster_name=cluster_name, secret=secret) as client,
+        create_cluster(
+            Mediator(), node_id="c", cluster_name=cluster_name, discovery=default_file(cluster_name), secret=secret
+        ) as client,
     ):
         wait_for(client, "u")
         results = [client.send(Do("x"), timeout=5.0) for _ in range(30)]

@@ -125,7 +125,7 @@ def serve():
         made.group.join()
         made.nonces.add("a", 60.0)
         made.discovery.nodes()
-        return made.discovery.path.parent
+        return made.discovery.shared.path.parent
     return use
 
 use = serve()
