@@ -11,9 +11,17 @@ import contextlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from catga_sync.errors import ConfigurationError
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 __all__ = [
     "RUNTIME_DIR",
@@ -74,8 +82,30 @@ def make_database(path: Path) -> bool:
     What was left of a log is removed: SQLite would take it for that of the new database, or of the new log.
     """
     if path.exists():
-        if not Path(f"{path}-wal").exists():
+        # In this order: SQLite makes the log first, and removes it last.
+        if Path(f"{path}-shm").exists() and not Path(f"{path}-wal").exists():
             Path(f"{path}-shm").unlink(missing_ok=True)
+        return False
+    with _turn_in(path.parent):
+        return _make_database(path)
+
+
+@contextlib.contextmanager
+def _turn_in(folder: Path) -> Iterator[None]:
+    """Let one process or thread at a time make a database in a folder: another's log is not to be taken for a rest."""
+    if fcntl is None:
+        yield
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _make_database(path: Path) -> bool:
+    if path.exists():
         return False
     for suffix in ("-wal", "-shm", "-journal"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
