@@ -96,11 +96,8 @@ def test_a_chain_with_room_may_come_back(nodes: Nodes) -> None:
 
 
 @pytest.mark.parametrize(
-    "server",
-    [
-        ("-k", "sync", "--threads", "1"),
-        ("-k", "sync", "--threads", "1", "-c", "python:catga_sync.integrations.gunicorn"),
-    ],
+    "settings",
+    ["python:tests.faults.bare", "python:catga_sync.integrations.gunicorn"],
     ids=["told by each request", "told by the hooks"],
 )
 def test_a_server_with_one_thread_neither_waits_for_itself_nor_is_silent_about_it(nodes: Nodes, settings: str) -> None:

@@ -47,7 +47,7 @@ class Hanging(MemoryDiscovery):
     inside = threading.Event()
 
     def nodes(self):
-        if where == "inside the store" and threading.current_thread().name.startswith("catga-cluster"):
+        if where != "not started" and threading.current_thread().name.startswith("catga-cluster"):
             if os.getpid() == parent:
                 self.inside.set()
                 threading.Event().wait()
@@ -61,13 +61,13 @@ mediator.register(Here, lambda request: "here")
 mediator.subscribe(Done, lambda event: None)
 if where != "not started":
     mediator.start()
-if where == "inside the store":
+    # In a place of ours: elsewhere it might hold a lock of Python's own, which no child could let go.
     store.inside.wait(10)
 held = [mediator._membership._lock, mediator._background._lock, mediator._ejection._lock, mediator._events._lock,
         mediator.receiver._idle, mediator._dispatcher._budget._lock]
 if where == "every lock held":
     for lock in held:
-        lock.acquire()
+        lock.acquire(False)  # the thread has one of them already
 
 # With the interpreter's lock, as uWSGI does; without Python's own hooks.
 pid = ctypes.PyDLL(None).fork()
