@@ -79,3 +79,19 @@ class Cluster:
             return [each["id"] for each in nodes if each["status"] == "ONLINE"] == sorted(names)
 
         until(there, f"exactly {names} are visible")
+
+
+class Held:
+    """A call that runs until it is let go."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir()
+        # A process of its own: no connection of anybody else's is in the way.
+        self._process = cluster.start("call", "ops.Hold", f'{{"folder": "{folder}"}}')
+        until((folder / "started").exists, "the handler has started")
+
+    def finish(self) -> tuple[int, str]:
+        (self._folder / "go").touch()
+        out, err = self._process.communicate(timeout=60)
+        return self._process.returncode, out + err

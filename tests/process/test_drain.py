@@ -16,7 +16,7 @@ import pytest
 from catga_sync import CatgaResult, ClusterMediator, ErrorCode, Mediator, create_cluster
 from tests.conftest import require_module
 from tests.process.operated import Ask, Do
-from tests.process.operators import HOOKS, Cluster
+from tests.process.operators import HOOKS, Cluster, Held
 from tests.processes import Process, free_port, until
 
 require_module("gunicorn")
@@ -43,22 +43,6 @@ def wait_for(client: ClusterMediator, *names: str) -> None:
         return [each.node_id for each in client.nodes() if each.status.name == "ONLINE"] == sorted(names)
 
     until(online, f"exactly {names} are online")
-
-
-class Held:
-    """A call that runs until it is let go."""
-
-    def __init__(self, cluster: Cluster, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir()
-        # A process of its own: no connection of anybody else's is in the way.
-        self._process = cluster.start("call", "ops.Hold", f'{{"folder": "{folder}"}}')
-        until((folder / "started").exists, "the handler has started")
-
-    def finish(self) -> tuple[int, str]:
-        (self._folder / "go").touch()
-        out, err = self._process.communicate(timeout=60)
-        return self._process.returncode, out + err
 
 
 @pytest.mark.parametrize("hooks", [(), HOOKS], ids=["bare", "hooks"])

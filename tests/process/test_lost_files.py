@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require_module
-from tests.process.operators import Cluster
-from tests.process.test_drain import Held
+from tests.process.operators import Cluster, Held
 from tests.processes import until
 
 require_module("gunicorn")

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from catga_sync import ClusterMediator, Mediator, create_cluster
-from tests.conftest import require_service
+from tests.conftest import require_module, require_service
 from tests.process.app import Ask, Do, Relay
 from tests.process.nodes import ROOT, default_file, node, wait_for
 from tests.processes import Process, free_port, running, until
 
+require_module("gunicorn")  # for the other nodes
 UWSGI = Path(sys.executable).with_name("pyuwsgi")
 require_service(UWSGI.exists(), "needs uWSGI: pip install pyuwsgi")
 
