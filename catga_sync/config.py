@@ -15,10 +15,10 @@ from catga_sync.cluster.failover import Failover
 from catga_sync.cluster.load import default_load, rounded
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.cluster.membership import Membership
+from catga_sync.cluster.parting import Parting
 from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.upkeep import Upkeep
 from catga_sync.cluster.workers import WorkerGroup, group_key
-from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ConfigurationError, ends_process
 from catga_sync.folders import meeting_folder
 from catga_sync.idempotency.mark import store_mark
@@ -182,7 +182,7 @@ class _Assembly:
             surroundings=self.surroundings,
             describe=self._describe,
             tell_of_tests=self.tests,
-            let_go=_Parting(self.this.node_id, self.group, self.discovery, self.once, self.nonces),
+            let_go=Parting(self.this.node_id, self.group, self.discovery, self.once, self.nonces),
             options=options,
         )
         return self.mediator
@@ -366,37 +366,6 @@ class _Assembly:
     def _is_alive(self, node: ClusterNode) -> bool:
         # A node without the describe route answers something else, which is a sign of life as well.
         return self._probe(node).outcome in (ProbeOutcome.ANSWERED, ProbeOutcome.OTHER)
-
-
-class _Parting:
-    """
-    Leave the cluster for a mediator that was dropped. It leads to none of what leads back to the mediator.
-
-    Connections to other nodes are not among it: those end with the invoker, without a word.
-    """
-
-    def __init__(
-        self,
-        node_id: str,
-        group: WorkerGroup,
-        discovery: Discovery,
-        once: Once | None,
-        nonces: SqliteNonces | None,
-    ) -> None:
-        self._node_id = node_id
-        self._group = group
-        self._discovery = discovery
-        self._stores = [store for store in (discovery, once, nonces) if store is not None]
-
-    def __call__(self) -> None:
-        incarnation = self._group.incarnation
-        try:
-            if self._group.leave():
-                self._discovery.deregister(self._node_id, incarnation)
-            for store in self._stores:
-                store.close()
-        except Exception as exc:
-            _log.warning("a mediator that was dropped could not let go of everything: %r", exc)
 
 
 class _Routers:

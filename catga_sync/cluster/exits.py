@@ -1,13 +1,15 @@
-"""Closing what serves when the interpreter ends."""
+"""Ends that nothing announces: of the interpreter, and of a mediator that is dropped without ``close``."""
 
 from __future__ import annotations
 
 import atexit
 import functools
+import sys
+import warnings
 import weakref
 from typing import Protocol
 
-__all__ = ["close_at_exit"]
+__all__ = ["close_at_exit", "warn_of_unclosed"]
 
 
 class Closable(Protocol):
@@ -25,6 +27,18 @@ def close_at_exit(thing: Closable) -> None:
     """Have ``thing`` closed when the interpreter ends, if it is still there."""
     _watch_exit()
     _open.add(thing)
+
+
+def warn_of_unclosed(node_id: str, mediator: object) -> None:
+    """Warn that a mediator which no app has was used and dropped; call it in ``__del__``."""
+    if sys.is_finalizing():
+        return
+    warnings.warn(
+        f"cluster mediator {node_id!r} was not closed: call close(), or use it in a with block",
+        ResourceWarning,
+        stacklevel=3,
+        source=mediator,
+    )
 
 
 @functools.cache

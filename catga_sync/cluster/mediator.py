@@ -8,18 +8,15 @@ Rules of this file:
 
 from __future__ import annotations
 
-import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, TypeVar
 
 from catga_sync.cluster.background import Background
 from catga_sync.cluster.dispatch import Dispatcher
 from catga_sync.cluster.events import ClusterEvent, EventBoard
-from catga_sync.cluster.exits import close_at_exit
+from catga_sync.cluster.exits import close_at_exit, warn_of_unclosed
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.upkeep import Upkeep
@@ -316,8 +313,7 @@ class ClusterMediator:
         """Start the background thread now instead of with the first call; a node with an endpoint means to serve."""
         self.closed = False
         if self._presence is not None:
-            self._presence.attached = True
-            self._presence.hasten()
+            self._presence.attach()
             close_at_exit(self)
         self._background.reopen()
         self._background.ensure()
@@ -349,21 +345,13 @@ class ClusterMediator:
     def __enter__(self) -> ClusterMediator:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __del__(self) -> None:
         background = getattr(self, "_background", None)
-        if background is None or not background.running or self._has_app or sys.is_finalizing():
-            return
-        warnings.warn(
-            f"cluster mediator {self._this.node_id!r} was not closed: call close(), or use it in a with block",
-            ResourceWarning,
-            stacklevel=2,
-            source=self,
-        )
+        if background is not None and background.running and not self._has_app:
+            warn_of_unclosed(self._this.node_id, self)
 
     def notice_request(self) -> None:
         """Take note that this process serves: the receiver calls it at the start of every request."""
@@ -371,8 +359,7 @@ class ClusterMediator:
         if not self._background.running:
             self._background.ensure()
         presence = self._presence
-        if presence is not None and not presence.has_served:
-            presence.has_served = True
+        if presence is not None and presence.serves_first():
             close_at_exit(self)
 
     def _look_after_cluster(self) -> None:
@@ -406,19 +393,10 @@ class ClusterMediator:
     # -- the background thread ------------------------------------------------------------------------------------
 
     def _in_parent(self) -> bool:
-        presence = self._presence
-        if presence is None or not presence.attached or presence.has_served:
-            return True
-        # Attached, and forking before any request: the parent of the servers (--preload), not one of them.
-        presence.has_forked = True
-        return False
+        return self._presence is None or self._presence.goes_on_after_fork()
 
     def _in_child(self) -> bool:
-        presence = self._presence
-        serves = presence is not None and presence.attached and not presence.has_served
         self._lock = threading.Lock()
         self._upkeep.forget()
         self._dispatcher.forget()
-        if presence is not None:
-            presence.attached = serves
-        return serves
+        return self._presence is not None and self._presence.attached

@@ -168,10 +168,30 @@ class Presence:
         except Exception as exc:
             _log.warning("the node's record could not be removed; it will expire: %r", exc)
 
+    def attach(self) -> None:
+        """Make this process one that means to serve; look at once whether it does."""
+        self.attached = True
+        self.hasten()
+
+    def serves_first(self) -> bool:
+        """Take note of a request that this process has received; return whether it is the first one."""
+        first = not self.has_served
+        self.has_served = True
+        return first
+
+    def goes_on_after_fork(self) -> bool:
+        """In the parent after a fork: return whether it goes on, or has become the parent of servers."""
+        if self.attached and not self.has_served:
+            # Attached, and forking before any request: the parent of the servers (--preload), not one of them.
+            self.has_forked = True
+        return not self.attached or self.has_served
+
     def forget(self) -> None:
         """In a forked child: what the parent is, this process still has to become."""
         self._group.forget()
         self._visibility.forget()
+        # A server forks its workers before the first request; later on, a handler has forked something else.
+        self.attached = self.attached and not self.has_served
         self.has_served = self.has_forked = False
         self.hasten()
 

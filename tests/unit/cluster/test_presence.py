@@ -396,5 +396,7 @@ def test_a_forked_child_still_has_to_become_what_its_parent_is(one: Process, oth
     one.presence.has_served = True
     one.presence.forget()
     assert (one.presence.visible, one.presence.has_served, one.presence.has_forked) == (False, False, False)
+    assert not one.presence.attached  # what a serving process forks off serves nothing, unless it is told to
+    one.presence.attach()
     one.go()
     assert one.presence.incarnation == other.presence.incarnation

@@ -1,0 +1,50 @@
+"""Leaving the cluster for a mediator that was dropped without ``close``."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from catga_sync.cluster.workers import WorkerGroup
+from catga_sync.discovery.base import Discovery
+
+__all__ = ["Parting"]
+
+_log = logging.getLogger(__name__)
+
+
+class Store(Protocol):
+    """What is to be let go of."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+class Parting:
+    """
+    Leave the cluster for a mediator that was dropped. It leads to none of what leads back to the mediator.
+
+    Connections to other nodes are not among it: those end with the invoker, without a word.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        group: WorkerGroup,
+        discovery: Discovery,
+        *others: Store | None,
+    ) -> None:
+        self._node_id = node_id
+        self._group = group
+        self._discovery = discovery
+        self._stores = [store for store in (discovery, *others) if store is not None]
+
+    def __call__(self) -> None:
+        incarnation = self._group.incarnation
+        try:
+            if self._group.leave():
+                self._discovery.deregister(self._node_id, incarnation)
+            for store in self._stores:
+                store.close()
+        except Exception as exc:
+            _log.warning("a mediator that was dropped could not let go of everything: %r", exc)
