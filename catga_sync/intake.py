@@ -13,7 +13,7 @@ from catga_sync.deadline import Deadline
 from catga_sync.envelope import MAX_TIME_MS
 from catga_sync.errors import ErrorCode
 
-__all__ = ["RawRequest", "Refused", "chain_of", "check_media_type", "deadline_of", "in_memory", "read_body"]
+__all__ = ["RawRequest", "Refused", "chain_of", "check_media_type", "deadline_of", "in_memory", "read_body", "time_of"]
 
 #: Seconds by which two machines' clocks may differ when the age of a request is judged.
 CLOCK_SKEW = 60.0
@@ -31,9 +31,9 @@ def _not_seen() -> bool:
     return False
 
 
-def _no_end(at: float) -> Callable[[], None]:
+def _no_end(at: float) -> Callable[[], bool]:
     """For a server that lends no socket: the time is looked at between two pieces only."""
-    return _no_cut
+    return lambda: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,9 @@ class RawRequest:
     remote_address: str | None = None
     #: The version of HTTP in which the request came.
     protocol: str = "HTTP/1.1"
-    #: Has ``read`` come to its end at that monotonic time, whatever is still to come; returns what calls that off.
-    end_at: Callable[[float], Callable[[], None]] = _no_end
+    #: Has ``read`` come to its end at that monotonic time or earlier, whatever is still to come. Returns what calls
+    #: that off, and tells whether it came too late.
+    end_at: Callable[[float], Callable[[], bool]] = _no_end
     #: Has it come to its end now: what is left of the body keeps nobody waiting.
     cut: Callable[[], None] = _no_cut
     #: Returns whether the caller has closed its side of the connection.
@@ -114,6 +115,7 @@ def read_body(raw: RawRequest, limit: int) -> bytes:
     size = 0
     end = time.monotonic() + _time_for_body(raw)
     call_off = raw.end_at(end)
+    broken: Exception | None = None
     try:
         while size < wanted and (size == 0 or time.monotonic() < end):
             piece = raw.read(min(_PIECE, wanted - size))
@@ -122,16 +124,18 @@ def read_body(raw: RawRequest, limit: int) -> bytes:
             pieces.append(piece)
             size += len(piece)
     except Exception as exc:
-        raise _incomplete(end, "the body broke off") from exc
+        broken = exc
     finally:
-        call_off()
+        late = call_off() or time.monotonic() >= end
+    if broken is not None:
+        raise _incomplete(late, "the body broke off") from broken
     if length is None and size > limit:
         raise Refused(413, ErrorCode.RESOURCE_EXHAUSTED, f"the body is longer than {limit} bytes")
     # gunicorn hands a body on that was cut off as if it were whole; a caller that could not hand everything over
     # relies on it that nothing runs then. Of one without a length nobody can tell whether it ended or was ended.
-    if size != length and (length is not None or time.monotonic() >= end):
+    if size != length and (length is not None or late):
         hint = "" if size else "; a WSGI middleware in front of the receiver may have read it"
-        raise _incomplete(end, f"the body has {size} of the {length} bytes announced{hint}")
+        raise _incomplete(late, f"the body has {size} of the {length} bytes announced{hint}")
     return b"".join(pieces)
 
 
@@ -141,8 +145,8 @@ def _time_for_body(raw: RawRequest) -> float:
     return BODY_TIME if left is None or left <= 0 else min(BODY_TIME, left / 1000.0)
 
 
-def _incomplete(end: float, text: str) -> Refused:
-    if time.monotonic() < end:
+def _incomplete(late: bool, text: str) -> Refused:
+    if not late:
         return Refused(400, ErrorCode.INVALID_ARGUMENT, text)
     # UNAVAILABLE, for it is the way to this node that is slow: another one may be tried.
     return Refused(408, ErrorCode.UNAVAILABLE, "the body came too slowly")
@@ -194,6 +198,12 @@ def _too_old(sent_at: float, now: float, timeout: float) -> str:
 
 def _instant(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+
+
+def time_of(raw: RawRequest, default: float) -> float:
+    """Return the seconds that a call has from when it came, whether or not it may use them."""
+    left = _milliseconds(raw.headers.get("catga-timeout-ms", ""))
+    return default if left is None else min(left, MAX_TIME_MS) / 1000.0
 
 
 def _milliseconds(header: str) -> int | None:

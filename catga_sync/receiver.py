@@ -32,7 +32,7 @@ from catga_sync.envelope import (
     write_batch_reply,
 )
 from catga_sync.errors import ErrorCode
-from catga_sync.intake import RawRequest, Refused, check_media_type, deadline_of, in_memory, read_body
+from catga_sync.intake import RawRequest, Refused, check_media_type, deadline_of, in_memory, read_body, time_of
 from catga_sync.once import Once
 from catga_sync.pipeline import limit_text
 from catga_sync.runner import Handlers, Run, Runner
@@ -47,6 +47,8 @@ DRAIN_PATH = "/catga/cluster/drain"
 
 #: Bytes of a request to go offline, which has nothing to say.
 _DRAIN_LIMIT = 1024
+#: Seconds for writing a response whose call has no time left.
+_LAST_WORD = 1.0
 #: Bytes that are kept for an answer in a batch, without its payload.
 _FRAME = 400
 
@@ -60,6 +62,8 @@ class RawReply:
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: For which it may be written; a caller that has not read it by then has given up.
+    seconds: float = 30.0
 
 
 class Receiver:
@@ -195,7 +199,7 @@ class Receiver:
         if run.replayed:
             headers["Catga-Replayed"] = "1"
         headers.update(self._guard.seal(run.caller, status, headers["Catga-Executed"], self._node_id, body))
-        return RawReply(status, body, headers)
+        return RawReply(status, body, headers, max(_LAST_WORD, time_of(raw, self._default_timeout) - run.seconds))
 
     def take_in(self, raw: RawRequest) -> tuple[RawRequest, bytes]:
         """

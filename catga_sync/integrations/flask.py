@@ -17,7 +17,7 @@ from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.config import create_cluster
 from catga_sync.environment import layered, option_values
 from catga_sync.errors import ConfigurationError
-from catga_sync.integrations.wsgi import ROUTES, BodyFirst, check_mediator, request_of
+from catga_sync.integrations.wsgi import ROUTES, BodyFirst, check_mediator, end_writing, request_of
 from catga_sync.mediator import Mediator
 from catga_sync.options import ClusterOptions
 from catga_sync.receiver import NODE_PATH
@@ -73,7 +73,9 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
 
     def receive() -> Response:
         reply = mediator.receiver.handle(request_of(request.environ))
-        return Response(reply.body, status=reply.status, headers=dict(reply.headers))
+        response = Response(reply.body, status=reply.status, headers=dict(reply.headers))
+        response.call_on_close(end_writing(request.environ, reply.seconds))
+        return response
 
     for path in sorted(ROUTES):
         blueprint.add_url_rule(path, path.rpartition("/")[2], receive, provide_automatic_options=False)

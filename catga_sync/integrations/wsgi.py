@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from http import HTTPStatus
 from io import BytesIO
@@ -14,12 +15,12 @@ from catga_sync.errors import ConfigurationError
 from catga_sync.integrations._cutoff import CutOff, shut_reading
 from catga_sync.integrations._hangup import hung_up
 from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawReply, RawRequest, Receiver
-from catga_sync.serverinfo import notice_server
+from catga_sync.serverinfo import notice_server, server_info
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["ROUTES", "BodyFirst", "ClusterMiddleware", "check_mediator", "raw_request", "request_of"]
+__all__ = ["ROUTES", "BodyFirst", "ClusterMiddleware", "check_mediator", "end_writing", "raw_request", "request_of"]
 
 #: Paths that the receiver answers.
 ROUTES = frozenset({BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH})
@@ -27,7 +28,13 @@ ROUTES = frozenset({BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH})
 #: Where the environment of a request keeps what was taken in.
 _TAKEN_IN = "catga_sync.request"
 
-_cut_off = CutOff()
+
+def _most_slow() -> int:
+    threads = server_info().threads
+    return 4 if threads is None else max(1, threads // 2)
+
+
+_cut_off = CutOff(_most_slow)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_cut_off.forget)
 
@@ -50,13 +57,25 @@ def raw_request(environ: WSGIEnvironment) -> RawRequest:
         remote_address=environ.get("REMOTE_ADDR"),
         protocol=environ.get("SERVER_PROTOCOL", "HTTP/1.1"),
     )
-    sock = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    # The socket of HTTP/2 carries other requests as well.
-    if sock is None or not raw.protocol.startswith("HTTP/1."):
+    sock = _socket_of(environ)
+    if sock is None:
         return raw
     return replace(
-        raw, end_at=lambda at: _cut_off.at(at, sock), cut=lambda: shut_reading(sock), hung_up=lambda: hung_up(sock)
+        raw, end_at=lambda at: _cut_off.reading(at, sock), cut=lambda: shut_reading(sock), hung_up=lambda: hung_up(sock)
     )
+
+
+def _socket_of(environ: WSGIEnvironment) -> Any:
+    """Return the socket that the server lends; None when it lends none, or one that carries other requests (HTTP/2)."""
+    if not environ.get("SERVER_PROTOCOL", "HTTP/1.1").startswith("HTTP/1."):
+        return None
+    return environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+
+
+def end_writing(environ: WSGIEnvironment, seconds: float) -> Callable[[], object]:
+    """Have the writing of the response end after so many seconds; return what calls that off when it is written."""
+    sock = _socket_of(environ)
+    return (lambda: None) if sock is None else _cut_off.writing(time.monotonic() + seconds, sock)
 
 
 def check_mediator(mediator: object) -> None:
@@ -130,4 +149,16 @@ def send_reply(reply: RawReply, environ: WSGIEnvironment, start_response: Callab
     """Send a reply the WSGI way."""
     status = f"{reply.status} {HTTPStatus(reply.status).phrase}"
     start_response(status, [*reply.headers.items(), ("Content-Length", str(len(reply.body)))])
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [reply.body]
+    body = [] if environ["REQUEST_METHOD"] == "HEAD" else [reply.body]
+    return _Written(body, end_writing(environ, reply.seconds))
+
+
+class _Written:
+    """The parts of a response, and what is to be done when the server has written them. Not thread-safe."""
+
+    def __init__(self, parts: list[bytes], done: Callable[[], object]) -> None:
+        self._parts = parts
+        self.close = done
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._parts)

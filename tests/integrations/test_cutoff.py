@@ -30,7 +30,7 @@ def test_a_reader_that_waits_is_let_go_at_the_end_and_can_still_answer(pair: Pai
     server, client = pair
     cut_off = CutOff()
     client.sendall(b"some of it")
-    call_off = cut_off.at(time.monotonic(), server)
+    call_off = cut_off.reading(time.monotonic(), server)
     assert server.recv(100) in (b"some of it", b"")
     assert server.recv(100) == b""
     call_off()
@@ -43,9 +43,9 @@ def test_a_reader_that_is_done_is_left_alone(pair: Pair) -> None:
     other, _ = socket.socketpair()
     with other, _:
         cut_off = CutOff()
-        cut_off.at(time.monotonic(), server)()
+        cut_off.reading(time.monotonic(), server)()
         # When this one has been cut off, the watcher has looked.
-        cut_off.at(time.monotonic(), other)
+        cut_off.reading(time.monotonic(), other)
         assert other.recv(1) == b""
     client.sendall(b"the next request")
     assert server.recv(100) == b"the next request"
@@ -56,8 +56,8 @@ def test_bodies_at_once_end_each_at_its_own_time(pair: Pair) -> None:
     other, _ = socket.socketpair()
     with other, _:
         cut_off = CutOff()
-        call_off = cut_off.at(time.monotonic() + 600.0, server)
-        cut_off.at(time.monotonic(), other)
+        call_off = cut_off.reading(time.monotonic() + 600.0, server)
+        cut_off.reading(time.monotonic(), other)
         assert other.recv(1) == b""
         client.sendall(b"x")
         assert server.recv(1) == b"x"
@@ -74,12 +74,12 @@ def test_a_socket_that_is_closed_is_left_alone() -> None:
 def test_a_forked_child_watches_for_itself(pair: Pair) -> None:
     server, other = pair
     cut_off = CutOff()
-    cut_off.at(time.monotonic() + 600.0, other)
+    cut_off.reading(time.monotonic() + 600.0, other)
     # As it is in a child: the parent's thread is not there, and its lock may never be let go.
     cut_off._lock.acquire()
     lock, watcher, reading = cut_off._lock, cut_off._watcher, cut_off._reading
     cut_off.forget()
-    cut_off.at(time.monotonic(), server)
+    cut_off.reading(time.monotonic(), server)
     assert cut_off._watcher is not watcher
     assert server.recv(1) == b""
     lock.release()
