@@ -28,6 +28,7 @@ __all__ = [
     "EnvelopeError",
     "ReplyEnvelope",
     "RequestEnvelope",
+    "batch_item",
     "read_batch",
     "read_batch_reply",
     "stamped",
@@ -227,10 +228,14 @@ def read_batch(raw: bytes) -> list[RequestEnvelope | EnvelopeError]:
     return read
 
 
-def write_batch_reply(replies: Iterable[tuple[ReplyEnvelope, str]]) -> bytes:
-    """Return ``{"responses": [...]}``; every envelope has one property more, what ``Catga-Executed`` says of it."""
-    parts = [b'%b,"executed":%b}' % (reply.encode()[:-1], _text(told)) for reply, told in replies]
-    return b'{"responses":[%b]}' % b",".join(parts)
+def batch_item(reply: ReplyEnvelope, told: str) -> bytes:
+    """Return an envelope for a batch: it has one property more, what ``Catga-Executed`` says of it."""
+    return b'%b,"executed":%b}' % (reply.encode()[:-1], _text(told))
+
+
+def write_batch_reply(items: Iterable[bytes]) -> bytes:
+    """Return ``{"responses": [...]}`` with what ``batch_item`` has made."""
+    return b'{"responses":[%b]}' % b",".join(items)
 
 
 def read_batch_reply(raw: bytes) -> list[tuple[ReplyEnvelope, str | None]]:

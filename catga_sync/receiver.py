@@ -18,7 +18,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from catga_sync.access import Guard
@@ -27,6 +27,7 @@ from catga_sync.envelope import (
     EnvelopeError,
     ReplyEnvelope,
     RequestEnvelope,
+    batch_item,
     read_batch,
     valid_id,
     write_batch_reply,
@@ -49,8 +50,8 @@ DRAIN_PATH = "/catga/cluster/drain"
 _DRAIN_LIMIT = 1024
 #: Seconds for writing a response whose call has no time left.
 _LAST_WORD = 1.0
-#: Bytes that are kept for an answer in a batch, without its payload.
-_FRAME = 400
+#: Bytes that are kept for a response in a batch, beside its ids, its payload and its text.
+_LEAST = 200
 
 _log = logging.getLogger(__name__)
 
@@ -237,19 +238,36 @@ class Receiver:
                 raise Refused(400, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
             # One deadline for all of them, from when the batch came; each may still be too old by itself.
             shared = deadline_of(raw.headers.get("catga-timeout-ms"), None, self._default_timeout, run.seconds)
+            least = _LEAST + len(self._node_id)
+            left = sum(least + len(item.request_id or "") for item in items)
+            room = self._max_body_bytes - _LEAST
+            if left > room:
+                text = f"the responses to so many requests are together longer than {self._max_body_bytes} bytes"
+                raise Refused(413, ErrorCode.RESOURCE_EXHAUSTED, text)
             replies = []
-            room = self._max_body_bytes
-            for left, item in zip(range(len(items), 0, -1), items, strict=True):
+            for item in items:
                 each = Run("unknown", run.caller, shared)
                 reply = self._run_item(raw, item, each)
-                if reply.payload is not None and len(reply.payload) * 4 // 3 + left * _FRAME > room:
-                    text = "the answers of the batch are together longer than max_body_bytes allows"
-                    too_long = Refused(200, ErrorCode.RESOURCE_EXHAUSTED, text)
-                    reply = self._runner.refusal(too_long, each)
-                room -= len(reply.encode()) + 24
-                replies.append((reply, each.told))
+                left -= least + len(item.request_id or "")
+                replies.append(self._fitting(reply, each, room - left))
+                room -= len(replies[-1]) + 1
                 run.executed = run.executed or each.executed
             return write_batch_reply(replies)
+
+    def _fitting(self, reply: ReplyEnvelope, run: Run, room: int) -> bytes:
+        """Return an item of a batch in so many bytes at the most: the others have as much to say."""
+        item = batch_item(reply, run.told)
+        if len(item) > room and reply.payload is not None:
+            text = "the responses of the batch are together longer than max_body_bytes allows"
+            reply = self._runner.refusal(Refused(200, ErrorCode.RESOURCE_EXHAUSTED, text), run)
+            item = batch_item(reply, run.told)
+        if len(item) > room:
+            # A text may be cut, what became of the request may not.
+            text = reply.error_message or ""
+            item = batch_item(replace(reply, error_message=text[: max(0, len(text) - (len(item) - room))]), run.told)
+        if len(item) > room:  # a code of the application's own, of many letters that are not ASCII
+            item = batch_item(replace(reply, error_message="", error_code=ErrorCode.RESOURCE_EXHAUSTED), run.told)
+        return item
 
     def _run_item(self, raw: RawRequest, item: RequestEnvelope | EnvelopeError, run: Run) -> ReplyEnvelope:
         try:

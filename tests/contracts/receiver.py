@@ -930,6 +930,47 @@ class ReceiverContract:
         assert len(answer.body) <= LIMIT
         assert [each["executed"] for each in replies_of(answer)] == ["1"] * 4
 
+    @pytest.mark.parametrize("text", ["x" * 500, "é" * 300, "sold out"], ids=["long", "not ASCII", "short"])
+    @pytest.mark.parametrize("code", ["NOT_FOUND", "SOLD_OUT"])
+    def test_failures_of_a_batch_that_are_together_too_long_lose_their_texts_and_never_what_became_of_them(
+        self, node: ClusterMediator, text: str, code: str
+    ) -> None:
+        @message(name="users.Fails")
+        @dataclass(frozen=True)
+        class Fails(Query[str]):
+            pass
+
+        node.register(Fails, lambda request: CatgaResult.failure(text, code))
+        items = [envelope("users.Fails", {}, responseTypeName="str", requestId=f"r-{n}") for n in range(LIMIT // 300)]
+        answer = self.exchange(node, batch(*items))
+        assert (answer.status, len(answer.body) <= LIMIT) == (200, True)
+        replies = replies_of(answer)
+        assert [each["executed"] for each in replies] == ["1"] * len(items)
+        assert not any(each["isSuccess"] for each in replies)
+        assert {each["errorCode"] for each in replies} == {code}
+        assert all(text.startswith(each["errorMessage"]) for each in replies)
+
+    def test_failures_of_a_batch_whose_codes_are_too_long_keep_what_became_of_them(self, node: ClusterMediator) -> None:
+        node.register(Unhandled, lambda request: CatgaResult.failure("sold out", "\N{SNOWMAN}" * 128))
+        items = [envelope("users.Nobody", {}, responseTypeName="int", requestId=f"r-{n}") for n in range(LIMIT // 300)]
+        answer = self.exchange(node, batch(*items))
+        assert (answer.status, len(answer.body) <= LIMIT) == (200, True)
+        assert [each["executed"] for each in replies_of(answer)] == ["1"] * len(items)
+
+    def test_a_batch_whose_responses_cannot_fit_is_refused_before_anything_of_it_runs(
+        self, node: ClusterMediator
+    ) -> None:
+        runs: list[Any] = []
+        node.register(Unhandled, runs.append)
+        # As short as a request may be, so that so many of them fit in where their responses do not fit out.
+        item = {"requestTypeName": "users.Nobody", "responseTypeName": "int", "payloadData": "e30="}
+        items = [{**item, "requestId": f"r-{n}", "timestamp": "2026-01-31T12:00:00"} for n in range(LIMIT // 160)]
+        body = json.dumps({"requests": items}, separators=(",", ":")).encode()
+        answer = self.exchange(node, Call(body, path=BATCH_PATH))
+        assert (len(body) < LIMIT, answer.status, runs) == (True, 413, [])
+        assert answer.headers["Catga-Executed"] == "0"
+        assert "responses to so many requests" in json.loads(answer.body)["errorMessage"]
+
     # -- going offline ---------------------------------------------------------------------------------------------
 
     def test_a_node_goes_offline_when_it_is_asked_to(self, node: ClusterMediator) -> None:
