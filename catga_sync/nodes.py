@@ -23,6 +23,7 @@ __all__ = [
     "check_node_id",
     "check_peer",
     "is_loopback_host",
+    "reason_against_address",
     "url_host",
 ]
 
@@ -115,12 +116,43 @@ def check_endpoint(value: object, option: str = "endpoint") -> str:
         if bracketed or not _HOST.fullmatch(host) or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
             raise ConfigurationError(f"{option}: {host!r} is no host name; {wanted}") from None
     else:
-        address = getattr(address, "ipv4_mapped", None) or address
-        if address.is_unspecified:
-            raise ConfigurationError(f"{option}: {host} is no address to call; give the one others reach this node by")
-        if address.is_multicast or address.is_link_local:
-            raise ConfigurationError(f"{option}: {host} is a multicast or link-local address, which no node can have")
+        reason = reason_against_address(address)
+        if reason is not None:
+            raise ConfigurationError(f"{option}: {host} {reason}; give the one that others reach this node by")
     return value.rstrip("/")
+
+
+def reason_against_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str | None:
+    """
+    Return why no node can have an address, or None when one can.
+
+    What a discovery store or a name server says may lead to addresses at which something else than a node answers
+    calls of this very machine: a cloud's metadata service has a link-local one.
+    """
+    for each in (address, *_within(address)):
+        if each.is_unspecified:
+            return "is no address to call"
+        if each.is_multicast or each.is_link_local or each == _METADATA:
+            verb = "is" if each is address else "stands for"
+            return f"{verb} a multicast or link-local address, which no node can have"
+    return None
+
+
+#: Of the instance metadata service of AWS over IPv6.
+_METADATA = ipaddress.ip_address("fd00:ec2::254")
+#: Prefixes of IPv6 addresses whose last 32 bits are an IPv4 address: NAT64 (RFC 6052, RFC 8215), IPv4-compatible ones
+#: (RFC 4291, 2.5.5.1).
+_PREFIXES = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")))
+
+
+def _within(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """Return the IPv4 addresses that an IPv6 address stands for."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return []
+    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if any(address in prefix for prefix in _PREFIXES) and int(address) > 1:  # :: and ::1 are addresses of their own
+        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return [each for each in found if each is not None]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ Nothing is kept beyond that: the system's resolver has a cache of its own, and a
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import threading
@@ -22,6 +23,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+from catga_sync.nodes import reason_against_address
 
 __all__ = ["addresses_of"]
 
@@ -132,8 +135,18 @@ def addresses_of(host: str, port: int, timeout: float) -> list[str]:
         timeout: Seconds to wait.
 
     Raises:
-        OSError: There is no such name (``socket.gaierror``), or the time was up (``TimeoutError``).
+        OSError: There is no such name (``socket.gaierror``), the time was up (``TimeoutError``), or it leads to
+            addresses only that no node can have.
     """
+    found = _addresses_of(host, port, timeout)
+    reasons = [reason_against_address(ipaddress.ip_address(each.partition("%")[0])) for each in found]
+    fit = [each for each, reason in zip(found, reasons, strict=True) if reason is None]
+    if found and not fit:
+        raise OSError(f"{host} leads to {found[0]}, which {reasons[0]}")
+    return fit
+
+
+def _addresses_of(host: str, port: int, timeout: float) -> list[str]:
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return list(_LOOPBACK)

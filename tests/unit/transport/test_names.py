@@ -26,6 +26,8 @@ class Resolver:
         self.go = threading.Event()
         #: Names that are answered without waiting to be let go, and the error that they get, if any.
         self.quick: dict[str, OSError | None] = {}
+        #: What names lead to, where it is something else than this machine.
+        self.found: dict[str, tuple[str, ...]] = {}
         self._real = socket.getaddrinfo
         self.running = 0
         self.most = 0
@@ -44,7 +46,8 @@ class Resolver:
             raise error
         if host == "nowhere.test":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.1", "127.0.0.2")]
+        found = self.found.get(host, ("127.0.0.1", "127.0.0.2"))
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
 
 
 @pytest.fixture
@@ -210,3 +213,18 @@ def test_a_forked_child_has_a_resolver_of_its_own(resolver: Resolver) -> None:
         except BaseException:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "64:ff9b::a9fe:a9fe", "224.0.0.1", "0.0.0.0", "fe80::1%lo"])
+def test_a_name_that_leads_to_what_is_no_node_is_refused(resolver: Resolver, address: str) -> None:
+    """As ``metadata.google.internal`` does, or any name whose owner wishes so."""
+    resolver.quick["metadata.google.internal"] = None
+    resolver.found["metadata.google.internal"] = (address,)
+    with pytest.raises(OSError, match=r"metadata\.google\.internal leads to .*no (node can have|address to call)"):
+        addresses_of("metadata.google.internal", 80, 5.0)
+
+
+def test_of_a_name_with_several_addresses_those_that_no_node_can_have_are_left_out(resolver: Resolver) -> None:
+    resolver.quick["node.test"] = None
+    resolver.found["node.test"] = ("169.254.169.254", "10.0.0.1")
+    assert addresses_of("node.test", 80, 5.0) == ["10.0.0.1"]
