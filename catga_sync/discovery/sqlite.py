@@ -11,6 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -19,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
-from catga_sync.errors import ConfigurationError, NodeIdTaken
+from catga_sync.errors import NodeIdTaken
 from catga_sync.folders import make_database
 from catga_sync.nodes import ClusterNode, NodeRecord
 
 __all__ = ["SqliteDiscovery"]
+
+_log = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS nodes (
@@ -78,6 +81,8 @@ class SqliteDiscovery:
         self._cluster = cluster_name
         self._is_alive = is_alive
         self._clock = SYSTEM_CLOCK if clock is None else clock
+        #: Swapped whole: the rows that were left out when the file was last read.
+        self._refused: frozenset[Any] = frozenset()
 
     @property
     def path(self) -> Path:
@@ -124,17 +129,29 @@ class SqliteDiscovery:
     def nodes(self) -> Sequence[NodeRecord]:
         """See ``Discovery``. A file that is not there yet holds no nodes."""
         now = self._now()
+        # As bytes: the reading of one text that is no UTF-8 would fail for all rows.
         rows, _ = self._run(
-            "SELECT record, written FROM nodes WHERE cluster = ? AND boot = ? AND expires > ? ORDER BY node_id",
+            "SELECT CAST(node_id AS BLOB), CAST(record AS BLOB), written FROM nodes "
+            "WHERE cluster = ? AND boot = ? AND expires > ? ORDER BY node_id",
             (self._cluster, _boot_id(), now),
         )
-        records = []
-        for text, written in rows:
-            with contextlib.suppress(ConfigurationError):
-                records.append(replace(NodeRecord.from_text(text), age=max(0.0, now - written)))
+        records, refused = [], {}
+        for node_id, record, written in rows:
+            try:
+                found = NodeRecord.from_text(record.decode("utf-8"))
+                records.append(replace(found, age=max(0.0, now - written)))
+            except Exception as exc:  # whatever a row may hold that no node has written: it is one row's fault
+                refused[node_id, record, written] = exc
+        self._tell_refused(refused)
         if self._is_alive is None:
             return records
         return [record for record in records if self._is_alive(record.node) is not False]
+
+    def _tell_refused(self, refused: dict[Any, Exception]) -> None:
+        for (node_id, *rest), exc in refused.items():
+            if (node_id, *rest) not in self._refused:
+                _log.warning("a row of %s is no record of a node, and left out: %.99r %.99r", self.path, node_id, exc)
+        self._refused = frozenset(refused)
 
     def close(self) -> None:
         """See ``Discovery``. Nothing is open between two calls."""

@@ -275,3 +275,29 @@ def test_a_record_from_before_the_last_boot_has_expired(path: Path, monkeypatch:
     assert ids(store) == []
     store.register(record(endpoint="http://host-3:5000"), LONG)
     assert [each.node.endpoint for each in store.nodes()] == ["http://host-3:5000"]
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        "written = 'yesterday'",
+        "written = x'00ff'",
+        "record = CAST(x'ff7b7d' AS TEXT)",
+        "record = x'ff'",
+        "record = 7",
+        "expires = 'never', written = 'now'",
+        "node_id = CAST(x'ff' AS TEXT), record = 'x'",
+        "record = replace(record, '\"load\": 0.0', '\"load\": 1' || printf('%.*c', 5000, '0'))",
+    ],
+)
+def test_one_spoilt_row_hides_no_other_node_and_is_told_once(
+    path: Path, caplog: pytest.LogCaptureFixture, spoilt: str
+) -> None:
+    store = SqliteDiscovery(path)
+    store.register(record("node-1"), LONG)
+    store.register(record("node-2"), LONG)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute(f"UPDATE nodes SET {spoilt} WHERE node_id = 'node-1'")
+    for _ in range(3):
+        assert ids(store) == ["node-2"]
+    assert caplog.text.count("is no record of a node, and left out") == 1
