@@ -52,7 +52,10 @@ class _Pool(urllib3.HTTPConnectionPool):
         if exchange is not None:
             retries = _ONCE
             options["pool_timeout"] = exchange.left()
-        return super().urlopen(method, url, body, headers, retries, *more, **options)
+        if more:
+            return super().urlopen(method, url, body, headers, retries, *more, **options)
+        # By their names: what traces an application takes the place of this function, and adds to ``headers``.
+        return super().urlopen(method, url, body=body, headers=headers, retries=retries, **options)
 
     def close_stale(self) -> None:
         """Close the connections that wait in the pool and will not be used again; urllib3 would keep them for ever."""

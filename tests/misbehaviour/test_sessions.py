@@ -7,10 +7,12 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 import responses
+import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
@@ -53,6 +55,24 @@ def test_nothing_below_sends_a_request_twice(make: Callable[[], requests.Session
     with serving(script) as peer, invoking(make()) as invoker:
         assert not invoke(invoker, peer.endpoint, Order())
         assert peer.connections == 1
+
+
+@every_way
+def test_what_traces_an_application_may_add_headers_by_name(
+    make: Callable[[], requests.Session | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = urllib3.HTTPConnectionPool.urlopen
+
+    # As OpenTelemetry's instrumentation of urllib3 does it.
+    def traced(self: Any, *args: Any, **options: Any) -> Any:
+        return real(self, *args, **{**options, "headers": {**(options.get("headers") or {}), "X-Trace": "1"}})
+
+    monkeypatch.setattr(urllib3.HTTPConnectionPool, "urlopen", traced)
+    with serving(peers.answers) as peer, invoking(make()) as invoker:
+        assert invoke(invoker, peer.endpoint, Order()).is_success
+    (request,) = peer.requests
+    assert b"X-Trace: 1" in request
+    assert b"Catga-Request-Id: " in request
 
 
 @every_way
