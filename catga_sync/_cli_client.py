@@ -99,7 +99,7 @@ class OperatorClient:
     """
 
     def __init__(self, options: ClusterOptions) -> None:
-        signing = None if options.secret is None else Signing(KeyRing(options.secret))
+        signing = None if options.secret is None else Signing(KeyRing(options.secret), options.cluster_name)
         self._options = options
         self._discovery = discovery_of(options)
         self._probe = HttpProbe(verify=options.verify, cert=options.cert, signing=signing)

@@ -5,8 +5,8 @@ loopback, under a name of its own (DNS rebinding) or under ours, so the ``Host``
 that a page sent it: no machine sends ``Origin``, or a ``Sec-Fetch-Site`` that names a site. What a proxy on this
 machine passes on comes from loopback as well, so whatever shows a proxy refuses a call: a forwarding header, or
 HTTP/1.0, which nginx has long spoken unless it is told otherwise and none of our callers does. A proxy that shows
-nothing cannot be told from a caller: behind one, a node needs a secret. With a secret a call is served if it is signed,
-wherever it comes from. With ``insecure=True`` everybody is served.
+nothing cannot be told from a caller: behind one, a node needs a secret. With a secret a call is served if it is signed
+for this run of this node, wherever it comes from. With ``insecure=True`` everybody is served.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from __future__ import annotations
 import ipaddress
 import logging
 import re
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol
 
+from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.errors import ErrorCode
 from catga_sync.intake import RawRequest, Refused
 from catga_sync.nodes import is_loopback_host
@@ -35,6 +35,9 @@ from catga_sync.security import (
 )
 
 __all__ = ["Guard", "LoopbackGuard", "OpenGuard", "SignatureGuard", "unsigned_refusal"]
+
+#: The route that tells what the node says of itself.
+_DESCRIPTION = "/catga/cluster/node"
 
 _log = logging.getLogger(__name__)
 
@@ -84,16 +87,41 @@ class LoopbackGuard(OpenGuard):
 
 class SignatureGuard:
     """
-    Let in what is signed, once. Thread-safe.
+    Let in what is signed, once, for this node and its present run. Thread-safe.
+
+    A nonce keeps a request from being let in twice for as long as it is remembered, and a run of the node whose folder
+    is another one, or lost, remembers nothing of the run before. Therefore a request names the incarnation of the node
+    that it is meant for. One for another incarnation is not served; the refusal is signed and names the true one, so
+    that the caller believes it and can sign again. A caller that knows no incarnation (nor has a node one that has just
+    come up) signs for none: that is served if it was signed after this process began, for what was signed before may
+    have been let in before.
+
+    A description is given to any caller with the secret: it changes nothing, and is how an incarnation is learnt.
 
     Args:
         ring: The keys.
         nonces: Remembers what was let in; shared by all workers of the node.
+        cluster: The name of the cluster.
+        incarnation: Returns the incarnation of the node, "" while it has none.
+        clock: Tells the time; None means the system's.
     """
 
-    def __init__(self, ring: KeyRing, nonces: NonceStore) -> None:
+    def __init__(
+        self,
+        ring: KeyRing,
+        nonces: NonceStore,
+        *,
+        cluster: str,
+        incarnation: Callable[[], str],
+        clock: Clock | None = None,
+    ) -> None:
         self._ring = ring
         self._nonces = nonces
+        self._cluster = cluster
+        self._incarnation = incarnation
+        self._clock = SYSTEM_CLOCK if clock is None else clock
+        #: The epoch time at which this process began to remember nonces.
+        self._began = self._clock.time()
 
     def admit(self, raw: RawRequest) -> None:
         """See ``Guard``. What cannot have been signed with a key of ours need not be read any further."""
@@ -106,31 +134,32 @@ class SignatureGuard:
 
     def verify(self, raw: RawRequest, body: bytes, node_id: str) -> Verified:
         """See ``Guard``."""
-        headers = raw.headers
+        now = self._clock.time()
         try:
             verified = verify_request(
                 self._ring,
-                headers.get(HEADER.lower()),
+                raw.headers.get(HEADER.lower()),
                 method=raw.method,
                 path=raw.path,
+                cluster=self._cluster,
                 audience=node_id,
-                content_type=headers.get("content-type"),
-                content_encoding=headers.get("content-encoding"),
+                headers=raw.headers,
                 body=body,
-                timeout_ms=headers.get("catga-timeout-ms"),
-                request_id=headers.get("catga-request-id"),
-                now=time.time(),
+                now=now,
             )
         except NotAuthentic as exc:
             self._refuse(exc.cause)
         try:
             new = self._nonces.add(verified.nonce, NONCE_LIFETIME)
         except Exception as exc:
-            # Who cannot tell whether he has seen it must take it for a replay.
+            # A node that cannot tell whether it has seen a request must take it for a replay.
             _log.error("the nonces cannot be read, so no signed call is let in: %r", exc)
             raise Refused(503, ErrorCode.UNAVAILABLE, "the node cannot check signatures now; ask another node") from exc
         if not new:
             self._refuse("it was let in before: a replay")
+        if raw.path != _DESCRIPTION and not self._is_for_this_run(verified, now):
+            text = f"node {node_id} has been restarted since this call was signed; it is to be signed again"
+            raise Refused(421, ErrorCode.UNAVAILABLE, text, caller=verified)
         return verified
 
     def seal(self, caller: Verified | None, status: int, executed: str, node_id: str, body: bytes) -> Mapping[str, str]:
@@ -143,6 +172,7 @@ class SignatureGuard:
             status=status,
             executed=executed,
             node_id=node_id,
+            incarnation=self._incarnation(),
             content_type="application/json",
             content_encoding=None,
             body=body,
@@ -153,6 +183,12 @@ class SignatureGuard:
     def forget(self) -> None:
         """See ``Guard``."""
         self._nonces.forget()
+        self._began = self._clock.time()
+
+    def _is_for_this_run(self, verified: Verified, now: float) -> bool:
+        if verified.incarnation == "":
+            return now - verified.age > self._began
+        return verified.incarnation == self._incarnation()
 
     def _refuse(self, cause: str) -> NoReturn:
         _log.warning("a call was not let in: %s", cause)

@@ -105,7 +105,7 @@ class _Assembly:
         self.options = options
         self.this = ClusterNode(options.node_id or "", options.endpoint, metadata=options.metadata)
         self.ring = None if options.secret is None else KeyRing(options.secret)
-        self.signing = None if self.ring is None else Signing(self.ring)
+        self.signing = None if self.ring is None else Signing(self.ring, options.cluster_name)
         self.probe = HttpProbe(verify=options.verify, cert=options.cert, signing=self.signing)
         store = idempotency_of(options)
         self.once = None if store is None else Once(store)
@@ -262,6 +262,9 @@ class _Assembly:
     def _tell_ejected(self, node: ClusterNode, ejected: bool) -> None:
         self.upkeep.tell_ejected(node, ejected)
 
+    def _present_incarnation(self) -> str:
+        return "" if self.presence is None else self.presence.present_incarnation
+
     def _notice_request(self) -> None:
         self.mediator.notice_request()
 
@@ -300,7 +303,9 @@ class _Assembly:
     def _guard(self) -> Guard:
         if self.ring is None or self.nonces is None:
             return OpenGuard() if self.options.insecure else LoopbackGuard()
-        return SignatureGuard(self.ring, self.nonces)
+        return SignatureGuard(
+            self.ring, self.nonces, cluster=self.options.cluster_name, incarnation=self._present_incarnation
+        )
 
     def _nonces(self) -> SqliteNonces | None:
         if self.ring is None:

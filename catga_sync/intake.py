@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from io import BytesIO
+from typing import Any
 
 from catga_sync.chain import LONGEST, Hop, read_chain
 from catga_sync.deadline import Deadline
@@ -69,11 +70,21 @@ class RawRequest:
 class Refused(Exception):
     """The request is refused before its handler starts."""
 
-    def __init__(self, status: int, code: ErrorCode, text: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: ErrorCode,
+        text: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        caller: Any = None,
+    ) -> None:
         super().__init__(text)
         self.headers = {} if headers is None else headers
         self.status = status
         self.code = code
+        #: What the guard knows of the caller, where the refusal is to be signed for it; None leaves it unsigned.
+        self.caller = caller
 
 
 def in_memory(raw: RawRequest, body: bytes, refused: Refused | None) -> RawRequest:

@@ -190,6 +190,7 @@ class Receiver:
             status = 200
         except Refused as exc:
             self._log_refusal(raw, run, exc)
+            run.caller = exc.caller or run.caller
             status, body = exc.status, self._runner.refusal(exc, run).encode()
             extra = exc.headers
         except Exception:

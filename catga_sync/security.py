@@ -1,22 +1,28 @@
-"""Signatures of requests and replies: who made it has the secret, meant this node, now, and not a bit has changed.
+"""Signatures of requests and responses: made with the secret, for this run of this node, now, and not changed since.
 
-    Catga-Signature: catga-hmac-v1 key=<16 hex>;ts=<ms>;nonce=<32 hex>;mac=<64 hex>     on a request
-    Catga-Signature: catga-hmac-v1-r key=<16 hex>;node=<node id>;mac=<64 hex>           on its reply
+    Catga-Signature: catga-hmac-v1 key=<16 hex>;ts=<ms>;nonce=<32 hex>;incarnation=<run>;mac=<64 hex>    of a request
+    Catga-Signature: catga-hmac-v1-r key=<16 hex>;node=<node id>;incarnation=<run>;mac=<64 hex>          of a response
 
-The MAC is HMAC-SHA256 of these lines, joined by a newline; what is absent is an empty line:
+``incarnation`` names the run of the node that is meant, or of the one that responds: up to 64 of A-Z a-z 0-9 . _ : -,
+and nothing where there is no name for it. The MAC is HMAC-SHA256 of these lines, joined by a newline; what is absent is
+an empty line:
 
-    request   catga-hmac-v1, key id, time in ms, nonce, method, path, node that is meant, content type,
-              content encoding, SHA-256 of the body as it travels, Catga-Timeout-Ms, Catga-Request-Id
-    reply     catga-hmac-v1-r, key id, nonce of the request, status, Catga-Executed, node that answers, content type,
-              content encoding, SHA-256 of the body as it travels
+    request    "catga-hmac-v1", key id, time in ms, nonce, method, path, cluster name, id of the node that is meant,
+               its incarnation, SHA-256 of the body as it travels, then the headers Content-Type, Content-Encoding,
+               Catga-Timeout-Ms, Catga-Request-Id, Catga-Chain, traceparent, tracestate
+    response   "catga-hmac-v1-r", key id, nonce of the request, status, Catga-Executed, id of the node that responds,
+               its incarnation, Content-Type, Content-Encoding, SHA-256 of the body as it travels
+
+A request for another run of the node is refused with status 421, signed; see ``access.py``. The caller then signs once
+more, for the incarnation that the refusal names.
 
 Rules of this file:
 1. Nothing on the wire chooses how it is checked: the first line stands for one algorithm, and a key is one of ours.
 2. A line is printable ASCII, so that no value can be taken for two; an empty value is refused, so that none can be
    taken for an absent one.
-3. The MAC is judged before the time, and an unknown key costs as much work as a known one: who has no key learns
-   neither our clock nor our keys, from the answer or from how long it takes. (The names of the keys are no secret:
-   they travel with every request, and one with none of them may be refused before its body is read.)
+3. The MAC is judged before the time, and an unknown key costs as much work as a known one: a stranger learns neither
+   our clock nor our keys, from the response or from how long it takes. (The names of the keys are no secret: they
+   travel with every request, and one with none of them may be refused before its body is read.)
 4. All that is ever wrong is ``NotAuthentic``. Its text is ``REFUSAL``, whatever the cause; the cause is for our log.
 """
 
@@ -26,19 +32,25 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple
 
-from catga_sync.errors import CatgaError, ConfigurationError
+from catga_sync.errors import CatgaError
+from catga_sync.keys import KeyRing
 
 __all__ = [
-    "HEADER", "NONCE_LIFETIME", "REFUSAL", "WINDOW", "KeyRing", "NotAuthentic", "Verified", "named_key", "sign_reply",
-    "sign_request", "verify_reply", "verify_request",
+    "HEADER", "NONCE_LIFETIME", "REFUSAL", "SIGNED_HEADERS", "WINDOW", "KeyRing", "NotAuthentic", "Signer", "Verified",
+    "is_incarnation", "named_key", "sign_reply", "sign_request", "verify_reply", "verify_request",
 ]  # fmt: skip
 
 HEADER = "Catga-Signature"
+
+#: The headers of a request that are signed, in this order: all that a node acts on.
+SIGNED_HEADERS = (
+    "content-type", "content-encoding", "catga-timeout-ms", "catga-request-id", "catga-chain", "traceparent",
+    "tracestate",
+)  # fmt: skip
 
 #: What a caller is told, whatever the cause.
 REFUSAL = "this node lets in only calls that are signed with its secret; its log tells what is wrong with this one"
@@ -52,18 +64,19 @@ NONCE_LIFETIME = 2 * WINDOW + 10.0
 _REQUEST_VERSION = "catga-hmac-v1"
 _REPLY_VERSION = "catga-hmac-v1-r"
 
-#: As long as the digest: a shorter key would be the weakest part (RFC 2104, section 3).
-_KEY_BYTES = 32
-_HOW_TO = 'make one with: python -c "import secrets; print(secrets.token_hex(32))"'
-
 _MAX_HEADER, _MAX_TEXT = 320, 8192
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _NODE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+_INCARNATION = re.compile(r"[A-Za-z0-9._:\-]{0,64}")
 # One order and one spelling: nothing can stand twice, and in another letter case it is another header.
 _REQUEST_HEADER = re.compile(
-    rf"{_REQUEST_VERSION} key=([0-9a-f]{{16}});ts=([1-9][0-9]{{0,14}});nonce=([0-9a-f]{{32}});mac=([0-9a-f]{{64}})"
+    rf"{_REQUEST_VERSION} key=([0-9a-f]{{16}});ts=([1-9][0-9]{{0,14}});nonce=([0-9a-f]{{32}});"
+    rf"incarnation=({_INCARNATION.pattern});mac=([0-9a-f]{{64}})"
 )
-_REPLY_HEADER = re.compile(rf"{_REPLY_VERSION} key=([0-9a-f]{{16}});node=({_NODE_ID.pattern});mac=([0-9a-f]{{64}})")
+_REPLY_HEADER = re.compile(
+    rf"{_REPLY_VERSION} key=([0-9a-f]{{16}});node=({_NODE_ID.pattern});"
+    rf"incarnation=({_INCARNATION.pattern});mac=([0-9a-f]{{64}})"
+)
 
 
 class NotAuthentic(CatgaError):
@@ -92,73 +105,18 @@ class Verified:
     nonce: str
     #: The key to sign the reply with; the caller may have no other.
     key_id: str
+    #: Of the run of this node that is meant; "" where the caller knows none.
+    incarnation: str
     #: Seconds since it was signed, by two clocks: less than 0 when the caller's is ahead.
     age: float
 
 
-class KeyRing:
-    """
-    The keys of a cluster: the first one signs, all are accepted. Immutable, thread-safe.
+class Signer(NamedTuple):
+    """The node that signed a reply."""
 
-    The keys themselves are not kept, only what HMAC makes of them: there is nothing to show by accident, or to pickle.
-
-    Args:
-        secret: One key, or several while one takes the place of another. Text counts as its UTF-8 bytes.
-
-    Raises:
-        ConfigurationError: A key is shorter than 32 bytes, stands twice, or is none; the text starts with "secret:".
-
-    .. versionadded:: 0.1
-    """
-
-    __slots__ = ("_keys", "_stranger", "key_ids")
-
-    #: A name for each key, the one that signs first. Made of the key, and tells nothing of it.
-    key_ids: tuple[str, ...]
-    _keys: Mapping[str, hmac.HMAC]
-    _stranger: hmac.HMAC
-
-    def __init__(self, secret: str | bytes | Sequence[str | bytes]) -> None:
-        given = [secret] if isinstance(secret, (str, bytes)) else secret
-        if not isinstance(given, Sequence) or not given:
-            raise ConfigurationError(f"secret: give a key, or a list of one or more; {_HOW_TO}")
-        keys = {}
-        for each in given:
-            # Once and not for each call: the two blocks that HMAC makes of a key before it sees any text.
-            key = hmac.new(_key_bytes(each), digestmod="sha256")
-            label = key.copy()
-            label.update(b"catga-key-id")
-            keys[label.hexdigest()[:16]] = key
-        if len(keys) < len(given):
-            raise ConfigurationError("secret: the same key stands in it twice; a rotation needs two different ones")
-        fill = object.__setattr__
-        fill(self, "key_ids", tuple(keys))
-        fill(self, "_keys", MappingProxyType(keys))
-        fill(self, "_stranger", hmac.new(os.urandom(_KEY_BYTES), digestmod="sha256"))
-
-    def mac(self, key_id: str, text: bytes) -> str | None:
-        """Return the MAC of a text in 64 hex digits, or None, after the same work, when there is no such key."""
-        key = self._keys.get(key_id)
-        made = (self._stranger if key is None else key).copy()
-        made.update(text)
-        digits = made.hexdigest()
-        return None if key is None else digits
-
-    def __setattr__(self, name: str, value: object = None) -> NoReturn:
-        raise AttributeError(f"{name}: a KeyRing is immutable; make another one")
-
-    __delattr__ = __setattr__
-
-    def __copy__(self, memo: object = None) -> KeyRing:
-        return self
-
-    __deepcopy__ = __copy__
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a KeyRing is not pickled; give the other process the secret the way this one got it")
-
-    def __repr__(self) -> str:
-        return f"<KeyRing {', '.join(self.key_ids)}>"
+    node_id: str
+    #: Of its present run; "" where it has none.
+    incarnation: str
 
 
 def sign_request(
@@ -166,12 +124,11 @@ def sign_request(
     *,
     method: str,
     path: str,
+    cluster: str,
     audience: str,
-    content_type: str | None,
-    content_encoding: str | None,
+    incarnation: str,
+    headers: Mapping[str, str],
     body: bytes,
-    timeout_ms: str | int | None,
-    request_id: str | None,
     now: float,
     nonce: str | None = None,
 ) -> str:
@@ -180,14 +137,14 @@ def sign_request(
 
     Args:
         ring: Its first key signs.
-        method: As it travels, and so is everything below.
+        method: As it travels.
         path: The cluster's route, without the prefix at which a server may have mounted the app.
+        cluster: The name of the cluster.
         audience: Id of the node that is meant; no other accepts the request.
-        content_type: Value of ``Content-Type``. None, here and below, means that there is no such header.
-        content_encoding: Value of ``Content-Encoding``.
+        incarnation: Of the run of that node; "" means that it is not known.
+        headers: The request's as they travel, names in lower case. Those of ``SIGNED_HEADERS`` are signed, and so is
+            that one of them is absent.
         body: What travels: compressed, if it is.
-        timeout_ms: Value of ``Catga-Timeout-Ms``.
-        request_id: Value of ``Catga-Request-Id``.
         now: Seconds since the epoch.
         nonce: 32 hex digits that are never used again. None means random ones.
 
@@ -197,12 +154,19 @@ def sign_request(
     chosen = os.urandom(16).hex() if nonce is None else nonce
     if not isinstance(chosen, str) or _NONCE.fullmatch(chosen) is None:
         raise ValueError("nonce: give 32 hex digits in lower case, or None")
+    if not is_incarnation(incarnation):
+        raise ValueError("incarnation: give up to 64 characters of A-Z a-z 0-9 . _ : -")
     if not 0.001 <= now < 1e12:
         raise ValueError("now: give seconds since the epoch")
     key_id, stamp = ring.key_ids[0], str(int(now * 1000))
-    fields = (method, path, audience, content_type, content_encoding, body, timeout_ms, request_id)
-    mac = ring.mac(key_id, _request_text(key_id, stamp, chosen, fields))
-    return f"{_REQUEST_VERSION} key={key_id};ts={stamp};nonce={chosen};mac={mac}"
+    needed = (key_id, stamp, chosen, method, path, cluster, audience)
+    mac = ring.mac(key_id, _request_text(needed, incarnation, body, headers))
+    return f"{_REQUEST_VERSION} key={key_id};ts={stamp};nonce={chosen};incarnation={incarnation};mac={mac}"
+
+
+def is_incarnation(value: object) -> bool:
+    """Return whether that can stand in a signature: up to 64 of A-Z a-z 0-9 . _ : -."""
+    return isinstance(value, str) and _INCARNATION.fullmatch(value) is not None
 
 
 def named_key(header: str | None) -> str:
@@ -216,34 +180,33 @@ def verify_request(
     *,
     method: str,
     path: str,
+    cluster: str,
     audience: str,
-    content_type: str | None,
-    content_encoding: str | None,
+    headers: Mapping[str, str],
     body: bytes,
-    timeout_ms: str | int | None,
-    request_id: str | None,
     now: float,
     window: float = WINDOW,
 ) -> Verified:
     """
     Return what is known of a request whose signature is good.
 
-    Whether its nonce was seen before is still to be asked; nothing may be decompressed or parsed before that.
+    Whether its nonce was seen before, and whether the run of the node that it names is the present one, is still to be
+    asked; nothing may be decompressed or parsed before that.
 
     Args:
         ring: The keys that are accepted.
         header: Value of ``Catga-Signature``; None means that there is none. What is not told of here is as in
             ``sign_request``, as it came.
+        cluster: The name of this node's cluster.
         audience: Id of this node.
         window: Seconds before or after ``now`` at which it may have been signed.
 
     Raises:
         NotAuthentic: For whatever is wrong, and nothing else.
     """
-    key_id, stamp, nonce, mac = _match(_REQUEST_HEADER, header)
-    fields = (method, path, audience, content_type, content_encoding, body, timeout_ms, request_id)
+    key_id, stamp, nonce, incarnation, mac = _match(_REQUEST_HEADER, header)
     try:
-        text = _request_text(key_id, stamp, nonce, fields)
+        text = _request_text((key_id, stamp, nonce, method, path, cluster, audience), incarnation, body, headers)
     except ValueError as exc:
         raise NotAuthentic(f"a signed value is malformed: {exc}") from None
     _judge(ring, key_id, text, mac)
@@ -255,7 +218,7 @@ def verify_request(
     if not timely:
         when = f"{age:.1f} s ago" if age > 0 else f"{-age:.1f} s in the future"
         raise NotAuthentic(f"it was signed {when} by the clock of this node; are both clocks right?")
-    return Verified(nonce, key_id, age)
+    return Verified(nonce, key_id, incarnation, age)
 
 
 def sign_reply(
@@ -265,6 +228,7 @@ def sign_reply(
     status: int,
     executed: str | None,
     node_id: str,
+    incarnation: str,
     content_type: str | None,
     content_encoding: str | None,
     body: bytes,
@@ -282,6 +246,7 @@ def sign_reply(
         status: The HTTP status.
         executed: Value of ``Catga-Executed``. None, here and below, means that there is no such header.
         node_id: Id of this node.
+        incarnation: Of the present run of this node; "" where it has none.
         content_type: Value of ``Content-Type``.
         content_encoding: Value of ``Content-Encoding``.
         body: What travels: compressed, if it is.
@@ -293,11 +258,13 @@ def sign_reply(
     chosen = ring.key_ids[0] if key_id is None else key_id
     if not isinstance(node_id, str) or _NODE_ID.fullmatch(node_id) is None:
         raise ValueError("node_id: give 1 to 128 characters of A-Z a-z 0-9 . _ : -")
-    text = _reply_text(chosen, (nonce, status, executed, node_id, content_type, content_encoding, body))
-    mac = ring.mac(chosen, text)
+    if not is_incarnation(incarnation):
+        raise ValueError("incarnation: give up to 64 characters of A-Z a-z 0-9 . _ : -")
+    fields = (nonce, status, executed, node_id, incarnation, content_type, content_encoding, body)
+    mac = ring.mac(chosen, _reply_text(chosen, fields))
     if mac is None:
         raise ValueError("key_id: there is no such key in the ring")
-    return f"{_REPLY_VERSION} key={chosen};node={node_id};mac={mac}"
+    return f"{_REPLY_VERSION} key={chosen};node={node_id};incarnation={incarnation};mac={mac}"
 
 
 def verify_reply(
@@ -310,9 +277,9 @@ def verify_reply(
     content_type: str | None,
     content_encoding: str | None,
     body: bytes,
-) -> str:
+) -> Signer:
     """
-    Return the id of the node that signed the reply, which should be the one that was asked.
+    Return the node that signed the reply, which should be the one that was asked.
 
     Args:
         ring: The keys that are accepted.
@@ -324,27 +291,14 @@ def verify_reply(
         NotAuthentic: For whatever is wrong, and nothing else. Then the reply proves nothing, and the connection on
             which it came is not to be used again.
     """
-    key_id, node_id, mac = _match(_REPLY_HEADER, header)
+    key_id, node_id, incarnation, mac = _match(_REPLY_HEADER, header)
+    fields = (nonce, status, executed, node_id, incarnation, content_type, content_encoding, body)
     try:
-        text = _reply_text(key_id, (nonce, status, executed, node_id, content_type, content_encoding, body))
+        text = _reply_text(key_id, fields)
     except ValueError as exc:
         raise NotAuthentic(f"a signed value is malformed: {exc}") from None
     _judge(ring, key_id, text, mac)
-    return node_id
-
-
-def _key_bytes(key: object) -> bytes:
-    """Return the bytes of a key. No error shows any of it, nor leads to an exception that does."""
-    if isinstance(key, str):
-        if key != key.strip():
-            raise ConfigurationError("secret: a key starts or ends with white space; cut off the end of its line")
-        # "surrogatepass" never fails: a UnicodeEncodeError would hold the whole key.
-        key = key.encode("utf-8", "surrogatepass")
-    if not isinstance(key, bytes):
-        raise ConfigurationError(f"secret: a key is text or bytes, and not {type(key).__name__}; {_HOW_TO}")
-    if len(key) < _KEY_BYTES:
-        raise ConfigurationError(f"secret: a key needs {_KEY_BYTES} bytes or more, and one has {len(key)}; {_HOW_TO}")
-    return key
+    return Signer(node_id, incarnation)
 
 
 def _match(pattern: re.Pattern[str], header: object) -> tuple[str, ...]:
@@ -361,22 +315,22 @@ def _judge(ring: KeyRing, key_id: str, text: bytes, mac: str) -> None:
     if expected is None:
         raise NotAuthentic(f"it is signed with key {key_id}, and this node has {', '.join(ring.key_ids)}")
     if not hmac.compare_digest(expected, mac):
-        raise NotAuthentic(f"it is signed with key {key_id}, but for another node, or it was changed on the way")
+        raise NotAuthentic(
+            f"it is signed with key {key_id}, but for another cluster or node, or it was changed on the way"
+        )
 
 
-def _request_text(key_id: str, stamp: str, nonce: str, fields: tuple[Any, ...]) -> bytes:
-    method, path, audience, content_type, content_encoding, body, timeout_ms, request_id = fields
-    needed = (_REQUEST_VERSION, key_id, stamp, nonce, method, path, audience)
-    timeout = str(timeout_ms) if isinstance(timeout_ms, int) else timeout_ms
-    return _joined(needed, (content_type, content_encoding, _digest(body), timeout, request_id))
+def _request_text(needed: tuple[str, ...], incarnation: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+    signed = [headers.get(name) for name in SIGNED_HEADERS]
+    return _joined((_REQUEST_VERSION, *needed), (incarnation or None, _digest(body), *signed))
 
 
 def _reply_text(key_id: str, fields: tuple[Any, ...]) -> bytes:
-    nonce, status, executed, node_id, content_type, content_encoding, body = fields
+    nonce, status, executed, node_id, incarnation, content_type, content_encoding, body = fields
     if type(status) is not int or not 100 <= status <= 999:
         raise ValueError("status: give an HTTP status")
     needed = (_REPLY_VERSION, key_id, nonce, str(status))
-    return _joined(needed, (executed, node_id, content_type, content_encoding, _digest(body)))
+    return _joined(needed, (executed, node_id, incarnation or None, content_type, content_encoding, _digest(body)))
 
 
 def _digest(body: object) -> str:

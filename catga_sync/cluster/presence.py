@@ -119,6 +119,11 @@ class Presence:
         """Why the node is not visible to others, in a sentence; None when it is, or does not mean to be."""
         return self._visibility.trouble
 
+    @property
+    def present_incarnation(self) -> str:
+        """The incarnation of the node, or "" while no process of this machine serves it."""
+        return self._group.present
+
     def step(self) -> float:
         """Do what is due; return the seconds until there may be more to do."""
         if not self.attached:

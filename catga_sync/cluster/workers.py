@@ -91,6 +91,17 @@ class WorkerGroup:
         """32 hex digits, the same in all processes of this run of the node; "" before ``join``."""
         return self._incarnation
 
+    @property
+    def present(self) -> str:
+        """The incarnation of the node, also for a process that has not joined; "" when no process of it has."""
+        if self._incarnation or fcntl is None:
+            return self._incarnation
+        try:
+            path = _path(_stem(self._folder() if callable(self._folder) else self._folder, self._key), "members")
+            return path.read_text("ascii", "replace")[:32] if _is_free(path) is False else ""
+        except OSError:
+            return ""
+
     def join(self) -> str:
         """
         Count this process among those that serve; return the incarnation.

@@ -27,7 +27,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -60,8 +60,16 @@ class Exchange:
     """
 
     __slots__ = (
-        "bytes_sent", "connection", "expires", "idle_limit", "in_other_hands", "peer", "request_complete", "reused"
-    )  # fmt: skip
+        "bytes_sent",
+        "connection",
+        "expires",
+        "finish",
+        "idle_limit",
+        "in_other_hands",
+        "peer",
+        "request_complete",
+        "reused",
+    )
 
     def __init__(self, expires: float, idle_limit: float | None = None) -> None:
         self.expires = expires
@@ -78,6 +86,8 @@ class Exchange:
         self.peer: tuple[Any, ...] | None = None
         #: Whether it was given to somebody who may have sent it over connections of his own.
         self.in_other_hands = False
+        #: Returns the headers of the request as they are to travel; None leaves them as they are.
+        self.finish: Callable[[Mapping[str, str]], Mapping[str, str]] | None = None
 
     @contextlib.contextmanager
     def run(self) -> Iterator[Exchange]:
@@ -247,6 +257,8 @@ class GuardedConnection(HTTPConnection):
             exchange.connection = self
             self._idle_limit = exchange.idle_limit
             exchange.reused = self.sock is not None
+            if exchange.finish is not None and "headers" in kwargs:
+                kwargs["headers"] = exchange.finish(kwargs["headers"])
         super().request(*args, **kwargs)
         if exchange is not None:
             exchange.request_complete = True

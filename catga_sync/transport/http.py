@@ -33,7 +33,7 @@ from catga_sync.transport.places import NoPlace, Places
 from catga_sync.transport.probe import HttpProbe
 from catga_sync.transport.proof import Proof, judge_unproven
 from catga_sync.transport.session import BorrowedSession, is_stock, new_session, post_directly, post_through
-from catga_sync.transport.signing import Signing
+from catga_sync.transport.signing import MISDIRECTED, Signing
 from catga_sync.transport.verdict import Call, Judge, judge_one
 
 __all__ = ["BATCH_PATH", "INVOKE_PATH", "HttpInvoker"]
@@ -260,6 +260,8 @@ class HttpInvoker:
         write: _Write,
         expires: float,
         judge: Judge,
+        *,
+        again: bool = False,
     ) -> list[CatgaResult[Any]]:
         node = calls[0].node
         signing = None if node.signed is False else self._signing
@@ -273,7 +275,10 @@ class HttpInvoker:
                 connect = min(CONNECT_TIMEOUT, left)
                 body = write()
                 headers = _headers(calls[0].request_id, left)
-                nonce = "" if signing is None else signing.sign("POST", path, node.node_id, headers, body)
+                if signing is not None:
+                    meant = signing.meant(node.node_id, node.incarnation)
+                    signed = signing.sign("POST", path, node.node_id, meant, headers, body)
+                    exchange.finish = signed.renew
                 if session is opened and is_stock(adapter):
                     timeout = urllib3.Timeout(connect=connect, read=left)
                     pool = self._pool_of(node, session, adapter)
@@ -290,9 +295,15 @@ class HttpInvoker:
                         cert=self._cert,
                         limit=self._max_body_bytes,
                     )
-            if signing is not None and not signing.is_authentic(nonce, node.node_id, *answer):
-                exchange.retire()
-                return [call.not_authentic(answer.status) for call in calls]
+            if signing is not None:
+                present = signing.signer(signed.nonce, node.node_id, *answer)
+                if present is None:
+                    exchange.retire()
+                    return [call.not_authentic(answer.status) for call in calls]
+                if answer.status == MISDIRECTED and answer.headers.get("Catga-Executed") == "0" and not again:
+                    # The node was restarted, and has not run this: once more, signed for the run that it names.
+                    signing.named(node.node_id, node.incarnation, present)
+                    return self._exchange(opened, calls, path, write, expires, judge, again=True)
             return judge(calls, answer, exchange)
         except BaseException as exc:  # a session of the user's own runs any code
             if ends_process(exc):

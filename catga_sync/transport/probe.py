@@ -15,7 +15,7 @@ from catga_sync.serialization import jsontext
 from catga_sync.transport.causes import in_words, is_refused
 from catga_sync.transport.connection import Exchange
 from catga_sync.transport.session import new_session
-from catga_sync.transport.signing import Signing
+from catga_sync.transport.signing import MISDIRECTED, Signing
 
 __all__ = ["NODE_PATH", "HttpProbe", "Probe", "ProbeOutcome", "nobody_listens"]
 
@@ -89,26 +89,31 @@ class HttpProbe:
 
     def ask(self, node_id: str, endpoint: str, timeout: float) -> Probe:
         """Ask the node at ``endpoint``; wait up to ``timeout`` seconds. Raises nothing."""
-        return self._exchange("GET", NODE_PATH, node_id, endpoint, timeout)
+        return self._exchange("GET", NODE_PATH, node_id, endpoint, time.monotonic() + timeout)
 
     def drain(self, node_id: str, endpoint: str, timeout: float) -> Probe:
         """Ask the node to go offline; the answer is what it says of itself then. As ``ask`` in all else."""
-        return self._exchange("POST", DRAIN_PATH, node_id, endpoint, timeout)
+        return self._exchange("POST", DRAIN_PATH, node_id, endpoint, time.monotonic() + timeout)
 
-    def _exchange(self, method: str, path: str, node_id: str, endpoint: str, timeout: float) -> Probe:
-        exchange = Exchange(time.monotonic() + timeout)
+    def _exchange(
+        self, method: str, path: str, node_id: str, endpoint: str, expires: float, *, again: bool = False
+    ) -> Probe:
+        exchange = Exchange(expires)
         headers = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "catga-sync"}
         if method == "POST":
             headers["Content-Type"] = "application/json"
-        nonce = "" if self._signing is None else self._signing.sign(method, path, node_id, headers, b"")
+        signing, authentic = self._signing, True
         url = endpoint + path
         try:
+            if signing is not None:
+                signed = signing.sign(method, path, node_id, signing.meant(node_id, ""), headers, b"")
+                exchange.finish = signed.renew
             with new_session(1) as session, exchange.run():
                 answer = session.request(
                     method,
                     url,
                     headers=headers,
-                    timeout=timeout,
+                    timeout=exchange.left(),
                     verify=self._verify,
                     cert=self._cert,
                     stream=True,
@@ -117,7 +122,12 @@ class HttpProbe:
                 with answer:
                     raw = answer.raw.read(_LIMIT)
             status = answer.status_code
-            authentic = self._signing is None or self._signing.is_authentic(nonce, node_id, status, answer.headers, raw)
+            if signing is not None:
+                present = signing.signer(signed.nonce, node_id, status, answer.headers, raw)
+                authentic = present is not None
+                if present is not None and status == MISDIRECTED and not again:
+                    signing.named(node_id, "", present)
+                    return self._exchange(method, path, node_id, endpoint, expires, again=True)
         except Exception as exc:  # not only what requests and urllib3 raise: there may be no thread for a name
             refused = not exchange.request_complete and is_refused(exc)
             outcome = ProbeOutcome.REFUSED if refused else ProbeOutcome.SILENT

@@ -1,47 +1,122 @@
-"""The caller's side of signing: a signature on each request, and none but signed answers believed."""
+"""The caller's side of signing: a signature on each request, and none but signed responses believed."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from catga_sync.security import HEADER, KeyRing, NotAuthentic, sign_request, verify_reply
+from catga_sync.security import (
+    HEADER,
+    SIGNED_HEADERS,
+    KeyRing,
+    NotAuthentic,
+    is_incarnation,
+    sign_request,
+    verify_reply,
+)
 
-__all__ = ["Signing"]
+__all__ = ["MISDIRECTED", "Signed", "Signing"]
+
+#: The HTTP status with which a node refuses a request that is signed for another run of it.
+MISDIRECTED = 421
+#: Nodes of which is remembered what they have named; more have come and gone, and what they have named with them.
+_MOST_NAMED = 10_000
+
+
+class Signed(NamedTuple):
+    """A request that was signed. Immutable."""
+
+    nonce: str
+    #: Returns headers that are about to leave, signed anew where any of those that are signed has changed: what traces
+    #: an application adds ``traceparent`` below everything that is ours.
+    renew: Callable[[Mapping[str, str]], Mapping[str, str]]
 
 
 class Signing:
     """
-    Sign requests, check answers. Immutable, thread-safe.
+    Sign requests, check responses. Thread-safe.
 
     Args:
         ring: The keys.
+        cluster: The name of the cluster.
     """
 
-    def __init__(self, ring: KeyRing) -> None:
+    def __init__(self, ring: KeyRing, cluster: str) -> None:
         self._ring = ring
+        self._cluster = cluster
+        #: Node id -> the incarnation by which others know the node, and the one that it has named itself since.
+        self._named: dict[str, tuple[str, str]] = {}
 
-    def sign(self, method: str, path: str, node_id: str, headers: dict[str, str], body: bytes) -> str:
-        """Add the signature to ``headers``; return the nonce, to which the answer is bound."""
+    def meant(self, node_id: str, known: str) -> str:
+        """Return the incarnation to sign for: the one by which a node is known, unless it has named another since."""
+        before, named = self._named.get(node_id, (None, ""))
+        if before == known:
+            return named
+        # A store may hold any text; no node of ours has given itself such a name.
+        return known if is_incarnation(known) else ""
+
+    def named(self, node_id: str, known: str, incarnation: str) -> None:
+        """Take note that the node which is known by one incarnation has named another."""
+        if len(self._named) >= _MOST_NAMED:
+            self._named.clear()
+        self._named[node_id] = (known, incarnation)
+
+    def sign(
+        self, method: str, path: str, node_id: str, incarnation: str, headers: dict[str, str], body: bytes
+    ) -> Signed:
+        """
+        Add the signature to the headers of a request.
+
+        Args:
+            method: As it travels.
+            path: The cluster's route.
+            node_id: The node that is meant.
+            incarnation: Of its run that is meant; "" means that it is not known.
+            headers: The request's.
+            body: As it travels.
+        """
         nonce = os.urandom(16).hex()
-        headers[HEADER] = sign_request(
-            self._ring,
-            method=method,
-            path=path,
-            audience=node_id,
-            content_type=headers.get("Content-Type"),
-            content_encoding=headers.get("Content-Encoding"),
-            body=body,
-            timeout_ms=headers.get("Catga-Timeout-Ms"),
-            request_id=headers.get("Catga-Request-Id"),
-            now=time.time(),
-            nonce=nonce,
-        )
-        return nonce
 
-    def is_authentic(self, nonce: str, node_id: str, status: int, headers: Mapping[str, str], body: bytes) -> bool:
-        """Return whether that very node has given this answer to the request with that nonce."""
+        def signature(lowered: Mapping[str, str]) -> str:
+            return sign_request(
+                self._ring,
+                method=method,
+                path=path,
+                cluster=self._cluster,
+                audience=node_id,
+                incarnation=incarnation,
+                headers=lowered,
+                body=body,
+                now=time.time(),
+                nonce=nonce,
+            )
+
+        signed = _lowered(headers)
+        headers[HEADER] = signature(signed)
+
+        def renew(travelling: Mapping[str, str]) -> Mapping[str, str]:
+            lowered = _lowered(travelling)
+            # Not what a hook of the user's session sends meanwhile, to somebody else.
+            ours = HEADER.lower() in lowered
+            if not ours or all(lowered.get(name) == signed.get(name) for name in SIGNED_HEADERS):
+                return travelling
+            return {**travelling, HEADER: signature(lowered)}
+
+        return Signed(nonce, renew)
+
+    def signer(self, nonce: str, node_id: str, status: int, headers: Mapping[str, str], body: bytes) -> str | None:
+        """
+        Return the incarnation of the node that has given this response, or None when it is not that very node's.
+
+        Args:
+            nonce: That of the request to which it responds.
+            node_id: The node that was asked.
+            status: The response's, and so are the others.
+            headers: Names in any letter case.
+            body: As it came.
+        """
         try:
             signer = verify_reply(
                 self._ring,
@@ -54,5 +129,9 @@ class Signing:
                 body=body,
             )
         except NotAuthentic:
-            return False
-        return signer == node_id
+            return None
+        return signer.incarnation if signer.node_id == node_id else None
+
+
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

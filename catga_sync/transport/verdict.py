@@ -127,7 +127,8 @@ class Call:
     def not_authentic(self, status: int) -> CatgaResult[Any]:
         """Judge an answer that nobody who has the secret is known to have given."""
         if status == 401:
-            text = f"{self.where} does not let this caller in: are both secrets the same, and both clocks right?"
+            same = "are secret and cluster_name the same there, and both clocks right?"
+            text = f"{self.where} does not let this caller in: {same}"
             return self.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.UNKNOWN)
         text = f"{self.where} gave an answer that is not signed with the secret (HTTP status {status})"
         return self.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.UNKNOWN)

@@ -771,7 +771,12 @@ class ReceiverContract:
 
     @pytest.mark.parametrize(
         "signature",
-        [None, "x", "catga-hmac-v1 alg=none", f"catga-hmac-v1 key={'0' * 16};ts=1;nonce={'0' * 32};mac={'0' * 64}"],
+        [
+            None,
+            "x",
+            "catga-hmac-v1 alg=none",
+            f"catga-hmac-v1 key={'0' * 16};ts=1;nonce={'0' * 32};incarnation=;mac={'0' * 64}",
+        ],
         ids=["none", "garbage", "another way", "another key"],
     )
     def test_the_body_of_a_call_that_names_no_key_of_the_node_is_not_read(

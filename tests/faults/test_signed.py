@@ -11,6 +11,7 @@ import requests
 
 from catga_sync.envelope import RequestEnvelope
 from catga_sync.security import KeyRing
+from catga_sync.transport.probe import HttpProbe
 from catga_sync.transport.signing import Signing
 from tests.conftest import require_module
 from tests.faults import ledger
@@ -27,7 +28,9 @@ NEW = "the new key of the fault tests with 32 bytes or more"
 WRONG = "a key that nobody has agreed upon of 32 bytes"
 
 
-def raw(node: Node, secret: str | None, text: str = "raw", audience: str | None = None) -> tuple[bytes, dict[str, str]]:
+def raw(
+    nodes: Nodes, node: Node, secret: str | None, text: str = "raw", audience: str | None = None, run: str = ""
+) -> tuple[bytes, dict[str, str]]:
     """Return body and headers of a request as they go over the wire."""
     payload = f'{{"text":"{text}","seconds":0}}'.encode("ascii")
     envelope = RequestEnvelope("faults.Do", "faults.Done", payload, uuid.uuid4().hex, "raw", time.time())
@@ -39,8 +42,19 @@ def raw(node: Node, secret: str | None, text: str = "raw", audience: str | None 
     }
     if secret is not None:
         path = "/catga/cluster/invoke"
-        Signing(KeyRing(secret)).sign("POST", path, audience or node.name, headers, body)
+        Signing(KeyRing(secret), nodes.cluster_name).sign("POST", path, audience or node.name, run, headers, body)
     return body, headers
+
+
+def run_of(nodes: Nodes, node: Node, secret: str) -> str:
+    """Return the incarnation of a node, as soon as it has one."""
+    signing = Signing(KeyRing(secret), nodes.cluster_name)
+
+    def told() -> str | None:
+        said = HttpProbe(signing=signing).ask(node.name, node.endpoint, 5.0).description.get("incarnation")
+        return said if isinstance(said, str) and said else None
+
+    return until(told, f"{node.name} has joined")
 
 
 def post(node: Node, body: bytes, headers: dict[str, str]) -> requests.Response:
@@ -64,7 +78,7 @@ def test_everything_works_between_nodes_with_a_secret(nodes: Nodes) -> None:
             assert stranger.send(Do("static")).is_success
         group = b.process.pid
         headers = {"Content-Type": "application/json"}
-        Signing(KeyRing(NEW)).sign("POST", "/catga/cluster/drain", "b", headers, b"")
+        Signing(KeyRing(NEW), nodes.cluster_name).sign("POST", "/catga/cluster/drain", "b", "", headers, b"")
         answer = requests.post(f"{b.endpoint}/catga/cluster/drain", headers=headers, timeout=20.0)
         assert answer.status_code == 200
         until(lambda: {each.node_id: each.status.name for each in client.nodes()}["b"] == "DRAINING", "it is draining")
@@ -76,13 +90,16 @@ def test_everything_works_between_nodes_with_a_secret(nodes: Nodes) -> None:
 
 def test_whoever_is_not_let_in_learns_nothing(nodes: Nodes) -> None:
     (node,) = nodes.start("a", CATGA_SECRET=NEW)
-    body, headers = raw(node, NEW)
+    run = run_of(nodes, node, NEW)
+    body, headers = raw(nodes, node, NEW, run=run)
     forged = [
-        raw(node, None),
-        raw(node, WRONG),
-        raw(node, NEW, audience="b"),
+        raw(nodes, node, None),
+        raw(nodes, node, WRONG, run=run),
+        raw(nodes, node, NEW, audience="b", run=run),
         (body.replace(b"requestId", b"RequestId"), headers),
         (body, {**headers, "Catga-Timeout-Ms": "6000"}),
+        (body, {**headers, "Catga-Chain": "web=0"}),
+        (body, {**headers, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}),
         (body, {**headers, "Catga-Signature": "x"}),
     ]
     answers = [post(node, *each) for each in forged]
@@ -105,7 +122,7 @@ def test_whoever_is_not_let_in_learns_nothing(nodes: Nodes) -> None:
 
 def test_what_was_let_in_once_is_refused_by_every_worker(nodes: Nodes) -> None:
     (node,) = nodes.start("a", options=("-w", "4"), CATGA_SECRET=NEW)
-    body, headers = raw(node, NEW, "once")
+    body, headers = raw(nodes, node, NEW, "once", run=run_of(nodes, node, NEW))
     assert post(node, body, headers).status_code == 200
     # A connection of its own each, so that they are spread over the workers.
     assert {post(node, body, headers).status_code for _ in range(60)} == {401}

@@ -9,15 +9,18 @@ import inspect
 import itertools
 import logging
 import pickle
+import re
 import traceback
+from pathlib import Path
 
 import pytest
 
-from catga_sync import security
+from catga_sync import intake, keys, once, receiver, runner, security
 from catga_sync.errors import CatgaError, ConfigurationError
 from catga_sync.security import (
     NONCE_LIFETIME,
     REFUSAL,
+    SIGNED_HEADERS,
     WINDOW,
     KeyRing,
     NotAuthentic,
@@ -32,16 +35,25 @@ OLD = "0f" * 32
 NEW = "a5" * 32
 NOW = 1_700_000_000.125
 NONCE = "00112233445566778899aabbccddeeff"
+RUN = "f00d" * 8
 
+HEADERS = {
+    "content-type": "application/json",
+    "content-encoding": "gzip",
+    "catga-timeout-ms": "29999",
+    "catga-request-id": "c0ffee",
+    "catga-chain": "web=5,users=0",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "tracestate": "vendor=x",
+}
+#: What is signed but for the incarnation, which stands in the signature itself.
 REQUEST = {
     "method": "POST",
     "path": "/catga/cluster/invoke",
+    "cluster": "default",
     "audience": "node-1",
-    "content_type": "application/json",
-    "content_encoding": "gzip",
     "body": b'{"requestId":"7"}',
-    "timeout_ms": "29999",
-    "request_id": "c0ffee",
+    **HEADERS,
 }
 REPLY = {
     "nonce": NONCE,
@@ -55,16 +67,23 @@ REPLY = {
 RING = KeyRing(OLD)
 
 
-def sign(ring=RING, now=NOW, **changes):
-    return sign_request(ring, **{**REQUEST, **changes}, now=now, nonce=NONCE)
+def request(**changes):
+    """Return what is signed, as the functions want it; None takes a header away."""
+    fields = {**REQUEST, **changes}
+    headers = {name: fields.pop(name) for name in SIGNED_HEADERS}
+    return {**fields, "headers": {name: value for name, value in headers.items() if value is not None}}
+
+
+def sign(ring=RING, now=NOW, incarnation=RUN, **changes):
+    return sign_request(ring, **request(**changes), incarnation=incarnation, now=now, nonce=NONCE)
 
 
 def verify(header, ring=RING, now=NOW, **changes):
-    return verify_request(ring, header, **{**REQUEST, **changes}, now=now)
+    return verify_request(ring, header, **request(**changes), now=now)
 
 
-def answer(ring=RING, key_id=None, node_id="node-1", **changes):
-    return sign_reply(ring, **{**REPLY, **changes}, node_id=node_id, key_id=key_id)
+def answer(ring=RING, key_id=None, node_id="node-1", incarnation=RUN, **changes):
+    return sign_reply(ring, **{**REPLY, **changes}, node_id=node_id, incarnation=incarnation, key_id=key_id)
 
 
 def check(header, ring=RING, **changes):
@@ -102,7 +121,6 @@ def key_name(key):
 
 
 def test_a_request_is_signed_as_the_page_says():
-    digest = hashlib.sha256(b'{"requestId":"7"}').hexdigest()
     mac = by_hand(
         OLD,
         "catga-hmac-v1",
@@ -111,51 +129,74 @@ def test_a_request_is_signed_as_the_page_says():
         NONCE,
         "POST",
         "/catga/cluster/invoke",
+        "default",
         "node-1",
+        RUN,
+        hashlib.sha256(b'{"requestId":"7"}').hexdigest(),
         "application/json",
         "gzip",
-        digest,
         "29999",
         "c0ffee",
+        "web=5,users=0",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "vendor=x",
     )
-    assert sign() == f"catga-hmac-v1 key={key_name(OLD)};ts=1700000000125;nonce={NONCE};mac={mac}"
+    assert sign() == f"catga-hmac-v1 key={key_name(OLD)};ts=1700000000125;nonce={NONCE};incarnation={RUN};mac={mac}"
 
 
 def test_a_reply_is_signed_as_the_page_says():
     digest = hashlib.sha256(b'{"isSuccess":true}').hexdigest()
     mac = by_hand(
-        OLD, "catga-hmac-v1-r", key_name(OLD), NONCE, "200", "1", "node-1", "application/json", "gzip", digest
+        OLD, "catga-hmac-v1-r", key_name(OLD), NONCE, "200", "1", "node-1", RUN, "application/json", "gzip", digest
     )
-    assert answer() == f"catga-hmac-v1-r key={key_name(OLD)};node=node-1;mac={mac}"
+    assert answer() == f"catga-hmac-v1-r key={key_name(OLD)};node=node-1;incarnation={RUN};mac={mac}"
 
 
 def test_what_is_signed_does_not_change_from_version_to_version():
     assert sign() == (
         "catga-hmac-v1 key=6df00c2c24d64487;ts=1700000000125;nonce=00112233445566778899aabbccddeeff;"
-        "mac=d9b8f5019f13e9162091a2b1d3a5ef830af1d1573ffdc887ffd7478988cb3903"
+        "incarnation=f00df00df00df00df00df00df00df00d;"
+        "mac=258de94d0c8c27cfc7c7ac2cae964dfdc93f55c710dd4fc7fb5dad7e03d02879"
     )
     assert answer() == (
-        "catga-hmac-v1-r key=6df00c2c24d64487;node=node-1;"
-        "mac=ae4a2a6a7a0e117d62b042dbae2690796c8d0b37be09abbcf907f5a3be798fd8"
+        "catga-hmac-v1-r key=6df00c2c24d64487;node=node-1;incarnation=f00df00df00df00df00df00df00df00d;"
+        "mac=ac92ee1f63d8c0503fd917ca778336cd8f1ba4b0491337394e84f6744b34742e"
     )
 
 
 def test_what_is_absent_is_an_empty_line():
-    names = ("content_type", "content_encoding", "timeout_ms", "request_id")
-    header = sign(method="GET", body=b"", **dict.fromkeys(names))
+    header = sign(method="GET", body=b"", incarnation="", **dict.fromkeys(SIGNED_HEADERS))
     empty = hashlib.sha256(b"").hexdigest()
-    lines = ["catga-hmac-v1", key_name(OLD), "1700000000125", NONCE, "GET", "/catga/cluster/invoke", "node-1"]
-    assert header.endswith(by_hand(OLD, *lines, "", "", empty, "", ""))
-    assert verify(header, method="GET", body=b"", **dict.fromkeys(names)).nonce == NONCE
+    lines = ["GET", "/catga/cluster/invoke", "default", "node-1", "", empty, *[""] * len(SIGNED_HEADERS)]
+    assert header.endswith(by_hand(OLD, "catga-hmac-v1", key_name(OLD), "1700000000125", NONCE, *lines))
+    assert verify(header, method="GET", body=b"", **dict.fromkeys(SIGNED_HEADERS)).incarnation == ""
+    assert "incarnation=;" in answer(incarnation="")
+    assert check(answer(incarnation="")) == ("node-1", "")
 
 
-def test_a_number_of_milliseconds_is_signed_as_its_digits():
-    assert sign(timeout_ms=29999) == sign()
-    assert verify(sign(), timeout_ms=29999).nonce == NONCE
+def test_no_other_header_is_signed():
+    assert (
+        sign_request(
+            RING,
+            **{**request(), "headers": {**HEADERS, "user-agent": "x", "x-other": "y", "accept-encoding": "z"}},
+            incarnation=RUN,
+            now=NOW,
+            nonce=NONCE,
+        )
+        == sign()
+    )
+
+
+def test_all_headers_that_a_node_acts_on_are_signed():
+    read = set()
+    for module in (receiver, intake, runner, once):
+        text = inspect.getsource(module)
+        read |= set(re.findall(r"headers\.get\(\s*\"([a-z-]+)\"", text))
+    assert read == set(SIGNED_HEADERS)
 
 
 def test_a_nonce_is_random_unless_it_is_given():
-    headers = {sign_request(RING, **REQUEST, now=NOW) for _ in range(100)}
+    headers = {sign_request(RING, **request(), incarnation=RUN, now=NOW) for _ in range(100)}
     assert len({header.split("nonce=")[1][:32] for header in headers}) == 100
 
 
@@ -163,8 +204,8 @@ def test_a_nonce_is_random_unless_it_is_given():
 
 
 def test_what_was_signed_is_let_in():
-    assert verify(sign(), now=NOW + 2) == Verified(NONCE, key_name(OLD), 2.0)
-    assert check(answer()) == "node-1"
+    assert verify(sign(), now=NOW + 2) == Verified(NONCE, key_name(OLD), RUN, 2.0)
+    assert check(answer()) == ("node-1", RUN)
 
 
 @pytest.mark.parametrize("skew", [0, 1, -1, 59, -59, 60, -60])
@@ -184,9 +225,9 @@ def test_the_log_says_which_clock_is_behind():
 
 def test_the_window_can_be_another_one():
     header = sign()
-    assert verify_request(RING, header, **REQUEST, now=NOW + 5, window=5).age == 5
-    refuses(verify_request, RING, header, **REQUEST, now=NOW + 5.01, window=5)
-    refuses(verify_request, RING, header, **REQUEST, now=NOW, window=float("nan"))
+    assert verify_request(RING, header, **request(), now=NOW + 5, window=5).age == 5
+    refuses(verify_request, RING, header, **request(), now=NOW + 5.01, window=5)
+    refuses(verify_request, RING, header, **request(), now=NOW, window=float("nan"))
 
 
 def test_a_nonce_outlives_all_that_may_come_with_it():
@@ -230,24 +271,47 @@ def test_no_header_of_a_request_can_be_taken_away_or_emptied_or_doubled(field):
 
 
 def test_no_header_of_a_request_can_be_added():
-    for field in ("content_type", "content_encoding", "timeout_ms", "request_id"):
+    for field in SIGNED_HEADERS:
         header = sign(**{field: None})
         for added in ("", " ", "-", "0", "identity", "None"):
             refuses(verify, header, **{field: added})
 
 
 def test_one_value_cannot_be_taken_for_two():
-    header = sign(content_type="a", content_encoding="b")
-    refuses(verify, header, content_type="a\nb", content_encoding=None)
-    refuses(verify, header, content_type=None, content_encoding="a\nb")
+    header = sign(**{"content-type": "a", "content-encoding": "b"})
+    refuses(verify, header, **{"content-type": "a\nb", "content-encoding": None})
+    refuses(verify, header, **{"content-type": None, "content-encoding": "a\nb"})
     for sneaky in ("a\nb", "a\r\nb", "a\x00", "a\x7f", "\t", "a\x85b", "a\u2028b", "ä", "\ud800"):
         with pytest.raises(ValueError, match="printable ASCII"):
-            sign(content_type=sneaky)
-        refuses(verify, header, content_type=sneaky)
+            sign(**{"content-type": sneaky})
+        refuses(verify, header, **{"content-type": sneaky})
 
 
 def test_a_request_is_for_the_node_that_is_meant():
-    assert refuses(verify, sign(), audience="node-2").endswith("but for another node, or it was changed on the way")
+    assert refuses(verify, sign(), audience="node-2").endswith(
+        "but for another cluster or node, or it was changed on the way"
+    )
+
+
+def test_a_request_is_for_the_cluster_that_is_meant():
+    assert refuses(verify, sign(), cluster="staging").endswith(
+        "but for another cluster or node, or it was changed on the way"
+    )
+
+
+def test_a_request_and_a_reply_name_a_run_of_a_node_that_nobody_else_can_change():
+    assert verify(sign(incarnation="another")).incarnation == "another"
+    for changed in ("", "another", RUN[:-1], RUN.upper(), RUN + "0"):
+        refuses(verify, sign().replace(RUN, changed))
+        refuses(check, answer().replace(RUN, changed))
+
+
+@pytest.mark.parametrize("incarnation", [None, 7, "a b", "a;b", "a\n", "n" * 65, "\u0661", b"a"])
+def test_an_incarnation_is_a_short_name(incarnation):
+    with pytest.raises(ValueError, match=r"^incarnation: "):
+        sign(incarnation=incarnation)
+    with pytest.raises(ValueError, match=r"^incarnation: "):
+        answer(incarnation=incarnation)
 
 
 def test_a_reply_is_for_the_request_that_was_made():
@@ -262,7 +326,7 @@ def test_a_reply_says_what_it_said(changes):
 def test_a_reply_is_of_the_node_that_signed_it():
     header = answer().replace("node=node-1", "node=node-2")
     refuses(check, header)
-    assert check(answer(node_id="node-2")) == "node-2"
+    assert check(answer(node_id="node-2")) == ("node-2", RUN)
 
 
 def test_a_request_is_no_reply_and_a_reply_no_request():
@@ -270,7 +334,7 @@ def test_a_request_is_no_reply_and_a_reply_no_request():
     refuses(verify, answer())
 
 
-HEADERS = [
+SIGNATURES = [
     None,
     "",
     " ",
@@ -297,7 +361,7 @@ HEADERS = [
 ]
 
 
-@pytest.mark.parametrize("header", HEADERS, ids=lambda header: repr(header)[:20])
+@pytest.mark.parametrize("header", SIGNATURES, ids=lambda header: repr(header)[:20])
 def test_whatever_is_no_signature_is_refused_alike(header):
     for good, call in ((sign(), verify), (answer(), check)):
         wrong = header.replace("@", good) if isinstance(header, str) else header
@@ -347,9 +411,10 @@ def test_no_part_of_a_signature_can_be_left_out_shortened_or_moved():
 
 
 def test_the_longest_signature_there_can_be_is_read():
-    longest = answer(node_id="n" * 128)
-    assert check(longest) == "n" * 128
+    longest = answer(node_id="n" * 128, incarnation="i" * 64)
+    assert check(longest) == ("n" * 128, "i" * 64)
     assert len(longest) < 320
+    assert verify(sign(incarnation="i" * 64)).incarnation == "i" * 64
 
 
 JUNK = [None, 7, "200", 1.5, True, object(), [], {}, b"\xff", bytearray(b"x"), "\ud800", 10**400, 10**5000]
@@ -380,13 +445,16 @@ def test_a_time_of_the_wrong_kind_is_refused_and_nothing_else(junk):
         {"audience": ""},
         {"audience": "a\nb"},
         {"path": "/ü"},
-        {"content_type": ""},
-        {"content_encoding": 7},
+        {"cluster": ""},
+        {"cluster": None},
+        {"content-type": ""},
+        {"content-encoding": 7},
         {"body": "text"},
         {"body": None},
-        {"timeout_ms": 1.5},
-        {"timeout_ms": 10**5000},
-        {"request_id": "x" * 10_000},
+        {"catga-timeout-ms": 1.5},
+        {"catga-timeout-ms": 29999},
+        {"catga-request-id": "x" * 10_000},
+        {"tracestate": "\u00e4"},
     ],
     ids=lambda wrong: next(iter(wrong)),
 )
@@ -398,7 +466,7 @@ def test_what_cannot_be_signed_is_an_error_of_the_signer(wrong):
 @pytest.mark.parametrize("nonce", ["", "0" * 31, "0" * 33, "G" * 32, "A" * 32, "0" * 32 + "\n", 7, b"0" * 32])
 def test_a_nonce_is_32_hex_digits(nonce):
     with pytest.raises(ValueError, match=r"^nonce: "):
-        sign_request(RING, **REQUEST, now=NOW, nonce=nonce)
+        sign_request(RING, **request(), incarnation=RUN, now=NOW, nonce=nonce)
 
 
 @pytest.mark.parametrize("now", [0, -1, float("nan"), float("inf"), 1e13])
@@ -416,7 +484,7 @@ def test_a_reply_has_a_status(status):
 @pytest.mark.parametrize("node_id", ["", "a b", "a;b", "a\n", "n" * 129, None])
 def test_a_reply_has_a_node(node_id):
     with pytest.raises(ValueError, match=r"^node_id: "):
-        sign_reply(RING, **REPLY, node_id=node_id)
+        sign_reply(RING, **REPLY, node_id=node_id, incarnation=RUN)
 
 
 # -- in which order ---------------------------------------------------------------------------------------------------
@@ -453,11 +521,12 @@ def test_macs_are_compared_in_constant_time():
 def test_there_is_one_algorithm():
     tree = ast.parse(inspect.getsource(security))
     used = {ast.unparse(each) for each in ast.walk(tree) if isinstance(each, ast.Attribute)}
+    assert "hashlib" not in inspect.getsource(keys)
     assert {each for each in used if each.startswith("hashlib.")} == {
         "hashlib.sha256",
         "hashlib.sha256(body).hexdigest",
     }
-    assert "digestmod='sha256'" in ast.unparse(tree)
+    assert "digestmod='sha256'" in inspect.getsource(keys).replace('"', "'")
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------
@@ -469,7 +538,7 @@ def test_a_rotation_is_three_steps_none_of_which_breaks_a_call():
     for ours, theirs in [*neighbours, *((b, a) for a, b in neighbours)]:
         verified = verify(sign(ours), ring=theirs)
         assert verified.key_id == ours.key_ids[0]
-        assert check(answer(theirs, key_id=verified.key_id), ring=ours) == "node-1"
+        assert check(answer(theirs, key_id=verified.key_id), ring=ours).node_id == "node-1"
 
 
 def test_the_first_key_signs_and_all_are_accepted():
@@ -559,13 +628,29 @@ def test_a_key_ring_does_not_even_have_a_key():
             waiting.extend(gc.get_referents(each))
 
 
-@pytest.mark.parametrize(
-    "secret", ["s3cr3t", b"s3cr3t", "s3cr3t-" * 9 + "\n", ["s3cr3t-" * 9, "s3cr3t-" * 9], ["s3cr3t\ud800"]]
-)
+LONG = "s3cr3t-" * 9
+MALFORMED = [
+    *("s3cr3t", b"s3cr3t", LONG + "\n", " " + LONG, [LONG, LONG], [LONG, LONG.encode()], ["s3cr3t\ud800"]),
+    *(
+        [LONG, "s3cr3t"],
+        [[LONG]],
+        {LONG: 1},
+        {LONG},
+        {"secret": LONG},
+        [{"key": LONG}],
+        [LONG, None],
+        bytearray(b"s3cr3t"),
+    ),
+    *(iter([LONG]), Path(LONG), [Path(LONG)]),
+]
+
+
+@pytest.mark.parametrize("secret", MALFORMED, ids=lambda secret: type(secret).__name__)
 def test_no_error_shows_a_key(secret):
     with pytest.raises(ConfigurationError) as caught:
         KeyRing(secret)
-    assert "s3cr3t" not in str(caught.value)
+    assert str(caught.value).startswith("secret: ")
+    assert "s3cr3t" not in repr(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 

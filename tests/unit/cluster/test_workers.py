@@ -128,6 +128,22 @@ def test_the_first_names_the_run_and_the_others_take_that_name(folder: Path) -> 
     assert first.join() == name
 
 
+def test_a_process_that_has_not_joined_knows_the_run_of_those_that_have(folder: Path) -> None:
+    first, newcomer = groups(folder, 2)
+    assert (first.present, newcomer.present) == ("", "")
+    run = first.join()
+    assert (first.present, newcomer.present, newcomer.joined) == (run, run, False)
+    first.leave()
+    assert (first.present, newcomer.present) == ("", "")
+    assert newcomer.join() == newcomer.present != run
+
+
+def test_a_node_of_another_folder_or_port_knows_nothing_of_the_run(folder: Path, tmp_path: Path) -> None:
+    groups(folder, 1)[0].join()
+    assert WorkerGroup(tmp_path / "empty", "node").present == ""
+    assert WorkerGroup(folder, "another").present == ""
+
+
 def test_the_last_one_out_is_the_last_one_out(folder: Path) -> None:
     first, second, third = groups(folder, 3)
     for group in (first, second, third):
