@@ -96,12 +96,12 @@ def signed() -> Iterator[Callable[..., HttpInvoker]]:
 
 
 def send(invoker: HttpInvoker, endpoint: str, known: str = "old", message: Any = None) -> Any:
-    node = ClusterNode("peer", endpoint, incarnation=known)
+    node = ClusterNode("peer", endpoint, incarnation=known, signed=True)
     return invoker.invoke(node, Order() if message is None else message, timeout=5.0, request_id=REQUEST_ID)
 
 
 def batch(invoker: HttpInvoker, endpoint: str, known: str = "old") -> Any:
-    node = ClusterNode("peer", endpoint, incarnation=known)
+    node = ClusterNode("peer", endpoint, incarnation=known, signed=True)
     return invoker.invoke_batch(node, [Look(), Look()], timeout=5.0, request_ids=["r-1", "r-2"])
 
 
