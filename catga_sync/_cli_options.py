@@ -14,6 +14,7 @@ from catga_sync.errors import ConfigurationError
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import check_endpoint, check_node_id
 from catga_sync.options import ENVIRONMENT_PREFIX, ClusterOptions
+from catga_sync.redaction import shown, without_credentials
 from catga_sync.serialization import MessageRegistry
 
 __all__ = ["CommandFailed", "address", "options_for"]
@@ -64,8 +65,8 @@ def address(text: str) -> tuple[str | None, str]:
 
 def _application(text: str) -> ClusterMediator | Mediator:
     module_name, colon, path = text.partition(":")
-    if not colon or not module_name or not path:
-        raise CommandFailed(f"--app: give MODULE:MEDIATOR, as in users:mediator, not {text!r}")
+    if not colon or not all(name.isidentifier() for name in f"{module_name}.{path}".split(".")):
+        raise CommandFailed(f"--app: give MODULE:MEDIATOR, as in users:mediator, not {shown(text)}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -74,7 +75,8 @@ def _application(text: str) -> ClusterMediator | Mediator:
         for name in path.split("."):
             found = getattr(found, name)
     except Exception as exc:
-        raise CommandFailed(f"--app: {text} cannot be loaded: {type(exc).__name__}: {exc}") from exc
+        why = without_credentials(str(exc))
+        raise CommandFailed(f"--app: {text} cannot be loaded: {type(exc).__name__}: {why}") from exc
     if not isinstance(found, (ClusterMediator, Mediator)):
         raise CommandFailed(f"--app: {text} is no mediator but {type(found).__name__}")
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from catga_sync.errors import ConfigurationError
+from catga_sync.redaction import shown
 
 __all__ = ["sqlite_path"]
 
@@ -35,21 +36,23 @@ def sqlite_path(url: str, option: str, in_memory: str) -> Path:
     wanted = f"write {_START}relative/path or {_START}/absolute/path"
     raw = url[len(_START) :] if url.startswith(_START) else None
     if url in ("sqlite:", "sqlite:/", "sqlite://") or raw == "" or ":memory:" in url or "mode=memory" in url:
-        raise ConfigurationError(f"{option}: {url!r} is in memory, which nobody else sees; {wanted}, or {in_memory}")
+        raise ConfigurationError(
+            f"{option}: {shown(url)} is in memory, which nobody else sees; {wanted}, or {in_memory}"
+        )
     if raw is None:
-        raise ConfigurationError(f"{option}: {wanted}, not {url!r}")
+        raise ConfigurationError(f"{option}: {wanted}, not {shown(url)}")
     if raw.startswith("file:"):
-        raise ConfigurationError(f"{option}: {wanted}, not a file: URI as in {url!r}")
-    raw, mark, parameters = raw.partition("?")
+        raise ConfigurationError(f"{option}: {wanted}, not a file: URI as in {shown(url)}")
+    raw, mark, _ = raw.partition("?")
     if mark:
         raise ConfigurationError(
-            f"{option}: leave out ?{parameters}: no parameters are taken, and a busy file is waited for as it is; a "
-            f"question mark in the name of the file is written %3F"
+            f"{option}: leave out what follows the ? in {shown(url)}: no parameters are taken, and a busy file is "
+            f"waited for as it is; a question mark in the name of the file is written %3F"
         )
     text = unquote(raw)
     if "\0" in text or text.endswith("/") or (os.name != "nt" and _DRIVE.match(text)):
-        raise ConfigurationError(f"{option}: {wanted} of a file on this system, not {url!r}")
+        raise ConfigurationError(f"{option}: {wanted} of a file on this system, not {shown(url)}")
     try:
         return Path(text).expanduser()
     except RuntimeError as exc:
-        raise ConfigurationError(f"{option}: there is no home folder for {text!r}; {wanted}") from exc
+        raise ConfigurationError(f"{option}: there is no home folder for {shown(text)}; {wanted}") from exc

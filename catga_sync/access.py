@@ -22,6 +22,7 @@ from catga_sync.errors import ErrorCode
 from catga_sync.intake import RawRequest, Refused
 from catga_sync.nodes import is_loopback_host
 from catga_sync.nonces import NonceStore
+from catga_sync.redaction import shown
 from catga_sync.security import (
     HEADER,
     NONCE_LIFETIME,
@@ -153,7 +154,7 @@ class SignatureGuard:
             new = self._nonces.add(verified.nonce, NONCE_LIFETIME)
         except Exception as exc:
             # A node that cannot tell whether it has seen a request must take it for a replay.
-            _log.error("the nonces cannot be read, so no signed call is let in: %r", exc)
+            _log.error("the nonces cannot be read, so no signed call is let in: %s", shown(exc))
             raise Refused(503, ErrorCode.UNAVAILABLE, "the node cannot check signatures now; ask another node") from exc
         if not new:
             self._refuse("it was let in before: a replay")

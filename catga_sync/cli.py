@@ -32,6 +32,7 @@ from catga_sync._cli_options import CommandFailed, address, options_for
 from catga_sync.cluster.absence import StoreView, absence, empty
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import CatgaError, Delivery, ErrorCode, SerializationError
+from catga_sync.redaction import HIDDEN, shown, without_credentials
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageType, jsontext
 
@@ -80,7 +81,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(WRONG, f"{self.prog}: {message}\n")
+        # What is no option and no command may be a key or a URL that was meant for one.
+        head, unknown, words = message.partition("unrecognized arguments: ")
+        if unknown:
+            message = f"{head}{unknown}{' '.join(map(_name_of, words.split()))}"
+        head, choice, words = message.partition("invalid choice: ")
+        if choice:
+            message = f"{head}{choice}{HIDDEN} {words[words.rfind('(choose') :]}"
+        self.exit(WRONG, f"{self.prog}: {without_credentials(message)}\n")
+
+
+def _name_of(word: str) -> str:
+    return word.partition("=")[0] if word.startswith("-") else HIDDEN
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,7 +135,7 @@ def _seconds(text: str) -> float:
     try:
         return check_timeout(float(text))
     except (TypeError, ValueError):
-        raise argparse.ArgumentTypeError(f"give seconds above 0, not {text!r}") from None
+        raise argparse.ArgumentTypeError(f"give seconds above 0, not {shown(text)}") from None
 
 
 # -- commands ---------------------------------------------------------------------------------------------------------
@@ -314,7 +326,7 @@ def _named(seen: Sequence[Seen], node_id: str, option: str, where: str) -> Seen:
             return each
     there = ", ".join(each.node.node_id for each in seen[:5]) + (", ..." if len(seen) > 5 else "")
     known = f"there are {there}" if there else "there is none"
-    raise CommandFailed(f"{option}: no node {node_id!r} in {where}; {known}")
+    raise CommandFailed(f"{option}: no node {shown(node_id)} in {where}; {known}")
 
 
 def _response_name(seen: Sequence[Seen], name: str, entry: MessageType | None) -> str | None:

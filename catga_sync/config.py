@@ -28,6 +28,7 @@ from catga_sync.nonces import SqliteNonces
 from catga_sync.once import Once
 from catga_sync.options import ClusterOptions
 from catga_sync.receiver import Receiver
+from catga_sync.redaction import shown
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.routing import Router, create_router, router_options
@@ -87,9 +88,9 @@ def create_cluster(
     .. versionadded:: 0.1
     """
     if not isinstance(local, Mediator):
-        raise ConfigurationError(f"local: give a Mediator, not {local!r}")
+        raise ConfigurationError(f"local: give a Mediator, not {type(local).__name__}")
     if options is not None and not isinstance(options, ClusterOptions):
-        raise ConfigurationError(f"options: give a ClusterOptions, not {options!r}")
+        raise ConfigurationError(f"options: give a ClusterOptions, not {type(options).__name__}")
     if options is None:
         chosen = ClusterOptions.from_env(environ, **option_overrides)
     else:
@@ -396,4 +397,4 @@ def _router_object(router: Any) -> Router:
     if callable(getattr(router, "route", None)):
         found: Router = router
         return found
-    raise ConfigurationError(f"router: give a name, or an object with route(message, nodes), not {router!r}")
+    raise ConfigurationError(f"router: give a name, or an object with route(message, nodes), not {shown(router)}")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from catga_sync.errors import ConfigurationError
+from catga_sync.redaction import shown
 
 __all__ = ["PREFIX", "layered", "option_values", "read_text"]
 
@@ -71,7 +72,10 @@ def read_text(name: str, text: str) -> Any:
     try:
         return reader(text)
     except ValueError as exc:
-        raise ConfigurationError(f"{name}: {text!r} cannot be read ({exc})") from exc
+        # Not chained: the texts and fields of these errors may hold the whole value, which may be a key.
+        reason = f"{exc.msg} at character {exc.pos}" if isinstance(exc, json.JSONDecodeError) else _WANTED[reader]
+    given = "the value" if reader in (_secret, json.loads) else shown(text)
+    raise ConfigurationError(f"{name}: {given} cannot be read ({reason})")
 
 
 def _is_no_option(name: str, value: object) -> bool:
@@ -89,7 +93,7 @@ def _boolean(text: str) -> bool:
         return True
     if lowered in ("0", "false", "no", "off"):
         return False
-    raise ValueError("write true or false")
+    raise ValueError(_WANTED[_boolean])
 
 
 def _secret(text: str) -> str | list[str]:
@@ -119,4 +123,13 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "secret": _secret,
     "metadata": json.loads,
     "peers": json.loads,
+}
+
+#: What to write, for those whose own errors would show the text.
+_WANTED: dict[Callable[[str], Any], str] = {
+    _boolean: "write true or false",
+    int: "write a whole number",
+    float: "write a number",
+    json.loads: "write JSON with numbers of fewer digits",
+    _secret: "write a key, or a JSON list of keys",
 }

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import NoReturn
 
 from catga_sync.errors import ConfigurationError
+from catga_sync.redaction import Secret
 
 __all__ = ["KeyRing"]
 
@@ -44,8 +45,9 @@ class KeyRing:
     _keys: Mapping[str, hmac.HMAC]
     _stranger: hmac.HMAC
 
-    def __init__(self, secret: str | bytes | Sequence[str | bytes]) -> None:
-        given = [secret] if isinstance(secret, (str, bytes)) else secret
+    def __init__(self, secret: Secret | str | bytes | Sequence[str | bytes]) -> None:
+        held = secret.reveal() if isinstance(secret, Secret) else secret
+        given = [held] if isinstance(held, (str, bytes)) else held
         if not isinstance(given, Sequence) or not given:
             raise ConfigurationError(f"secret: give a key, or a list of one or more; {_HOW_TO}")
         keys = {}

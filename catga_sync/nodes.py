@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from catga_sync.contracts import MAX_NAME
 from catga_sync.errors import ConfigurationError
+from catga_sync.redaction import shown
 
 __all__ = [
     "ClusterNode",
@@ -79,7 +80,7 @@ def check_node_id(value: object, option: str = "node_id") -> str:
     """
     if isinstance(value, str) and _NODE_ID.fullmatch(value):
         return value
-    raise ConfigurationError(f"{option}: give 1 to 128 characters of A-Z a-z 0-9 . _ : -, not {value!r}")
+    raise ConfigurationError(f"{option}: give 1 to 128 characters of A-Z a-z 0-9 . _ : -, not {shown(value)}")
 
 
 def check_endpoint(value: object, option: str = "endpoint") -> str:
@@ -94,32 +95,43 @@ def check_endpoint(value: object, option: str = "endpoint") -> str:
     """
     wanted = "give http://host:port, https://host:port or grpc://host:port"
     if not isinstance(value, str) or len(value) > 300 or not value.isascii() or not value.isprintable():
-        raise ConfigurationError(f"{option}: {wanted}, not {value!r}")
-    try:
-        parts = urlsplit(value)
-        host, port = parts.hostname or "", parts.port
-    except ValueError as exc:
-        raise ConfigurationError(f"{option}: {wanted}, not {value!r} ({exc})") from exc
+        raise ConfigurationError(f"{option}: {wanted}, not {shown(value)}")
+    # The text of urlsplit's error would show a part of a password.
+    parts, host, port = _split(value)
     bracketed = parts.netloc.startswith("[")
     if parts.scheme not in _SCHEMES or not host or value != value.strip():
-        raise ConfigurationError(f"{option}: {wanted}, not {value!r}")
+        raise ConfigurationError(f"{option}: {wanted}, not {shown(value)}")
     if bracketed != ("[" in parts.netloc) or (bracketed and not _BRACKETED.fullmatch(parts.netloc)):
-        raise ConfigurationError(f"{option}: {wanted}; square brackets are for an IPv6 address alone, not {value!r}")
+        raise ConfigurationError(
+            f"{option}: {wanted}; square brackets are for an IPv6 address alone, not {shown(value)}"
+        )
     if "@" in parts.netloc or parts.path not in ("", "/") or "?" in value or "#" in value or "\\" in value:
-        raise ConfigurationError(f"{option}: {wanted} and nothing else (no user, path, query), not {value!r}")
+        raise ConfigurationError(f"{option}: {wanted} and nothing else (no user, path, query), not {shown(value)}")
     if port == 0 or (port is None and parts.netloc.endswith(":")):
-        raise ConfigurationError(f"{option}: {wanted}; the port is from 1 to 65535, not as in {value!r}")
+        raise ConfigurationError(f"{option}: {wanted}; the port is from 1 to 65535, not as in {shown(value)}")
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         # Systems read 0, 0x7f.1 or 2130706433 as addresses, too; no name of a host ends in a number (RFC 3696).
         if bracketed or not _HOST.fullmatch(host) or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
-            raise ConfigurationError(f"{option}: {host!r} is no host name; {wanted}") from None
+            raise ConfigurationError(f"{option}: {shown(host)} is no host name; {wanted}") from None
     else:
         reason = reason_against_address(address)
         if reason is not None:
             raise ConfigurationError(f"{option}: {host} {reason}; give the one that others reach this node by")
     return value.rstrip("/")
+
+
+def _split(url: str) -> tuple[SplitResult, str, int | None]:
+    """Return the parts of a URL, its host and its port. 0 stands for a port that is none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", "", "", ""), "", None
+    try:
+        return parts, parts.hostname or "", parts.port
+    except ValueError:
+        return parts, parts.hostname or "", 0
 
 
 def reason_against_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str | None:
@@ -234,7 +246,7 @@ def check_peer(node_id: object, given: object) -> ClusterNode:
         raise ConfigurationError(f"{option}: {wanted}, not one {f'with {unknown[0]}' if unknown else 'without url'}")
     signed, handles = known.get("signed"), known.get("handles")
     if not (signed is None or isinstance(signed, bool)):
-        raise ConfigurationError(f"{option}: signed is True or False, not {signed!r}")
+        raise ConfigurationError(f"{option}: signed is True or False, not {shown(signed)}")
     if isinstance(handles, (tuple, set, frozenset)):
         handles = list(handles)
     try:
@@ -310,7 +322,7 @@ class NodeRecord:
         keep_alive = data.get("keepAlive")
         metadata = data.get("metadata", {})
         if not isinstance(status, str) or status not in NodeStatus.__members__:
-            raise ConfigurationError(f"status: {status!r} is none of {', '.join(NodeStatus.__members__)}")
+            raise ConfigurationError(f"status: {shown(status)} is none of {', '.join(NodeStatus.__members__)}")
         if isinstance(load, bool) or not isinstance(load, (int, float)) or not 0 <= load <= 100:
             raise ConfigurationError("load: a number from 0 to 100 is expected")
         if isinstance(seq, bool) or not isinstance(seq, int) or seq < 0:

@@ -23,6 +23,7 @@ from catga_sync.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import ErrorCode
 from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore
 from catga_sync.intake import Refused
+from catga_sync.redaction import shown
 
 __all__ = ["Once"]
 
@@ -88,7 +89,7 @@ class Once:
                     # The first one did not start after all: this one may.
                     claim = self.store.claim(key, fingerprint, max(0.0, deadline.remaining()) + _LEASE_MARGIN)
         except Exception as exc:
-            _log.error("the idempotency store is down: %r", exc)
+            _log.error("the idempotency store is down: %s", shown(exc))
             if repeatable:
                 return handle()
             text = "the node cannot tell whether this request ran before: its idempotency store is down"
@@ -143,4 +144,4 @@ class Once:
         try:
             call()
         except Exception as exc:
-            _log.error("the idempotency store is down: %r", exc)
+            _log.error("the idempotency store is down: %s", shown(exc))

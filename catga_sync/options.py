@@ -21,6 +21,7 @@ from typing import Any, TypedDict, TypeVar
 from catga_sync.environment import PREFIX, layered, option_values, read_text
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import check_endpoint, check_node_id, check_peer, is_loopback_host, url_host
+from catga_sync.redaction import Secret, shown
 from catga_sync.security import KeyRing
 
 __all__ = ["ENVIRONMENT_PREFIX", "ClusterOptions", "OptionValues", "pytest_runs_here"]
@@ -101,7 +102,8 @@ class ClusterOptions:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     #: Key for signing requests and answers, at least 32 bytes; several while one takes the place of another: the first
     #: signs, all are accepted. None means that nothing is signed, and only this machine's own calls are served.
-    secret: Any = field(default=None, repr=False)
+    #: It is kept as a ``Secret``, which shows none of it.
+    secret: Any = None
     #: Where request ids are remembered, so that none runs twice: ``memory`` (this process only), ``sqlite:///path``
     #: (this machine), ``redis://host`` (the cluster), ``off``, or an object with the methods of
     #: ``catga_sync.idempotency.IdempotencyStore``. With a store that all nodes share, plain requests may be sent
@@ -138,7 +140,7 @@ class ClusterOptions:
             fill(self, "endpoint", check_endpoint(self.endpoint))
         _check(
             isinstance(self.cluster_name, str) and _CLUSTER_NAME.fullmatch(self.cluster_name),
-            f"cluster_name: give 1 to 64 characters of A-Z a-z 0-9 . _ -, not {self.cluster_name!r}",
+            f"cluster_name: give 1 to 64 characters of A-Z a-z 0-9 . _ -, not {shown(self.cluster_name)}",
         )
         for name in ("request_timeout", "heartbeat_interval", "heartbeat_timeout"):
             fill(self, name, _seconds(name, getattr(self, name), zero=False))
@@ -154,27 +156,28 @@ class ClusterOptions:
             _whole("max_concurrency", self.max_concurrency, 1)
         _check(
             self.load_reporter is None or callable(self.load_reporter),
-            f"load_reporter: give a function that returns 0 to 100, not {self.load_reporter!r}",
+            f"load_reporter: give a function that returns 0 to 100, not {shown(self.load_reporter)}",
         )
         for name in ("enable_failover", "insecure"):
             value = getattr(self, name)
-            _check(isinstance(value, bool), f"{name}: give True or False, not {value!r}")
+            _check(isinstance(value, bool), f"{name}: give True or False, not {shown(value)}")
         fill(self, "metadata", MappingProxyType(_json_object("metadata", self.metadata)))
         _check(
             self.verify is True or self.verify is False or isinstance(self.verify, str),
-            f"verify: give True, False, or a path to CA certificates, not {self.verify!r}",
+            f"verify: give True, False, or a path to CA certificates, not {shown(self.verify)}",
         )
         pair = isinstance(self.cert, tuple) and len(self.cert) == 2 and all(isinstance(part, str) for part in self.cert)
         _check(
             self.cert is None or isinstance(self.cert, str) or pair,
-            f"cert: give a path, a pair (certificate, key), or None, not {self.cert!r}",
+            f"cert: give a path, a pair (certificate, key), or None, not {shown(self.cert)}",
         )
         _check(
             self.session is None or (hasattr(self.session, "get_adapter") and hasattr(self.session, "send")),
-            f"session: give a requests.Session, or None, not {self.session!r}",
+            f"session: give a requests.Session, or None, not {shown(self.session)}",
         )
-        _check(self.compression in ("auto", "off"), f"compression: give 'auto' or 'off', not {self.compression!r}")
+        _check(self.compression in ("auto", "off"), f"compression: give 'auto' or 'off', not {shown(self.compression)}")
         if self.secret is not None:
+            fill(self, "secret", Secret(self.secret))
             KeyRing(self.secret)
         _check(
             self.idempotency is not None and self.idempotency is not True,
@@ -183,13 +186,17 @@ class ClusterOptions:
         self._check_discovery()
         self._check_exposure()
 
+    def __repr__(self) -> str:
+        values = [f"{each.name}={shown(getattr(self, each.name))}" for each in dataclasses.fields(self)]
+        return f"{type(self).__name__}({', '.join(values)})"
+
     def _check_discovery(self) -> None:
         if self.peers is not None and self.discovery is None:
             object.__setattr__(self, "discovery", "static")
         if self.discovery == "static":
             wanted = '{"node-2": "http://host:port"}'
             _check(self.peers is not None, f'peers: discovery="static" needs them, as in {wanted}')
-            _check(isinstance(self.peers, Mapping), f"peers: give a mapping such as {wanted}, not {self.peers!r}")
+            _check(isinstance(self.peers, Mapping), f"peers: give a mapping such as {wanted}, not {shown(self.peers)}")
             peers = self.peers or {}
             for node_id, given in peers.items():
                 check_peer(node_id, given)
@@ -207,8 +214,8 @@ class ClusterOptions:
         ):
             return
         raise ConfigurationError(
-            f"endpoint: {self.endpoint!r} can be reached from other machines, and whoever reaches it could call every "
-            f"handler; give the cluster a secret, use a loopback endpoint (http://localhost:port), or write "
+            f"endpoint: {shown(self.endpoint)} can be reached from other machines, and whoever reaches it could call "
+            f"every handler; give the cluster a secret, use a loopback endpoint (http://localhost:port), or write "
             f"insecure=True if something else guards it"
         )
 
@@ -311,7 +318,7 @@ def _seconds(name: str, value: object, *, zero: bool) -> float:
     bound = "of at least 0" if zero else "above 0"
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not _is_finite(value) or value < 0 or (value == 0 and not zero):  # type: ignore[operator]
-        raise ConfigurationError(f"{name}: give seconds {bound}, not {value!r}")
+        raise ConfigurationError(f"{name}: give seconds {bound}, not {shown(value)}")
     return float(value)  # type: ignore[arg-type]
 
 
@@ -324,7 +331,7 @@ def _is_finite(value: Any) -> bool:
 
 def _whole(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{name}: give a whole number of at least {least}, not {value!r}")
+        raise ConfigurationError(f"{name}: give a whole number of at least {least}, not {shown(value)}")
 
 
 def _json_object(name: str, value: object) -> dict[str, Any]:
@@ -333,4 +340,4 @@ def _json_object(name: str, value: object) -> dict[str, Any]:
             return dict(json.loads(json.dumps(dict(value), allow_nan=False)))
     except (TypeError, ValueError):
         pass
-    raise ConfigurationError(f"{name}: give a mapping of names to JSON values, not {value!r}")
+    raise ConfigurationError(f"{name}: give a mapping of names to JSON values, not {shown(value)}")

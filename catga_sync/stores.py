@@ -15,6 +15,7 @@ from catga_sync.folders import meeting_folder
 from catga_sync.idempotency import IdempotencyStore, MemoryIdempotency, RedisIdempotency, SqliteIdempotency
 from catga_sync.nodes import ClusterNode
 from catga_sync.options import ClusterOptions, pytest_runs_here
+from catga_sync.redaction import shown
 from catga_sync.transport.probe import nobody_listens
 
 __all__ = ["discovery_of", "idempotency_of"]
@@ -49,7 +50,7 @@ def discovery_of(options: ClusterOptions, under_test: Callable[[], bool] = lambd
         ]
         if missing:
             raise ConfigurationError(
-                f"discovery: {given!r} has no method {missing[0]}(); see catga_sync.discovery.Discovery"
+                f"discovery: {shown(given)} has no method {missing[0]}(); see catga_sync.discovery.Discovery"
             )
         found: Discovery = given
         return found
@@ -72,7 +73,7 @@ def discovery_of(options: ClusterOptions, under_test: Callable[[], bool] = lambd
 
         return KubernetesDiscovery(given)
     raise ConfigurationError(
-        f"discovery: {_without_password(given)!r} is none of memory://, sqlite:///path, redis://, rediss://, "
+        f"discovery: {shown(given)} is none of memory://, sqlite:///path, redis://, rediss://, "
         f"kubernetes://namespace/service, 'static', or an object"
     )
 
@@ -91,7 +92,7 @@ def idempotency_of(options: ClusterOptions) -> IdempotencyStore | None:
         return MemoryIdempotency()
     if not isinstance(given, str):
         if not callable(getattr(given, "claim", None)):
-            raise ConfigurationError(f"idempotency: {given!r} has no method claim(); see catga_sync.idempotency")
+            raise ConfigurationError(f"idempotency: {shown(given)} has no method claim(); see catga_sync.idempotency")
         found: IdempotencyStore = given
         return found
     scheme = given.partition(":")[0]
@@ -100,8 +101,7 @@ def idempotency_of(options: ClusterOptions) -> IdempotencyStore | None:
     if scheme in ("redis", "rediss"):
         return RedisIdempotency(given, cluster_name=options.cluster_name)
     raise ConfigurationError(
-        f"idempotency: {_without_password(given)!r} is none of 'memory', 'off', sqlite:///path, redis://, rediss://, "
-        f"or an object"
+        f"idempotency: {shown(given)} is none of 'memory', 'off', sqlite:///path, redis://, rediss://, or an object"
     )
 
 
@@ -131,8 +131,3 @@ def _shared_memory(url: str, cluster_name: str) -> Discovery:
     from catga_sync.discovery.memory import MemoryDiscovery
 
     return _memories.setdefault((url, cluster_name), MemoryDiscovery())
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    return f"{head.partition('//')[0]}//***@{tail}" if at else url

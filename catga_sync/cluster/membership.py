@@ -21,9 +21,10 @@ from catga_sync.cluster.descriptions import Descriptions
 from catga_sync.cluster.events import ClusterEvent, EventBoard, EventKind
 from catga_sync.cluster.snapshot import Snapshot
 from catga_sync.context import current_call
-from catga_sync.discovery.base import Discovery, cause_of, place_of
+from catga_sync.discovery.base import Discovery, place_of
 from catga_sync.errors import ends_process
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
+from catga_sync.redaction import cause_of
 from catga_sync.transport.diagnosis import Trouble
 
 __all__ = ["Membership"]

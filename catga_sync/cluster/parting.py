@@ -7,6 +7,7 @@ from typing import Protocol
 
 from catga_sync.cluster.workers import WorkerGroup
 from catga_sync.discovery.base import Discovery
+from catga_sync.redaction import shown
 
 __all__ = ["Parting"]
 
@@ -47,4 +48,4 @@ class Parting:
             for store in self._stores:
                 store.close()
         except Exception as exc:
-            _log.warning("a mediator that was dropped could not let go of everything: %r", exc)
+            _log.warning("a mediator that was dropped could not let go of everything: %s", shown(exc))

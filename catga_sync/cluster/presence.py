@@ -29,6 +29,7 @@ from catga_sync.cluster.workers import WorkerGroup
 from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ConfigurationError, NodeIdTaken
 from catga_sync.nodes import ClusterNode, NodeRecord, check_endpoint
+from catga_sync.redaction import shown
 from catga_sync.transport.diagnosis import Trouble, trouble_of
 from catga_sync.transport.probe import NODE_PATH, Probe, ProbeOutcome
 
@@ -171,7 +172,7 @@ class Presence:
         try:
             self._discovery.deregister(self._node_id, incarnation)
         except Exception as exc:
-            _log.warning("the node's record could not be removed; it will expire: %r", exc)
+            _log.warning("the node's record could not be removed; it will expire: %s", shown(exc))
 
     def attach(self) -> None:
         """Make this process one that means to serve; look at once whether it does."""
@@ -299,4 +300,4 @@ class Presence:
 
 
 def _unwritten(exc: Exception) -> str:
-    return f"its heartbeat cannot be written into the discovery store: {exc!r}"
+    return f"its heartbeat cannot be written into the discovery store: {shown(exc)}"

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus, check_endpoint, check_node_id
+from catga_sync.redaction import shown
 
 __all__ = ["Service", "Sighting", "Slice", "merge", "parse_url", "read_slice"]
 
@@ -78,30 +79,31 @@ def parse_url(url: str, port_name: str | None = None) -> Service:
     """
     wanted = "write kubernetes://namespace/service or kubernetes://namespace/service:port"
     if not isinstance(url, str):
-        raise ConfigurationError(f"discovery: {wanted}, not {url!r}")
+        raise ConfigurationError(f"discovery: {wanted}, not {shown(url)}")
     try:
         parts = urlsplit(url)
         query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query), max_num_fields=10)
-    except ValueError as exc:
-        raise ConfigurationError(f"discovery: {wanted}, not {url!r} ({exc})") from exc
+    except ValueError:
+        # The text of this error would show a part of the URL.
+        parts, query = urlsplit(""), []
     if parts.scheme != "kubernetes" or parts.fragment or not parts.path.strip("/"):
-        raise ConfigurationError(f"discovery: {wanted}, not {url!r}")
+        raise ConfigurationError(f"discovery: {wanted}, not {shown(url)}")
     name, colon, port = parts.path[1:].partition(":")
     for what, label in (("namespace", parts.netloc or "x"), ("service", name), ("port", port if colon else "x")):
         if not _LABEL.fullmatch(label):
-            raise ConfigurationError(f"discovery: {label!r} is no name of a {what}; {wanted}, not {url!r}")
+            raise ConfigurationError(f"discovery: the {what} in {shown(url)} is no name of one; {wanted}")
     scheme = "http"
     for key, value in query:
         if key != "scheme" or value not in ("http", "https"):
             raise ConfigurationError(
-                f"discovery: only ?scheme=http or ?scheme=https may follow, not {key}={value}, in {url!r}"
+                f"discovery: only ?scheme=http or ?scheme=https may follow, and not {shown(key)}, in {shown(url)}"
             )
         scheme = value
     if port_name is not None:
         if not isinstance(port_name, str) or not _LABEL.fullmatch(port_name):
-            raise ConfigurationError(f"port_name: give the name or number of a port as text, not {port_name!r}")
+            raise ConfigurationError(f"port_name: give the name or number of a port as text, not {shown(port_name)}")
         if colon and port != port_name:
-            raise ConfigurationError(f"port_name: {port_name!r} is not the port in {url!r}; name it once")
+            raise ConfigurationError(f"port_name: {shown(port_name)} is not the port in {shown(url)}; name it once")
     return Service(parts.netloc, name, port if colon else port_name, scheme)
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Protocol
 
 from catga_sync.nodes import NodeRecord
+from catga_sync.redaction import printable
 
-__all__ = ["Discovery", "cause_of", "place_of"]
-
-#: Characters of a text of somebody else's that are shown.
-_LONGEST = 300
-_CREDENTIALS = re.compile(r"(?i)(?<=://)\S*(?=@)|(?<=password=)\S+|(?<=passwd=)\S+|(?<=secret=)\S+|(?<=token=)\S+")
+__all__ = ["Discovery", "place_of"]
 
 
 class Discovery(Protocol):
@@ -70,18 +66,4 @@ def place_of(discovery: Discovery) -> str:
         said = getattr(discovery, "where", None)
     except Exception:  # a property of somebody else's
         said = None
-    return _shown(said) if isinstance(said, str) and said else type(discovery).__name__
-
-
-def cause_of(exc: BaseException) -> str:
-    """Return on one line why a store failed, without the credentials that a text of a driver's may hold."""
-    try:
-        text = str(exc)
-    except Exception:  # an exception class of somebody else's
-        text = ""
-    return _shown(text) or type(exc).__name__
-
-
-def _shown(text: str) -> str:
-    line = " ".join(_CREDENTIALS.sub("***", text).split())
-    return "".join(char if char.isprintable() else "?" for char in line[:_LONGEST])
+    return printable(said) if isinstance(said, str) and said else type(discovery).__name__

@@ -27,6 +27,7 @@ from catga_sync.discovery._kubernetes_slices import parse_url
 from catga_sync.discovery._kubernetes_watch import Follower, Pause
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import NodeRecord, check_endpoint, is_loopback_host, url_host
+from catga_sync.redaction import shown
 
 __all__ = ["KubernetesApiError", "KubernetesDiscovery"]
 
@@ -252,10 +253,10 @@ def _check_server(url: str) -> str:
         return checked
     if checked.startswith("http://") and is_loopback_host(url_host(checked)):
         return checked
-    raise ConfigurationError(f"api_server: give https://host:port (http:// is for loopback only), not {url!r}")
+    raise ConfigurationError(f"api_server: give https://host:port (http:// is for loopback only), not {shown(url)}")
 
 
 def _seconds(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-        raise ConfigurationError(f"{name}: give seconds above 0, not {value!r}")
+        raise ConfigurationError(f"{name}: give seconds above 0, not {shown(value)}")
     return float(value)

@@ -30,6 +30,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from catga_sync.errors import ConfigurationError, NodeIdTaken
 from catga_sync.nodes import MAX_RECORD, NodeRecord
+from catga_sync.redaction import shown
 
 __all__ = ["RedisDiscovery"]
 
@@ -207,7 +208,8 @@ class RedisDiscovery:
         self._redis = _load_redis()
         for option, value in (("prefix", prefix), ("cluster_name", cluster_name)):
             if not isinstance(value, str) or not _NAME.fullmatch(value):
-                raise ConfigurationError(f"{option}: give 1 to 64 characters of A-Z a-z 0-9 . _ : -, not {value!r}")
+                wanted = "give 1 to 64 characters of A-Z a-z 0-9 . _ : -"
+                raise ConfigurationError(f"{option}: {wanted}, not {shown(value)}")
         self._keys = tuple(f"{{{prefix}:{cluster_name}}}:{key}" for key in ("records", "expiry", "late", "changes"))
         files = {"ssl_ca_certs": ssl_ca_certs, "ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
         given = {option: os.fspath(path) for option, path in files.items() if path is not None}

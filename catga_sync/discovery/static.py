@@ -7,8 +7,11 @@ from typing import Any
 
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import NodeRecord, check_peer
+from catga_sync.redaction import shown
 
 __all__ = ["StaticDiscovery"]
+
+_WANTED = 'give a mapping such as {"node-2": "http://host:port"}'
 
 
 class StaticDiscovery:
@@ -32,7 +35,7 @@ class StaticDiscovery:
 
     def __init__(self, peers: Mapping[str, str | Mapping[str, Any]]) -> None:
         if not isinstance(peers, Mapping):
-            raise ConfigurationError(f'peers: give a mapping such as {{"node-2": "http://host:port"}}, not {peers!r}')
+            raise ConfigurationError(f"peers: {_WANTED}, not {shown(peers)}")
         self._records = tuple(NodeRecord(check_peer(node_id, given)) for node_id, given in peers.items())
 
     @property

@@ -37,6 +37,7 @@ from catga_sync.idempotency.base import (
     check_size,
     poll,
 )
+from catga_sync.redaction import shown
 
 __all__ = ["RedisIdempotency"]
 
@@ -182,7 +183,8 @@ class RedisIdempotency:
         self._max_body_bytes = check_size("max_body_bytes", max_body_bytes, 0)
         for option, value in (("prefix", prefix), ("cluster_name", cluster_name)):
             if not isinstance(value, str) or not _NAME.fullmatch(value):
-                raise ConfigurationError(f"{option}: give 1 to 64 characters of A-Z a-z 0-9 . _ : -, not {value!r}")
+                wanted = "give 1 to 64 characters of A-Z a-z 0-9 . _ : -"
+                raise ConfigurationError(f"{option}: {wanted}, not {shown(value)}")
         self._prefix = f"{prefix}:{cluster_name}:claim:"
         files = {"ssl_ca_certs": ssl_ca_certs, "ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
         given = {option: os.fspath(path) for option, path in files.items() if path is not None}

@@ -151,7 +151,7 @@ class CatgaCluster:
         if app is None and isinstance(local, Flask):
             local, app = None, local
         if not (local is None or isinstance(local, Mediator)):
-            raise ConfigurationError(f"local: give a Mediator, or a Flask app alone, not {local!r}")
+            raise ConfigurationError(f"local: give a Mediator, or a Flask app alone, not {type(local).__name__}")
         self.local = Mediator() if local is None else local
         self._options = options
         if app is not None:

@@ -81,7 +81,7 @@ def end_writing(environ: WSGIEnvironment, seconds: float) -> Callable[[], object
 def check_mediator(mediator: object) -> None:
     """Raise ``ConfigurationError`` for what is no cluster mediator: a local one, say, which has no receiver."""
     if not isinstance(mediator, ClusterMediator):
-        raise ConfigurationError(f"mediator: give what create_cluster() returns, not {mediator!r}")
+        raise ConfigurationError(f"mediator: give what create_cluster() returns, not {type(mediator).__name__}")
 
 
 class BodyFirst:
@@ -131,7 +131,7 @@ class ClusterMiddleware:
 
     def __init__(self, app: WSGIApplication, mediator: ClusterMediator) -> None:
         if not callable(app):
-            raise TypeError(f"app: give a WSGI application, not {app!r}")
+            raise TypeError(f"app: give a WSGI application, not {type(app).__name__}")
         check_mediator(mediator)
         self._app = app
         self._receiver = mediator.receiver

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from catga_sync.errors import ConfigurationError
+from catga_sync.redaction import shown
 from catga_sync.routing.base import Router
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def router_options(name: str) -> frozenset[str]:
 def _class(name: object, option: str = "router") -> Any:
     if not isinstance(name, str) or name not in _ROUTERS:
         hint = _hint(str(name), _ROUTERS)
-        raise ConfigurationError(f"{option}: {name!r} is none of {', '.join(_ROUTERS)}{hint and '; ' + hint}")
+        raise ConfigurationError(f"{option}: {shown(name)} is none of {', '.join(_ROUTERS)}{hint and '; ' + hint}")
     return getattr(importlib.import_module(f"{__name__}.{name.replace('-', '_')}"), _ROUTERS[name])
 
 

@@ -14,6 +14,7 @@ from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.mediator import Mediator
 from catga_sync.options import ClusterOptions, OptionValues
+from catga_sync.redaction import Secret
 
 LOCAL = "http://localhost:5001"
 OPEN = "http://users.internal:5001"
@@ -433,7 +434,8 @@ def test_an_option_whose_value_looks_like_a_link_stays_an_option():
 )  # fmt: skip
 def test_create_cluster_takes_what_is_not_given_from_the_environment(monkeypatch, name, text, value):
     monkeypatch.setenv(f"CATGA_{name.upper()}", text)
-    assert getattr(create_cluster(Mediator()).options, name) == value
+    taken = Secret(value) if name == "secret" else value
+    assert getattr(create_cluster(Mediator()).options, name) == taken
     assert getattr(create_cluster(Mediator(), environ={}).options, name) != value
     assert getattr(create_cluster(Mediator(), ClusterOptions()).options, name) != value
 
