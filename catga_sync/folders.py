@@ -1,13 +1,16 @@
 """Files by which processes of one user on one machine meet: where they are, and whether they are still there.
 
 Rules of this file:
-1. Cleaners of temporary files remove what nobody has touched for days, under the processes that have it open. A file
+1. What stands in the private folder decides where calls go. It is opened in one way, to read as well as to write: the
+   folder and the file are this user's own, nobody else may use them, and neither is a link.
+2. Cleaners of temporary files remove what nobody has touched for days, under the processes that have it open. A file
    is the same as long as its name leads to the same inode.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
@@ -26,11 +29,14 @@ except ImportError:  # Windows
 __all__ = [
     "RUNTIME_DIR",
     "Identity",
+    "check_given",
     "database_identity",
     "ensure_private",
     "identity",
     "make_database",
     "meeting_folder",
+    "open_private",
+    "private_file_is_there",
 ]
 
 #: Which files these are; None in the place of one that is not there.
@@ -47,13 +53,17 @@ def meeting_folder() -> Path:
     Ask when it is needed, in the process that needs it: a server may become another user after it has loaded the app.
 
     Raises:
-        OSError: There is no folder for temporary files.
+        OSError: There is no folder for temporary files; the text says what to do.
     """
     given = os.environ.get(RUNTIME_DIR)  # noqa: TID251 - a place of this machine, as TMPDIR is, and no option of a node
     if given:
         return Path(given)
     user = os.getuid() if hasattr(os, "getuid") else "user"
-    return Path(tempfile.gettempdir()) / f"catga-sync-{user}"
+    try:
+        return Path(tempfile.gettempdir()) / f"catga-sync-{user}"
+    except FileNotFoundError as exc:
+        text = f"{RUNTIME_DIR}: there is no folder for temporary files; set it to a folder that can be written to"
+        raise FileNotFoundError(errno.ENOENT, text) from exc
 
 
 def identity(file: Path | str | int) -> tuple[int, int] | None:
@@ -80,7 +90,11 @@ def make_database(path: Path) -> bool:
     Make an empty file for a database where there is none, for this user only; return whether there was none.
 
     What was left of a log is removed: SQLite would take it for that of the new database, or of the new log.
+
+    Raises:
+        ConfigurationError: See ``check_given``.
     """
+    check_given(path)
     if path.exists():
         # In this order: SQLite makes the log first, and removes it last.
         if Path(f"{path}-shm").exists() and not Path(f"{path}-wal").exists():
@@ -128,16 +142,112 @@ def ensure_private(folder: Path) -> None:
     Make the folder if it is not there, for this user only.
 
     Raises:
-        ConfigurationError: It belongs to somebody else, or others may write to it: what they put there would decide
-            where calls go.
+        ConfigurationError: It belongs to another user, others may write to it, or it is a link: what they put there
+            would decide where calls go.
+        OSError: It cannot be made; the text says what to do.
     """
-    with contextlib.suppress(FileExistsError):
+    try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        pass  # as something else than a folder
+    except OSError as exc:
+        why = f"{RUNTIME_DIR}: {folder} cannot be made ({exc.strerror}); set it to a folder that can be written to"
+        raise OSError(exc.errno, why) from exc
+    _private_folder_is_there(folder)
+
+
+def private_file_is_there(path: Path) -> bool:
+    """
+    Return whether a file of the private folder is there. It is not opened: see ``make_database``.
+
+    Raises:
+        ConfigurationError: The folder or the file is not this user's own, others may use it, or it is a link.
+    """
+    if not _private_folder_is_there(path.parent):
+        return False
+    try:
+        _check_file(path, os.lstat(path))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def open_private(path: Path, *, make: bool) -> int:
+    """
+    Return a descriptor of a file of the private folder.
+
+    Args:
+        path: The file.
+        make: Whether the folder and the file are made where they are not there.
+
+    Raises:
+        OSError: It is not there, or cannot be opened.
+        ConfigurationError: As ``private_file_is_there``.
+    """
+    if make:
+        ensure_private(path.parent)
+    else:
+        _private_folder_is_there(path.parent)
+    flags = os.O_RDWR | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        fd = os.open(path, flags | os.O_CREAT if make else flags, 0o600)
+    except OSError:
+        # Perhaps because it is a link, a folder, or closed to this user: that is told as such.
+        with contextlib.suppress(OSError):
+            _check_file(path, os.lstat(path))
+        raise
+    try:
+        _check_file(path, os.fstat(fd))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def check_given(path: Path) -> None:
+    """
+    Check a file that the user has chosen, which may stand anywhere, be shared, and be reached by links.
+
+    Where everybody may make files, as in ``/tmp``, another user may have made this one, or a link or folder on the way
+    to it, before.
+
+    Raises:
+        ConfigurationError: Another user has, and not root.
+    """
     if not hasattr(os, "getuid"):
         return
-    found = os.lstat(folder)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise ConfigurationError(
-            f"{RUNTIME_DIR}: {folder} is not a folder that only this user can write to; remove it, or set "
-            f"{RUNTIME_DIR} to a folder of this user's own"
-        )
+    for each in (path.absolute(), *path.absolute().parents):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            owner = os.lstat(each).st_uid
+            if owner not in (os.getuid(), 0) and each.parent.stat().st_mode & stat.S_IWOTH:
+                raise ConfigurationError(
+                    f"path: {each} belongs to another user, in a folder to which everybody can write; remove it, or "
+                    f"choose a file in a folder of this user's own"
+                )
+
+
+def _private_folder_is_there(folder: Path) -> bool:
+    try:
+        found = os.lstat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and not _is_own(found, 0o022)):
+        raise _not_private(folder, "folder")
+    return True
+
+
+def _check_file(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode) or (hasattr(os, "getuid") and not _is_own(found, 0o077)):
+        raise _not_private(path, "file")
+
+
+def _is_own(found: os.stat_result, closed: int) -> bool:
+    return found.st_uid == os.getuid() and not found.st_mode & closed
+
+
+def _not_private(path: Path, kind: str) -> ConfigurationError:
+    only = "write to" if kind == "folder" else "read and write"
+    return ConfigurationError(
+        f"{RUNTIME_DIR}: {path} is not a {kind} that only this user can {only}; remove it, or set {RUNTIME_DIR} to a "
+        f"folder of this user's own"
+    )

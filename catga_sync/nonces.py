@@ -18,7 +18,6 @@ import contextlib
 import os
 import re
 import sqlite3
-import stat
 import threading
 import time
 from collections import OrderedDict
@@ -29,7 +28,7 @@ from typing import Protocol
 from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.errors import CatgaError, ConfigurationError
-from catga_sync.folders import Identity, database_identity, ensure_private, make_database
+from catga_sync.folders import Identity, database_identity, ensure_private, make_database, private_file_is_there
 
 __all__ = ["MemoryNonces", "NonceStore", "NonceStoreError", "SqliteNonces"]
 
@@ -361,13 +360,8 @@ def _create(file: Path) -> bool:
     """Make sure that the file is there, for this user only, and return whether it was not."""
     try:
         ensure_private(file.parent)
+        made = make_database(file)
+        private_file_is_there(file)
     except ConfigurationError as exc:
-        raise OSError(f"{file.parent} is not a folder that only this user can write to") from exc
-    if make_database(file):
-        return True
-    # It is not opened to be looked at: see ``make_database``.
-    found = file.lstat()
-    mine = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o077)
-    if not mine or not stat.S_ISREG(found.st_mode):
-        raise OSError("it is not a file that only this user can read and write; remove it")
-    return False
+        raise OSError(str(exc)) from exc
+    return made

@@ -132,7 +132,12 @@ class Presence:
         now = self._clock.monotonic()
         if now < self._due:
             return self._due - now
-        pause = self._stay() if self._group.joined else self._enter()
+        try:
+            pause = self._stay() if self._group.joined else self._enter()
+        except ConfigurationError as exc:
+            # The folder or the lock files of this node are not this user's own.
+            self._visibility.note(exc, at_once=True)
+            pause = _LAST_LOOK
         self._due = self._clock.monotonic() + pause
         return pause
 

@@ -36,7 +36,7 @@ from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.errors import ConfigurationError
-from catga_sync.folders import ensure_private, identity
+from catga_sync.folders import identity, open_private
 
 fcntl: Any
 try:
@@ -48,6 +48,8 @@ __all__ = ["WorkerGroup", "any_process_of", "group_key"]
 
 #: How often a newcomer looks whether the group is really not empty; an asker may hold the lock for a moment.
 _LOOKS = 4
+#: Bytes of a file that are read.
+_LONGEST_TEXT = 64
 #: Seconds after which every process of a node has locked a file that was made anew: longer than any step takes.
 _SETTLED = 5.0
 
@@ -98,8 +100,8 @@ class WorkerGroup:
             return self._incarnation
         try:
             path = _path(_stem(self._folder() if callable(self._folder) else self._folder, self._key), "members")
-            return path.read_text("ascii", "replace")[:32] if _is_free(path) is False else ""
-        except OSError:
+            return _read(path)[:32] if _is_free(path) is False else ""
+        except (OSError, ConfigurationError):
             return ""
 
     def join(self) -> str:
@@ -107,7 +109,7 @@ class WorkerGroup:
         Count this process among those that serve; return the incarnation.
 
         Raises:
-            ConfigurationError: The folder is not this user's own.
+            ConfigurationError: The folder, or a file in it, is not this user's own.
         """
         with self._lock:
             if self._incarnation:
@@ -276,14 +278,11 @@ class _Files:
     """The files of one node in a folder. Thread-safe: it has no state."""
 
     def __init__(self, folder: Path, key: str) -> None:
-        self._folder = folder
         self._stem = _stem(folder, key)
 
     def open(self, kind: str) -> int:
         """Return a descriptor of a file, which is made if it is not there."""
-        ensure_private(self._folder)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
-        return os.open(_path(self._stem, kind), flags, 0o600)
+        return open_private(_path(self._stem, kind), make=True)
 
     def has(self, fd: int, kind: str) -> bool:
         """Return whether a descriptor is still that of the file with the name."""
@@ -302,8 +301,8 @@ class _Files:
     def read(self, kind: str) -> str | None:
         """Return the text of a file; None where there is none."""
         try:
-            return _path(self._stem, kind).read_text("ascii")
-        except OSError:
+            return _read(_path(self._stem, kind))
+        except (OSError, ConfigurationError):
             return None
 
     def write(self, kind: str, text: str) -> None:
@@ -344,10 +343,10 @@ def any_process_of(folder: Path, key: str) -> bool | None:
 
 
 def _is_free(path: Path) -> bool | None:
-    """Return whether nobody holds a lock on the file; None when there is no such file."""
+    """Return whether nobody holds a lock on the file; None when there is no such file that is this user's own."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
+        fd = open_private(path, make=False)
+    except (OSError, ConfigurationError):
         return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -356,6 +355,14 @@ def _is_free(path: Path) -> bool | None:
     finally:
         os.close(fd)
     return True
+
+
+def _read(path: Path) -> str:
+    fd = open_private(path, make=False)
+    try:
+        return os.pread(fd, _LONGEST_TEXT, 0).decode("ascii", "replace")
+    finally:
+        os.close(fd)
 
 
 def _stem(folder: Path, key: str) -> Path:

@@ -21,7 +21,7 @@ from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.errors import NodeIdTaken
-from catga_sync.folders import make_database
+from catga_sync.folders import check_given, ensure_private, make_database, private_file_is_there
 from catga_sync.nodes import ClusterNode, NodeRecord
 
 __all__ = ["SqliteDiscovery"]
@@ -52,7 +52,9 @@ class SqliteDiscovery:
     Args:
         path:
             The file, or what returns it: called whenever it is opened, in the process and by the user that opens it.
-            It and its folder are made when first needed, for this user only.
+            It and its folder are made when first needed, for this user only. One that is returned is in a private
+            folder: it is refused unless it and its folder are this user's own, closed to others, and no links. One
+            that is given is refused only if another user has made it where everybody may make files.
 
         cluster_name:
             Nodes of other clusters in the same file are not seen.
@@ -161,10 +163,13 @@ class SqliteDiscovery:
 
     def _run(self, statement: str, values: tuple[object, ...], *, create: bool = False) -> tuple[list[Any], int]:
         path = self.path
-        if not path.exists():
+        if not self._is_there(path):
             if not create:
                 return [], 0
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if callable(self._place):
+                ensure_private(path.parent)
+            else:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Made here rather than by SQLite, so that no other user can ever read it.
             make_database(path)
         with contextlib.closing(self._connect(path)) as db:
@@ -177,6 +182,12 @@ class SqliteDiscovery:
                 return [], 0
             db.execute(_SCHEMA)
             return _outcome(db.execute(statement, values))
+
+    def _is_there(self, path: Path) -> bool:
+        if callable(self._place):
+            return private_file_is_there(path)
+        check_given(path)
+        return path.exists()
 
     @staticmethod
     def _connect(path: Path) -> sqlite3.Connection:
