@@ -32,7 +32,7 @@ from catga_sync._cli_options import CommandFailed, address, options_for
 from catga_sync.cluster.absence import StoreView, absence, empty
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import CatgaError, Delivery, ErrorCode, SerializationError
-from catga_sync.redaction import HIDDEN, shown, without_credentials
+from catga_sync.redaction import HIDDEN, shown
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageType, jsontext
 
@@ -42,6 +42,8 @@ DONE, FAILED, WRONG, NOBODY = range(4)
 
 #: Seconds for a drain that was given none: what runs gets 30 s by default, and the others time to notice.
 _DRAIN_TIMEOUT = 60.0
+#: After these, argparse repeats what it was given, which may be a key or a URL that was meant for something else.
+_REPEATS = ("unrecognized arguments: ", "invalid choice: ", "ignored explicit argument ", "ambiguous option: ")
 #: The library's log is for programs; what it would say here is in the results.
 _SILENT = logging.NullHandler()
 
@@ -81,18 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # What is no option and no command may be a key or a URL that was meant for one.
-        head, unknown, words = message.partition("unrecognized arguments: ")
-        if unknown:
-            message = f"{head}{unknown}{' '.join(map(_name_of, words.split()))}"
-        head, choice, words = message.partition("invalid choice: ")
-        if choice:
-            message = f"{head}{choice}{HIDDEN} {words[words.rfind('(choose') :]}"
-        self.exit(WRONG, f"{self.prog}: {without_credentials(message)}\n")
-
-
-def _name_of(word: str) -> str:
-    return word.partition("=")[0] if word.startswith("-") else HIDDEN
+        for start in _REPEATS:
+            head, found, words = message.partition(start)
+            if found:
+                names = [word.partition("=")[0] for word in words.split() if word.startswith("-")]
+                choices = words[words.rfind("(choose") :] if "(choose" in words else ""
+                message = f"{head}{found}{' '.join([*(names or [HIDDEN]), choices])}".rstrip()
+        self.exit(WRONG, f"{self.prog}: {message}\n")
 
 
 def _parser() -> argparse.ArgumentParser:

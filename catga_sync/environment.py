@@ -71,9 +71,10 @@ def read_text(name: str, text: str) -> Any:
         return text
     try:
         return reader(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         # Not chained: the texts and fields of these errors may hold the whole value, which may be a key.
-        reason = f"{exc.msg} at character {exc.pos}" if isinstance(exc, json.JSONDecodeError) else _WANTED[reader]
+        position = getattr(exc, "pos", None) if reader is json.loads else None
+        reason = _WANTED[reader] if position is None else f"no JSON from character {position} on"
     given = "the value" if reader in (_secret, json.loads) else shown(text)
     raise ConfigurationError(f"{name}: {given} cannot be read ({reason})")
 
@@ -131,5 +132,5 @@ _WANTED: dict[Callable[[str], Any], str] = {
     int: "write a whole number",
     float: "write a number",
     json.loads: "write JSON with numbers of fewer digits",
-    _secret: "write a key, or a JSON list of keys",
+    _secret: "write one key, or several as a JSON list",
 }

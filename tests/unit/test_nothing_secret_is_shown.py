@@ -117,7 +117,9 @@ def told(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_url_with_a_password_is_shown_by_no_option_however_it_is_given(told: Told, name: str) -> None:
-    for url in URLS:
+    # All of them where a URL belongs.
+    urls = URLS if name in ("discovery", "idempotency", "endpoint", "peers") else URLS[::7]
+    for url in urls:
         if not (name == "metadata" and url in URLS):
             told.by(lambda url=url: ClusterOptions(**{name: url}))
         told.by(lambda url=url: ClusterOptions(**{name: {"a": url, "url": url}}))
@@ -182,7 +184,14 @@ def test_a_url_with_a_password_is_shown_by_no_check_of_an_address(told: Told) ->
     "command",
     [
         *["nodes --discovery {}", "nodes --discovery={}", "nodes --endpoint {}", "nodes --endpoint a={}"],
-        *["nodes --timeout {}", "nodes --cluster {}", "nodes --app {}", "nodes --secret {}", "nodes --secret={}"],
+        *[
+            "nodes --timeout {}",
+            "nodes --cluster {}",
+            "nodes --app {}",
+            "nodes --secret {}",
+            "nodes --secret={}",
+            "nodes --json={}",
+        ],
         *["nodes {}", "{}", "drain {}", "call x --node {}", "call x {}"],
     ],
 )
@@ -194,6 +203,15 @@ def test_a_command_that_is_used_wrongly_shows_no_password(
     wrong = [url for url in URLS if "@host:6379" not in url or not url.startswith("redis")]
     for url in [*wrong[::7], *([PLAIN] if "--secret" in command else [])]:
         told.by(lambda url=url: main([part.replace("{}", url) for part in command.split(" ")]))
+
+
+def test_a_command_still_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nodes", "--endpoint", "http://me:x@host:1"]) == 2
+    assert "and nothing else (no user, path, query), not 'http://***@host:1'" in capsys.readouterr().err
+    assert main(["nodes", "--secret", "x", "--other=y"]) == 2
+    assert capsys.readouterr().err == "catga-sync: unrecognized arguments: --secret --other\n"
+    assert main(["nods"]) == 2
+    assert "invalid choice: *** (choose from " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["SECRET", "DISCOVERY", "IDEMPOTENCY", "ENDPOINT", "PEERS", "REQUEST_TIMEOUT"])
