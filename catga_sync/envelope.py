@@ -147,12 +147,14 @@ class ReplyEnvelope:
     error_code: ErrorCode | str | None = None
     processed_by_node_id: str | None = None
     processing_time_ms: int = 0
+    #: Whether this is the response, though the handler was not run: no other node is to be asked.
+    final: bool = False
 
     def encode(self) -> bytes:
         """Return the JSON of the envelope."""
         code = self.error_code.name if isinstance(self.error_code, ErrorCode) else self.error_code
         return (
-            b'{"requestId":%b,"isSuccess":%b,"payloadData":%b,"errorMessage":%b,"processedByNodeId":%b,"processingTimeMs":%d%b}'
+            b'{"requestId":%b,"isSuccess":%b,"payloadData":%b,"errorMessage":%b,"processedByNodeId":%b,"processingTimeMs":%d%b%b}'
             % (
                 _text(self.request_id),
                 b"true" if self.is_success else b"false",
@@ -161,6 +163,7 @@ class ReplyEnvelope:
                 _text(self.processed_by_node_id),
                 self.processing_time_ms,
                 b"" if code is None else b',"errorCode":%b' % _text(code),
+                b',"final":true' if self.final else b"",
             )
         )
 
@@ -178,6 +181,7 @@ class ReplyEnvelope:
     def of_fields(cls, fields: Mapping[str, Any]) -> ReplyEnvelope:
         """Read an envelope from its properties, names in lower case; raises as ``decode`` does."""
         elapsed = _optional(fields, "processingTimeMs", int)
+        final = _optional(fields, "final", bool)
         payload = _optional(fields, "payloadData", str)
         code = _optional(fields, "errorCode", str)
         node = _optional(fields, "processedByNodeId", str)
@@ -191,6 +195,7 @@ class ReplyEnvelope:
             error_code=parse_code(_printable(code)),
             processed_by_node_id=_printable(node),
             processing_time_ms=0 if elapsed is None else elapsed,
+            final=final is True,
         )
 
 

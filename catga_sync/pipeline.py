@@ -11,7 +11,6 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import date, datetime
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from catga_sync.context import CallContext, current_call, new_request_id
 from catga_sync.errors import CallError, Delivery, ErrorCode, SerializationError, ends_process, parse_code
+from catga_sync.evidence import Evidence
 from catga_sync.results import CatgaResult, succeeded
 
 if TYPE_CHECKING:
@@ -66,7 +66,12 @@ def error_text(text: str) -> str:
 
 
 def build_chain(
-    innermost: Handler, behaviors: Sequence[Behavior], name: str, answers_none: Callable[[Any], bool]
+    innermost: Handler,
+    behaviors: Sequence[Behavior],
+    name: str,
+    answers_none: Callable[[Any], bool],
+    *,
+    sends: bool = False,
 ) -> Handler:
     """
     Return the handler that runs ``behaviors``, the first one outermost, around ``innermost``.
@@ -76,11 +81,15 @@ def build_chain(
         behaviors: What goes around it.
         name: What to call it all in texts.
         answers_none: Tells whether None is an answer to a request.
+        sends: Whether ``innermost`` sends the request to a node; else it is the handler.
     """
-    chain = innermost
+    if not behaviors:
+        return innermost
+    evidence = Evidence(sends=sends)
+    chain = evidence.innermost(innermost)
     for behavior in reversed(behaviors):
-        chain = _guarded(behavior, chain, name, answers_none)
-    return chain
+        chain = _guarded(behavior, chain, name, answers_none, evidence)
+    return evidence.outermost(chain)
 
 
 def handler_step(
@@ -201,41 +210,33 @@ def _carried(result: CatgaResult[Any], codec: Codec, name: str) -> CatgaResult[A
         return unreadable_answer(name, exc, _call_of(result))
 
 
-def _guarded(behavior: Behavior, next_: Handler, name: str, answers_none: Callable[[Any], bool]) -> Handler:
-    """Return the step of a behaviour. It notes whether ``next_`` was reached, in case the behaviour raises."""
-    everywhere = [0]
-    here = threading.local()
+def _guarded(
+    behavior: Behavior, next_: Handler, name: str, answers_none: Callable[[Any], bool], evidence: Evidence
+) -> Handler:
+    """Return the step of a behaviour. What it says of delivery is not taken from it: see ``evidence.py``."""
 
-    def noted(request: Any) -> CatgaResult[Any]:
-        everywhere[0] += 1
-        here.count = getattr(here, "count", 0) + 1
+    def named(request: Any) -> CatgaResult[Any]:
         result = next_(request)
         call = current_call()
         # Whatever a behaviour writes down of it is to be what the caller and the other nodes know it by.
         return result if call is None or result._request_id is not None else result._with(request_id=call.request_id)
 
-    def delivery_since(before_everywhere: int, before_here: int) -> Delivery:
-        if getattr(here, "count", 0) != before_here:
-            return Delivery.EXECUTED
-        # No call at all has come by: it did not run. Else it may have been this one, in a thread of its own.
-        return Delivery.NOT_EXECUTED if everywhere[0] == before_everywhere else Delivery.UNKNOWN
-
-    step = behavior(noted)
+    step = behavior(named)
 
     def run(request: Any) -> CatgaResult[Any]:
-        before = everywhere[0], getattr(here, "count", 0)
         try:
             answer = step(request)
             if isinstance(answer, CatgaResult):
-                return answer
+                delivery = Delivery.EXECUTED if answer.is_success else evidence.delivery(request)
+                return answer if answer.delivery is delivery else answer._with(delivery=delivery)
             if answer is not None or answers_none(request):
                 return CatgaResult(True, answer)
         except BaseException as exc:
             if ends_process(exc):
                 raise
-            return failure_of(exc, name, delivery_since(*before))
+            return failure_of(exc, name, evidence.delivery(request))
         text = f"a behaviour around {name} returned None; have it return next_(request), or a result"
-        return _broken_answer(text, _this_call())._with(delivery=delivery_since(*before))
+        return _broken_answer(text, _this_call())._with(delivery=evidence.delivery(request))
 
     return run
 

@@ -19,7 +19,7 @@ from catga_sync.intake import RawRequest, Refused, chain_of, deadline_of
 from catga_sync.messages import Event
 from catga_sync.once import Once
 from catga_sync.pipeline import limit_text, unwritable_answer
-from catga_sync.results import CatgaResult
+from catga_sync.results import NEVER, RETRY, CatgaResult
 from catga_sync.serialization import MessageKind, MessageRegistry, MessageType
 from catga_sync.surroundings import Surroundings
 
@@ -190,6 +190,7 @@ class Runner:
             error_code=result.code,
             processed_by_node_id=self._node_id,
             processing_time_ms=run.elapsed,
+            final=result.delivery is Delivery.NOT_EXECUTED and result.metadata.get(RETRY) == NEVER,
         )
 
     def _deliver(self, event: Event, call: CallContext) -> CatgaResult[Any]:

@@ -180,7 +180,8 @@ class Failover:
         """Take note of what an exchange that was given so many seconds shows about its node."""
         if node.node_id == self._this:
             return
-        if result.delivery is Delivery.EXECUTED:
+        if result.delivery is Delivery.EXECUTED or (result.node_id and result.metadata.get(RETRY) == NEVER):
+            # It has responded, if only with the refusal of a behaviour.
             self._ejection.succeeded(node)
         elif result.delivery is Delivery.UNKNOWN:
             fair = result.code is not ErrorCode.DEADLINE_EXCEEDED or time_given >= _FAIR_TIME

@@ -373,7 +373,11 @@ class ClusterMediator:
     def _chain_of(self, behaviors: tuple[Behavior, ...]) -> Handler:
         registry = self.local.registry
         return build_chain(
-            self._dispatcher.forward, behaviors, "the call", lambda request: registry.ensure(type(request)).answers_none
+            self._dispatcher.forward,
+            behaviors,
+            "the call",
+            lambda request: registry.ensure(type(request)).answers_none,
+            sends=True,
         )
 
     def _send(self, request: Request[T], call: CallContext) -> CatgaResult[T]:

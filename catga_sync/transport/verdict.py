@@ -110,7 +110,7 @@ class Call:
             return self.succeeded(reply)
         if executed == "0":
             # A body that is too long for a node stays too long for it; another may have been told to take more.
-            return self.refused(reply, Delivery.NOT_EXECUTED, retry=_retry_after(status))
+            return self.refused(reply, Delivery.NOT_EXECUTED, retry=NEVER if reply.final else _retry_after(status))
         ran = executed == "1" or (executed is None and status == 200)
         return self.refused(reply, Delivery.EXECUTED if ran else Delivery.UNKNOWN)
 

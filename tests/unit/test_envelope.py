@@ -382,3 +382,9 @@ def test_an_envelope_cannot_be_changed(kind):
     envelope = read() if kind is RequestEnvelope else read_reply()
     with pytest.raises(AttributeError):
         envelope.request_id = "x"
+
+
+def test_that_a_response_is_final_is_written_only_where_it_is_and_is_false_for_who_does_not_say_so():
+    assert b"final" not in ReplyEnvelope("r", False).encode()
+    assert ReplyEnvelope.decode(ReplyEnvelope("r", False, final=True).encode()).final is True
+    assert read_reply(isSuccess=False).final is False
