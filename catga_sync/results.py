@@ -27,8 +27,8 @@ __all__ = ["NEVER", "OTHER_NODE", "RETRY", "Attempt", "CatgaResult", "succeeded"
 
 T = TypeVar("T")
 
-#: What the ``metadata`` of a failure that was not executed may say of another try, whatever its code: that it is worth
-#: it at another node only, or nowhere. Without it, the code decides.
+#: What the ``metadata`` of a failure may say of another try, whatever its code: that it is worth it at another node
+#: only, or nowhere. Without it, the code decides. A plain request that may have run is not tried again in any case.
 RETRY, OTHER_NODE, NEVER = "catga.retry", "other-node", "never"
 
 #: Held while a result is given its id, so that two threads that read it at once see the same.

@@ -185,8 +185,11 @@ class Failover:
             self._ejection.succeeded(node)
         elif result.delivery is Delivery.UNKNOWN:
             fair = result.code is not ErrorCode.DEADLINE_EXCEEDED or time_given >= _FAIR_TIME
-            if fair and result.code in _UNANSWERED:
+            if fair and _unanswered(result):
                 self._ejection.failed(node)
+        elif result.node_id is None and result.metadata.get(RETRY) == OTHER_NODE:
+            # It was asked to describe itself first, and what came was not signed by it.
+            self._ejection.failed(node)
         elif result.code is ErrorCode.UNAVAILABLE:
             # Nobody listens there, or the node said that it is going offline; it names itself then.
             self._ejection.avoid(node)
@@ -232,16 +235,22 @@ class Failover:
             if result.code is ErrorCode.DEADLINE_EXCEEDED:
                 # Only the share of this try was used up, waiting for its turn at a busy node.
                 return 0.0 if untried else None
-            if result.code not in _PASSING or (result.code is ErrorCode.UNIMPLEMENTED and (made > 1 or not untried)):
+            passing = result.code in _PASSING or retry == OTHER_NODE
+            if not passing or (result.code is ErrorCode.UNIMPLEMENTED and (made > 1 or not untried)):
                 return None
             if made == 1 and untried:
                 return 0.0
         elif result.delivery is Delivery.UNKNOWN:
-            if not plan.repeatable or result.code not in _UNANSWERED or plan.unknown >= _MOST_UNKNOWN or not untried:
+            if not plan.repeatable or not _unanswered(result) or plan.unknown >= _MOST_UNKNOWN or not untried:
                 return None
         else:
             return None
         return self._rng.uniform(0.0, min(_LONGEST_WAIT, self._retry_delay * 2 ** (made - 1)))
+
+
+def _unanswered(result: CatgaResult[Any]) -> bool:
+    """Return whether a result of unknown delivery is no response of the node that was asked."""
+    return result.code in _UNANSWERED or result.metadata.get(RETRY) == OTHER_NODE
 
 
 #: The result of a call for which the router gave no node.

@@ -154,7 +154,7 @@ class HttpInvoker:
             part = waiting.pop(0)
             calls = [item.call for item in part]
             answers = self._post(calls, BATCH_PATH, partial(_write_part, part), expires, judge_batch)
-            if len(part) > 1 and all(answer.metadata.get(RETRY) == OTHER_NODE for answer in answers):
+            if len(part) > 1 and all(_too_much(answer) for answer in answers):
                 # The node takes less at once than this one sends: what is too long together may fit alone.
                 waiting[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
             else:
@@ -375,6 +375,12 @@ def _headers(request_id: str, left: float) -> dict[str, str]:
         if state is not None:
             headers["tracestate"] = state
     return headers
+
+
+def _too_much(answer: CatgaResult[Any]) -> bool:
+    """Return whether a node has refused a request since the body was too long for it."""
+    refused = answer.delivery is Delivery.NOT_EXECUTED and answer.node_id is not None
+    return refused and answer.metadata.get(RETRY) == OTHER_NODE
 
 
 def _write_part(part: list[Item]) -> bytes:

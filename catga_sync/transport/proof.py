@@ -13,7 +13,7 @@ from typing import Any
 
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.nodes import ClusterNode
-from catga_sync.results import CatgaResult
+from catga_sync.results import OTHER_NODE, CatgaResult
 from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
 from catga_sync.transport.verdict import Call
 
@@ -78,4 +78,4 @@ def judge_unproven(call: Call, probe: Probe) -> CatgaResult[Any]:
         f"{call.where} was not called: a secret is in use, and it has not signed its description{came}{hint}; if it "
         f'cannot sign, declare it: peers={{"{call.node.node_id}": {{"url": "{call.node.endpoint}", "signed": False}}}}'
     )
-    return call.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.NOT_EXECUTED)
+    return call.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.NOT_EXECUTED, retry=OTHER_NODE)

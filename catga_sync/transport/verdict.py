@@ -129,9 +129,10 @@ class Call:
         if status == 401:
             same = "are secret and cluster_name the same there, and both clocks right?"
             text = f"{self.where} does not let this caller in: {same}"
-            return self.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.UNKNOWN)
-        text = f"{self.where} gave an answer that is not signed with the secret (HTTP status {status})"
-        return self.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.UNKNOWN)
+        else:
+            text = f"{self.where} gave an answer that is not signed with the secret (HTTP status {status})"
+        # It may be of something in front of the node.
+        return self.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.UNKNOWN, retry=OTHER_NODE)
 
     def crossed(self, reply: ReplyEnvelope | None = None, status: int = 200) -> CatgaResult[Any]:
         """Judge an answer that does not have the id of this request, if there is one."""
@@ -140,7 +141,7 @@ class Call:
             return self.failed("network", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
         said = "".join(char if char.isprintable() else " " for char in error_text(reply.error_message or ""))
         text = f"{self.where} failed without saying on which request (HTTP status {status}): {said}"
-        return self.failed("network", text, _STATUS_CODES.get(status, ErrorCode.INTERNAL), Delivery.UNKNOWN)
+        return self._foreign(text, status)
 
     def too_long(self, size: int, limit: int) -> CatgaResult[Any]:
         text = f"the request has {size} bytes; max_body_bytes allows {limit}"
@@ -205,7 +206,14 @@ class Call:
             return self.failed("serialization", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
         hint = "; is the receiver registered there?" if status in (404, 405) else ""
         text = f"{self.where} answered HTTP status {status} without an envelope{hint}"
-        return self.failed("network", text, _STATUS_CODES.get(status, ErrorCode.INTERNAL), Delivery.UNKNOWN)
+        return self._foreign(text, status)
+
+    def _foreign(self, text: str, status: int) -> CatgaResult[Any]:
+        """Judge an answer of which only the HTTP status says anything; it may be of something in front of the node."""
+        code = _STATUS_CODES.get(status, ErrorCode.INTERNAL)
+        # These two say by themselves that another node is worth a try.
+        retry = None if code in (ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL) else OTHER_NODE
+        return self.failed("network", text, code, Delivery.UNKNOWN, retry=retry)
 
     def broken(self, exc: BaseException, exchange: Exchange) -> CatgaResult[Any]:
         """Judge an exchange that ended without an answer."""
