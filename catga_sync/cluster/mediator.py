@@ -199,10 +199,7 @@ class ClusterMediator:
         token = enter_call(call)
         try:
             self._look_after_cluster()
-            nodes = [
-                node for node in self._membership.snapshot.nodes
-                if entry.remote and node.subscribes is not None and entry.name in node.subscribes
-            ]  # fmt: skip
+            nodes = self._membership.snapshot.subscribers(entry.name) if entry.remote else []
             results = self._dispatcher.on_each(nodes, event, call)
             here = self._dispatcher.deliver_here(event, call)
         finally:
@@ -371,14 +368,10 @@ class ClusterMediator:
     # -- one send -------------------------------------------------------------------------------------------------
 
     def _chain_of(self, behaviors: tuple[Behavior, ...]) -> Handler:
-        registry = self.local.registry
-        return build_chain(
-            self._dispatcher.forward,
-            behaviors,
-            "the call",
-            lambda request: registry.ensure(type(request)).answers_none,
-            sends=True,
-        )
+        def answers_none(request: Any) -> bool:
+            return self.local.registry.ensure(type(request)).answers_none
+
+        return build_chain(self._dispatcher.forward, behaviors, "the call", answers_none, sends=True)
 
     def _send(self, request: Request[T], call: CallContext) -> CatgaResult[T]:
         token = enter_call(call)

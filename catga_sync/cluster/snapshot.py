@@ -62,6 +62,10 @@ class Snapshot:
         told = [node for node in self.nodes if node.handles is not None and type_name in node.handles]
         return told if told or here else [node for node in self.nodes if node.handles is None]
 
+    def subscribers(self, type_name: str) -> list[ClusterNode]:
+        """Return the other nodes that have said that they subscribe to events of this type."""
+        return [node for node in self.nodes if node.subscribes is not None and type_name in node.subscribes]
+
 
 def not_preferred(node: ClusterNode) -> str:
     """Return in words why a node is left out that could take a message."""

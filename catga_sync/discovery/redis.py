@@ -4,8 +4,7 @@ Rules of this file:
 1. The server keeps the time. No clock of a node is read, so none has to be right.
 2. Every call is one script, and so atomic; ``nodes`` writes nothing. All keys of a cluster share one hash tag, and
    none is looked for by a pattern.
-3. Nothing is repeated here. A call that fails raises at once: the caller goes on with the set it has and comes back.
-   redis-py by itself tries ten times and waits five seconds each (``redis/_defaults.py``).
+3. Nothing is repeated here, where redis-py would try ten times for five seconds each: a call that fails raises at once.
 4. What the server says is untrusted: it is bounded, parsed strictly, and a record that is none is left out.
 
     {prefix:cluster}:records   hash    node id -> endpoint, incarnation, digest, record; a line each
@@ -336,8 +335,7 @@ class RedisDiscovery:
                     news.append(f"{node_id[:128]!a}: {str(exc)[:200]!a}")
         if news:
             _log.warning("%d records in the discovery store are no records and left out, as %s", len(news), news[0])
-        listed = tuple(records[node_id] for node_id in sorted(records))
-        return _View(mark, records, refused, listed), count, ages
+        return _View(mark, records, refused, tuple(records[key] for key in sorted(records))), count, ages
 
 
 def _parsed(node_id: str, value: bytes) -> NodeRecord:

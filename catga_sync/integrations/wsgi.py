@@ -45,6 +45,9 @@ def raw_request(environ: WSGIEnvironment) -> RawRequest:
     for key, name in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
         if environ.get(key):
             headers[name] = environ[key]
+    if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+        # It has no body. wsgiref says text/plain where nothing was said, which no caller has signed.
+        headers.pop("content-type", None)
     stream = environ["wsgi.input"]
     raw = RawRequest(
         method=environ["REQUEST_METHOD"],

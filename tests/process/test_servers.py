@@ -8,7 +8,7 @@ import sys
 import pytest
 from flask import Flask
 
-from catga_sync import ClusterMediator, Mediator, create_cluster
+from catga_sync import Mediator, create_cluster
 from catga_sync.integrations.flask import cluster_blueprint
 from tests.conftest import require_module
 from tests.process.app import Ask, Do
@@ -48,14 +48,25 @@ SERVERS = {
 }
 
 
+@pytest.mark.parametrize("secret", [None, "s" * 32], ids=["unsigned", "signed"])
 @pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
 def test_a_node_under_this_server_is_seen_serves_and_is_gone_with_it(
-    server: tuple[str, ...], client: ClusterMediator, cluster_name: str
+    server: tuple[str, ...], secret: str | None, cluster_name: str
 ) -> None:
     port = free_port()
     command = [sys.executable, *(part.format(port) for part in server)]
     env = {"NODE": "n", "PORT": str(port), "CLUSTER": cluster_name, "PYTHONPATH": str(ROOT)}
-    with running(command, port=port, cwd=ROOT, env=env) as process:
+    signed = {} if secret is None else {"SECRET": secret}
+    with (
+        running(command, port=port, cwd=ROOT, env={**env, **signed}) as process,
+        create_cluster(
+            Mediator(),
+            node_id="client",
+            cluster_name=cluster_name,
+            discovery=default_file(cluster_name),
+            secret=secret,
+        ) as client,
+    ):
         wait_for(client, "n")
         for _ in range(10):
             assert client.send(Ask("x"), timeout=5.0).is_success, process.output()
