@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from catga_sync.transport.probe import HttpProbe, ProbeOutcome
 from catga_sync.transport.signing import Signing
 from tests.misbehaviour.calls import REQUEST_ID, Look, Order, every_way, invoking
 from tests.misbehaviour.peers import Peer, Script, read_request, reply, serving
+from tests.processes import until
 
 RING = KeyRing("the key of the tests of signed peers, of 32 bytes or more")
 NONCE = re.compile(rb"nonce=([0-9a-f]{32});incarnation=([^;]*);")
@@ -40,6 +42,9 @@ class Node:
 
     def __post_init__(self) -> None:
         self.guard = SignatureGuard(RING, MemoryNonces(), cluster="default", incarnation=lambda: self.runs[0])
+        # Stamps are in milliseconds: one of the very millisecond in which the guard was made is too old for it.
+        made = time.time()
+        until(lambda: time.time() > made + 0.002, "the clock has gone on")
 
     def script(self, connection: socket.socket, over: threading.Event) -> None:
         while request := read_request(connection):

@@ -11,7 +11,7 @@ from catga_sync import ClusterMediator
 from catga_sync.folders import meeting_folder
 from tests.processes import Process, free_port, running, until
 
-__all__ = ["ROOT", "default_file", "node", "wait_for"]
+__all__ = ["ROOT", "default_file", "head", "node", "wait_for"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +31,12 @@ def node(
     env = {"NODE": name, "PORT": str(port), "CLUSTER": cluster_name, **environment}
     with running([*command, *options, app], port=port, cwd=ROOT, env=env) as process:
         yield process
+
+
+def head(*lines: str) -> bytes:
+    """Return the head of a call, with these lines in it."""
+    fixed = ["POST /catga/cluster/invoke HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
+    return "\r\n".join([*fixed, *lines, "", ""]).encode()
 
 
 def default_file(cluster_name: str) -> str:

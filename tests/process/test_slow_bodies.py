@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import require_module
-from tests.process.nodes import node
+from tests.process.nodes import head, node
 from tests.processes import Process
 
 require_module("gunicorn")
@@ -28,11 +28,6 @@ SLOW = "the body came too slowly"
 def server(cluster_name: str) -> Iterator[Process]:
     with node("n1", cluster_name) as process:
         yield process
-
-
-def head(*lines: str) -> bytes:
-    fixed = ["POST /catga/cluster/invoke HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
-    return "\r\n".join([*fixed, *lines, "", ""]).encode()
 
 
 def invocation() -> bytes:

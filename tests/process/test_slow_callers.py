@@ -14,8 +14,7 @@ from datetime import datetime, timezone
 import pytest
 
 from tests.conftest import require_module
-from tests.process.nodes import node
-from tests.process.test_slow_bodies import head
+from tests.process.nodes import head, node
 from tests.processes import Process, get
 
 require_module("gunicorn")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -68,12 +69,17 @@ FOLDERS = {
     "written to by everybody": _open_to(0o707),
     "another user's": _squatted,
 }
+def _nonce(place: Callable[[], Path]) -> None:
+    with contextlib.closing(SqliteNonces(place)) as nonces:
+        nonces.add("0" * 32, 60.0)
+
+
 USES = {
     "a node joins": lambda folder: WorkerGroup(folder, KEY).join(),
     "a node registers": lambda folder: SqliteDiscovery(lambda: folder / "x.sqlite3").register(RECORD, 60.0),
     "a client reads": lambda folder: SqliteDiscovery(lambda: folder / "x.sqlite3").nodes(),
     "a node leaves": lambda folder: SqliteDiscovery(lambda: folder / "x.sqlite3").deregister("n", "i"),
-    "a signed call is let in": lambda folder: SqliteNonces(lambda: folder / "x.nonces").add("a" * 32, 60.0),
+    "a signed call is let in": lambda folder: _nonce(lambda: folder / "x.nonces"),
     "a file is opened": lambda folder: os.close(open_private(folder / "x", make=True)),
     "a file is read": lambda folder: os.close(open_private(folder / "x", make=False)),
 }
