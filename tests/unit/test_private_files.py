@@ -69,6 +69,8 @@ FOLDERS = {
     "written to by everybody": _open_to(0o707),
     "another user's": _squatted,
 }
+
+
 def _nonce(place: Callable[[], Path]) -> None:
     with contextlib.closing(SqliteNonces(place)) as nonces:
         nonces.add("0" * 32, 60.0)
