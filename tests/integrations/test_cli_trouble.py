@@ -9,8 +9,9 @@ import pytest
 from flask import Flask, abort
 
 from catga_sync.cli import main
-from tests.integrations.visible import app_of, node, serving
+from tests.integrations.visible import app_of, node
 from tests.processes import free_port, until
+from tests.unit.serving import serving_app
 
 SECRET = "the secret of this cluster, which is long"
 
@@ -53,8 +54,8 @@ def test_every_node_of_a_list_that_does_not_describe_itself_is_told_with_the_rea
     shell.set("CATGA_PEERS", json.dumps({name: f"http://127.0.0.1:{port}" for name, port in urls.items()}))
     with (
         node(f"http://127.0.0.1:{walled}", "walled") as mediator,
-        serving(app_of(mediator, wall), walled),
-        serving(Flask("bare"), bare),
+        serving_app(app_of(mediator, wall), walled),
+        serving_app(Flask("bare"), bare),
     ):
         code, out, err = shell.run("nodes")
         lines = dict(line.split(": ", 1) for line in err.splitlines() if line[:6] in ("walled", "bare: ", "closed"))
@@ -71,7 +72,7 @@ def test_an_address_that_is_none_of_the_nodes_is_told_with_the_reason(shell: She
     walled, closed = free_port(), free_port()
     with (
         node(f"http://127.0.0.1:{walled}", discovery=shell.url) as mediator,
-        serving(app_of(mediator, wall), walled),
+        serving_app(app_of(mediator, wall), walled),
     ):
         code, out, err = shell.run("nodes", "--endpoint", f"http://127.0.0.1:{walled}")
         assert (code, out) == (1, "")
@@ -89,7 +90,7 @@ def test_a_node_of_another_cluster_is_told_to_be_none_of_this_one(shell: Shell) 
     url = f"http://127.0.0.1:{port}"
     with (
         node(url, discovery=shell.url, cluster_name="other") as mediator,
-        serving(app_of(mediator), port),
+        serving_app(app_of(mediator), port),
     ):
         wait_for_node_1(shell, "--cluster", "other")
         code, _, err = shell.run("nodes", "--endpoint", url)
@@ -109,7 +110,7 @@ def test_where_calls_are_signed_the_address_of_a_node_needs_its_id(shell: Shell)
     shell.set("CATGA_SECRET", SECRET)
     with (
         node(url, discovery=shell.url, secret=SECRET) as mediator,
-        serving(app_of(mediator), port),
+        serving_app(app_of(mediator), port),
     ):
         wait_for_node_1(shell)
         code, _, err = shell.run("nodes", "--endpoint", url)
@@ -124,7 +125,7 @@ def test_a_node_that_answers_here_and_not_at_its_own_endpoint_says_so_itself(she
     url = f"http://127.0.0.1:{port}"
     with (
         node(f"http://127.0.0.1:{wrong}", discovery=shell.url) as mediator,
-        serving(app_of(mediator), port),
+        serving_app(app_of(mediator), port),
     ):
         until(lambda: mediator.trouble, "the node knows that it is not visible")
         code, _, err = shell.run("nodes", "--endpoint", url)

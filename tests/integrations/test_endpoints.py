@@ -21,8 +21,9 @@ from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.options import ClusterOptions
 from catga_sync.stores import discovery_of
 from tests.conftest import require_module, require_service
-from tests.integrations.visible import Ask, app_of, node, reason_of, serving
+from tests.integrations.visible import Ask, app_of, node, reason_of
 from tests.processes import free_port, until
+from tests.unit.serving import serving_app
 
 OURS, OTHER = "the secret of this cluster, which is long", "the secret of another cluster, just as long"
 
@@ -39,7 +40,7 @@ def test_a_port_at_which_nothing_listens_is_told_with_the_one_at_which_the_proce
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     wrong, port = free_port(), free_port()
-    with node(f"http://127.0.0.1:{wrong}") as mediator, serving(app_of(mediator), port):
+    with node(f"http://127.0.0.1:{wrong}") as mediator, serving_app(app_of(mediator), port):
         line = reason_of(mediator, caplog)
     assert f"GET http://127.0.0.1:{wrong}/catga/cluster/node: Connection refused; nothing listens there, and" in line
     assert f"this process listens on 127.0.0.1:{port}: give the endpoint at which this app is served" in line
@@ -78,9 +79,9 @@ def test_another_node_at_the_endpoint_is_named(case: Neighbour, caplog: pytest.L
     endpoint = f"http://127.0.0.1:{port}"
     with (
         node(endpoint, "node-7", **case.theirs) as other,
-        serving(app_of(other), port),
+        serving_app(app_of(other), port),
         node(endpoint, **case.ours) as mediator,
-        serving(app_of(mediator), own),
+        serving_app(app_of(mediator), own),
     ):
         line = reason_of(mediator, caplog)
     assert f"GET {endpoint}/catga/cluster/node: {case.found}" in line
@@ -130,7 +131,7 @@ def test_a_name_that_leads_to_another_server_of_this_machine_is_told_apart(
     with subprocess.Popen([sys.executable, "-c", _ELSEWHERE, str(port), status, body], stderr=subprocess.DEVNULL) as it:
         try:
             until(lambda: _answers_on_ipv6(port), "the other server listens")
-            with node(f"http://localhost:{port}") as mediator, serving(app_of(mediator), port):
+            with node(f"http://localhost:{port}") as mediator, serving_app(app_of(mediator), port):
                 line = reason_of(mediator, caplog)
         finally:
             it.kill()
@@ -161,7 +162,7 @@ def test_a_certificate_that_is_not_trusted_is_named(tls: tuple[Any, Any], caplog
     port = free_port()
     with (
         node(f"https://127.0.0.1:{port}") as mediator,
-        serving(app_of(mediator), port, tls=tls[1]("127.0.0.1")),
+        serving_app(app_of(mediator), port, tls=tls[1]("127.0.0.1")),
     ):
         line = reason_of(mediator, caplog)
     assert f"GET https://127.0.0.1:{port}/catga/cluster/node: certificate verify failed: " in line
@@ -173,7 +174,7 @@ def test_a_certificate_for_another_host_is_named(tls: tuple[Any, Any], caplog: p
     with (
         tls[0].cert_pem.tempfile() as bundle,
         node(f"https://127.0.0.1:{port}", verify=bundle) as mediator,
-        serving(app_of(mediator), port, tls=tls[1]("example.com")),
+        serving_app(app_of(mediator), port, tls=tls[1]("example.com")),
     ):
         line = reason_of(mediator, caplog)
     assert "certificate verify failed: IP address mismatch" in line
@@ -186,14 +187,14 @@ def test_a_scheme_that_the_server_does_not_speak_is_named(
     port, second = free_port(), free_port()
     with (
         node(f"https://127.0.0.1:{port}") as mediator,
-        serving(app_of(mediator), port),
+        serving_app(app_of(mediator), port),
     ):
         line = reason_of(mediator, caplog)
     assert "speaks no TLS; write http:// in the endpoint" in line
     caplog.clear()
     with (
         node(f"http://127.0.0.1:{second}") as mediator,
-        serving(app_of(mediator), second, tls=tls[1]("127.0.0.1")),
+        serving_app(app_of(mediator), second, tls=tls[1]("127.0.0.1")),
     ):
         line = reason_of(mediator, caplog)
     assert "over TLS, which wants https:// in the endpoint" in line
@@ -201,7 +202,7 @@ def test_a_scheme_that_the_server_does_not_speak_is_named(
 
 def test_a_host_name_that_is_not_found_is_named(caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
-    with node(f"http://no-such-host.invalid:{port}", insecure=True) as mediator, serving(app_of(mediator), port):
+    with node(f"http://no-such-host.invalid:{port}", insecure=True) as mediator, serving_app(app_of(mediator), port):
         line = reason_of(mediator, caplog)
     assert f"GET http://no-such-host.invalid:{port}/catga/cluster/node: the host name is not found: " in line
 
@@ -232,7 +233,7 @@ def test_a_killed_node_is_succeeded_at_once_under_another_spelling_of_its_endpoi
     left_behind(store, f"http://{before}:{port}")
     with (
         node(f"http://{after}:{port}", discovery=store, insecure=True) as mediator,
-        serving(app_of(mediator), port),
+        serving_app(app_of(mediator), port),
     ):
         until(lambda: any(each.node.incarnation == mediator.node.incarnation for each in store.nodes()), "it is listed")
         assert [each.node.endpoint for each in store.nodes()] == [f"http://{after}:{port}"]
@@ -245,13 +246,14 @@ def test_an_id_that_another_living_node_has_stays_with_that_node(caplog: pytest.
     first, second = free_port(), free_port()
     with (
         node(f"http://127.0.0.1:{first}", discovery=store) as holder,
-        serving(app_of(holder), first),
+        serving_app(app_of(holder), first),
     ):
         until(lambda: store.nodes() or None, "the first one is listed")
-        with node(f"http://127.0.0.1:{second}", discovery=store) as mediator, serving(app_of(mediator), second):
+        with node(f"http://127.0.0.1:{second}", discovery=store) as mediator, serving_app(app_of(mediator), second):
             until(lambda: "is taken by" in (mediator.trouble or ""), "the second one knows why it is not")
+            line = f"node_id: 'node-1' is taken by the node at http://127.0.0.1:{first}; give every node"
+            until(lambda: line in caplog.text, "the warning, once the cause has held for a while")
             assert [each.node.endpoint for each in store.nodes()] == [f"http://127.0.0.1:{first}"]
-    assert f"node_id: 'node-1' is taken by the node at http://127.0.0.1:{first}; give every node" in caplog.text
 
 
 # -- a peer of which only the address is known -------------------------------------------------------------------------
@@ -282,7 +284,7 @@ def test_a_peer_that_refuses_this_node_is_named(
     url = f"http://127.0.0.1:{port}"
     with (
         node(url, "node-7", **secrets[0]) as peer,
-        serving(app_of(peer), port),
+        serving_app(app_of(peer), port),
         create_cluster(Mediator(), node_id="client", peers={"node-7": url}, **secrets[1]) as client,
     ):
         client.nodes()
@@ -298,7 +300,7 @@ def test_a_peer_without_the_route_is_named_and_used_all_the_same(caplog: pytest.
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with (
-        serving(Flask("other"), port),
+        serving_app(Flask("other"), port),
         create_cluster(Mediator(), node_id="client", peers={"dotnet-1": url}) as client,
     ):
         client.nodes()
@@ -314,7 +316,7 @@ def test_a_peer_with_a_certificate_that_is_not_trusted_is_named(
     port = free_port()
     url = f"https://127.0.0.1:{port}"
     with (
-        serving(Flask("other"), port, tls=tls[1]("127.0.0.1")),
+        serving_app(Flask("other"), port, tls=tls[1]("127.0.0.1")),
         create_cluster(Mediator(), node_id="client", peers={"node-7": url}) as client,
     ):
         client.nodes()

@@ -15,8 +15,9 @@ from catga_sync.cluster import visibility
 from catga_sync.errors import ConfigurationError
 from catga_sync.integrations.flask import CatgaCluster, cluster_blueprint
 from catga_sync.integrations.wsgi import ClusterMiddleware
-from tests.integrations.visible import Ask, app_of, node, reason_of, serving
+from tests.integrations.visible import Ask, app_of, node, reason_of
 from tests.processes import free_port, until
+from tests.unit.serving import serving_app
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +82,7 @@ def test_an_app_that_answers_before_the_node_does_is_named(
     prepare: Callable[[Flask], None], found: str, cure: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     port = free_port()
-    with node(f"http://127.0.0.1:{port}") as mediator, serving(app_of(mediator, prepare), port):
+    with node(f"http://127.0.0.1:{port}") as mediator, serving_app(app_of(mediator, prepare), port):
         line = reason_of(mediator, caplog)
     assert f": GET http://127.0.0.1:{port}/catga/cluster/node: {found}{cure}" in line
     assert "secret" not in line
@@ -95,7 +96,7 @@ def test_a_node_that_becomes_visible_after_a_warning_says_so(caplog: pytest.LogC
     def wall(app: Flask) -> None:
         app.before_request(lambda: abort(401) if closed else None)
 
-    with node(f"http://127.0.0.1:{port}") as mediator, serving(app_of(mediator, wall), port):
+    with node(f"http://127.0.0.1:{port}") as mediator, serving_app(app_of(mediator, wall), port):
         reason_of(mediator, caplog)
         closed.clear()
         until(lambda: mediator.trouble is None, "nothing is wrong any more")
@@ -195,7 +196,7 @@ def test_routes_that_the_server_does_not_lead_to_are_named(
     make: Callable[[ClusterMediator], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     port = free_port()
-    with node(f"http://127.0.0.1:{port}") as mediator, serving(make(mediator), port):
+    with node(f"http://127.0.0.1:{port}") as mediator, serving_app(make(mediator), port):
         line = reason_of(mediator, caplog)
     assert f"GET http://127.0.0.1:{port}/catga/cluster/node: HTTP status 404; {ROUTES}" in line
     assert "SERVER_NAME" in line

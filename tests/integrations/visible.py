@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import ssl
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from flask import Flask
-from werkzeug.serving import make_server
 
 from catga_sync import ClusterMediator, Mediator, Query, create_cluster
 from catga_sync.discovery import MemoryDiscovery
 from catga_sync.integrations.flask import cluster_blueprint
 from tests.processes import until
 
-__all__ = ["Ask", "app_of", "node", "reason_of", "serving"]
+__all__ = ["Ask", "app_of", "node", "reason_of"]
 
 
 @dataclass(frozen=True)
 class Ask(Query[int]):
     pass
-
-
-@contextlib.contextmanager
-def serving(app: Any, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[None]:
-    """Serve an app in this process, with Werkzeug's server, until the block is left."""
-    server = make_server(host, port, app, threaded=True, ssl_context=tls)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join(10)
-        server.server_close()
 
 
 @contextlib.contextmanager

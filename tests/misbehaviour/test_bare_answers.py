@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from flask import Flask
-from werkzeug.serving import make_server
 
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.config import create_cluster
@@ -20,7 +17,7 @@ from catga_sync.mediator import Mediator
 from catga_sync.messages import Query, Request, message
 from catga_sync.nodes import NodeStatus
 from tests.processes import free_port, until
-from tests.unit.serving import Quiet, serving
+from tests.unit.serving import serving, serving_app
 
 SECRET = "a secret of more than thirty-two characters"
 STATUSES = (200, 401, 403, 404, 405, 413, 429, 500, 502, 503, 504)
@@ -54,19 +51,6 @@ class Front:
         return [b"<html>no</html>"]
 
 
-@contextlib.contextmanager
-def in_front(front: Front, port: int) -> Iterator[None]:
-    server = make_server("127.0.0.1", port, front, threaded=True, request_handler=Quiet)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="server")
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join(10)
-        server.server_close()
-
-
 @pytest.mark.parametrize("secret", [None, SECRET], ids=["unsigned", "signed"])
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_bare_answer_costs_no_query_runs_no_request_twice_and_counts_against_its_node(
@@ -86,7 +70,7 @@ def test_a_bare_answer_costs_no_query_runs_no_request_twice_and_counts_against_i
     with (
         node("bad", ports["bad"]) as bad,
         node("good", ports["good"]) as good,
-        in_front(front := Front(bad), ports["bad"]),
+        serving_app(front := Front(bad), ports["bad"]),
         serving(good, ports["good"]),
         create_cluster(
             Mediator(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +17,7 @@ from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.mediator import Mediator
 from tests.processes import free_port
 
-__all__ = ["serving", "three_ways"]
+__all__ = ["serving", "serving_app", "three_ways"]
 
 
 class Quiet(WSGIRequestHandler):
@@ -28,8 +29,15 @@ class Quiet(WSGIRequestHandler):
 def serving(node: ClusterMediator, port: int) -> Iterator[None]:
     """Serve a node over HTTP until the block is left."""
     app = Flask(__name__)
-    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=Quiet)
     app.register_blueprint(cluster_blueprint(node))
+    with serving_app(app, port):
+        yield
+
+
+@contextlib.contextmanager
+def serving_app(app: Any, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[None]:
+    """Serve an app in this process, with Werkzeug's server, until the block is left."""
+    server = make_server(host, port, app, threaded=True, request_handler=Quiet, ssl_context=tls)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="server")
     thread.start()
     try:
