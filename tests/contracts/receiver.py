@@ -1,4 +1,4 @@
-"""What every receiver answers, however the request reached it. Subclass ``ReceiverContract`` and give ``exchange``."""
+"""What a receiver answers. Subclass ``ReceiverContract`` and give ``exchange``; ``adapter`` has what stands before it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
 from catga_sync.results import CatgaResult
 from catga_sync.security import REFUSAL
 
-__all__ = ["LIMIT", "Answer", "Call", "ReceiverContract", "invocation"]
+__all__ = [
+    "LIMIT", "SECRET", "Answer", "Body", "Call", "Exchanges", "GetUser", "ReceiverContract", "Unhandled", "batch",
+    "changed", "envelope", "invocation", "payload_of", "replies_of",
+]  # fmt: skip
 
 #: Bytes that the node of these tests reads.
 LIMIT = 8192
@@ -231,8 +234,8 @@ HOSTILE_NAMES = [
 ]  # fmt: skip
 
 
-class ReceiverContract:
-    """Not collected itself: its subclasses are."""
+class Exchanges:
+    """A node with handlers, and one way to it: what every contract of a receiver needs."""
 
     def exchange(self, node: ClusterMediator, call: Call) -> Answer:
         """Hand the call to the node and return what comes back."""
@@ -280,6 +283,10 @@ class ReceiverContract:
         assert answer.headers["Content-Type"] == "application/json"
         assert node.receiver.in_flight == 0
         return answer
+
+
+class ReceiverContract(Exchanges):
+    """Not collected itself: its subclasses are."""
 
     # -- answers -------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""One receiver, three ways to it: called directly, as a Flask blueprint, as WSGI middleware."""
+"""The receiver called directly has the whole contract; the Flask blueprint and the WSGI middleware have the adapters'."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.integrations.wsgi import ROUTES, ClusterMiddleware
 from catga_sync.mediator import Mediator
 from catga_sync.receiver import INVOKE_PATH, NODE_PATH, RawRequest
+from tests.contracts.adapter import AdapterContract
 from tests.contracts.receiver import Answer, Call, ReceiverContract, invocation
 
 
@@ -73,7 +74,7 @@ class TestReceiver(ReceiverContract):
         self.refused(node, Call(call.body, path=path), 404, ErrorCode.UNIMPLEMENTED, "unknown")
 
 
-class TestFlaskBlueprint(ReceiverContract):
+class TestFlaskBlueprint(AdapterContract):
     #: One for each node, made by one thread at a time: werkzeug parses code for its routes, which Python up to 3.11.8
     #: cannot do in several threads at once (CPython issue 106905).
     _apps: ClassVar[weakref.WeakKeyDictionary[ClusterMediator, Flask]] = weakref.WeakKeyDictionary()
@@ -135,7 +136,7 @@ class TestFlaskBlueprint(ReceiverContract):
         assert int(answer.headers["Content-Length"]) > 0
 
 
-class TestWsgiMiddleware(ReceiverContract):
+class TestWsgiMiddleware(AdapterContract):
     def exchange(self, node: ClusterMediator, call: Call) -> Answer:
         return through(Client(ClusterMiddleware(other_app, node)), call)
 

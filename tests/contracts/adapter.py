@@ -1,0 +1,272 @@
+"""
+What an adapter may break between a web server and the receiver: headers, bodies, lengths, paths, methods, addresses.
+
+Subclass ``AdapterContract`` and give ``exchange``. What the receiver makes of a request once it has one is in
+``receiver``; here are the cases in which the adapter reads, passes on, or writes something.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from catga_sync.cluster.mediator import ClusterMediator
+from catga_sync.config import create_cluster
+from catga_sync.context import current_call
+from catga_sync.discovery import MemoryDiscovery
+from catga_sync.errors import ErrorCode
+from catga_sync.mediator import Mediator
+from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
+from tests.contracts.receiver import (
+    LIMIT,
+    SECRET,
+    Body,
+    Call,
+    Exchanges,
+    GetUser,
+    Unhandled,
+    batch,
+    changed,
+    envelope,
+    invocation,
+    payload_of,
+    replies_of,
+)
+
+__all__ = ["AdapterContract"]
+
+
+def whole() -> bytes:
+    """Return the body of a good call."""
+    return json.dumps(envelope()).encode()
+
+
+class AdapterContract(Exchanges):
+    """Not collected itself: its subclasses are."""
+
+    # -- the response --------------------------------------------------------------------------------------------------
+
+    def test_status_headers_and_body_of_a_response_come_through(self, node: ClusterMediator, ran: list[Any]) -> None:
+        answer = self.exchange(node, invocation())
+        assert (answer.status, answer.executed) == (200, "1")
+        assert answer.headers["Content-Type"] == "application/json"
+        assert int(answer.headers["Content-Length"]) == len(answer.body)
+        assert payload_of(answer) == {"userId": "7", "name": "Ada"}
+        assert ran == [GetUser("7")]
+
+    def test_a_response_that_is_replayed_says_so(self, node: ClusterMediator, ran: list[Any]) -> None:
+        first, second = self.exchange(node, invocation()), self.exchange(node, invocation())
+        assert (first.headers.get("Catga-Replayed"), second.headers.get("Catga-Replayed")) == (None, "1")
+        assert payload_of(first) == payload_of(second)
+        assert ran == [GetUser("7")]
+
+    def test_a_batch_comes_through(self, node: ClusterMediator) -> None:
+        answer = self.exchange(node, batch(envelope(requestId="r-1"), "no envelope", envelope(requestId="r-3")))
+        assert answer.status == 200
+        assert [each["executed"] for each in replies_of(answer)] == ["1", "0", "1"]
+
+    def test_a_node_describes_itself(self, node: ClusterMediator) -> None:
+        answer = self.exchange(node, Call(method="GET", path=NODE_PATH, content_type=None))
+        assert (answer.status, json.loads(answer.body)["nodeId"]) == (200, "node-1")
+
+    def test_a_node_goes_offline_when_it_is_asked_to(self, node: ClusterMediator) -> None:
+        assert self.exchange(node, Call(path=DRAIN_PATH)).status == 200
+        call = invocation(headers={"Catga-Request-Id": "r-9"})
+        self.refused(node, call, 503, ErrorCode.UNAVAILABLE, "r-9")
+
+    def test_a_fault_of_the_node_is_500_with_an_envelope_and_without_a_word_of_the_inside(
+        self, node: ClusterMediator, local: Mediator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(*args: Any, **options: Any) -> Any:
+            raise RuntimeError(SECRET)
+
+        monkeypatch.setattr(local, "dispatch", broken)
+        answer = self.exchange(node, invocation())
+        assert (answer.status, answer.reply.error_code) == (500, ErrorCode.INTERNAL)
+        assert b"hunter2" not in answer.body
+        assert "hunter2" in caplog.text
+
+    def test_the_text_of_a_handlers_exception_stays_with_the_node(
+        self, node: ClusterMediator, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(request: Unhandled) -> int:
+            raise ValueError(SECRET)
+
+        node.register(Unhandled, fail)
+        answer = self.exchange(node, invocation("users.Nobody", {}, responseTypeName="int"))
+        assert (answer.status, answer.executed, answer.reply.error_code) == (200, "1", ErrorCode.UNKNOWN)
+        assert b"hunter2" not in answer.body
+        assert "hunter2" in caplog.text
+
+    def test_calls_at_once_get_their_own_answers(self, node: ClusterMediator) -> None:
+        wrong: list[Any] = []
+
+        def call(number: int) -> None:
+            for turn in range(5):
+                user_id = f"{number}-{turn}"
+                answer = self.exchange(node, invocation(payload={"userId": user_id}, requestId=user_id))
+                if answer.reply.request_id != user_id or payload_of(answer)["userId"] != user_id:
+                    wrong.append((user_id, answer))
+
+        threads = [threading.Thread(target=call, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert wrong == []
+
+    # -- headers -------------------------------------------------------------------------------------------------------
+
+    def test_the_headers_of_a_call_reach_its_handler(self, node: ClusterMediator) -> None:
+        seen: list[Any] = []
+        node.register(Unhandled, lambda request: seen.append((current_call(), current_call().remaining())))
+        headers = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "tracestate": "vendor=x"}
+        call = invocation("users.Nobody", {}, {**headers, "Catga-Timeout-Ms": "60000"}, responseTypeName="int")
+        self.exchange(node, call)
+        ((context, left),) = seen
+        assert (context.traceparent, context.tracestate) == (headers["traceparent"], headers["tracestate"])
+        assert 50 < left <= 60
+
+    @pytest.mark.parametrize("text", ["", "1 0", "5, 6", "\u00b2"])
+    def test_a_time_that_is_no_whole_number_is_400(self, node: ClusterMediator, text: str) -> None:
+        call = invocation(headers={"Catga-Timeout-Ms": text})
+        self.refused(node, call, 400, ErrorCode.INVALID_ARGUMENT)
+
+    @pytest.mark.parametrize("value", ["a b", "\u00e9", ""])
+    def test_a_header_that_is_no_request_id_is_not_echoed(self, node: ClusterMediator, value: str) -> None:
+        self.refused(node, Call(b"{", {"Catga-Request-Id": value}), 400, ErrorCode.INVALID_ARGUMENT, "unknown")
+
+    @pytest.mark.parametrize("signature", [None, "", "\u00e9"])
+    def test_the_body_of_an_unsigned_call_to_a_node_with_a_secret_is_not_read(
+        self, local: Mediator, signature: str | None
+    ) -> None:
+        body = Body(whole())
+        headers = {} if signature is None else {"Catga-Signature": signature}
+        options = {"discovery": MemoryDiscovery(), "secret": "k" * 32}
+        with create_cluster(local, node_id="node-1", **options) as node:
+            self.refused(node, Call(body, headers, length="300"), 401, ErrorCode.UNAUTHENTICATED, "unknown")
+        assert body.taken == 0
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"remote_address": "10.0.0.1"},
+            {"remote_address": ""},
+            {"host": "evil.example.com"},
+            {"protocol": "HTTP/1.0"},
+            {"headers": {"X-Forwarded-For": "127.0.0.1"}},
+            {"headers": {"Origin": "null"}},
+        ],
+        ids=["address", "no address", "host", "protocol", "proxy", "page"],
+    )
+    def test_where_a_call_comes_from_is_known_before_its_body_is_read(
+        self, node: ClusterMediator, ran: list[Any], changes: dict[str, Any]
+    ) -> None:
+        body = Body(whole())
+        self.refused(node, Call(body, length="300", **changes), 403, ErrorCode.PERMISSION_DENIED, "unknown")
+        assert body.taken == 0
+        assert ran == []
+
+    # -- the body ------------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        "content_type", [None, "", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
+    )
+    def test_a_body_that_is_not_said_to_be_json_is_415_and_not_read(
+        self, node: ClusterMediator, content_type: str | None
+    ) -> None:
+        body = Body(whole())
+        call = Call(body, content_type=content_type, length="300")
+        self.refused(node, call, 415, ErrorCode.INVALID_ARGUMENT, "unknown")
+        assert body.taken == 0
+
+    def test_a_charset_changes_nothing(self, node: ClusterMediator) -> None:
+        call = changed(invocation(), content_type="Application/JSON; charset=utf-8")
+        assert self.exchange(node, call).status == 200
+
+    def test_a_coding_that_was_not_offered_is_415(self, node: ClusterMediator) -> None:
+        call = invocation(headers={"Content-Encoding": "gzip"})
+        self.refused(node, call, 415, ErrorCode.INVALID_ARGUMENT, "unknown")
+
+    @pytest.mark.parametrize("length", [str(LIMIT + 1), "9" * 5000], ids=["by one", "absurdly"])
+    @pytest.mark.parametrize("terminated", [True, False])
+    def test_a_body_that_is_announced_too_long_is_413_and_not_read(
+        self, node: ClusterMediator, length: str, terminated: bool
+    ) -> None:
+        body = Body(whole())
+        call = Call(body, length=length, terminated=terminated)
+        self.refused(node, call, 413, ErrorCode.RESOURCE_EXHAUSTED, "unknown")
+        assert body.taken == 0
+
+    def test_a_chunked_body_is_413_as_soon_as_it_is_too_long(self, node: ClusterMediator) -> None:
+        body = Body(b" " * LIMIT * 100)
+        self.refused(node, Call(body, length="", terminated=True), 413, ErrorCode.RESOURCE_EXHAUSTED, "unknown")
+        assert body.taken <= LIMIT + 64 * 1024
+
+    def test_a_chunked_body_needs_no_length(self, node: ClusterMediator) -> None:
+        assert self.exchange(node, changed(invocation(), length="", terminated=True)).status == 200
+
+    def test_a_body_may_be_as_long_as_the_limit_to_the_byte(self, node: ClusterMediator) -> None:
+        full = whole() + b" " * (LIMIT - len(whole()))
+        assert self.exchange(node, Call(full)).executed == "1"
+        assert self.exchange(node, Call(full + b" ")).status == 413
+
+    @pytest.mark.parametrize("path", [INVOKE_PATH, BATCH_PATH, DRAIN_PATH])
+    def test_a_body_whose_end_nobody_knows_is_411_and_not_read(self, node: ClusterMediator, path: str) -> None:
+        body = Body(whole())
+        call = Call(body, {"Transfer-Encoding": "chunked"}, path=path, length="")
+        self.refused(node, call, 411, ErrorCode.INVALID_ARGUMENT, "unknown")
+        assert body.taken == 0
+
+    @pytest.mark.parametrize("length", ["abc", "-1", "5, 5", " ", "\u00b2"])
+    @pytest.mark.parametrize("terminated", [True, False])
+    def test_a_length_that_is_no_number_is_400(self, node: ClusterMediator, length: str, terminated: bool) -> None:
+        body = Body(whole())
+        call = Call(body, length=length, terminated=terminated)
+        self.refused(node, call, 400, ErrorCode.INVALID_ARGUMENT, "unknown")
+        assert body.taken == 0
+
+    def test_a_length_may_have_zeros_in_front(self, node: ClusterMediator) -> None:
+        call = invocation()
+        assert self.exchange(node, changed(call, length="0" * 30 + call.announced)).status == 200
+
+    @pytest.mark.parametrize("terminated", [True, False])
+    def test_a_body_that_is_shorter_than_announced_runs_nothing(
+        self, node: ClusterMediator, ran: list[Any], terminated: bool
+    ) -> None:
+        call = Call(whole(), length=str(len(whole()) + 20), terminated=terminated)
+        self.refused(node, call, 400, ErrorCode.INVALID_ARGUMENT, "unknown")
+        assert ran == []
+
+    def test_nothing_is_read_beyond_the_announced_length(self, node: ClusterMediator) -> None:
+        raw = whole()
+        body = Body(raw + b"GET / HTTP/1.1\r\n\r\n")
+        assert self.exchange(node, Call(body, length=str(len(raw)))).status == 200
+        assert body.taken == len(raw)
+
+    @pytest.mark.parametrize("error", [OSError("reset"), ValueError("chunk")])
+    @pytest.mark.parametrize("terminated", [True, False])
+    def test_a_body_that_breaks_off_is_400_and_runs_nothing(
+        self, node: ClusterMediator, ran: list[Any], error: Exception, terminated: bool
+    ) -> None:
+        raw = whole()
+        length = "" if terminated else str(len(raw) + 1)
+        call = Call(Body(raw, breaks=error), length=length, terminated=terminated)
+        self.refused(node, call, 400, ErrorCode.INVALID_ARGUMENT, "unknown")
+        assert ran == []
+
+    # -- methods -------------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("method", ["GET", "PUT", "OPTIONS", "FOO"])
+    def test_another_method_is_405_with_an_envelope(self, node: ClusterMediator, ran: list[Any], method: str) -> None:
+        answer = self.refused(node, changed(invocation(), method=method), 405, ErrorCode.UNIMPLEMENTED, "unknown")
+        assert "POST" in answer.headers["Allow"]
+        assert ran == []
+
+    @pytest.mark.parametrize(("path", "method"), [(NODE_PATH, "POST"), (DRAIN_PATH, "GET"), (BATCH_PATH, "GET")])
+    def test_each_route_has_its_own_method(self, node: ClusterMediator, path: str, method: str) -> None:
+        call = changed(invocation(), path=path, method=method)
+        self.refused(node, call, 405, ErrorCode.UNIMPLEMENTED, "unknown")
