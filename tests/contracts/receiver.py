@@ -1,4 +1,4 @@
-"""What a receiver answers. Subclass ``ReceiverContract`` and give ``exchange``; ``adapter`` has what stands before it."""
+"""What a receiver answers. Subclass ``ReceiverContract`` and give ``exchange``; see ``adapter`` too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The receiver called directly has the whole contract; the Flask blueprint and the WSGI middleware have the adapters'."""
+"""The receiver, called directly, has the whole contract; the blueprint and the middleware have the adapters'."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,8 +16,19 @@ from catga_sync import CatgaResult, Query, Request
 from catga_sync.nodes import ClusterNode
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport import HttpInvoker
+from tests.misbehaviour.peers import Script, serving
 
-__all__ = ["REQUEST_ID", "Look", "Mounted", "Order", "every_way", "invoke", "invoking", "own"]
+__all__ = [
+    "REQUEST_ID",
+    "Look",
+    "Mounted",
+    "Order",
+    "every_way",
+    "invoke",
+    "invoking",
+    "own",
+    "result_of_a_request_received",
+]
 
 REQUEST_ID = "0123456789abcdef0123456789abcdef"
 
@@ -76,6 +88,27 @@ def invoking(session: requests.Session | None, **options: object) -> Iterator[Ht
         yield made
     if session is not None:
         session.close()
+
+
+def result_of_a_request_received(
+    script: Script,
+    make: Callable[[], requests.Session | None],
+    *,
+    tls: ssl.SSLContext | None = None,
+    **options: object,
+) -> CatgaResult[None]:
+    """
+    Call a peer that never responds in full, until it has read the request; return the result of that call.
+
+    On a busy machine the time may be up before the request is sent, and then the call has truly not run. So each
+    attempt has more time than the one before, and only the one whose request has arrived counts.
+    """
+    for timeout in (0.2, 1.0, 5.0, 20.0):
+        with serving(script, tls=tls) as peer, invoking(make(), **options) as invoker:
+            result = invoke(invoker, peer.endpoint, Order(), timeout=timeout)
+            if peer.requests:
+                return result
+    raise AssertionError("the peer has read no request")
 
 
 #: Every way to send: (name, what makes the session).

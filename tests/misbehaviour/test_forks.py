@@ -13,7 +13,7 @@ import requests
 from catga_sync import Delivery, ErrorCode
 from tests.conftest import require_module
 from tests.misbehaviour import peers
-from tests.misbehaviour.calls import Order, every_way, invoke, invoking
+from tests.misbehaviour.calls import Order, every_way, invoke, invoking, result_of_a_request_received
 from tests.misbehaviour.peers import serving
 
 
@@ -83,8 +83,7 @@ def test_the_deadline_is_kept_over_tls(
     make: Callable[[], requests.Session | None], authority: tuple[ssl.SSLContext, str]
 ) -> None:
     context, bundle = authority
-    with serving(peers.drips_its_head, tls=context) as peer, invoking(make(), verify=bundle) as invoker:
-        result = invoke(invoker, peer.endpoint, Order(), timeout=0.6)
+    result = result_of_a_request_received(peers.drips_its_head, make, tls=context, verify=bundle)
     assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED)
 
 
