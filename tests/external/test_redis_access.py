@@ -316,7 +316,11 @@ def test_a_server_that_wants_a_client_certificate_gets_it(certificates: Certific
         processes.until(is_told, "the server says what it wants")
 
 
-def test_tls_to_a_port_without_it_says_so(open_: RedisServer, certificates: Certificates) -> None:
+def test_tls_to_a_port_without_it_says_so(
+    open_: RedisServer, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # That server waits for the end of a line, and TLS sends none: the store's patience decides how long this takes.
+    monkeypatch.setattr("catga_sync.discovery.redis._TIMEOUT", 1.0)
     store = RedisDiscovery(url_of(open_), ssl_ca_certs=certificates.ca, password=SECRET)
     with refused("no TLS with the Redis server .*its port has no TLS"):
         store.nodes()
