@@ -25,6 +25,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
+import signal
+import threading
+import traceback
+from types import CodeType
 from typing import Any, TypeVar
 
 __all__ = [
@@ -132,12 +137,31 @@ def parse_code(code: object) -> ErrorCode | str | None:
 
 def ends_process(exc: BaseException) -> bool:
     """
-    Return whether an exception ends the process and has to go through to the server.
+    Return whether the server has raised an exception to end its process, so that it has to go through to the server.
 
-    Servers raise these two from their signal handlers, in the middle of whatever runs. Any other exception that the
-    application's code raises is a failure of the call, ``asyncio.CancelledError`` and ``GeneratorExit`` too.
+    Servers raise from their signal handlers, in the middle of whatever the main thread runs. What the application's
+    code raises itself ends its call and nothing else, whatever it is: ``SystemExit``, ``asyncio.CancelledError`` and
+    ``GeneratorExit`` too.
     """
-    return isinstance(exc, (KeyboardInterrupt, SystemExit))
+    if isinstance(exc, Exception):
+        return False
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    if (
+        isinstance(exc, KeyboardInterrupt)
+        and signal.default_int_handler in handlers  # written in C, it has no frame in the traceback
+        and threading.current_thread() is threading.main_thread()
+    ):
+        return True
+    codes = {_code_of(handler) for handler in handlers if callable(handler)} - {None}
+    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(exc.__traceback__))
+
+
+def _code_of(handler: Any) -> CodeType | None:
+    """Return the code that runs when a signal handler is called; None for one that is written in C."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    code = getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
+    return code if isinstance(code, CodeType) else None
 
 
 class CatgaError(Exception):

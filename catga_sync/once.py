@@ -20,7 +20,7 @@ from typing import Protocol
 
 from catga_sync.deadline import Deadline
 from catga_sync.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
-from catga_sync.errors import ErrorCode
+from catga_sync.errors import ErrorCode, ends_process
 from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore
 from catga_sync.intake import Refused
 from catga_sync.redaction import shown
@@ -88,7 +88,9 @@ class Once:
                 if claim.state is ClaimState.NEW:
                     # The first one did not start after all: this one may.
                     claim = self.store.claim(key, fingerprint, max(0.0, deadline.remaining()) + _LEASE_MARGIN)
-        except Exception as exc:
+        except BaseException as exc:  # a store of the application's own
+            if ends_process(exc):
+                raise
             _log.error("the idempotency store is down: %s", shown(exc))
             if repeatable:
                 return handle()
@@ -143,5 +145,7 @@ class Once:
         # The handler has answered: a store that fails now takes nothing back. The claim counts as left behind later.
         try:
             call()
-        except Exception as exc:
+        except BaseException as exc:  # a store of the application's own
+            if ends_process(exc):
+                raise
             _log.error("the idempotency store is down: %s", shown(exc))

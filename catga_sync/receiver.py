@@ -32,7 +32,7 @@ from catga_sync.envelope import (
     valid_id,
     write_batch_reply,
 )
-from catga_sync.errors import ErrorCode
+from catga_sync.errors import ErrorCode, ends_process
 from catga_sync.intake import RawRequest, Refused, check_media_type, deadline_of, in_memory, read_body, time_of
 from catga_sync.once import Once
 from catga_sync.pipeline import limit_text
@@ -178,7 +178,7 @@ class Receiver:
     # -- one request ----------------------------------------------------------------------------------------------
 
     def handle(self, raw: RawRequest) -> RawReply:
-        """Answer one request. Raises nothing but what ends the process (``SystemExit`` and the like)."""
+        """Answer one request. Raises nothing but what the server raises to end its process."""
         run = Run(valid_id(raw.headers.get("catga-request-id")) or "unknown", arrived=raw.arrived)
         extra: Mapping[str, str] = {}
         self._on_request()
@@ -193,7 +193,9 @@ class Receiver:
             run.caller = exc.caller or run.caller
             status, body = exc.status, self._runner.refusal(exc, run).encode()
             extra = exc.headers
-        except Exception:
+        except BaseException as exc:
+            if ends_process(exc):
+                raise
             _log.exception("fault of the receiver: %s", _ids(raw, run))
             fault = Refused(500, ErrorCode.INTERNAL, "the node failed on this request; its log has the details")
             status, body = 500, self._runner.refusal(fault, run).encode()
@@ -280,7 +282,9 @@ class Receiver:
         except Refused as exc:
             self._log_refusal(raw, run, exc)
             return self._runner.refusal(exc, run)
-        except Exception:
+        except BaseException as exc:
+            if ends_process(exc):
+                raise
             _log.exception("fault of the receiver: %s", _ids(raw, run))
             fault = Refused(500, ErrorCode.INTERNAL, "the node failed on this request; its log has the details")
             return self._runner.refusal(fault, run)

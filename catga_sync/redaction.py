@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from catga_sync.errors import ends_process
+
 __all__ = ["HIDDEN", "Secret", "cause_of", "printable", "shown", "without_credentials"]
 
 #: Stands where something is left out.
@@ -82,7 +84,9 @@ def shown(value: object) -> str:
     """
     try:
         return _shown(value)
-    except Exception:  # a class of the user's that is not what it seems
+    except BaseException as exc:  # a class of the user's that is not what it seems
+        if ends_process(exc):
+            raise
         return f"{type(value).__name__} object"
 
 
@@ -101,7 +105,9 @@ def cause_of(exc: BaseException) -> str:
     """Return on one line why a store failed, without the credentials that a text of a driver's may hold."""
     try:
         text = str(exc)
-    except Exception:  # an exception class of the user's
+    except BaseException as raised:  # an exception class of the user's
+        if ends_process(raised):
+            raise
         text = ""
     return printable(text) or type(exc).__name__
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
+import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 from flask import Flask
 
@@ -44,6 +48,14 @@ class Fail(Request[Answer]):
     how: str
 
 
+@message(name="tests.Hold")
+@dataclass(frozen=True)
+class Hold(Request[Answer]):
+    """A request that makes a file when it begins, and runs for a minute."""
+
+    started: str
+
+
 @message(name="tests.Relay")
 @dataclass(frozen=True)
 class Relay(Request[Answer]):
@@ -75,7 +87,17 @@ if os.environ.get("ROLE", "all") in ("all", "leaf"):
             raise BusinessError("not today", code="CLOSED")
         if request.how == "crash":
             raise ValueError("a secret: s3cr3t")
+        if request.how == "exit":
+            sys.exit(3)
+        if request.how == "cancel":
+            raise asyncio.CancelledError("a secret: s3cr3t")
         return CatgaResult.failure("not today", "NOT_FOUND")
+
+    @local.handler
+    def hold(request: Hold) -> Answer:
+        Path(request.started).touch()
+        threading.Event().wait(60.0)
+        return answer("held")
 
 
 if os.environ.get("ROLE") == "relay":

@@ -1,7 +1,11 @@
 """What the errors are, answer and survive."""
 
 import enum
+import functools
 import pickle
+import signal
+import sys
+import threading
 
 import pytest
 
@@ -22,6 +26,7 @@ from catga_sync.errors import (
     RegistrationError,
     SerializationError,
     UnknownTypeError,
+    ends_process,
     parse_code,
 )
 
@@ -154,3 +159,64 @@ def test_every_error_of_the_module_is_listed_in_its_tree_and_in_its_exports():
         assert issubclass(cls, CatgaError)
         assert name in errors.__all__
         assert name in errors.__doc__
+
+
+class Server:
+    """Has signal handlers of every kind."""
+
+    def end(self, number, frame):
+        raise SystemExit
+
+    __call__ = end
+
+
+def raised_by(function):
+    with pytest.raises(BaseException) as caught:
+        function()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [lambda number, frame: Server().end(0, None), Server().end, Server(), functools.partial(Server.end, Server())],
+    ids=["a function", "a method", "an object", "a partial"],
+)
+def test_what_a_signal_handler_raises_ends_the_process_while_it_is_one(handler):
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        exit_ = raised_by(lambda: signal.raise_signal(signal.SIGUSR1))
+        assert ends_process(exit_)
+        assert not ends_process(raised_by(sys.exit))
+        assert not ends_process(SystemExit())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert not ends_process(exit_)
+
+
+def test_an_error_of_a_signal_handler_that_is_no_end_is_an_error_like_any_other():
+    """Timeouts are made this way."""
+
+    def late(number, frame):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGUSR1, late)
+    try:
+        assert not ends_process(raised_by(lambda: signal.raise_signal(signal.SIGUSR1)))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_control_c_ends_the_process_from_the_main_thread_where_nothing_else_is_made_of_it():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        interrupt = raised_by(lambda: signal.raise_signal(signal.SIGINT))
+        assert ends_process(interrupt)
+        elsewhere = []
+        thread = threading.Thread(target=lambda: elsewhere.append(ends_process(interrupt)))
+        thread.start()
+        thread.join()
+        assert elsewhere == [False]
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert not ends_process(interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)

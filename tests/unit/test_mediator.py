@@ -13,6 +13,7 @@ from catga_sync.mediator import Mediator
 from catga_sync.messages import Event, Query, Request, message
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry
+from tests.unit.ending import ended_by_server
 
 
 @dataclass(frozen=True)
@@ -203,15 +204,12 @@ def test_a_handler_sees_the_deadline_of_its_call():
     assert current_call() is None
 
 
-def test_the_call_is_left_even_when_the_handler_ends_the_process():
+def test_the_call_is_left_even_when_the_server_ends_the_process_in_the_middle_of_it():
     mediator = Mediator()
-
-    def handler(request):
-        raise SystemExit
-
-    mediator.register(Double, handler)
-    with pytest.raises(SystemExit):
-        mediator.send(Double(), timeout=5)
+    with ended_by_server() as handler:
+        mediator.register(Double, handler)
+        with pytest.raises(SystemExit):
+            mediator.send(Double(), timeout=5)
     assert current_call() is None
 
 

@@ -26,6 +26,7 @@ from catga_sync import (
     message,
 )
 from catga_sync.errors import HandlerFailed
+from tests.unit.ending import ended_by_server
 from tests.unit.serving import three_ways
 
 
@@ -114,6 +115,11 @@ class Unprintable:
     __repr__ = __str__
 
 
+class TextExits(BusinessError):
+    def __str__(self) -> str:
+        raise SystemExit("hunter2")
+
+
 class OddCode(BusinessError):
     code = Unprintable()  # type: ignore[assignment]
 
@@ -187,6 +193,7 @@ ERRORS: dict[str, tuple[Callable[[], BaseException], str | None, ErrorCode | str
     "a code that cancels": (lambda: CodeCancels("no"), "no", ErrorCode.UNKNOWN),
     "a code without a text": (lambda: OddCode("no"), "no", ErrorCode.UNKNOWN),
     "a text that raises": (TextRaises, "TextRaises", "FAILED_PRECONDITION"),
+    "a text that exits": (TextExits, "TextExits", "FAILED_PRECONDITION"),
     "a text that is none": (TextIsNone, "TextIsNone", "FAILED_PRECONDITION"),
     "a text of a class of its own": (TextIsOdd, "odd", "shop.odd"),
     "a message that is no text": (lambda: BusinessError(7), "7", "FAILED_PRECONDITION"),  # type: ignore[arg-type]
@@ -197,6 +204,7 @@ ERRORS: dict[str, tuple[Callable[[], BaseException], str | None, ErrorCode | str
     "a BaseException": (lambda: Custom("hunter2"), None, ErrorCode.UNKNOWN),
     "a cancellation": (asyncio.CancelledError, None, ErrorCode.UNKNOWN),
     "GeneratorExit": (GeneratorExit, None, ErrorCode.UNKNOWN),
+    "an exit": (lambda: SystemExit("hunter2"), None, ErrorCode.UNKNOWN),
 }  # fmt: skip
 
 
@@ -346,20 +354,15 @@ def test_an_answer_that_raises_when_it_is_looked_at_is_a_failure(ways: Ways) -> 
         assert "hunter2" not in str(result.error)
 
 
-@pytest.mark.parametrize("ends", [KeyboardInterrupt, SystemExit])
-def test_what_a_server_raises_to_end_the_process_goes_through_everything(ends: type[BaseException]) -> None:
+def test_what_a_server_raises_to_end_the_process_goes_through_everything() -> None:
     """Gunicorn's signal handlers raise SystemExit in the middle of a handler."""
     local = Mediator()
-
-    def interrupted(request: Ask) -> int:
-        raise ends
-
-    local.register(Ask, interrupted)
-    local.add_behavior(lambda next_: next_)
-    with create_cluster(local, node_id="n", discovery="memory://") as node:
+    with ended_by_server() as interrupted, create_cluster(local, node_id="n", discovery="memory://") as node:
+        local.register(Ask, interrupted)
+        local.add_behavior(lambda next_: next_)
         node.add_behavior(lambda next_: next_)
         for send in (local.send, node.send):
-            with pytest.raises(ends):
+            with pytest.raises(SystemExit):
                 send(Ask(""))
 
 

@@ -10,6 +10,7 @@ from catga_sync import pipeline
 from catga_sync.errors import BusinessError, CallError, Delivery, ErrorCode, HandlerFailed, NetworkError
 from catga_sync.pipeline import MAX_ERROR_TEXT, handler_step, limit_text
 from catga_sync.results import CatgaResult
+from tests.unit.ending import ended_by_server
 
 SECRET = "password=hunter2 /srv/app/secret.py"
 
@@ -131,7 +132,7 @@ def test_a_call_error_answers_with_its_text_and_code(error, code):
     assert run(raising(error)) == CatgaResult.failure("sold out", code)
 
 
-@pytest.mark.parametrize("error", [ValueError(SECRET), KeyError(SECRET), OSError(2, SECRET), RecursionError(SECRET)])
+@pytest.mark.parametrize("error", [ValueError(SECRET), OSError(2, SECRET), RecursionError(SECRET), SystemExit(SECRET)])
 def test_the_text_of_any_other_exception_stays_in_the_log(error, caplog):
     result = run(raising(error))
     assert (result.code, result.delivery) == (ErrorCode.UNKNOWN, Delivery.EXECUTED)
@@ -142,10 +143,9 @@ def test_the_text_of_any_other_exception_stays_in_the_log(error, caplog):
     assert record.exc_info[1] is error
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_ends_the_process_is_not_caught(error):
-    with pytest.raises(error):
-        run(raising(error()))
+def test_what_the_server_raises_to_end_the_process_is_not_caught():
+    with ended_by_server() as handler, pytest.raises(SystemExit):
+        run(handler)
 
 
 def test_an_error_text_has_512_characters_at_most():

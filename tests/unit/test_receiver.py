@@ -23,6 +23,7 @@ from catga_sync.messages import Query, message
 from catga_sync.once import Once
 from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawRequest, Receiver
 from catga_sync.results import CatgaResult
+from tests.unit.ending import ended_by_server
 
 SECRET = "hunter2"
 NOW = 1_769_860_800.0
@@ -226,10 +227,11 @@ def test_a_code_that_is_no_text_is_still_an_answer_that_can_be_read(code):
     assert not reply_of(raw).is_success
 
 
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
 @pytest.mark.parametrize("part", ["describe", "admit", "verify", "dispatch"])
-def test_a_fault_of_a_part_is_500_without_its_text(handlers, part, caplog):
+def test_a_fault_of_a_part_is_500_without_its_text(handlers, part, error, caplog):
     def broken(*args):
-        raise RuntimeError(SECRET)
+        raise error(SECRET)
 
     if part == "dispatch":
         handlers.answer = broken
@@ -237,7 +239,7 @@ def test_a_fault_of_a_part_is_500_without_its_text(handlers, part, caplog):
     elif part == "describe":
         made = make(handlers, describe=broken)
     else:
-        made = make(handlers, guard=StrictGuard(**{part: RuntimeError(SECRET)}))
+        made = make(handlers, guard=StrictGuard(**{part: error(SECRET)}))
     raw = made.handle(ask(path=NODE_PATH, method="GET") if part == "describe" else ask())
     assert raw.status == 500
     assert SECRET.encode() not in raw.body
@@ -248,14 +250,9 @@ def test_a_fault_of_a_part_is_500_without_its_text(handlers, part, caplog):
     assert made.in_flight == 0
 
 
-@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_what_ends_the_process_goes_through_and_leaves_nothing_running(handlers, error):
-    def end(request):
-        raise error
-
-    handlers.answer = end
+def test_what_the_server_raises_to_end_the_process_goes_through_and_leaves_nothing_running(handlers):
     made = make(handlers)
-    with pytest.raises(error):
+    with ended_by_server() as handlers.answer, pytest.raises(SystemExit):
         made.handle(ask())
     assert made.in_flight == 0
 
