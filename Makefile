@@ -25,6 +25,7 @@ help:
 	@echo "make demo      start three nodes and watch requests travel between them"
 	@echo "make test      run the tests, in parallel"
 	@echo "make soak      run the long tests"
+	@echo "make faults    check 50,000 calls under faults against a ledger of what ran"
 	@echo "make lint      check style and format          make format    write them"
 	@echo "make types     check types                     make imports   check who imports whom"
 	@echo "make wheel     build the wheel and test it away from the checkout"
@@ -78,6 +79,10 @@ test: $(VENV)/has-test
 .PHONY: soak
 soak: $(VENV)/has-test
 	@$(RUN) -m pytest --slow -m slow $(ARGS) || [ $$? -eq 5 ]
+
+.PHONY: faults
+faults: $(VENV)/has-test
+	@$(RUN) -m tests.faults.battery $(ARGS)
 
 .PHONY: lint types imports wheel
 lint types imports wheel: $(VENV)/has-tox
