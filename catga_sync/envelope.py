@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from catga_sync.contracts import MAX_NAME
@@ -329,12 +329,14 @@ def _timestamp(text: str) -> float | None:
         moment = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=timezone.utc)
     except ValueError as exc:
         raise EnvelopeError("timestamp: no such date or time") from exc
-    seconds = moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
     if zone and zone not in "Zz":
         digits = zone.replace(":", "")
         hours, minutes = int(digits[1:3]), int(digits[3:5])
         if hours > 23 or minutes > 59:
             raise EnvelopeError("timestamp: no such offset from UTC")
-        offset = hours * 3600 + minutes * 60
-        seconds += -offset if zone[0] == "+" else offset
-    return seconds
+        offset = timedelta(hours=hours, minutes=minutes)
+        try:
+            moment += -offset if zone[0] == "+" else offset
+        except OverflowError as exc:  # before the year 1 or after 9999 in UTC: nothing could show such a time
+            raise EnvelopeError("timestamp: no such date or time") from exc
+    return moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)

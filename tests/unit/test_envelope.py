@@ -2,6 +2,7 @@
 
 import base64
 import json
+from datetime import datetime, timezone
 
 import pytest
 
@@ -184,8 +185,10 @@ def test_a_timestamp_has_up_to_seven_digits_and_any_zone_or_none(text, seconds):
     assert read(timestamp=text).timestamp == pytest.approx(NOON + seconds, abs=1e-6)
 
 
-def test_the_earliest_time_that_dotnet_has_is_a_time():
-    assert read(timestamp="0001-01-01T00:00:00").timestamp < 0
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00", "0001-01-01T00:01:00+00:01", "9999-12-31T23:58:59-00:01"])
+def test_the_earliest_and_the_latest_time_that_dotnet_has_are_times_that_can_be_shown(text):
+    shown = datetime.fromtimestamp(read(timestamp=text).timestamp, timezone.utc)
+    assert shown.year in (1, 9999)
 
 
 @pytest.mark.parametrize("given", ["a", "A.b_c:d-9", "0" * 128, "0f8fad5bd9cb469fa16570867728950e", ":", "."])
@@ -302,6 +305,7 @@ def test_a_payload_may_be_empty():
         "2026-01-31T12:00:00UTC",
         "2026-01-31T12:00:00Z" + " " * 10**5, "9" * 10**5, "/Date(1769860800000)/",
         "2026-01-31T12:00:00+99:00", "2026-01-31T12:00:00+24:00", "2026-01-31T12:00:00+01:99",
+        "0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-23:59",
     ],
     ids=lambda text: ascii(text)[:40],
 )  # fmt: skip

@@ -140,6 +140,15 @@ def test_a_refusal_for_age_names_both_times_and_what_lies_between(handlers, held
     assert "set both clocks right (they may differ by 60 s)" in text
 
 
+def test_a_request_of_a_time_that_nobody_can_show_is_refused_and_no_fault_of_the_receiver(handlers, caplog):
+    request = ask(NOW, {"catga-timeout-ms": "1000"})
+    body = request.read(-1).replace(b"2026-01-31T12:00:00.000000Z", b"0001-01-01T00:00:00+01:00")
+    raw = make(handlers).handle(replace(request, read=io.BytesIO(body).read, content_length=len(body)))
+    assert (raw.status, raw.headers["Catga-Executed"]) == (400, "0")
+    assert reply_of(raw).error_message.startswith("timestamp: ")
+    assert "fault" not in caplog.text
+
+
 @pytest.mark.parametrize("once", [None, "memory"])
 def test_a_call_whose_caller_has_hung_up_is_not_started_and_its_id_may_run_another_time(handlers, once):
     receiver = make(handlers, once=None if once is None else Once(MemoryIdempotency()))
