@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import ipaddress
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ __all__ = [
     "check_node_id",
     "check_peer",
     "is_loopback_host",
+    "is_plain_json",
     "reason_against_address",
     "url_host",
 ]
@@ -35,6 +37,8 @@ _NUMBER = re.compile(r"\d+|0[xX][0-9A-Fa-f]*")
 _SCHEMES = frozenset({"http", "https", "grpc"})
 #: Characters of a record as text; a larger one is refused unread.
 MAX_RECORD = 256 * 1024
+#: Levels of objects and arrays in metadata: with the record around it, what a reader of our JSON goes down.
+MAX_LEVELS = 31
 #: Seconds; no server keeps an idle connection for longer than a day.
 _LONGEST_KEEP_ALIVE = 86_400
 
@@ -332,8 +336,9 @@ class NodeRecord:
         number = isinstance(keep_alive, (int, float)) and not isinstance(keep_alive, bool)
         if keep_alive is not None and not (number and 0 <= keep_alive <= _LONGEST_KEEP_ALIVE):
             raise ConfigurationError("keepAlive: seconds are expected")
-        if not isinstance(metadata, dict):
-            raise ConfigurationError("metadata: an object is expected")
+        if not isinstance(metadata, dict) or not is_plain_json(metadata):
+            wanted = f"an object of at most {MAX_LEVELS} levels, with numbers that a float can hold, is expected"
+            raise ConfigurationError(f"metadata: {wanted}")
         concurrency = data.get("concurrency")
         if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
             raise ConfigurationError("concurrency: a whole number of at least 1 is expected")
@@ -355,6 +360,19 @@ class NodeRecord:
             features=_types(data, "features") or frozenset(),
         )
         return cls(node, seq)
+
+
+def is_plain_json(value: object) -> bool:
+    """Return whether parsed JSON may be metadata: at most ``MAX_LEVELS`` deep, and no number in it is infinite."""
+    level = [value]
+    for _ in range(MAX_LEVELS + 1):
+        if any(isinstance(each, float) and not math.isfinite(each) for each in level):
+            return False
+        groups = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list))]
+        if not groups:
+            return True
+        level = [each for group in groups for each in group]
+    return False
 
 
 def _no_number(text: str) -> NoReturn:

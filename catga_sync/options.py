@@ -20,7 +20,15 @@ from typing import Any, TypedDict, TypeVar
 
 from catga_sync.environment import PREFIX, layered, option_values, read_text
 from catga_sync.errors import ConfigurationError
-from catga_sync.nodes import check_endpoint, check_node_id, check_peer, is_loopback_host, url_host
+from catga_sync.nodes import (
+    MAX_LEVELS,
+    check_endpoint,
+    check_node_id,
+    check_peer,
+    is_loopback_host,
+    is_plain_json,
+    url_host,
+)
 from catga_sync.redaction import Secret, shown
 from catga_sync.security import KeyRing
 
@@ -98,7 +106,7 @@ class ClusterOptions:
     max_retries: int = 2
     #: Seconds; the wait before a further try is drawn from 0 to this, then from 0 to twice as much, up to 0.25 s.
     retry_delay: float = 0.1
-    #: What this node tells of itself, such as zone or version: names and JSON values.
+    #: What this node tells of itself, such as zone or version: names and JSON values, at most 31 levels deep.
     metadata: Mapping[str, Any] = field(default_factory=dict)
     #: Key for signing requests and answers, at least 32 bytes; several while one takes the place of another: the first
     #: signs, all are accepted. None means that nothing is signed, and only this machine's own calls are served.
@@ -337,7 +345,11 @@ def _whole(name: str, value: object, least: int) -> None:
 def _json_object(name: str, value: object) -> dict[str, Any]:
     try:
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-            return dict(json.loads(json.dumps(dict(value), allow_nan=False)))
-    except (TypeError, ValueError):
+            plain = dict(json.loads(json.dumps(dict(value), allow_nan=False)))
+            if is_plain_json(plain):
+                return plain
+    except (TypeError, ValueError, RecursionError):
         pass
-    raise ConfigurationError(f"{name}: give a mapping of names to JSON values, not {shown(value)}")
+    raise ConfigurationError(
+        f"{name}: give a mapping of names to JSON values, at most {MAX_LEVELS} levels deep, not {shown(value)}"
+    )

@@ -21,6 +21,7 @@ from catga_sync.nodes import (
     is_loopback_host,
     url_host,
 )
+from catga_sync.serialization import jsontext
 
 GOOD_ENDPOINTS = [
     "http://localhost:5001", "https://localhost:5001", "grpc://localhost:5001", "http://127.0.0.1:1",
@@ -275,6 +276,13 @@ def test_a_writer_writes_no_time():
     assert not {"age", "lastHeartbeat", "last_heartbeat"} & set(NodeRecord(NODE, 1, age=3.0).to_mapping())
 
 
+def nested(levels):
+    value = "x"
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
 @pytest.mark.parametrize(
     ("name", "values"),
     [
@@ -285,7 +293,7 @@ def test_a_writer_writes_no_time():
         ("seq", ["1", None, True, -1, 1.5, []]),
         ("incarnation", [None, 7, "x" * 65, []]),
         ("keepAlive", ["2", True, []]),
-        ("metadata", [None, [], "x", 7]),
+        ("metadata", [None, [], "x", 7, {"a": float("inf")}, {"a": [{"b": float("nan")}]}, nested(32)]),
         ("contracts", [None, [], {"T": 7}, {"T": None}]),
         ("handles", ["T", {}, 7, ["T", 7], [""], ["x" * 1025]]),
         ("subscribes", ["T", {}, 7, ["T", 7], [""], ["x" * 1025]]),
@@ -315,6 +323,18 @@ def test_a_keep_alive_time_is_a_number_of_seconds(value):
 def test_a_text_that_is_no_json_object_is_no_record(text):
     with pytest.raises(ConfigurationError, match=r"^record: "):
         NodeRecord.from_text(text)
+
+
+def test_a_record_says_nothing_that_no_json_can_say_and_nobody_else_could_read():
+    text = '{"nodeId": "a", "endpoint": "http://localhost:1", "metadata": {"weight": [1e999]}}'
+    with pytest.raises(ConfigurationError, match=r"^metadata: "):
+        NodeRecord.from_text(text)
+
+
+def test_metadata_as_deep_as_may_be_is_read_as_a_record_and_as_what_a_node_says_of_itself():
+    record = NodeRecord.from_mapping({**LEAST, "metadata": nested(31)})
+    assert NodeRecord.from_text(record.to_text()) == record
+    assert jsontext.loads(record.to_text().encode())["metadata"] == nested(31)
 
 
 def test_a_record_that_is_too_long_is_not_even_read():

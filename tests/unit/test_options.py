@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import inspect
+import json
 import math
 import socket
 from collections.abc import Mapping
@@ -91,6 +92,7 @@ WRONG = [
     *[("max_body_bytes", value) for value in (*NOT_WHOLE, 0, 1023)],
     *[("pool_size", value) for value in (*NOT_WHOLE, 0)],
     *[("metadata", value) for value in (None, 7, "x", [("a", 1)], {1: 2}, {"a": THING}, {"a": math.nan}, {"a": {1}})],
+    *[("metadata", {"a": json.loads("[" * levels + "]" * levels)}) for levels in (31, 900)],
     *[("compression", value) for value in (None, True, "gzip", "AUTO", 7)],
     *[("secret", value) for value in ("s", ["s"], b"s", [], "x" * 31, 7, ["k" * 32, "k" * 32], "k" * 32 + "\n")],
     *[("idempotency", value) for value in (None, True, "nowhere", 7, THING)],
