@@ -25,6 +25,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from catga_sync._clock import Clock
 from catga_sync.discovery._kubernetes_line import Line
 from catga_sync.errors import CatgaError, SerializationError
+from catga_sync.redaction import cause_of
 from catga_sync.serialization import jsontext
 
 __all__ = ["ApiServer", "Gone", "KubernetesApiError", "Unreadable"]
@@ -358,9 +359,9 @@ def _said(status: Any) -> str:
 
 
 def _cause(exc: BaseException) -> str:
-    """Return the innermost reason: what requests and urllib3 wrap around it repeats the address twice."""
+    """Return the innermost reason on one line: what requests and urllib3 wrap around it repeats the address twice."""
     while True:
         inner = exc.__cause__ or exc.__context__
         if inner is None:
-            return str(exc) or type(exc).__name__
+            return cause_of(exc)  # it may repeat what the server has sent
         exc = inner

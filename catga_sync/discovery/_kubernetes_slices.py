@@ -27,6 +27,8 @@ __all__ = ["Service", "Sighting", "Slice", "merge", "parse_url", "read_slice"]
 #: Namespaces, services and ports are DNS labels.
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?")
 _SERVICE_NAME = "kubernetes.io/service-name"
+#: Characters in a name of Kubernetes.
+_LONGEST_NAME = 253
 #: By the order of preference where a node has both. Of FQDN, the third type, Kubernetes says that it has no meaning.
 _FAMILIES = {"IPv4": 0, "IPv6": 1}
 
@@ -121,8 +123,8 @@ def read_slice(item: object, service: Service) -> Slice:
         raise ValueError(f"an EndpointSlice is expected, not {_short(item.get('kind'))}")
     metadata = _mapping(item, "metadata")
     name, labels = metadata.get("name"), _mapping(metadata, "labels")
-    if not isinstance(name, str) or not name:
-        raise ValueError("metadata.name: a text is expected")
+    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
+        raise ValueError("metadata.name: a name of Kubernetes is expected")
     if labels.get(_SERVICE_NAME) != service.name:
         raise ValueError(f"EndpointSlice {_short(name)} belongs to {_short(labels.get(_SERVICE_NAME))}")
     # Go writes a list that was never filled as null.
@@ -206,7 +208,7 @@ def _host(address: object, family: int) -> str:
         return str(ipaddress.IPv4Address(address))
     parsed = ipaddress.IPv6Address(address)
     if parsed.scope_id is not None or parsed.ipv4_mapped is not None:
-        raise ValueError(f"{address}: an IPv6 address without zone, and no IPv4 one in disguise, is expected")
+        raise ValueError(f"{address!a}: an IPv6 address without zone, and no IPv4 one in disguise, is expected")
     return f"[{parsed}]"
 
 
@@ -230,7 +232,9 @@ def _tcp_ports(ports: list[Any]) -> list[tuple[str, int]]:
             raise ValueError("ports: objects are expected")  # noqa: TRY004 - as above
         number, name = port.get("port"), port.get("name")
         if isinstance(number, int) and 0 < number < 65536 and port.get("protocol") in (None, "TCP"):
-            found.append((name if isinstance(name, str) else "", number))
+            # It is shown in the log where the port that is asked for is not among them.
+            shown_as_it_is = isinstance(name, str) and len(name) <= _LONGEST_NAME and name.isprintable()
+            found.append((str(name) if shown_as_it_is else "", number))
     return found
 
 

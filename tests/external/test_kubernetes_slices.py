@@ -157,6 +157,7 @@ class TestNode:
             ("fe80::1", "IPv6"),
             ("fe80::1%eth0", "IPv6"),
             ("2001:db8::1%eth0", "IPv6"),
+            ("2001:db8::1%\n", "IPv6"),
             ("ff02::1", "IPv6"),
             ("::ffff:169.254.169.254", "IPv6"),
             ("10.0.0.1", "IPv6"),
@@ -167,6 +168,7 @@ class TestNode:
         item = endpoint_slice("a", pod("bad", address), pod("good", good), address_type=family)
         assert list(said(item)) == ["good"]
         assert problems(item).startswith("EndpointSlice a: an endpoint is left out: ")
+        assert problems(item).isprintable()
 
     def test_by_a_name_is_left_out(self) -> None:
         item = endpoint_slice("a", pod("users-0", "users.example"), address_type="FQDN")
@@ -202,6 +204,8 @@ class TestPort:
         item = endpoint_slice("a", pod("users-0", "10.0.0.1"), ports=[port(8000), port(9000, None)])
         text = problems(item, Service("shop", "users", "admin"))
         assert text == "EndpointSlice a: no TCP port 'admin'; there are: http = 8000, (no name) = 9000"
+        item = endpoint_slice("a", pod("users-0", "10.0.0.1"), ports=[port(8000, "ht\x1btp")])
+        assert problems(item, Service("shop", "users", "admin")).endswith("there are: (no name) = 8000")
         item = endpoint_slice("a", pod("users-0", "10.0.0.1"), ports=[])
         assert problems(item).endswith("no TCP port; give the Service one, or write kubernetes://shop/users:NUMBER")
 
@@ -249,6 +253,8 @@ class TestNotASlice:
             {"metadata": None},
             {"metadata": {"name": "a", "labels": {"kubernetes.io/service-name": "accounts"}}},
             {"metadata": {"name": "", "labels": {"kubernetes.io/service-name": "users"}}},
+            {"metadata": {"name": "a\nb", "labels": {"kubernetes.io/service-name": "users"}}},
+            {"metadata": {"name": "a" * 254, "labels": {"kubernetes.io/service-name": "users"}}},
             {"metadata": {"name": "a", "labels": ["kubernetes.io/service-name"]}},
             {"endpoints": {}},
             {"ports": 8000},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -29,6 +30,7 @@ from tests.external.kubernetes_case import (  # noqa: E402
     until_ids,
 )
 from tests.external.kubernetes_objects import endpoint_slice, pod, status, written  # noqa: E402
+from tests.fuzz.peer import Peer  # noqa: E402
 
 
 class TestStream(FaultCase):
@@ -267,6 +269,15 @@ class TestDown(FaultCase):
         self.until_changed(users)
         assert caplog.text.count("the nodes of users are those seen last") == 1
         processes.until(lambda: caplog.text.count("the nodes of users are followed again") == 1, "that is told")
+
+    def test_in_another_protocol_is_an_error_on_one_line(self, discover: Discover) -> None:
+        with (
+            contextlib.closing(Peer()) as peer,
+            peer.sending(b"220 mail\x1b[31m\r\n"),
+            pytest.raises(KubernetesApiError, match="cannot be reached") as caught,
+        ):
+            discover(api_server=peer.url).nodes()
+        assert str(caught.value).isprintable()
 
     def test_at_an_address_that_is_none_is_an_error_with_the_cause(self, discover: Discover) -> None:
         users = discover(api_server="https://no-such-host.invalid")
