@@ -26,6 +26,7 @@ help:
 	@echo "make test      run the tests, in parallel"
 	@echo "make soak      run the long tests"
 	@echo "make faults    check 50,000 calls under faults against a ledger of what ran"
+	@echo "make fuzz      feed everything that reads bytes with mutated input for five minutes"
 	@echo "make lint      check style and format          make format    write them"
 	@echo "make types     check types                     make imports   check who imports whom"
 	@echo "make wheel     build the wheel and test it away from the checkout"
@@ -84,6 +85,10 @@ soak: $(VENV)/has-test
 faults: $(VENV)/has-test
 	@$(RUN) -m tests.faults.battery $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/has-fuzz
+	@$(RUN) -m tests.fuzz $(ARGS)
+
 .PHONY: lint types imports wheel
 lint types imports wheel: $(VENV)/has-tox
 	@$(RUN) -m tox run --quiet -e $@
@@ -109,5 +114,5 @@ coverage: $(VENV)/has-dev
 .PHONY: clean
 clean:
 	rm -rf $(VENV) .tox build dist *.egg-info .coverage .coverage.* htmlcov
-	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .fuzz .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,145 @@
+"""The envelopes: a request, a response, and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from catga_sync.contracts import MAX_NAME
+from catga_sync.envelope import (
+    EnvelopeError,
+    ReplyEnvelope,
+    RequestEnvelope,
+    batch_item,
+    read_batch,
+    read_batch_reply,
+    well_formed_id,
+    write_batch_reply,
+)
+from catga_sync.errors import ErrorCode
+from tests.fuzz.target import Finding, Target, pure
+
+__all__ = ["TARGETS", "requests", "responses"]
+
+_WORDS = (
+    "requestTypeName", "responseTypeName", "payloadData", "sourceNodeId", "requestId", "timestamp", "isSuccess",
+    "errorMessage", "processedByNodeId", "processingTimeMs", "errorCode", "final", "executed", "requests", "responses",
+    "null", "true", '"INTERNAL"', "eyJ9", "0001-01-01T00:00:00+01:00", ".1234567", "Z", "\\u0022", "\\ud800", "{", "}",
+)  # fmt: skip
+
+#: What an envelope writes when it does not know the time.
+_NO_TIME = 0.0
+
+
+def requests() -> list[RequestEnvelope]:
+    """Return requests that are as they should be."""
+    dotnet = "Acme.Users.GetUser, Acme.Users, Version=1.0.0.0, Culture=neutral, PublicKeyToken=null"
+    return [
+        RequestEnvelope("Ask", "none", b'{"number":1}', "r-1", "node-2", 1_769_860_800.5),
+        RequestEnvelope(dotnet, "Acme.Users.User, Acme.Users", b"", "0" * 32, None, _NO_TIME),
+    ]
+
+
+def responses() -> list[ReplyEnvelope]:
+    """Return responses that are as they should be."""
+    return [
+        ReplyEnvelope("r-1", True, b'{"name":"Ada"}', processed_by_node_id="node-1", processing_time_ms=3),
+        ReplyEnvelope("unknown", False, error_message="größer als \U0001f600", error_code=ErrorCode.INTERNAL),
+        ReplyEnvelope("r-2", False, error_message="no", error_code="OUT_OF_STOCK", final=True),
+    ]
+
+
+def _request(data: bytes) -> bool:
+    try:
+        read = RequestEnvelope.decode(data)
+    except EnvelopeError as exc:
+        _refused(exc)
+        return False
+    _same(RequestEnvelope.decode(replace(read, timestamp=_NO_TIME).encode()), replace(read, timestamp=_NO_TIME))
+    if not well_formed_id(read.request_id) or not (read.source_node_id is None or well_formed_id(read.source_node_id)):
+        raise Finding("an id was accepted that is none")
+    for name in (read.request_type_name, read.response_type_name):
+        if not name.isprintable() or not 1 <= len(name) <= MAX_NAME:
+            raise Finding(f"a name was accepted that is none: {name!a}")
+    return True
+
+
+def _response(data: bytes) -> bool:
+    try:
+        read = ReplyEnvelope.decode(data)
+    except EnvelopeError as exc:
+        _refused(exc)
+        return False
+    _same(ReplyEnvelope.decode(read.encode()), read)
+    for word in (read.error_code, read.processed_by_node_id):
+        text = word.name if isinstance(word, ErrorCode) else word or ""
+        if not text.isprintable() or len(text) > 128:
+            raise Finding(f"a word of a peer is not fit for a line of a log: {text!a}")
+    return True
+
+
+def _batch(data: bytes) -> bool:
+    try:
+        read = read_batch(data)
+    except EnvelopeError as exc:
+        _refused(exc)
+        return False
+    good = [replace(each, timestamp=_NO_TIME) for each in read if isinstance(each, RequestEnvelope)]
+    for each in read:
+        if isinstance(each, EnvelopeError):
+            _refused(each)
+    if good:
+        _same(read_batch(_written(good)), good)
+    return bool(good)
+
+
+def _batch_response(data: bytes) -> bool:
+    try:
+        read = read_batch_reply(data)
+    except EnvelopeError as exc:
+        _refused(exc)
+        return False
+    _same(read_batch_reply(write_batch_reply(batch_item(*each) for each in read)), read)
+    return True
+
+
+def _refused(exc: EnvelopeError) -> None:
+    if exc.request_id is not None and not well_formed_id(exc.request_id):
+        raise Finding("a refusal echoes an id that is none")
+    if not str(exc).isprintable() or len(str(exc)) > 300:
+        raise Finding(f"a refusal repeats what it refuses: {str(exc)!a}")
+
+
+def _same(found: object, expected: object) -> None:
+    if found != expected:
+        raise Finding(f"read again it is another: {found!a} and not {expected!a}")
+
+
+def _written(envelopes: Iterable[RequestEnvelope]) -> bytes:
+    return b'{"requests":[%b]}' % b",".join(each.encode() for each in envelopes)
+
+
+def _request_seeds() -> list[bytes]:
+    dotnet = (
+        b'{ "RequestTypeName": "Ask", "ResponseTypeName": "none", "PayloadData": "eyJ9", "SourceNodeId": null,'
+        b' "RequestId": "r\\u002D1", "Timestamp": "2026-01-31T12:00:00.1234567\\u002B01:00", "Unknown": [1.5, {}] }'
+    )
+    return [*(each.encode() for each in requests()), dotnet, b"{}"]
+
+
+def _batch_seeds() -> list[bytes]:
+    bad = b'{"requests":[{"requestId":"r-1"},%b,7]}' % requests()[0].encode()
+    return [_written(requests()), bad]
+
+
+TARGETS = (
+    Target("envelope-request", pure(_request), _request_seeds, _WORDS),
+    Target("envelope-response", pure(_response), lambda: [each.encode() for each in responses()], _WORDS),
+    Target("batch-request", pure(_batch), _batch_seeds, _WORDS),
+    Target(
+        "batch-response",
+        pure(_batch_response),
+        lambda: [write_batch_reply(batch_item(each, told) for each in responses()) for told in ("1", "0", "unknown")],
+        _WORDS,
+    ),
+)

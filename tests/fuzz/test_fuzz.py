@@ -1,0 +1,77 @@
+"""The fuzzing itself: each target reads its seeds, and none of its promises is one that cannot be broken."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import require_module, require_service
+from tests.fuzz import planted
+from tests.fuzz.engine import ENGINES
+from tests.fuzz.target import Finding, judged
+from tests.fuzz.targets import TARGETS
+
+_ROOT = Path(__file__).resolve().parents[2]
+#: Signed for a nonce that nobody knows before: no seed can be believed.
+_NEVER_ACCEPTED = {"response-unsigned"}
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_a_target_accepts_seeds_of_its_own_and_finds_nothing_wrong_with_any(target):
+    for name in target.packages:
+        require_module(name)
+    for name in target.programs:
+        require_service(shutil.which(name) is not None, f"needs {name}")
+    with target.place() as place:
+        check = judged(target.prepare(place))
+        accepted = [check(seed) for seed in target.seeds()]
+    assert any(accepted) != (target.name in _NEVER_ACCEPTED)
+    assert len(accepted) > 1
+
+
+def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", "--module", "tests.fuzz.planted", *arguments],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_fault_is_reported_and_its_input_is_kept_and_shows_it_again(engine, tmp_path):
+    if engine == "atheris" and importlib.util.find_spec("atheris") is None:
+        pytest.skip("needs atheris, which make fuzz installs")
+    run = fuzz(
+        "--engine", engine, "--seconds", "1.5", "--kept", str(tmp_path), "--target", "raising", "--target", "sound"
+    )
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert re.search(r"^sound +[\d,]+ +[\d-]+  0$", run.stdout, re.MULTILINE), run.stdout
+    assert re.search(r"^raising +[\d,]+ +[\d-]+  1$", run.stdout, re.MULTILINE), run.stdout
+    (kept,) = tmp_path.iterdir()
+    assert kept.read_bytes()[:3] == b"bad"
+    again = fuzz("--target", "raising", "--input", str(kept))
+    assert again.returncode == 1
+    assert "a fault that was planted" in again.stderr
+
+
+def test_a_run_without_a_finding_is_a_success(tmp_path):
+    run = fuzz("--engine", "mutations", "--seconds", "0.1", "--kept", str(tmp_path), "--target", "sound")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "1 targets" in run.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_line_of_the_log_that_an_input_forges_is_a_finding():
+    (target,) = [each for each in planted.TARGETS if each.name == "forging"]
+    check = judged(target.prepare(""))
+    assert check(b"a")
+    with pytest.raises(Finding, match="one printable line"):
+        check(b"a\nWARNING all is well")
