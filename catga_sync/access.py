@@ -101,7 +101,11 @@ class SignatureGuard:
 
     Args:
         ring: The keys.
-        nonces: Remembers what was let in; shared by all workers of the node.
+
+        nonces:
+            Remembers what was let in; shared by all workers of the node. None for a key that is used on this machine
+            alone, where whoever could record a call can read the key as well: then nothing is remembered.
+
         cluster: The name of the cluster.
         incarnation: Returns the incarnation of the node, "" while it has none.
         clock: Tells the time; None means the system's.
@@ -110,7 +114,7 @@ class SignatureGuard:
     def __init__(
         self,
         ring: KeyRing,
-        nonces: NonceStore,
+        nonces: NonceStore | None,
         *,
         cluster: str,
         incarnation: Callable[[], str],
@@ -150,14 +154,8 @@ class SignatureGuard:
             )
         except NotAuthentic as exc:
             self._refuse(exc.cause)
-        try:
-            new = self._nonces.add(verified.nonce, NONCE_LIFETIME)
-        except Exception as exc:
-            # A node that cannot tell whether it has seen a request must take it for a replay.
-            _log.error("the nonces cannot be read, so no signed call is let in: %s", shown(exc))
-            raise Refused(503, ErrorCode.UNAVAILABLE, "the node cannot check signatures now; ask another node") from exc
-        if not new:
-            self._refuse("it was let in before: a replay")
+        if self._nonces is not None:
+            self._refuse_a_replay(self._nonces, verified.nonce)
         if raw.path != _DESCRIPTION and not self._is_for_this_run(verified, now):
             text = f"node {node_id} has been restarted since this call was signed; it is to be signed again"
             raise Refused(421, ErrorCode.UNAVAILABLE, text, caller=verified)
@@ -183,8 +181,19 @@ class SignatureGuard:
 
     def forget(self) -> None:
         """See ``Guard``."""
-        self._nonces.forget()
+        if self._nonces is not None:
+            self._nonces.forget()
         self._began = self._clock.time()
+
+    def _refuse_a_replay(self, nonces: NonceStore, nonce: str) -> None:
+        try:
+            new = nonces.add(nonce, NONCE_LIFETIME)
+        except Exception as exc:
+            # A node that cannot tell whether it has seen a request must take it for a replay.
+            _log.error("the nonces cannot be read, so no signed call is let in: %s", shown(exc))
+            raise Refused(503, ErrorCode.UNAVAILABLE, "the node cannot check signatures now; ask another node") from exc
+        if not new:
+            self._refuse("it was let in before: a replay")
 
     def _is_for_this_run(self, verified: Verified, now: float) -> bool:
         if verified.incarnation == "":

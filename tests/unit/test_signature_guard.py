@@ -174,3 +174,18 @@ def test_the_caller_of_a_former_run_is_no_cause_for_a_warning_of_the_guard(
     node = guard(clock)
     refuses(node, request(clock, "run-1"), 421)
     assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
+def test_without_a_memory_the_same_call_is_let_in_again_and_none_that_has_another_key_or_run(clock: FakeClock) -> None:
+    node = SignatureGuard(RING, None, cluster="default", incarnation=lambda: "run-2", clock=clock)
+    clock.advance(1.0)
+    raw = request(clock, "run-2")
+    serves(node, raw)
+    node.forget()
+    serves(node, raw)
+    refuses(node, request(clock, "run-1"), 421)
+    refuses(node, request(clock, "run-2", audience="node-2"), 401)
+    stranger = SignatureGuard(KeyRing("s" * 32), None, cluster="default", incarnation=lambda: "run-2", clock=clock)
+    refuses(stranger, raw, 401)
+    clock.advance(61.0)
+    refuses(node, raw, 401)
