@@ -24,12 +24,11 @@ from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
 from catga_sync.redaction import cause_of
 from catga_sync.results import CatgaResult
-from catga_sync.security import KeyRing
 from catga_sync.stores import discovery_of
 from catga_sync.transport.diagnosis import trouble_of
 from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
 from catga_sync.transport.raw import RawInvoker
-from catga_sync.transport.signing import Signing
+from catga_sync.trust import trust_of
 
 __all__ = ["OperatorClient", "Seen", "StoreDown", "Verdicts", "judge"]
 
@@ -100,7 +99,7 @@ class OperatorClient:
     """
 
     def __init__(self, options: ClusterOptions) -> None:
-        signing = None if options.secret is None else Signing(KeyRing(options.secret), options.cluster_name)
+        signing = trust_of(options).signing()
         self._options = options
         self._discovery = discovery_of(options)
         self._probe = HttpProbe(verify=options.verify, cert=options.cert, signing=signing)

@@ -1,12 +1,14 @@
 """Who may call a node: nobody by accident.
 
-Without a secret a call is served only if it comes straight from this machine. A page in somebody's browser can reach
-loopback, under a name of its own (DNS rebinding) or under ours, so the ``Host`` must be loopback and nothing may show
-that a page sent it: no machine sends ``Origin``, or a ``Sec-Fetch-Site`` that names a site. What a proxy on this
-machine passes on comes from loopback as well, so whatever shows a proxy refuses a call: a forwarding header, or
-HTTP/1.0, which nginx has long spoken unless it is told otherwise and none of our callers does. A proxy that shows
-nothing cannot be told from a caller: behind one, a node needs a secret. With a secret a call is served if it is signed
-for this run of this node, wherever it comes from. With ``insecure=True`` everybody is served.
+A call is served if it is signed for this run of this node, wherever it comes from: with the secret of the cluster, or,
+where none was given, with the key that the nodes of one user on one machine share.
+
+With ``insecure=True`` everybody is served; on a loopback endpoint, whoever calls straight from this machine. A page in
+somebody's browser can reach loopback, under a name of its own (DNS rebinding) or under ours, so the ``Host`` must be
+loopback and nothing may show that a page sent it: no machine sends ``Origin``, or a ``Sec-Fetch-Site`` that names a
+site. What a proxy on this machine passes on comes from loopback as well, so whatever shows a proxy refuses a call: a
+forwarding header, or HTTP/1.0. A proxy that shows nothing cannot be told from a neighbour: nginx from
+1.29.7 on is one.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
-from catga_sync.errors import ErrorCode
+from catga_sync.errors import ConfigurationError, ErrorCode
 from catga_sync.intake import RawRequest, Refused
+from catga_sync.keys import Keys
 from catga_sync.nodes import is_loopback_host
 from catga_sync.nonces import NonceStore
 from catga_sync.redaction import shown
@@ -27,7 +30,6 @@ from catga_sync.security import (
     HEADER,
     NONCE_LIFETIME,
     REFUSAL,
-    KeyRing,
     NotAuthentic,
     Verified,
     named_key,
@@ -49,6 +51,9 @@ class Guard(Protocol):
     def admit(self, raw: RawRequest) -> None:
         """Refuse a request by its head alone, or do nothing."""
 
+    def is_stranger(self, raw: RawRequest) -> bool:
+        """Return whether a request shows no key where one is needed: its caller is told the node's status alone."""
+
     def verify(self, raw: RawRequest, body: bytes, node_id: str) -> Any:
         """Refuse a request by its whole, or return what ``seal`` needs; nothing is parsed before."""
 
@@ -64,6 +69,10 @@ class OpenGuard:
 
     def admit(self, raw: RawRequest) -> None:
         """See ``Guard``."""
+
+    def is_stranger(self, raw: RawRequest) -> bool:
+        """See ``Guard``."""
+        return False
 
     def verify(self, raw: RawRequest, body: bytes, node_id: str) -> None:
         """See ``Guard``."""
@@ -109,22 +118,25 @@ class SignatureGuard:
         cluster: The name of the cluster.
         incarnation: Returns the incarnation of the node, "" while it has none.
         clock: Tells the time; None means the system's.
+        refusal: What a caller is told that is not let in; the cause is for the log.
     """
 
     def __init__(
         self,
-        ring: KeyRing,
+        ring: Keys,
         nonces: NonceStore | None,
         *,
         cluster: str,
         incarnation: Callable[[], str],
         clock: Clock | None = None,
+        refusal: str = REFUSAL,
     ) -> None:
         self._ring = ring
         self._nonces = nonces
         self._cluster = cluster
         self._incarnation = incarnation
         self._clock = SYSTEM_CLOCK if clock is None else clock
+        self._refusal = refusal
         #: The epoch time at which this process began to remember nonces.
         self._began = self._clock.time()
 
@@ -134,8 +146,17 @@ class SignatureGuard:
             key_id = named_key(raw.headers.get(HEADER.lower()))
         except NotAuthentic as exc:
             self._refuse(exc.cause)
-        if key_id not in self._ring.key_ids:
-            self._refuse(f"it is signed with key {key_id}, and this node has {', '.join(self._ring.key_ids)}")
+        try:
+            known = self._ring.key_ids
+        except ConfigurationError as exc:
+            _log.error("no signed call is let in: %s", exc)
+            raise Refused(503, ErrorCode.UNAVAILABLE, "the node cannot check signatures now; ask another node") from exc
+        if key_id not in known:
+            self._refuse(f"it is signed with key {key_id}, and this node has {', '.join(known)}")
+
+    def is_stranger(self, raw: RawRequest) -> bool:
+        """See ``Guard``."""
+        return HEADER.lower() not in raw.headers
 
     def verify(self, raw: RawRequest, body: bytes, node_id: str) -> Verified:
         """See ``Guard``."""
@@ -202,7 +223,7 @@ class SignatureGuard:
 
     def _refuse(self, cause: str) -> NoReturn:
         _log.warning("a call was not let in: %s", cause)
-        raise Refused(401, ErrorCode.UNAUTHENTICATED, REFUSAL)
+        raise Refused(401, ErrorCode.UNAUTHENTICATED, self._refusal)
 
 
 _FORWARDING = frozenset(
@@ -223,7 +244,10 @@ _FORWARDING_FAMILIES = ("x-envoy-", "x-forwarded", "x-original-")
 # Not urlsplit, which before Python 3.13 drops what stands around an address in brackets.
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.\-]{1,253})(?::\d{1,5})?")
 
-_HINT = "an unsigned node serves only direct calls from its own machine; give the cluster a secret, or insecure=True"
+_HINT = (
+    "with insecure=True a node on a loopback endpoint serves only direct calls from its own machine; "
+    "give the cluster a secret"
+)
 
 
 def unsigned_refusal(remote_address: str | None, headers: Mapping[str, str], protocol: str = "HTTP/1.1") -> str | None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from catga_sync.access import Guard, LoopbackGuard, OpenGuard, SignatureGuard
 from catga_sync.cluster.dispatch import SHARED_IDEMPOTENCY, Dispatcher
 from catga_sync.cluster.events import EventBoard
 from catga_sync.cluster.failover import Failover
@@ -32,14 +31,13 @@ from catga_sync.redaction import shown
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.routing import Router, create_router, router_options
-from catga_sync.security import KeyRing
 from catga_sync.serverinfo import server_info
 from catga_sync.stores import discovery_of, idempotency_of
 from catga_sync.surroundings import Surroundings
 from catga_sync.transport import HttpInvoker, RemoteInvoker
 from catga_sync.transport.diagnosis import Trouble, trouble_of
 from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
-from catga_sync.transport.signing import Signing
+from catga_sync.trust import trust_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -105,8 +103,8 @@ class _Assembly:
         self.local = local
         self.options = options
         self.this = ClusterNode(options.node_id or "", options.endpoint, metadata=options.metadata)
-        self.ring = None if options.secret is None else KeyRing(options.secret)
-        self.signing = None if self.ring is None else Signing(self.ring, options.cluster_name)
+        self.trust = trust_of(options)
+        self.signing = self.trust.signing()
         self.probe = HttpProbe(verify=options.verify, cert=options.cert, signing=self.signing)
         store = idempotency_of(options)
         self.once = None if store is None else Once(store)
@@ -184,6 +182,7 @@ class _Assembly:
             describe=self._describe,
             tell_of_tests=self.tests,
             let_go=Parting(self.this.node_id, self.group, self.discovery, self.once, self.nonces),
+            check_keys=self.trust.check,
             options=options,
         )
         return self.mediator
@@ -301,15 +300,8 @@ class _Assembly:
             on_stall=self.ejection.avoid,
         )
 
-    def _guard(self) -> Guard:
-        if self.ring is None or self.nonces is None:
-            return OpenGuard() if self.options.insecure else LoopbackGuard()
-        return SignatureGuard(
-            self.ring, self.nonces, cluster=self.options.cluster_name, incarnation=self._present_incarnation
-        )
-
     def _nonces(self) -> SqliteNonces | None:
-        if self.ring is None:
+        if not self.trust.remembers:
             return None
         # Shared by the workers of the node: each of them must know what another one has let in.
         name = hashlib.sha256(self._group_key().encode("utf-8")).hexdigest()[:32]
@@ -324,7 +316,7 @@ class _Assembly:
             self.local,
             node_id=self.this.node_id,
             describe=self._describe_on_the_wire,
-            guard=self._guard(),
+            guard=self.trust.guard(self.nonces, self._present_incarnation),
             once=self.once,
             surroundings=self.surroundings,
             on_request=self._notice_request,
@@ -360,6 +352,9 @@ class _Assembly:
 
     def _is_gone(self, node: ClusterNode) -> bool | None:
         answer = self._probe(node)
+        if self.trust.is_local and answer.status == 401 and answer.node_id not in (None, node.node_id):
+            # It names itself without a signature; where every process of this machine was believed, that is enough.
+            return True
         if answer.outcome is not ProbeOutcome.ANSWERED:
             return True if answer.outcome is ProbeOutcome.REFUSED else None
         said = answer.description

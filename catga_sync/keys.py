@@ -11,16 +11,27 @@ import hmac
 import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from catga_sync.errors import ConfigurationError
 from catga_sync.redaction import Secret
 
-__all__ = ["KeyRing"]
+__all__ = ["KeyRing", "Keys"]
 
 #: As long as the digest: a shorter key would be the weakest part (RFC 2104, section 3).
 _KEY_BYTES = 32
 _HOW_TO = 'make one with: python -c "import secrets; print(secrets.token_hex(32))"'
+
+
+class Keys(Protocol):
+    """Keys, by their names. Thread-safe."""
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """A name for each key, the one that signs first."""
+
+    def mac(self, key_id: str, text: bytes) -> str | None:
+        """Return the MAC of a text in hex digits, or None when there is no such key."""
 
 
 class KeyRing:

@@ -9,11 +9,13 @@ Rules of this file:
 
 from __future__ import annotations
 
+import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from catga_sync.errors import ConfigurationError
-from catga_sync.folders import RUNTIME_DIR, identity, meeting_folder, open_private
+from catga_sync.folders import RUNTIME_DIR, meeting_folder, open_private
 from catga_sync.keys import KeyRing
 
 fcntl: Any
@@ -22,48 +24,103 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-__all__ = ["local_keys"]
+__all__ = ["LocalKeys"]
+
+_log = logging.getLogger(__name__)
 
 _FILE = "local.key"
 _BYTES = 32
+#: Which file it is. Not the inode alone: a file system gives that of a removed file to the next one.
+_Stamp = tuple[int, int, int]
 #: Times that the file is opened again because a cleaner of temporary files has removed it meanwhile.
 _TRIES = 5
 
 
-def local_keys() -> KeyRing:
+class LocalKeys:
     """
-    Return the key of this user on this machine; it is made where there is none. Thread-safe, and safe across processes.
+    The key of this user on this machine: read when it is first needed, and made where there is none.
 
-    Ask when it is needed, in the process that needs it: a server may become another user after it has loaded the app.
+    Thread-safe, and safe across processes and forks. A server may become another user after it has loaded the app, and
+    cleaners of temporary files may remove the key: it is looked at again and again whether it is still the same.
 
     Raises:
-        ConfigurationError: It can be neither read nor made, or others may read it. The text starts with "secret:" and
-            says what to do.
+        ConfigurationError: By what asks for it: it can be neither read nor made, or others may use it. The text starts
+            with "secret:" and says what to do.
     """
-    if fcntl is None:
-        raise ConfigurationError(
-            "secret: on this system nodes share no key by themselves; give all of them one secret, or insecure=True"
-        )
-    try:
-        return KeyRing(_read_or_make())
-    except (OSError, ConfigurationError) as exc:
-        raise ConfigurationError(
-            f"secret: nodes without one share a key in a folder of this user's, and it cannot be used: {exc}. Give all "
-            f"nodes the same secret, set {RUNTIME_DIR} to a folder that can be written to, or write insecure=True"
-        ) from exc
+
+    def __init__(self) -> None:
+        #: The file and its key, and the key before it, with which calls that are on their way are signed.
+        self._held: tuple[_Stamp, KeyRing, KeyRing | None] | None = None
+        self._told = False
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """See ``Keys``."""
+        return self._present()[1].key_ids
+
+    def mac(self, key_id: str, text: bytes) -> str | None:
+        """See ``Keys``."""
+        _, ring, former = self._held or self._present()
+        made = ring.mac(key_id, text)
+        return former.mac(key_id, text) if made is None and former is not None else made
+
+    def check(self) -> None:
+        """
+        Make sure that the key can be used.
+
+        Not as root: a server that begins as root may yet become another user, to whom what root makes is closed.
+
+        Raises:
+            ConfigurationError: See above.
+        """
+        if not hasattr(os, "geteuid") or os.geteuid() != 0:
+            self._present()
+
+    def _present(self) -> tuple[_Stamp, KeyRing, KeyRing | None]:
+        if fcntl is None:
+            raise ConfigurationError(
+                "secret: on this system nodes share no key by themselves; give all of them one secret, or insecure=True"
+            )
+        try:
+            path, held = meeting_folder() / _FILE, self._held
+            if held is not None and _stamp(path) == held[0]:
+                return held
+            file, content = _read_or_make(path)
+        except (OSError, ConfigurationError) as exc:
+            error = ConfigurationError(
+                f"secret: nodes without one share a key in a folder of this user's, and it cannot be used: {exc}. Give "
+                f"all nodes the same secret, set {RUNTIME_DIR} to a folder that can be written to, or write "
+                f"insecure=True"
+            )
+            if not self._told:
+                self._told = True
+                _log.warning("%s", error)
+            raise error from exc
+        # Several threads may get here at once; what they find is the same.
+        self._held = found = (file, KeyRing(content), None if held is None else held[1])
+        return found
 
 
-def _read_or_make() -> bytes:
-    path = meeting_folder() / _FILE
+def _read_or_make(path: Path) -> tuple[_Stamp, bytes]:
     for _ in range(_TRIES):
         fd = open_private(path, make=True)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if identity(path) == identity(fd):
-                return _content(fd)
+            content, file = _content(fd), _stamp(fd)
+            if file is not None and _stamp(path) == file:
+                return file, content
         finally:
             os.close(fd)
     raise OSError(f"{path} is removed again and again")
+
+
+def _stamp(file: Path | int) -> _Stamp | None:
+    """Return which file has a name, or is open as a descriptor; None where there is none. It is written once."""
+    try:
+        found = os.stat(file)  # noqa: PTH116 - a call on the way of every request: half the time of Path.stat
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _content(fd: int) -> bytes:

@@ -109,8 +109,7 @@ class ClusterOptions:
     #: What this node tells of itself, such as zone or version: names and JSON values, at most 31 levels deep.
     metadata: Mapping[str, Any] = field(default_factory=dict)
     #: Key for signing requests and answers, at least 32 bytes; several while one takes the place of another: the first
-    #: signs, all are accepted. None means that nothing is signed, and only this machine's own calls are served.
-    #: It is kept as a ``Secret``, which shows none of it.
+    #: signs, all are accepted. None: see ``insecure``. It is kept as a ``Secret``, which shows none of it.
     secret: Any = None
     #: Where request ids are remembered, so that none runs twice: ``memory`` (this process only), ``sqlite:///path``
     #: (this machine), ``redis://host`` (the cluster), ``off``, or an object with the methods of
@@ -123,7 +122,8 @@ class ClusterOptions:
     verify: bool | str = True
     #: As in ``requests``: a path to a client certificate, or (certificate, key). None means none.
     cert: Any = None
-    #: True lets a node without a secret be reached from other machines, by anybody who reaches its port.
+    #: True: no key is used, and unsigned calls are served: on a loopback endpoint those that come straight from this
+    #: machine, elsewhere all. False, without a secret: the nodes of one user on one machine share a key by themselves.
     insecure: bool = False
     #: ``auto`` or ``off``. Compression is not available yet: both send as it is.
     compression: str = "auto"

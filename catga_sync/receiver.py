@@ -290,6 +290,8 @@ class Receiver:
             return self._runner.refusal(fault, run)
 
     def _serve_description(self, raw: RawRequest, run: Run) -> bytes:
+        if raw.method in ("GET", "HEAD") and raw.refused is None and self._guard.is_stranger(raw):
+            return json.dumps({"status": self._describe()["status"]}).encode("ascii")
         self._let_in(raw, "GET", "HEAD")
         run.caller = self._guard.verify(raw, b"", self._node_id)
         return json.dumps(dict(self._describe())).encode("ascii")

@@ -37,10 +37,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from catga_sync.errors import CatgaError
-from catga_sync.keys import KeyRing
+from catga_sync.keys import KeyRing, Keys
 
 __all__ = [
-    "HEADER", "NONCE_LIFETIME", "REFUSAL", "SIGNED_HEADERS", "WINDOW", "KeyRing", "NotAuthentic", "Signer", "Verified",
+    "HEADER", "LOCAL_REFUSAL", "NONCE_LIFETIME", "REFUSAL", "SIGNED_HEADERS", "WINDOW",
+    "KeyRing", "NotAuthentic", "Signer", "Verified",
     "is_incarnation", "named_key", "sign_reply", "sign_request", "verify_reply", "verify_request",
 ]  # fmt: skip
 
@@ -54,6 +55,11 @@ SIGNED_HEADERS = (
 
 #: What a caller is told, whatever the cause.
 REFUSAL = "this node lets in only calls that are signed with its secret; its log tells what is wrong with this one"
+#: The same of a node that has the key of its user on this machine, and no secret.
+LOCAL_REFUSAL = (
+    "this node has no secret, and lets in only signed calls of its own user on its own machine: set the same secret= "
+    "on both sides (CATGA_SECRET), or insecure=True on both; its log tells what is wrong with this call"
+)
 
 #: Seconds by which the clocks of two nodes may differ, the time on the way included.
 WINDOW = 60.0
@@ -120,7 +126,7 @@ class Signer(NamedTuple):
 
 
 def sign_request(
-    ring: KeyRing,
+    ring: Keys,
     *,
     method: str,
     path: str,
@@ -175,7 +181,7 @@ def named_key(header: str | None) -> str:
 
 
 def verify_request(
-    ring: KeyRing,
+    ring: Keys,
     header: str | None,
     *,
     method: str,
@@ -222,7 +228,7 @@ def verify_request(
 
 
 def sign_reply(
-    ring: KeyRing,
+    ring: Keys,
     *,
     nonce: str,
     status: int,
@@ -268,7 +274,7 @@ def sign_reply(
 
 
 def verify_reply(
-    ring: KeyRing,
+    ring: Keys,
     header: str | None,
     *,
     nonce: str,
@@ -310,7 +316,7 @@ def _match(pattern: re.Pattern[str], header: object) -> tuple[str, ...]:
     return found.groups()
 
 
-def _judge(ring: KeyRing, key_id: str, text: bytes, mac: str) -> None:
+def _judge(ring: Keys, key_id: str, text: bytes, mac: str) -> None:
     expected = ring.mac(key_id, text)
     if expected is None:
         raise NotAuthentic(f"it is signed with key {key_id}, and this node has {', '.join(ring.key_ids)}")

@@ -68,6 +68,7 @@ class ClusterMediator:
         describe: Callable[[], ClusterNode],
         let_go: Callable[[], object],
         tell_of_tests: list[Callable[[], bool]],
+        check_keys: Callable[[], object],
         options: ClusterOptions,
     ) -> None:
         self.local = local
@@ -75,7 +76,6 @@ class ClusterMediator:
         self.options = options
         #: Answers the requests of other nodes; what the integrations hand their requests to.
         self.receiver = receiver
-        #: What the framework puts around the handlers that run here; the integrations add to it.
         self.surroundings = surroundings
         self._this = this
         self._dispatcher = dispatcher
@@ -85,14 +85,14 @@ class ClusterMediator:
         self._events = events
         self._upkeep = upkeep
         self._describe = describe
+        self._check_keys = check_keys
         self._timeout = options.request_timeout
         self._behaviors: tuple[Behavior, ...] = ()
         self._chain = self._chain_of(())
         self._lock = threading.Lock()
-        #: Whether it was closed, and not attached to an app again since.
-        self.closed = False
+        self.closed = False  # and not attached to an app again since
         self._tell_of_tests = tell_of_tests
-        #: Whether an app has it: then it ends with the app, and nobody has to close it.
+        #: Whether an app has it, and it ends with the app.
         self._has_app = False
         self._background = Background(
             f"catga-cluster-{this.node_id}",
@@ -267,7 +267,7 @@ class ClusterMediator:
 
     def nodes(self) -> tuple[ClusterNode, ...]:
         """
-        Return the nodes that are not offline, ordered by id; this one is among them when it serves.
+        Return the nodes that are not offline, ordered by id, this one too when it serves.
 
         The first call fetches the first snapshot, which takes as long as the store takes.
         """
@@ -307,7 +307,8 @@ class ClusterMediator:
         self.start()
 
     def start(self) -> ClusterMediator:
-        """Start the background thread now instead of with the first call; a node with an endpoint means to serve."""
+        """Start the background thread now, not with the first call; a node with an endpoint means to serve."""
+        self._check_keys()
         self.closed = False
         if self._presence is not None:
             self._presence.attach()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from catga_sync.transport.probe import Probe, ProbeOutcome
+from catga_sync.transport.probe import STRANGER, Probe, ProbeOutcome
 
 __all__ = ["Trouble", "trouble_of"]
 
@@ -81,6 +81,8 @@ def _cure(probe: Probe, own: bool, listening: Sequence[str]) -> str:
     if probe.node_id is not None:
         return _cure_of_other_node(probe, own)
     status = probe.status or 0
+    if probe.refusal == STRANGER:
+        return "set the same secret= on both sides (CATGA_SECRET), or insecure=True on both"
     if 300 <= status < 400:
         to_tls = probe.url.startswith("http://") and (probe.location or "").startswith("https://")
         return f"write https:// in the endpoint, or {_LET_PAST}" if to_tls else _LET_PAST
@@ -104,7 +106,8 @@ def _cure_of_other_node(probe: Probe, own: bool) -> str:
     if probe.status == 401:
         return (
             f"that node has another secret, id or clock than is expected here: {aside}have all nodes use the same "
-            f"secret (CATGA_SECRET), clocks within 60 s, and the id by which they are known"
+            f"secret (CATGA_SECRET), clocks within 60 s, and the id by which they are known; without a secret, they "
+            f"have to be of one user on one machine"
         )
     if probe.status == 200 and not probe.authentic:
         return f"that node does not sign with this cluster's secret: {aside}have all nodes use the same (CATGA_SECRET)"
@@ -117,6 +120,8 @@ def _cure_of_other_node(probe: Probe, own: bool) -> str:
 
 def _cure_of_silence(probe: Probe, own: bool, listening: Sequence[str]) -> str:
     error = probe.error or ""
+    if error.startswith("secret: "):
+        return "no node can be asked before"
     if error.startswith("certificate verify failed"):
         return "give verify='/path/to/ca.pem' with the authority that signed it, or an endpoint with the host it names"
     if error.endswith("speaks no TLS"):

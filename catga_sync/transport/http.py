@@ -107,7 +107,8 @@ class HttpInvoker:
         self._verify = verify
         self._cert = cert
         self._signing = signing
-        self._proof = None if signing is None else Proof(HttpProbe(verify=verify, cert=cert, signing=signing))
+        proves = signing is not None and not signing.loopback_only
+        self._proof = Proof(HttpProbe(verify=verify, cert=cert, signing=signing)) if proves else None
         self._on_stall = on_stall
         self._lock = threading.Lock()
         # Guarded by _lock; read without it: the session of process _pid, and per endpoint its pool and free places.
@@ -264,7 +265,9 @@ class HttpInvoker:
         again: bool = False,
     ) -> list[CatgaResult[Any]]:
         node = calls[0].node
-        signing = None if node.signed is False else self._signing
+        signing = self._signing
+        if signing is not None and (node.signed is False or not signing.covers(node.endpoint)):
+            signing = None
         exchange = Exchange(expires, None if node.keep_alive is None else max(0.0, node.keep_alive - 0.5))
         try:
             session = opened.twin() if isinstance(opened, BorrowedSession) else opened
@@ -297,10 +300,11 @@ class HttpInvoker:
                     )
             if signing is not None:
                 present = signing.signer(signed.nonce, node.node_id, *answer)
-                if present is None:
+                if present is None and signing.needs_proof(node):
                     exchange.retire()
                     return [call.not_authentic(answer.status) for call in calls]
-                if answer.status == MISDIRECTED and answer.headers.get("Catga-Executed") == "0" and not again:
+                misdirected = answer.status == MISDIRECTED and answer.headers.get("Catga-Executed") == "0"
+                if present is not None and misdirected and not again:
                     # The node was restarted, and has not run this: once more, signed for the run that it names.
                     signing.named(node.node_id, node.incarnation, present)
                     return self._exchange(opened, calls, path, write, expires, judge, again=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from catga_sync.errors import SerializationError
+from catga_sync.errors import ConfigurationError, SerializationError
 from catga_sync.serialization import jsontext
 from catga_sync.transport.causes import in_words, is_refused
 from catga_sync.transport.connection import Exchange
@@ -25,6 +25,8 @@ DRAIN_PATH = "/catga/cluster/drain"
 _LIMIT = 1024 * 1024
 #: Seconds for a connection within this machine.
 _LOCAL_CONNECT = 0.2
+#: What a node that wants signed calls means when it tells its status alone.
+STRANGER = "it tells its status alone to callers without its key"
 
 
 class ProbeOutcome(enum.Enum):
@@ -102,7 +104,8 @@ class HttpProbe:
         headers = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "catga-sync"}
         if method == "POST":
             headers["Content-Type"] = "application/json"
-        signing, authentic = self._signing, True
+        signing = self._signing if self._signing is not None and self._signing.covers(endpoint) else None
+        authentic = True
         url = endpoint + path
         try:
             if signing is not None:
@@ -124,18 +127,21 @@ class HttpProbe:
             status = answer.status_code
             if signing is not None:
                 present = signing.signer(signed.nonce, node_id, status, answer.headers, raw)
-                authentic = present is not None
+                # A server without the route may answer anything; what describes a node has to be signed.
+                bare = signing.loopback_only and (status != 200 or _parsed(raw) is None)
+                authentic = present is not None or bare
                 if present is not None and status == MISDIRECTED and not again:
                     signing.named(node_id, "", present)
                     return self._exchange(method, path, node_id, endpoint, expires, again=True)
         except Exception as exc:  # not only what requests and urllib3 raise: there may be no thread for a name
             refused = not exchange.request_complete and is_refused(exc)
             outcome = ProbeOutcome.REFUSED if refused else ProbeOutcome.SILENT
-            return Probe(
-                outcome, url=url, method=method, error=in_words(exc, endpoint), address=_address(exchange.peer)
-            )
+            # What signs may have no key: its text has the cure.
+            error = str(exc) if isinstance(exc, ConfigurationError) else in_words(exc, endpoint)
+            return Probe(outcome, url=url, method=method, error=error, address=_address(exchange.peer))
         parsed = _parsed(raw)
-        is_description = authentic and status == 200 and parsed is not None
+        stranger = status == 200 and parsed is not None and parsed.keys() == {"status"}
+        is_description = authentic and status == 200 and parsed is not None and not stranger
         told = {} if parsed is None else parsed
         location = answer.headers.get("Location") if 300 <= status < 400 else None
         return Probe(
@@ -147,7 +153,7 @@ class HttpProbe:
             None if location is None else location.partition("?")[0],
             address=_address(exchange.peer),
             node_id=_text(told.get("nodeId" if status == 200 else "processedByNodeId")),
-            refusal=None if status == 200 else _text(told.get("errorMessage")),
+            refusal=STRANGER if stranger else None if status == 200 else _text(told.get("errorMessage")),
             authentic=authentic,
         )
 

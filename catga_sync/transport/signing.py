@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from catga_sync.keys import Keys
+from catga_sync.nodes import ClusterNode, is_loopback_host, url_host
 from catga_sync.security import (
     HEADER,
     SIGNED_HEADERS,
-    KeyRing,
     NotAuthentic,
     is_incarnation,
     sign_request,
@@ -41,13 +42,23 @@ class Signing:
     Args:
         ring: The keys.
         cluster: The name of the cluster.
+        loopback_only: Whether peers on this machine alone have the keys, and may do without.
     """
 
-    def __init__(self, ring: KeyRing, cluster: str) -> None:
+    def __init__(self, ring: Keys, cluster: str, *, loopback_only: bool = False) -> None:
+        self.loopback_only = loopback_only
         self._ring = ring
         self._cluster = cluster
         #: Node id -> the incarnation by which others know the node, and the one that it has named itself since.
         self._named: dict[str, tuple[str, str]] = {}
+
+    def covers(self, endpoint: str | None) -> bool:
+        """Return whether calls to an endpoint are signed."""
+        return not self.loopback_only or is_loopback_host(url_host(endpoint or ""))
+
+    def needs_proof(self, node: ClusterNode) -> bool:
+        """Return whether a response of a node that is signed to is believed only if it is signed itself."""
+        return not self.loopback_only or node.handles is not None
 
     def meant(self, node_id: str, known: str) -> str:
         """Return the incarnation to sign for: the one by which a node is known, unless it has named another since."""

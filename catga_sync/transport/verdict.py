@@ -127,10 +127,16 @@ class Call:
     def not_authentic(self, status: int) -> CatgaResult[Any]:
         """Judge an answer that nobody who has the secret is known to have given."""
         if status == 401:
-            same = "are secret and cluster_name the same there, and both clocks right?"
+            same = (
+                "are secret and cluster_name the same there, and both clocks right? Without a secret both have to be "
+                "of one user on one machine; else set the same secret= on both sides, or insecure=True"
+            )
             text = f"{self.where} does not let this caller in: {same}"
         else:
-            text = f"{self.where} gave an answer that is not signed with the secret (HTTP status {status})"
+            text = (
+                f"{self.where} gave an answer that is not signed with the secret (HTTP status {status}); set the same "
+                f"secret= on both sides"
+            )
         # It may be of something in front of the node.
         return self.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.UNKNOWN, retry=OTHER_NODE)
 

@@ -265,7 +265,8 @@ class Exchanges:
 
     @pytest.fixture
     def node(self, local: Mediator) -> Iterator[ClusterMediator]:
-        with create_cluster(local, node_id="node-1", discovery=MemoryDiscovery(), max_body_bytes=LIMIT) as made:
+        options = {"endpoint": "http://localhost:5001", "insecure": True, "max_body_bytes": LIMIT}
+        with create_cluster(local, node_id="node-1", discovery=MemoryDiscovery(), **options) as made:
             yield made
 
     def refused(
@@ -737,7 +738,7 @@ class ReceiverContract(Exchanges):
         assert ran == []
 
     def test_a_busy_node_is_503_and_takes_the_next_call_when_it_has_room(self, local: Mediator, ran: list[Any]) -> None:
-        options = {"discovery": MemoryDiscovery(), "max_concurrency": 1}
+        options = {"discovery": MemoryDiscovery(), "max_concurrency": 1, "insecure": True}
         with create_cluster(local, node_id="node-1", **options) as node:
             inner: list[Answer] = []
 

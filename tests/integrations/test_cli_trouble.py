@@ -89,9 +89,10 @@ def test_a_node_of_another_cluster_is_told_to_be_none_of_this_one(shell: Shell) 
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with (
-        node(url, discovery=shell.url, cluster_name="other") as mediator,
+        node(url, discovery=shell.url, cluster_name="other", insecure=True) as mediator,
         serving_app(app_of(mediator), port),
     ):
+        shell.set("CATGA_INSECURE", "true")
         wait_for_node_1(shell, "--cluster", "other")
         code, _, err = shell.run("nodes", "--endpoint", url)
         assert code == 1
@@ -128,7 +129,7 @@ def test_a_node_that_answers_here_and_not_at_its_own_endpoint_says_so_itself(she
         serving_app(app_of(mediator), port),
     ):
         until(lambda: mediator.trouble, "the node knows that it is not visible")
-        code, _, err = shell.run("nodes", "--endpoint", url)
+        code, _, err = shell.run("nodes", "--endpoint", f"node-1={url}")
     assert code == 1
     assert (
         f"node-1: it is not visible to other nodes: GET http://127.0.0.1:{wrong}/catga/cluster/node: Connection" in err

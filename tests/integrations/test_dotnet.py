@@ -100,7 +100,8 @@ def node_of(request_type: Any, handler: Callable[[Any], Any]) -> Iterator[str]:
     local, port = Mediator(), free_port()
     local.register(request_type, handler)
     endpoint = f"http://127.0.0.1:{port}"
-    with create_cluster(local, node_id="py", endpoint=endpoint, discovery="memory://") as node, serving(node, port):
+    options = {"endpoint": endpoint, "discovery": "memory://", "insecure": True}  # a .NET node signs nothing
+    with create_cluster(local, node_id="py", **options) as node, serving(node, port):
         yield endpoint
 
 

@@ -59,20 +59,31 @@ class Neighbour:
 @pytest.mark.parametrize(
     "case",
     [
-        Neighbour({}, {}, "HTTP status 200 from node node-7; ", "that node listens there: give this one the endpoint"),
+        Neighbour({}, {}, "HTTP status 401 from node node-7 (", "give this one an endpoint of its own"),
+        Neighbour(
+            {"insecure": True},
+            {"insecure": True},
+            "HTTP status 200 from node node-7; ",
+            "that node listens there: give this one the endpoint",
+        ),
         Neighbour(
             {"secret": OTHER},
             {"secret": OURS},
             "HTTP status 401 from node node-7 (",
             "the same secret (CATGA_SECRET)",
         ),
-        Neighbour({}, {"secret": OURS}, "HTTP status 200 from node node-7; ", "that node does not sign with this"),
+        Neighbour(
+            {"insecure": True},
+            {"secret": OURS},
+            "HTTP status 200 from node node-7; ",
+            "that node does not sign with this",
+        ),
         Neighbour({"secret": OTHER}, {}, "HTTP status 401 from node node-7 (", "the same secret (CATGA_SECRET)"),
         Neighbour(
             {"secret": OURS}, {"secret": OURS}, "HTTP status 401 from node node-7 (", "another secret, id or clock"
         ),
     ],
-    ids=["plain", "other secret", "no secret", "secret there", "same secret"],
+    ids=["plain", "insecure", "other secret", "no secret", "secret there", "same secret"],
 )
 def test_another_node_at_the_endpoint_is_named(case: Neighbour, caplog: pytest.LogCaptureFixture) -> None:
     port, own = free_port(), free_port()
@@ -272,10 +283,14 @@ def peer_line(caplog: pytest.LogCaptureFixture) -> str:
     ("secrets", "found"),
     [
         (({"secret": OTHER}, {"secret": OURS}), "HTTP status 401 from node node-7 ("),
-        (({}, {"secret": OURS}), "HTTP status 200 from node node-7; that node does not sign with this cluster's"),
+        (
+            ({"insecure": True}, {"secret": OURS}),
+            "HTTP status 200 from node node-7; that node does not sign with this cluster's",
+        ),
         (({"secret": OTHER}, {}), "HTTP status 401 from node node-7 ("),
+        (({}, {"insecure": True}), "HTTP status 200 and no description of a node (it tells its status alone"),
     ],
-    ids=["other secret", "no secret", "secret there"],
+    ids=["other secret", "no secret", "secret there", "insecure here"],
 )
 def test_a_peer_that_refuses_this_node_is_named(
     secrets: tuple[dict[str, Any], dict[str, Any]], found: str, caplog: pytest.LogCaptureFixture

@@ -24,6 +24,7 @@ def app() -> Iterator[Flask]:
 
 
 def test_an_extension_may_be_given_the_app_and_nothing_else(app: Flask) -> None:
+    app.config["CATGA_INSECURE"] = True
     CatgaCluster(app)
     with app.app_context():
         assert mediator.node.node_id == "node-1"

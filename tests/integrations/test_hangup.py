@@ -134,7 +134,7 @@ def node(ran: list[Any]) -> Iterator[ClusterMediator]:
         return User(request.user_id, "Ada")
 
     local.register(GetUser, get_user)
-    made = create_cluster(local, node_id="node-1", discovery=MemoryDiscovery())
+    made = create_cluster(local, node_id="node-1", discovery=MemoryDiscovery(), insecure=True)
     with made:
         yield made
 

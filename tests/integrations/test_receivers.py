@@ -115,7 +115,7 @@ class TestFlaskBlueprint(AdapterContract):
         assert through(app.test_client(), invocation()).reply.is_success
 
     def test_two_nodes_may_live_in_one_app(self, node: ClusterMediator) -> None:
-        with create_cluster(Mediator(), node_id="node-2", discovery=MemoryDiscovery()) as second:
+        with create_cluster(Mediator(), node_id="node-2", discovery=MemoryDiscovery(), insecure=True) as second:
             app = Flask(__name__, subdomain_matching=True)
             app.config["SERVER_NAME"] = "localhost"
             app.register_blueprint(cluster_blueprint(node))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from catga_sync.errors import ConfigurationError
 from catga_sync.folders import RUNTIME_DIR
-from catga_sync.localkey import local_keys
+from catga_sync.localkey import LocalKeys
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes of POSIX")
 
@@ -26,22 +27,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_is_made_once_and_only_this_user_can_read_it(folder: Path) -> None:
-    first = local_keys()
+    first = LocalKeys().key_ids
     (file,) = folder.iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert len(file.read_bytes()) == 32
-    assert local_keys().key_ids == first.key_ids
+    assert LocalKeys().key_ids == first
 
 
 def test_another_folder_has_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = local_keys()
+    first = LocalKeys().key_ids
     monkeypatch.setenv(RUNTIME_DIR, str(tmp_path / "other"))
-    assert local_keys().key_ids != first.key_ids
+    assert LocalKeys().key_ids != first
 
 
 def test_processes_that_start_at_once_have_the_same_key() -> None:
-    code = "import sys; from catga_sync.localkey import local_keys; sys.stdin.read(1); print(*local_keys().key_ids)"
+    code = "import sys; from catga_sync.localkey import LocalKeys; sys.stdin.read(1); print(*LocalKeys().key_ids)"
     started = [
         subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
@@ -52,7 +53,7 @@ def test_processes_that_start_at_once_have_the_same_key() -> None:
         each.stdin.flush()
     found = {each.communicate(timeout=60)[0].strip() for each in started}
     assert len(found) == 1
-    assert found == {" ".join(local_keys().key_ids)}
+    assert found == {" ".join(LocalKeys().key_ids)}
 
 
 @pytest.mark.parametrize("rest", [b"", b"x" * 31, b"x" * 33], ids=["empty", "cut off", "too long"])
@@ -61,40 +62,40 @@ def test_what_is_no_key_is_replaced_by_one(folder: Path, rest: bytes) -> None:
     file = folder / "local.key"
     file.write_bytes(rest)
     file.chmod(0o600)
-    assert local_keys().key_ids == local_keys().key_ids
+    assert LocalKeys().key_ids == LocalKeys().key_ids
     assert len(file.read_bytes()) == 32
     assert not file.read_bytes().startswith(b"x" * 31)
 
 
 def says_what_to_do() -> None:
     with pytest.raises(
-        ConfigurationError, match=r"^secret: .*Give all nodes the same secret, .* or write insecure=True"
+        ConfigurationError, match=r"(?s)^secret: .*Give all nodes the same secret, .* or write insecure=True"
     ):
-        local_keys()
+        _ = LocalKeys().key_ids
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620], ids=oct)
 def test_one_that_others_may_read_or_write_is_not_used(folder: Path, mode: int) -> None:
-    local_keys()
+    _ = LocalKeys().key_ids
     (folder / "local.key").chmod(mode)
     says_what_to_do()
 
 
 def test_one_in_a_folder_to_which_others_may_write_is_not_used(folder: Path) -> None:
-    local_keys()
+    _ = LocalKeys().key_ids
     folder.chmod(0o777)
     says_what_to_do()
 
 
 def test_a_link_in_its_place_is_not_followed(folder: Path, tmp_path: Path) -> None:
-    local_keys()
+    _ = LocalKeys().key_ids
     (folder / "local.key").rename(tmp_path / "elsewhere")
     (folder / "local.key").symlink_to(tmp_path / "elsewhere")
     says_what_to_do()
 
 
 def test_one_of_another_user_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    local_keys()
+    _ = LocalKeys().key_ids
     owner = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: owner + 1)
     says_what_to_do()
@@ -103,3 +104,26 @@ def test_one_of_another_user_is_not_used(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_where_nothing_can_be_written_the_error_says_what_to_do(folder: Path) -> None:
     folder.write_text("a file where the folder is to be")
     says_what_to_do()
+
+
+def test_a_key_that_was_removed_is_succeeded_by_the_same_one_in_all_processes(folder: Path) -> None:
+    one, other = LocalKeys(), LocalKeys()
+    (before,) = one.key_ids
+    assert other.key_ids == (before,)
+    made = one.mac(before, b"on its way")
+    (folder / "local.key").unlink()
+    assert one.key_ids == other.key_ids != (before,)
+    assert one.mac(before, b"on its way") == made, "what is signed with the former key can still be checked"
+
+
+@pytest.mark.parametrize(("user", "told"), [(1000, True), (0, False)], ids=["a user", "root"])
+def test_a_check_tells_a_user_and_makes_nothing_as_root(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, user: int, told: bool
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    folder.write_text("a file where the folder is to be")
+    with pytest.raises(ConfigurationError, match=r"^secret: ") if told else contextlib.nullcontext():
+        LocalKeys().check()
+    folder.unlink()
+    LocalKeys().check()
+    assert folder.exists() == told

@@ -1,0 +1,77 @@
+"""Which key a process uses, with whom: the secret that it was given, or else that of its user on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from catga_sync.access import Guard, LoopbackGuard, OpenGuard, SignatureGuard
+from catga_sync.keys import KeyRing, Keys
+from catga_sync.localkey import LocalKeys
+from catga_sync.nodes import is_loopback_host, url_host
+from catga_sync.nonces import NonceStore
+from catga_sync.options import ClusterOptions
+from catga_sync.security import LOCAL_REFUSAL, REFUSAL
+from catga_sync.transport.signing import Signing
+
+__all__ = ["Trust", "trust_of"]
+
+
+@dataclass(frozen=True)
+class Trust:
+    """
+    Says how a process signs and checks. Immutable, thread-safe.
+
+    Args:
+        options: The options of the process.
+        keys: What signs; None means that nothing is signed, and signatures are ignored.
+        is_local: Whether the keys are those of this user on this machine, and not a secret.
+    """
+
+    options: ClusterOptions
+    keys: Keys | None
+    is_local: bool
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a node remembers the nonces of what it has let in."""
+        return self.keys is not None and not self.is_local
+
+    def signing(self) -> Signing | None:
+        """Return what signs calls and checks responses; None where neither is done."""
+        if self.keys is None:
+            return None
+        return Signing(self.keys, self.options.cluster_name, loopback_only=self.is_local)
+
+    def guard(self, nonces: NonceStore | None, incarnation: Callable[[], str]) -> Guard:
+        """Return what decides who may call this node."""
+        if self.keys is None:
+            return LoopbackGuard() if _is_loopback(self.options.endpoint) else OpenGuard()
+        refusal = LOCAL_REFUSAL if self.is_local else REFUSAL
+        name = self.options.cluster_name
+        return SignatureGuard(self.keys, nonces, cluster=name, incarnation=incarnation, refusal=refusal)
+
+    def check(self) -> None:
+        """
+        Make sure that the key is there, where it is known to be needed.
+
+        Raises:
+            ConfigurationError: It can be neither read nor made; the text says what to do.
+        """
+        peers = (self.options.peers or {}).values()
+        urls = [self.options.endpoint, *(each if isinstance(each, str) else each.get("url") for each in peers)]
+        if isinstance(self.keys, LocalKeys) and any(map(_is_loopback, urls)):
+            self.keys.check()
+
+
+def trust_of(options: ClusterOptions) -> Trust:
+    """Return what the options say of keys. Nothing is read or made."""
+    if options.secret is not None:
+        return Trust(options, KeyRing(options.secret), is_local=False)
+    if options.insecure:
+        return Trust(options, None, is_local=False)
+    return Trust(options, LocalKeys(), is_local=True)
+
+
+def _is_loopback(endpoint: str | None) -> bool:
+    return endpoint is not None and is_loopback_host(url_host(endpoint))
