@@ -114,6 +114,7 @@ mediator = create_cluster(
     cluster_name=os.environ.get("CLUSTER", "tests"),
     discovery=os.environ.get("DISCOVERY"),
     secret=os.environ.get("SECRET"),
+    insecure=os.environ.get("INSECURE") == "1",
     heartbeat_interval=float(os.environ.get("HEARTBEAT", "5")),
 )
 app = Flask(__name__)

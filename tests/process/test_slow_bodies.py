@@ -26,7 +26,7 @@ SLOW = "the body came too slowly"
 
 @pytest.fixture
 def server(cluster_name: str) -> Iterator[Process]:
-    with node("n1", cluster_name) as process:
+    with node("n1", cluster_name, INSECURE="1") as process:
         yield process
 
 

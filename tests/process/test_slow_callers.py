@@ -57,7 +57,7 @@ def large(*lines: str, path: str = "invoke") -> bytes:
 @pytest.mark.parametrize("path", ["invoke", "batch"])
 def test_callers_that_never_read_hold_no_thread_beyond_their_deadline(cluster_name: str, path: str) -> None:
     with (
-        node("n1", cluster_name, "--threads", "4") as server,
+        node("n1", cluster_name, "--threads", "4", INSECURE="1") as server,
         callers(server, [large("Catga-Timeout-Ms: 1500", path=path) for _ in range(CALLERS)]),
     ):
         assert get(f"{server.url}/catga/cluster/node", timeout=10.0) is not None
@@ -65,7 +65,7 @@ def test_callers_that_never_read_hold_no_thread_beyond_their_deadline(cluster_na
 
 def test_a_caller_that_reads_in_time_gets_all_of_it(cluster_name: str) -> None:
     with (
-        node("n1", cluster_name) as server,
+        node("n1", cluster_name, INSECURE="1") as server,
         callers(server, [large("Catga-Timeout-Ms: 15000")]) as (sock,),
         sock.makefile("rb") as file,
     ):
@@ -78,7 +78,7 @@ def test_a_caller_that_reads_in_time_gets_all_of_it(cluster_name: str) -> None:
 
 @pytest.mark.parametrize("secret", ["", SECRET], ids=["unsigned", "signed with the id of a key"])
 def test_slow_bodies_hold_some_threads_and_never_all(cluster_name: str, secret: str) -> None:
-    environment = {"SECRET": secret} if secret else {}
+    environment = {"SECRET": secret} if secret else {"INSECURE": "1"}
     signed = [f"Catga-Signature: {_claim(secret)}"] if secret else []
     hooks = ("-c", "python:catga_sync.integrations.gunicorn")
     with (
