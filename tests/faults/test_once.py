@@ -12,6 +12,9 @@ import pytest
 import requests
 
 from catga_sync.envelope import RequestEnvelope
+from catga_sync.localkey import LocalKeys
+from catga_sync.transport.probe import HttpProbe
+from catga_sync.transport.signing import MISDIRECTED, Signing
 from tests.conftest import require_module
 from tests.faults import ledger
 from tests.faults.load import Load
@@ -29,12 +32,21 @@ def envelope(text: str, seconds: float = 0.0, request_id: str | None = None) -> 
     return made.encode()
 
 
-def post(node: Node, body: bytes) -> requests.Response:
-    """Send as somebody would who knows nothing but the wire."""
+def post(nodes: Nodes, node: Node, body: bytes) -> requests.Response:
+    """Send as somebody would who knows nothing but the wire and the key."""
     with requests.Session() as session:
         session.trust_env = False
-        headers = {"Content-Type": "application/json"}
-        return session.post(f"{node.endpoint}/catga/cluster/invoke", data=body, headers=headers, timeout=20.0)
+        signing = Signing(LocalKeys(), nodes.cluster_name)
+
+        def response() -> requests.Response | None:
+            said = HttpProbe(signing=signing).ask(node.name, node.endpoint, 5.0).description
+            headers = {"Content-Type": "application/json"}
+            signing.sign("POST", "/catga/cluster/invoke", node.name, said.get("incarnation") or "", headers, body)
+            found = session.post(f"{node.endpoint}/catga/cluster/invoke", data=body, headers=headers, timeout=20.0)
+            # A worker that does not know the run of its node yet has not run it, and wants it signed anew.
+            return None if found.status_code == MISDIRECTED else found
+
+        return until(response, f"a worker of {node.name} that has joined")
 
 
 def assert_ran_once(nodes: Nodes, *texts: str) -> None:
@@ -44,7 +56,7 @@ def assert_ran_once(nodes: Nodes, *texts: str) -> None:
 def test_a_repeated_id_gets_the_first_answer(nodes: Nodes) -> None:
     (node,) = nodes.start("a", options=("-w", "1"))
     body = envelope("one")
-    first, second = post(node, body), post(node, body)
+    first, second = post(nodes, node, body), post(nodes, node, body)
     assert (first.status_code, second.status_code) == (200, 200)
     assert first.json()["payloadData"] == second.json()["payloadData"]
     assert (first.headers.get("Catga-Replayed"), second.headers.get("Catga-Replayed")) == (None, "1")
@@ -61,7 +73,7 @@ def test_an_id_runs_once_over_all_workers_of_a_node(nodes: Nodes) -> None:
 
             def one(_: int, body: bytes = body, start: threading.Barrier = start) -> requests.Response:
                 start.wait()
-                return post(node, body)
+                return post(nodes, node, body)
 
             answers = list(pool.map(one, range(5)))
             assert {each.status_code for each in answers} == {200}
