@@ -25,7 +25,6 @@ help:
 	@echo "make demo      start three nodes and watch requests travel between them"
 	@echo "make test      run the tests, in parallel"
 	@echo "make soak      run the long tests"
-	@echo "make faults    check 50,000 calls under faults against a ledger of what ran"
 	@echo "make fuzz      feed everything that reads bytes with mutated input for five minutes"
 	@echo "make lint      check style and format          make format    write them"
 	@echo "make types     check types                     make imports   check who imports whom"
@@ -80,10 +79,6 @@ test: $(VENV)/has-test
 .PHONY: soak
 soak: $(VENV)/has-test
 	@$(RUN) -m pytest --slow -m slow $(ARGS) || [ $$? -eq 5 ]
-
-.PHONY: faults
-faults: $(VENV)/has-test
-	@$(RUN) -m tests.faults.battery $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(VENV)/has-fuzz

@@ -2,7 +2,6 @@
 
 LEDGER    the file of executions
 HANDLES   names of the messages that this node handles, "Ask,Do" if not given
-BEHAVES   "badly" puts a behaviour around the handlers that does what no behaviour should
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from catga_sync.context import current_call
 from catga_sync.integrations.flask import cluster_blueprint
 from tests.faults.ledger import Execution, append
 from tests.faults.messages import Ask, Come, Do, Done, Go, Happened
-from tests.faults.misbehaving import misbehaving
 
 local = Mediator()
 mediator = create_cluster(local, ClusterOptions.from_env())
@@ -69,9 +67,6 @@ for _name in os.environ.get("HANDLES", "Ask,Do").split(","):
         local.subscribe(Happened, happened)
     elif _name:
         local.register(*_HANDLERS[_name])
-
-if os.environ.get("BEHAVES") == "badly":
-    local.add_behavior(misbehaving(mediator))
 
 app = Flask(__name__)
 app.register_blueprint(cluster_blueprint(mediator))

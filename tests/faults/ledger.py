@@ -4,7 +4,6 @@
     I2   told NOT_EXECUTED   it never ran
     I3   told UNKNOWN        it ran once or not at all; a query as often as it was tried
     I4   nothing ran that nobody has asked for, and nothing under another call's id
-    I5   told EXECUTED       it ran, however the call ended
     I7   nothing started later than its time of sending + its timeout + 2 s, what two clocks may differ by
 
 Rules of this file:
@@ -98,15 +97,8 @@ def verdicts(path: Path) -> list[Verdict]:
     return [Verdict(**{**each, "attempts": tuple(map(tuple, each["attempts"]))}) for each in told]
 
 
-def check(ran: Iterable[Execution], told: Iterable[Verdict], *, repeated: bool = False) -> list[str]:
-    """
-    Return in words every way in which the two do not fit; [] when all is well.
-
-    Args:
-        ran: What ran.
-        told: What callers were told.
-        repeated: Whether something on the way repeats requests, so that a query may run more often than it was tried.
-    """
+def check(ran: Iterable[Execution], told: Iterable[Verdict]) -> list[str]:
+    """Return in words every way in which the two do not fit; [] when all is well."""
     calls = {each.text: each for each in told}
     runs: defaultdict[str, list[Execution]] = defaultdict(list)
     wrong = []
@@ -123,13 +115,11 @@ def check(ran: Iterable[Execution], told: Iterable[Verdict], *, repeated: bool =
     wrong += [f"I4: {count} calls have the id {name}" for name, count in ids.items() if count > 1]
     for call in calls.values():
         done = runs[call.text]
-        most = 1 if call.kind == "plain" else len(done) if repeated else len(call.attempts)
+        most = 1 if call.kind == "plain" else len(call.attempts)
         if call.success and call.execution not in {run.execution for run in done}:
             wrong.append(f"I1: no run has given the answer of {call}")
         elif not call.success and call.delivery == "NOT_EXECUTED" and done:
             wrong.append(f"I2: it did run: {call}, {done}")
-        elif call.delivery == "EXECUTED" and not done:
-            wrong.append(f"I5: it did not run: {call}")
         elif len(done) > most:
             wrong.append(f"I{1 if call.success else 3}: ran {len(done)} times: {call}, {done}")
     return wrong

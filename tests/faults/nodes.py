@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -53,24 +53,20 @@ class Node:
         name: Its id.
         options: Of gunicorn, beside ``-k gthread``.
         environment: Of its processes.
-        endpoint: Where others reach it, by its port; None means there.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *options: str,
-        environment: dict[str, str],
-        endpoint: Callable[[int], str] | None = None,
-    ) -> None:
+    def __init__(self, name: str, *options: str, environment: dict[str, str]) -> None:
         self.name = name
         self.port = processes.free_port()
-        #: Where it answers.
-        self.endpoint = f"http://127.0.0.1:{self.port}" if endpoint is None else endpoint(self.port)
         self._options = ("--threads", "8", *options)
         self._environment = environment
         self._run = contextlib.ExitStack()
         self._process: processes.Process | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def process(self) -> processes.Process:
@@ -152,16 +148,9 @@ class Nodes:
     ) -> None:
         self._around.close()
 
-    def start(
-        self,
-        *names: str,
-        options: tuple[str, ...] = (),
-        endpoint: Callable[[int], str] | None = None,
-        **environment: str,
-    ) -> list[Node]:
-        """Start nodes with these names, at the same time; see ``Node``."""
-        every = {**self.environment, **environment}
-        nodes = [Node(name, *options, environment=every, endpoint=endpoint) for name in names]
+    def start(self, *names: str, options: tuple[str, ...] = (), **environment: str) -> list[Node]:
+        """Start nodes with these names, at the same time."""
+        nodes = [Node(name, *options, environment={**self.environment, **environment}) for name in names]
         for node in nodes:
             self._around.callback(node.stop)
         with ThreadPoolExecutor(len(nodes)) as pool:
