@@ -26,6 +26,7 @@ help:
 	@echo "make test      run the tests, in parallel"
 	@echo "make soak      run the long tests"
 	@echo "make fuzz      feed everything that reads bytes with mutated input for five minutes"
+	@echo "make faults    make 50,000 calls while everything fails, and check what callers were told"
 	@echo "make lint      check style and format          make format    write them"
 	@echo "make types     check types                     make imports   check who imports whom"
 	@echo "make wheel     build the wheel and test it away from the checkout"
@@ -83,6 +84,10 @@ soak: $(VENV)/has-test
 .PHONY: fuzz
 fuzz: $(VENV)/has-fuzz
 	@$(RUN) -m tests.fuzz $(ARGS)
+
+.PHONY: faults
+faults: $(VENV)/has-test
+	@$(RUN) -m tests.faults.battery $(ARGS)
 
 .PHONY: lint types imports wheel
 lint types imports wheel: $(VENV)/has-tox

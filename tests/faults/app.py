@@ -1,6 +1,7 @@
 """The app that the fault tests serve: its handlers write down every execution. Configured by ``CATGA_*`` variables.
 
-LEDGER    the file of executions
+LEDGER    the file of executions; each is written to LEDGER-begun too, before the work, for nodes that are killed at it
+MOODS     anything: a behaviour misbehaves as the text of a request says (tests/faults/moods.py)
 HANDLES   names of the messages that this node handles, "Ask,Do" if not given
 """
 
@@ -10,6 +11,7 @@ import os
 import threading
 import time
 import uuid
+from dataclasses import replace
 
 from flask import Flask
 
@@ -17,7 +19,8 @@ from catga_sync import CatgaResult, ClusterOptions, Mediator, create_cluster
 from catga_sync.context import current_call
 from catga_sync.integrations.flask import cluster_blueprint
 from tests.faults.ledger import Execution, append
-from tests.faults.messages import Ask, Come, Do, Done, Go, Happened
+from tests.faults.messages import Ask, Come, Do, Done, Go, Happened, Put
+from tests.faults.moods import serving
 
 local = Mediator()
 mediator = create_cluster(local, ClusterOptions.from_env())
@@ -26,17 +29,19 @@ mediator = create_cluster(local, ClusterOptions.from_env())
 def execute(text: str, seconds: float = 0.0) -> Done:
     call = current_call()
     start = time.monotonic()
-    if seconds:
-        threading.Event().wait(seconds)
-    done = Execution(
+    begun = Execution(
         request_id="" if call is None else call.request_id,
         text=text,
         execution=uuid.uuid4().hex,
         node=mediator.node.node_id,
         pid=os.getpid(),
         start=start,
-        end=time.monotonic(),
+        end=start,
     )
+    append(f"{os.environ['LEDGER']}-begun", begun)
+    if seconds:
+        threading.Event().wait(seconds)
+    done = replace(begun, end=time.monotonic())
     append(os.environ["LEDGER"], done)
     return Done(text, done.execution)
 
@@ -46,6 +51,10 @@ def ask(request: Ask) -> Done:
 
 
 def do(request: Do) -> Done:
+    return execute(request.text, request.seconds)
+
+
+def put(request: Put) -> Done:
     return execute(request.text, request.seconds)
 
 
@@ -61,12 +70,15 @@ def happened(event: Happened) -> None:
     execute(event.text)
 
 
-_HANDLERS = {"Ask": (Ask, ask), "Do": (Do, do), "Go": (Go, go), "Come": (Come, come)}
+_HANDLERS = {"Ask": (Ask, ask), "Do": (Do, do), "Go": (Go, go), "Come": (Come, come), "Put": (Put, put)}
 for _name in os.environ.get("HANDLES", "Ask,Do").split(","):
     if _name == "Happened":
         local.subscribe(Happened, happened)
     elif _name:
         local.register(*_HANDLERS[_name])
+
+if os.environ.get("MOODS"):
+    local.add_behavior(serving(local.send))
 
 app = Flask(__name__)
 app.register_blueprint(cluster_blueprint(mediator))

@@ -4,6 +4,7 @@
     I2   told NOT_EXECUTED   it never ran
     I3   told UNKNOWN        it ran once or not at all; a query as often as it was tried
     I4   nothing ran that nobody has asked for, and nothing under another call's id
+    I5   told EXECUTED       it ran
     I7   nothing started later than its time of sending + its timeout + 2 s, what two clocks may differ by
 
 Rules of this file:
@@ -23,7 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["SKEW", "Execution", "Verdict", "append", "check", "executions", "verdicts"]
+__all__ = ["SKEW", "Execution", "Finding", "Verdict", "append", "check", "executions", "findings", "verdicts"]
 
 #: Seconds for which a node may go on after a request's time is up, since it cannot trust the sender's clock.
 SKEW = 2.0
@@ -75,6 +76,22 @@ class Verdict:
         return self.returned - self.sent
 
 
+@dataclass(frozen=True)
+class Finding:
+    """One way in which the ledgers do not fit. Immutable."""
+
+    #: Which of the rules at the top.
+    rule: str
+    #: The call; "" where it is about several.
+    text: str
+    words: str
+    #: How often the call ran, where that is what is wrong; else 0.
+    runs: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.words}"
+
+
 def append(path: str | os.PathLike[str], record: Execution | Verdict) -> None:
     """Write one record down."""
     line = json.dumps(dataclasses.asdict(record)).encode("ascii") + b"\n"
@@ -97,8 +114,8 @@ def verdicts(path: Path) -> list[Verdict]:
     return [Verdict(**{**each, "attempts": tuple(map(tuple, each["attempts"]))}) for each in told]
 
 
-def check(ran: Iterable[Execution], told: Iterable[Verdict]) -> list[str]:
-    """Return in words every way in which the two do not fit; [] when all is well."""
+def findings(ran: Iterable[Execution], told: Iterable[Verdict]) -> list[Finding]:
+    """Return every way in which the two do not fit; [] when all is well."""
     calls = {each.text: each for each in told}
     runs: defaultdict[str, list[Execution]] = defaultdict(list)
     wrong = []
@@ -106,23 +123,32 @@ def check(ran: Iterable[Execution], told: Iterable[Verdict]) -> list[str]:
         runs[run.text].append(run)
         call = calls.get(run.text)
         if call is None:
-            wrong.append(f"I4: nobody has asked for {run}")
+            wrong.append(Finding("I4", run.text, f"nobody has asked for {run}"))
         elif run.request_id != call.request_id:
-            wrong.append(f"I4: {run} ran under another id than {call} has")
+            wrong.append(Finding("I4", run.text, f"{run} ran under another id than {call} has"))
         elif run.start > call.sent + call.timeout + SKEW:
-            wrong.append(f"I7: {run} started {run.start - call.sent:.2f} s after it was sent: {call}")
+            late = run.start - call.sent
+            wrong.append(Finding("I7", run.text, f"{run} started {late:.2f} s after it was sent: {call}"))
     ids = Counter(call.request_id for call in calls.values())
-    wrong += [f"I4: {count} calls have the id {name}" for name, count in ids.items() if count > 1]
+    wrong += [Finding("I4", "", f"{count} calls have the id {name}") for name, count in ids.items() if count > 1]
     for call in calls.values():
         done = runs[call.text]
         most = 1 if call.kind == "plain" else len(call.attempts)
         if call.success and call.execution not in {run.execution for run in done}:
-            wrong.append(f"I1: no run has given the answer of {call}")
+            wrong.append(Finding("I1", call.text, f"no run has given the answer of {call}"))
         elif not call.success and call.delivery == "NOT_EXECUTED" and done:
-            wrong.append(f"I2: it did run: {call}, {done}")
+            wrong.append(Finding("I2", call.text, f"it did run: {call}, {done}"))
+        elif not call.success and call.delivery == "EXECUTED" and not done:
+            wrong.append(Finding("I5", call.text, f"it did not run: {call}"))
         elif len(done) > most:
-            wrong.append(f"I{1 if call.success else 3}: ran {len(done)} times: {call}, {done}")
+            rule = "I1" if call.success else "I3"
+            wrong.append(Finding(rule, call.text, f"ran {len(done)} times: {call}, {done}", runs=len(done)))
     return wrong
+
+
+def check(ran: Iterable[Execution], told: Iterable[Verdict]) -> list[str]:
+    """Return in words every way in which the two do not fit; [] when all is well."""
+    return [str(each) for each in findings(ran, told)]
 
 
 def _lines(path: Path) -> Iterable[dict[str, object]]:

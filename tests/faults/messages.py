@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from catga_sync import Event, Query, Request, message
 
-__all__ = ["Ask", "Come", "Do", "Done", "Go", "Happened"]
+__all__ = ["Ask", "Come", "Do", "Done", "Go", "Happened", "Put"]
 
 
 @message(name="faults.Done")
@@ -31,6 +31,15 @@ class Ask(Query[Done]):
 @dataclass(frozen=True)
 class Do(Request[Done]):
     """A plain request that takes so many seconds."""
+
+    text: str
+    seconds: float = 0.0
+
+
+@message(name="faults.Put", idempotent=True)
+@dataclass(frozen=True)
+class Put(Request[Done]):
+    """A request that may run again, as a query may."""
 
     text: str
     seconds: float = 0.0

@@ -58,6 +58,8 @@ class Node:
     def __init__(self, name: str, *options: str, environment: dict[str, str]) -> None:
         self.name = name
         self.port = processes.free_port()
+        #: Where it says it is, if that is not its own port: something stands in front of it.
+        self.front: str | None = None
         self._options = ("--threads", "8", *options)
         self._environment = environment
         self._run = contextlib.ExitStack()
@@ -77,7 +79,7 @@ class Node:
         """Start it, on the port it had; return the moment at which its port was found open."""
         env = {
             "CATGA_NODE_ID": self.name,
-            "CATGA_ENDPOINT": self.endpoint,
+            "CATGA_ENDPOINT": self.front or self.endpoint,
             **self._environment,
             **environment,
         }
@@ -129,6 +131,8 @@ class Nodes:
         self.folder = folder
         self.cluster_name = f"faults-{uuid.uuid4().hex[:12]}"
         self.ran = folder / "ran"
+        #: What has begun, as it is written by a node that may be killed at it.
+        self.begun = folder / "ran-begun"
         self.told = folder / "told"
         self.environment = {
             "LEDGER": str(self.ran),
@@ -148,11 +152,15 @@ class Nodes:
     ) -> None:
         self._around.close()
 
+    def add(self, name: str, *, options: tuple[str, ...] = (), **environment: str) -> Node:
+        """Return a node that is not started."""
+        node = Node(name, *options, environment={**self.environment, **environment})
+        self._around.callback(node.stop)
+        return node
+
     def start(self, *names: str, options: tuple[str, ...] = (), **environment: str) -> list[Node]:
         """Start nodes with these names, at the same time."""
-        nodes = [Node(name, *options, environment={**self.environment, **environment}) for name in names]
-        for node in nodes:
-            self._around.callback(node.stop)
+        nodes = [self.add(name, options=options, **environment) for name in names]
         with ThreadPoolExecutor(len(nodes)) as pool:
             list(pool.map(lambda node: node.start(), nodes))
         return nodes

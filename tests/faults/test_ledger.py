@@ -71,6 +71,7 @@ def test_what_fits_is_let_pass(ran: list[Execution], told: list[Verdict]) -> Non
             [RUN, replace(RUN, text="two", execution="run-2")],
             [TOLD, replace(TOLD, text="two", execution="run-2")],
         ),
+        ("I5", [], [replace(NOT_RUN, delivery="EXECUTED")]),
         ("I7", [replace(RUN, start=13.0)], [TOLD]),
     ],
     ids=[
@@ -83,6 +84,7 @@ def test_what_fits_is_let_pass(ran: list[Execution], told: list[Verdict]) -> Non
         "nobody asked",
         "another id",
         "one id twice",
+        "did not run",
         "too late",
     ],
 )
