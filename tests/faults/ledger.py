@@ -85,8 +85,9 @@ class Finding:
     #: The call; "" where it is about several.
     text: str
     words: str
-    #: How often the call ran, where that is what is wrong; else 0.
+    #: How often the call ran, where that is what is wrong, and how often it might have; else 0.
     runs: int = 0
+    most: int = 0
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.words}"
@@ -142,7 +143,7 @@ def findings(ran: Iterable[Execution], told: Iterable[Verdict]) -> list[Finding]
             wrong.append(Finding("I5", call.text, f"it did not run: {call}"))
         elif len(done) > most:
             rule = "I1" if call.success else "I3"
-            wrong.append(Finding(rule, call.text, f"ran {len(done)} times: {call}, {done}", runs=len(done)))
+            wrong.append(Finding(rule, call.text, f"ran {len(done)} times: {call}, {done}", len(done), most))
     return wrong
 
 

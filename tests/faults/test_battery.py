@@ -90,6 +90,15 @@ def test_what_a_document_names_is_counted_apart(scenario: Scenario, text: str, r
     assert heading in {line.strip("# ").lower().replace(" ", "-") for line in headings}
 
 
+@pytest.mark.parametrize(("runs", "fits"), [(4, True), (5, False)])
+def test_a_query_runs_no_more_often_than_its_tries_and_its_behaviour_explain(runs: int, fits: bool) -> None:
+    tries = (("a", "UNKNOWN", "UNAVAILABLE"), ("b", "EXECUTED", None))
+    query = told("x.twice", "SUCCESS", kind="query", attempts=tries)
+    outcome = judge(KILL, [run("x.twice", f"run-{n + 1}") for n in range(runs)], [query])
+    assert (outcome.violations == []) is fits
+    assert not outcome.named
+
+
 def test_calls_are_counted_by_what_they_were_told() -> None:
     late = told("d", "UNKNOWN", request_id="id-4", returned=12.0)
     calls = [told("a", "SUCCESS"), told("b", "NOT_EXECUTED", request_id="id-2"), late]
