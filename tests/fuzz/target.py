@@ -80,13 +80,15 @@ def edited(data: bytes, seeds: Sequence[bytes], count: int) -> bytes:
 
 
 def edits(seeds: Sequence[bytes], count: int) -> list[bytes]:
-    """Return inputs that ``edited`` makes near misses of: each part of each seed, to be changed."""
-    return [
-        bytes([number, place]) + part
-        for number, seed in enumerate(seeds)
-        for place, part in enumerate(split(seed, count))
-        if part
-    ]
+    """Return inputs of which ``edited`` makes near misses when they are mutated: a whole part, and its last byte."""
+    made = []
+    for number, seed in enumerate(seeds):
+        for place, part in enumerate(split(seed, count)):
+            if part:
+                last = min(len(part) - 1, 255)
+                made += [bytes([number, place]) + part]
+                made += [bytes([len(seeds) + number, place, last]) + part[last : last + 1]]
+    return made
 
 
 def split(data: bytes, count: int) -> list[bytes]:

@@ -124,7 +124,13 @@ def _request_seeds() -> list[bytes]:
         b'{ "RequestTypeName": "Ask", "ResponseTypeName": "none", "PayloadData": "eyJ9", "SourceNodeId": null,'
         b' "RequestId": "r\\u002D1", "Timestamp": "2026-01-31T12:00:00.1234567\\u002B01:00", "Unknown": [1.5, {}] }'
     )
-    return [*(each.encode() for each in requests()), dotnet, b"{}"]
+    unfit = requests()[0].encode().replace(b'"Ask"', b'"Ask\\u000a"')
+    return [*(each.encode() for each in requests()), dotnet, unfit, b"{}"]
+
+
+def _response_seeds() -> list[bytes]:
+    good = [each.encode() for each in responses()]
+    return [*good, good[2].replace(b"OUT_OF_STOCK", b"\\u001b[31m"), good[0].replace(b"node-1", b"node\\u2028")]
 
 
 def _batch_seeds() -> list[bytes]:
@@ -134,7 +140,7 @@ def _batch_seeds() -> list[bytes]:
 
 TARGETS = (
     Target("envelope-request", pure(_request), _request_seeds, _WORDS),
-    Target("envelope-response", pure(_response), lambda: [each.encode() for each in responses()], _WORDS),
+    Target("envelope-response", pure(_response), _response_seeds, _WORDS),
     Target("batch-request", pure(_batch), _batch_seeds, _WORDS),
     Target(
         "batch-response",
