@@ -25,7 +25,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from catga_sync.serialization import numeric, textual
+from catga_sync.serialization import hashes, numeric, textual
 from catga_sync.serialization.choices import SCALARS, EnumField, LiteralField
 from catga_sync.serialization.containers import DictField, ListField, SetField, TupleField
 from catga_sync.serialization.fields import AnyField, BoolField, StrField, StrictField
@@ -56,12 +56,15 @@ class _Writer:
     def __init__(self) -> None:
         self.names: dict[str, Any] = {
             "__builtins__": {},
+            "DICT": hashes.DICT,
             "DIGITS": _DIGITS,
             "LARGE": _LARGE,
+            "SET": hashes.SET,
             "all": all,
             "any_is_certain": _any_is_certain,
             "bytes": bytes,
             "carried": _carried,
+            "crowded": hashes.crowded,
             "date": date,
             "datetime": datetime,
             "Decimal": Decimal,
@@ -132,13 +135,17 @@ class _Writer:
     def _collection(self, field: ListField, v: str) -> str:
         item = f"i{self._count}"
         self._count += 1
-        return f"(type({v}) is {field.collection.__name__} and all({self._item(field.item, item)} for {item} in {v}))"
+        tests = f"type({v}) is {field.collection.__name__} and all({self._item(field.item, item)} for {item} in {v})"
+        # What a set is refused for on the wire has to be refused here, too.
+        spread = type(field) is SetField and not field.item.safe_hashes
+        return f"({tests} and not crowded({v}, SET))" if spread else f"({tests})"
 
     def _dict(self, field: DictField, v: str) -> str:
         key, item = f"k{self._count}", f"i{self._count}"
         self._count += 1
         tests = f"{self._test(field.key, key)} and {self._item(field.value, item)}"
-        return f"(type({v}) is dict and all({tests} for {key}, {item} in {v}.items()))"
+        spread = "" if field.key.safe_hashes else f" and not crowded({v}, DICT)"
+        return f"(type({v}) is dict and all({tests} for {key}, {item} in {v}.items()){spread})"
 
     def _item(self, field: StrictField, v: str) -> str:
         if not field.allow_none:

@@ -30,6 +30,7 @@ class EnumField(StrictField):
 
     kind = "enum"
     keyable = True
+    safe_hashes = True
 
     def __init__(self, enum_class: type[enum.Enum], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -87,6 +88,7 @@ class FlagField(EnumField):
     """Flags as their number; read by number, also of several flags together, or by the name of one."""
 
     kind = "flag"
+    safe_hashes = False  # of thirty flags a billion values can be put together
 
     def __init__(self, enum_class: type[enum.Flag], **kwargs: Any) -> None:
         super().__init__(enum_class, **kwargs)
@@ -116,6 +118,7 @@ class LiteralField(StrictField):
     """One of the values of a ``Literal``. Immutable once bound, thread-safe."""
 
     kind = "literal"
+    safe_hashes = True
 
     def __init__(self, values: tuple[Any, ...], **kwargs: Any) -> None:
         super().__init__(**kwargs)

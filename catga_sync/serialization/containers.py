@@ -3,6 +3,7 @@
 Rules of this file:
 1. The first bad item ends the reading, and the error has its place in the path: ``items[3].name``.
 2. The keys of a dict are data: never re-cased, and one that is not a str is written as its text.
+3. No set or dict is built of what came in before ``hashes.py`` has looked at it, unless the kind of its items is safe.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 from marshmallow import ValidationError
 
 from catga_sync.serialization.fields import StrictField, fail
+from catga_sync.serialization.hashes import DICT, SET, check_hashes
 from catga_sync.serialization.refusal import place_of_key
 
 __all__ = ["DictField", "ListField", "SetField", "TupleField"]
@@ -57,9 +59,20 @@ class SetField(ListField):
 
     kind = "set"
 
+    def to_wire(self, value: Any) -> Any:
+        items = super().to_wire(value)
+        if not self.item.safe_hashes:
+            check_hashes(value, SET)
+        return items
+
     def from_wire(self, raw: Any) -> Any:
+        if not isinstance(raw, list):
+            fail("list", raw)
+        items = _each(self.item.load_value, raw)
         try:
-            return super().from_wire(raw)
+            if not self.item.safe_hashes:
+                check_hashes(items, SET)
+            return self.collection(items)
         except TypeError as exc:
             raise ValidationError(f"has an item that cannot be in a {self.collection.__name__}") from exc
 
@@ -116,21 +129,35 @@ class DictField(StrictField):
     def to_wire(self, value: Any) -> Any:
         if not isinstance(value, dict):
             fail("dict", value)
-        return self._convert(value, self.key.key_to_wire, self.value.dump_value)
+        texts, items = _convert(value, self.key.key_to_wire, self.value.dump_value)
+        if not self.key.safe_hashes:
+            check_hashes(value, DICT)
+        return _dict(texts, items)
 
     def from_wire(self, raw: Any) -> Any:
         if not isinstance(raw, dict):
             fail("object", raw)
-        return self._convert(raw, self.key.key_from_wire, self.value.load_value)
+        keys, items = _convert(raw, self.key.key_from_wire, self.value.load_value)
+        if not self.key.safe_hashes:
+            check_hashes(keys, DICT)
+        return _dict(keys, items)
 
-    def _convert(self, items: dict[Any, Any], convert_key: Any, convert_value: Any) -> dict[Any, Any]:
-        out: dict[Any, Any] = {}
-        key = None
-        try:
-            for key, item in items.items():
-                out[convert_key(key)] = convert_value(item)
-        except ValidationError as exc:
-            raise ValidationError({place_of_key(key): exc.messages}) from exc
-        if len(out) != len(items):
-            raise ValidationError("has two keys that mean the same")
-        return out
+
+def _convert(items: dict[Any, Any], convert_key: Any, convert_value: Any) -> tuple[list[Any], list[Any]]:
+    keys: list[Any] = []
+    values: list[Any] = []
+    key = None
+    try:
+        for key, item in items.items():
+            keys.append(convert_key(key))
+            values.append(convert_value(item))
+    except ValidationError as exc:
+        raise ValidationError({place_of_key(key): exc.messages}) from exc
+    return keys, values
+
+
+def _dict(keys: list[Any], values: list[Any]) -> dict[Any, Any]:
+    out = dict(zip(keys, values, strict=True))
+    if len(out) != len(keys):
+        raise ValidationError("has two keys that mean the same")
+    return out

@@ -60,6 +60,8 @@ class StrictField(_Field):
     kind: ClassVar[str] = ""
     #: Whether a key of a dict can be of this type.
     keyable: ClassVar[bool] = False
+    #: Whether nobody outside can choose values that collide in a set: their hashes have a secret, or they are few.
+    safe_hashes: ClassVar[bool] = False
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(error_messages=dict(_MESSAGES), **kwargs)
@@ -128,6 +130,7 @@ class StrField(StrictField):
 
     kind = "str"
     keyable = True
+    safe_hashes = True
 
     def to_wire(self, value: Any) -> Any:
         if not isinstance(value, str):
@@ -157,6 +160,7 @@ class BoolField(StrictField):
 
     kind = "bool"
     keyable = True
+    safe_hashes = True
 
     def to_wire(self, value: Any) -> Any:
         if value is not True and value is not False:
@@ -204,6 +208,7 @@ class NoneField(StrictField):
     """Nothing: the answer of a request that has none."""
 
     kind = "none"
+    safe_hashes = True
 
     def to_wire(self, value: Any) -> Any:
         fail("None", value)

@@ -37,6 +37,7 @@ class BytesField(StrictField):
     """Bytes as base64."""
 
     kind = "bytes"
+    safe_hashes = True
 
     def to_wire(self, value: Any) -> Any:
         if not isinstance(value, bytes):
@@ -77,6 +78,7 @@ class DateField(StrictField):
 
     kind = "date"
     keyable = True
+    safe_hashes = True
 
     def to_wire(self, value: Any) -> Any:
         if not isinstance(value, date) or isinstance(value, datetime):
