@@ -114,7 +114,7 @@ def test_a_node_of_a_fixed_list_is_asked_itself(cluster: Cluster) -> None:
     with cluster.node("n1") as server:
         cluster.wait_for("n1")
         peers = {"n1": server.url, "n2": "http://127.0.0.1:9"}
-        env = {"CATGA_DISCOVERY": "static", "CATGA_PEERS": json.dumps(peers)}
+        env = {**cluster.environment, "CATGA_DISCOVERY": "static", "CATGA_PEERS": json.dumps(peers)}
         code, out, _ = cluster.run("nodes", "--json", env=env)
         first, second = json.loads(out)["nodes"]
         assert (code, first["status"], len(first["types"])) == (0, "ONLINE", 4)

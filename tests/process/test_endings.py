@@ -66,7 +66,12 @@ def test_flask_s_server_in_one_thread_ends_at_control_c_in_the_middle_of_a_handl
     client: ClusterMediator, cluster_name: str, tmp_path: Path
 ) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "flask", "--app", "tests.process.app", "run", "--without-threads", "-p", str(port)]
+    # A shell that starts the tests in the background has them, and so the server, ignore SIGINT.
+    begin = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('flask', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", begin, "--app", "tests.process.app", "run", "--without-threads", "-p", str(port)]
     env = {"NODE": "n1", "PORT": str(port), "CLUSTER": cluster_name}
     with ThreadPoolExecutor() as pool, running(command, port=port, cwd=ROOT, env=env) as server:
         wait_for(client, "n1")

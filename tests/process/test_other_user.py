@@ -68,4 +68,5 @@ def test_two_services_that_root_starts_for_another_user_see_each_other(shared: P
         for name in ("n1", "n2"):
             stack.enter_context(node(name, cluster_name, *OPTIONS, **env))
         until(lambda: ask() == "n1 n2 n1 n2", "both serve, and are seen by a process of their user")
-        assert [path.name for path in shared.iterdir() if path.name.startswith("catga-sync")] == ["catga-sync-65534"]
+        # A worker that is still root may have made a key for root, and meets nobody with it.
+        assert {path.parent.name for path in shared.glob("catga-sync*/*.sqlite3")} == {"catga-sync-65534"}

@@ -73,7 +73,7 @@ def test_calls_from_and_to_a_node_without_threads_end_in_time_and_it_says_what_t
     options: tuple[str, ...], cluster_name: str
 ) -> None:
     with node("leaf", cluster_name, ROLE="leaf"), uwsgi("u", cluster_name, *options, ROLE="relay") as server:
-        with create_cluster(Mediator(), node_id="direct", peers={"u": server.url}) as direct:
+        with create_cluster(Mediator(), node_id="direct", cluster_name=cluster_name, peers={"u": server.url}) as direct:
             # Only then it is known that no connection is kept there.
             until(lambda: direct.nodes()[0].handles, "the node has described itself")
 
