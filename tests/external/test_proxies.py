@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.conftest import require_module
 from tests.external.proxies import PROXIES, proxy, require_proxies
 from tests.process.nodes import node
 from tests.processes import Process
 
+require_module("gunicorn")
 require_proxies()
+
+pytestmark = pytest.mark.process
 
 
 def unsigned_call(server: Process) -> tuple[int, str | None, bool]:
