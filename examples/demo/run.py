@@ -73,6 +73,8 @@ def main() -> int:
 
 def demonstrate(folder: Path, every: int) -> int:
     cluster_name = f"demo-{os.getpid()}"
+    # The key that the nodes of one user share is there: the servers have another folder for temporary files.
+    os.environ["CATGA_RUNTIME_DIR"] = str(folder)
     log = folder / "log"
     logging.basicConfig(filename=log)
     with running(NODES, cluster_name, folder) as servers:

@@ -76,6 +76,7 @@ def _start(name: str, cluster_name: str, folder: Path) -> Server:
             "CATGA_DISCOVERY": discovery_in(folder),
             "CATGA_ENDPOINT": endpoint,
             "CATGA_NODE_ID": name,
+            "CATGA_RUNTIME_DIR": str(folder),
             "TMPDIR": str(folder),
             "XDG_RUNTIME_DIR": str(own),
         }
