@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ _BYTES = 32
 _Stamp = tuple[int, int, int]
 #: Times that the file is opened again because a cleaner of temporary files has removed it meanwhile.
 _TRIES = 5
+#: Seconds between two looks at the file. A look gives the interpreter away, which costs much where many threads call.
+LOOK_EVERY = 0.5
 
 
 class LocalKeys:
@@ -52,6 +55,8 @@ class LocalKeys:
         #: The file and its key, and the key before it, with which calls that are on their way are signed.
         self._held: tuple[_Stamp, KeyRing, KeyRing | None] | None = None
         self._told = False
+        #: The monotonic time until which it need not be looked at, and the user whose key it is.
+        self._good_until, self._user = 0.0, -1
 
     @property
     def key_ids(self) -> tuple[str, ...]:
@@ -81,8 +86,12 @@ class LocalKeys:
             raise ConfigurationError(
                 "secret: on this system nodes share no key by themselves; give all of them one secret, or insecure=True"
             )
+        held, now, user = self._held, time.monotonic(), os.getuid()
+        if held is not None and now < self._good_until and user == self._user:
+            return held
         try:
-            path, held = meeting_folder() / _FILE, self._held
+            path = meeting_folder() / _FILE
+            self._good_until, self._user = now + LOOK_EVERY, user
             if held is not None and _stamp(path) == held[0]:
                 return held
             file, content = _read_or_make(path)

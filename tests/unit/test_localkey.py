@@ -106,7 +106,10 @@ def test_where_nothing_can_be_written_the_error_says_what_to_do(folder: Path) ->
     says_what_to_do()
 
 
-def test_a_key_that_was_removed_is_succeeded_by_the_same_one_in_all_processes(folder: Path) -> None:
+def test_a_key_that_was_removed_is_succeeded_by_the_same_one_in_all_processes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("catga_sync.localkey.LOOK_EVERY", 0.0)
     one, other = LocalKeys(), LocalKeys()
     (before,) = one.key_ids
     assert other.key_ids == (before,)
