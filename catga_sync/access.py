@@ -41,6 +41,7 @@ __all__ = ["Guard", "LoopbackGuard", "OpenGuard", "SignatureGuard", "unsigned_re
 
 #: The route that tells what the node says of itself.
 _DESCRIPTION = "/catga/cluster/node"
+_CANNOT_CHECK = "the node cannot check signatures now; ask another node"
 
 _log = logging.getLogger(__name__)
 
@@ -150,7 +151,7 @@ class SignatureGuard:
             known = self._ring.key_ids
         except ConfigurationError as exc:
             _log.error("no signed call is let in: %s", exc)
-            raise Refused(503, ErrorCode.UNAVAILABLE, "the node cannot check signatures now; ask another node") from exc
+            raise Refused(503, ErrorCode.UNAVAILABLE, _CANNOT_CHECK) from exc
         if key_id not in known:
             self._refuse(f"it is signed with key {key_id}, and this node has {', '.join(known)}")
 
@@ -212,7 +213,7 @@ class SignatureGuard:
         except Exception as exc:
             # A node that cannot tell whether it has seen a request must take it for a replay.
             _log.error("the nonces cannot be read, so no signed call is let in: %s", shown(exc))
-            raise Refused(503, ErrorCode.UNAVAILABLE, "the node cannot check signatures now; ask another node") from exc
+            raise Refused(503, ErrorCode.UNAVAILABLE, _CANNOT_CHECK) from exc
         if not new:
             self._refuse("it was let in before: a replay")
 

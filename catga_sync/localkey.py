@@ -91,10 +91,10 @@ class LocalKeys:
             return held
         try:
             path = meeting_folder() / _FILE
-            self._good_until, self._user = now + LOOK_EVERY, user
-            if held is not None and _stamp(path) == held[0]:
-                return held
-            file, content = _read_or_make(path)
+            if held is None or _stamp(path) != held[0]:
+                file, content = _read_or_make(path)
+                # Several threads may get here at once; what they find is the same.
+                self._held = held = (file, KeyRing(content), None if held is None else held[1])
         except (OSError, ConfigurationError) as exc:
             error = ConfigurationError(
                 f"secret: nodes without one share a key in a folder of this user's, and it cannot be used: {exc}. Give "
@@ -105,9 +105,8 @@ class LocalKeys:
                 self._told = True
                 _log.warning("%s", error)
             raise error from exc
-        # Several threads may get here at once; what they find is the same.
-        self._held = found = (file, KeyRing(content), None if held is None else held[1])
-        return found
+        self._good_until, self._user = now + LOOK_EVERY, user
+        return held
 
 
 def _read_or_make(path: Path) -> tuple[_Stamp, bytes]:

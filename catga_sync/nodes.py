@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import ipaddress
 import json
 import math
@@ -24,10 +25,10 @@ __all__ = [
     "check_endpoint",
     "check_node_id",
     "check_peer",
+    "is_loopback",
     "is_loopback_host",
     "is_plain_json",
     "reason_against_address",
-    "url_host",
 ]
 
 _NODE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
@@ -70,9 +71,10 @@ def is_loopback_host(host: str) -> bool:
         return False
 
 
-def url_host(url: str) -> str:
-    """Return the host of a URL, or ""."""
-    return urlsplit(url).hostname or ""
+@functools.lru_cache(1024)  # asked for each call
+def is_loopback(endpoint: str | None) -> bool:
+    """Return whether an endpoint is on this machine's loopback, judged by its text; False for None."""
+    return endpoint is not None and is_loopback_host(urlsplit(endpoint).hostname or "")
 
 
 def check_node_id(value: object, option: str = "node_id") -> str:

@@ -25,9 +25,8 @@ from catga_sync.nodes import (
     check_endpoint,
     check_node_id,
     check_peer,
-    is_loopback_host,
+    is_loopback,
     is_plain_json,
-    url_host,
 )
 from catga_sync.redaction import Secret, shown
 from catga_sync.security import KeyRing
@@ -214,12 +213,7 @@ class ClusterOptions:
             _check(self.peers is None, 'peers: they go with discovery="static" only')
 
     def _check_exposure(self) -> None:
-        if (
-            self.endpoint is None
-            or self.insecure
-            or self.secret is not None
-            or is_loopback_host(url_host(self.endpoint))
-        ):
+        if self.endpoint is None or self.insecure or self.secret is not None or is_loopback(self.endpoint):
             return
         raise ConfigurationError(
             f"endpoint: {shown(self.endpoint)} can be reached from other machines, and whoever reaches it could call "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from catga_sync.access import Guard, LoopbackGuard, OpenGuard, SignatureGuard
 from catga_sync.keys import KeyRing, Keys
 from catga_sync.localkey import LocalKeys
-from catga_sync.nodes import is_loopback_host, url_host
+from catga_sync.nodes import is_loopback
 from catga_sync.nonces import NonceStore
 from catga_sync.options import ClusterOptions
 from catga_sync.security import LOCAL_REFUSAL, REFUSAL
@@ -46,7 +46,7 @@ class Trust:
     def guard(self, nonces: NonceStore | None, incarnation: Callable[[], str]) -> Guard:
         """Return what decides who may call this node."""
         if self.keys is None:
-            return LoopbackGuard() if _is_loopback(self.options.endpoint) else OpenGuard()
+            return LoopbackGuard() if is_loopback(self.options.endpoint) else OpenGuard()
         refusal = LOCAL_REFUSAL if self.is_local else REFUSAL
         name = self.options.cluster_name
         return SignatureGuard(self.keys, nonces, cluster=name, incarnation=incarnation, refusal=refusal)
@@ -60,7 +60,7 @@ class Trust:
         """
         peers = (self.options.peers or {}).values()
         urls = [self.options.endpoint, *(each if isinstance(each, str) else each.get("url") for each in peers)]
-        if isinstance(self.keys, LocalKeys) and any(map(_is_loopback, urls)):
+        if isinstance(self.keys, LocalKeys) and any(map(is_loopback, urls)):
             self.keys.check()
 
 
@@ -71,7 +71,3 @@ def trust_of(options: ClusterOptions) -> Trust:
     if options.insecure:
         return Trust(options, None, is_local=False)
     return Trust(options, LocalKeys(), is_local=True)
-
-
-def _is_loopback(endpoint: str | None) -> bool:
-    return endpoint is not None and is_loopback_host(url_host(endpoint))

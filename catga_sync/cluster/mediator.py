@@ -72,10 +72,10 @@ class ClusterMediator:
         options: ClusterOptions,
     ) -> None:
         self.local = local
-        #: What it was made with.
         self.options = options
         #: Answers the requests of other nodes; what the integrations hand their requests to.
         self.receiver = receiver
+        #: What the framework puts around the handlers that run here; the integrations add to it.
         self.surroundings = surroundings
         self._this = this
         self._dispatcher = dispatcher
@@ -90,7 +90,7 @@ class ClusterMediator:
         self._behaviors: tuple[Behavior, ...] = ()
         self._chain = self._chain_of(())
         self._lock = threading.Lock()
-        self.closed = False  # and not attached to an app again since
+        self.closed = False  # an app that gets it opens it again
         self._tell_of_tests = tell_of_tests
         #: Whether an app has it, and it ends with the app.
         self._has_app = False

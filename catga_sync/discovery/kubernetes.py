@@ -26,7 +26,7 @@ from catga_sync.discovery._kubernetes_api import ApiServer, KubernetesApiError
 from catga_sync.discovery._kubernetes_slices import parse_url
 from catga_sync.discovery._kubernetes_watch import Follower, Pause
 from catga_sync.errors import ConfigurationError
-from catga_sync.nodes import NodeRecord, check_endpoint, is_loopback_host, url_host
+from catga_sync.nodes import NodeRecord, check_endpoint, is_loopback
 from catga_sync.redaction import shown
 
 __all__ = ["KubernetesApiError", "KubernetesDiscovery"]
@@ -251,7 +251,7 @@ def _check_server(url: str) -> str:
     checked = check_endpoint(url, "api_server")
     if checked.startswith("https://"):
         return checked
-    if checked.startswith("http://") and is_loopback_host(url_host(checked)):
+    if checked.startswith("http://") and is_loopback(checked):
         return checked
     raise ConfigurationError(f"api_server: give https://host:port (http:// is for loopback only), not {shown(url)}")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from catga_sync.keys import Keys
-from catga_sync.nodes import ClusterNode, is_loopback_host, url_host
+from catga_sync.nodes import ClusterNode, is_loopback
 from catga_sync.security import (
     HEADER,
     SIGNED_HEADERS,
@@ -54,7 +54,7 @@ class Signing:
 
     def covers(self, endpoint: str | None) -> bool:
         """Return whether calls to an endpoint are signed."""
-        return not self.loopback_only or is_loopback_host(url_host(endpoint or ""))
+        return not self.loopback_only or is_loopback(endpoint)
 
     def needs_proof(self, node: ClusterNode) -> bool:
         """Return whether a response of a node that is signed to is believed only if it is signed itself."""

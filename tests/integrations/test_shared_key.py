@@ -112,8 +112,11 @@ def test_only_peers_on_loopback_are_signed_to_and_may_do_without(
     around: ExitStack, monkeypatch: pytest.MonkeyPatch, host: str, signed: bool
 ) -> None:
     look_up = socket.getaddrinfo
-    # A name that is none of loopback, and leads to the peer all the same.
-    here = lambda name, *rest, **more: look_up("127.0.0.1" if name == host else name, *rest, **more)  # noqa: E731
+
+    def here(name: str, *rest: Any, **more: Any) -> Any:
+        """A name that is none of loopback leads to the peer all the same."""
+        return look_up("127.0.0.1" if name == host else name, *rest, **more)
+
     monkeypatch.setattr(socket, "getaddrinfo", here)
     peer = DotNet()
     port = serve(around, peer).rpartition(":")[2]

@@ -18,8 +18,8 @@ from catga_sync.nodes import (
     NodeStatus,
     check_endpoint,
     check_node_id,
+    is_loopback,
     is_loopback_host,
-    url_host,
 )
 from catga_sync.serialization import jsontext
 
@@ -159,9 +159,11 @@ def test_nothing_else_is_loopback(host):
 
 
 def test_the_host_of_a_url():
-    assert url_host("http://Node.Example:80") == "node.example"
-    assert url_host("http://[::1]:80") == "::1"
-    assert url_host("nothing") == ""
+    assert is_loopback("http://LocalHost:80")
+    assert is_loopback("http://[::1]:80")
+    assert not is_loopback("http://node.example:80")
+    assert not is_loopback("nothing")
+    assert not is_loopback(None)
 
 
 @pytest.mark.parametrize("value", ["a", "node-1", "A.b_c:9", "x" * 128])
