@@ -50,7 +50,7 @@ def other_app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     return [b"the app behind it"]
 
 
-class TestReceiver(ReceiverContract):
+class TestReceiver(ReceiverContract, AdapterContract):
     def exchange(self, node: ClusterMediator, call: Call) -> Answer:
         headers = {name.lower(): value for name, value in call.headers.items()}
         given = {"content-type": call.content_type, "content-length": call.announced, "host": call.host}
