@@ -1,6 +1,6 @@
 """The app that the fault tests serve: its handlers write down every execution. Configured by ``CATGA_*`` variables.
 
-LEDGER    the file of executions; each is written to LEDGER-begun too, before the work, for nodes that are killed at it
+LEDGER    the file of executions
 MOODS     anything: a behaviour misbehaves as the text of a request says (tests/faults/moods.py)
 HANDLES   names of the messages that this node handles, "Ask,Do" if not given
 """
@@ -11,7 +11,6 @@ import os
 import threading
 import time
 import uuid
-from dataclasses import replace
 
 from flask import Flask
 
@@ -28,22 +27,18 @@ mediator = create_cluster(local, ClusterOptions.from_env())
 
 def execute(text: str, seconds: float = 0.0) -> Done:
     call = current_call()
-    start = time.monotonic()
-    begun = Execution(
+    run = Execution(
         request_id="" if call is None else call.request_id,
         text=text,
         execution=uuid.uuid4().hex,
         node=mediator.node.node_id,
         pid=os.getpid(),
-        start=start,
-        end=start,
+        start=time.monotonic(),
     )
-    append(f"{os.environ['LEDGER']}-begun", begun)
+    append(os.environ["LEDGER"], run)
     if seconds:
         threading.Event().wait(seconds)
-    done = replace(begun, end=time.monotonic())
-    append(os.environ["LEDGER"], done)
-    return Done(text, done.execution)
+    return Done(text, run.execution)
 
 
 def ask(request: Ask) -> Done:

@@ -22,52 +22,63 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.external.redis_server import RedisServer
 from tests.faults import judge, ledger
 from tests.faults.barrage import Barrage
 from tests.faults.judge import Outcome, Scenario
+from tests.faults.ledger import Execution, Verdict
 from tests.faults.nodes import Node, Nodes
 from tests.faults.wire import BARE, CUTS, DOUBLES, Wire, wired
 
 SECRET = "the key of the battery of faults, of 32 bytes or more"
 STORES = ("memory", "sqlite", "redis")
 _WIRE = {"cut": CUTS, "double": DOUBLES, "bare": BARE}
-_ROW = "{:<20}{:>8}{:>9}{:>10}{:>10}{:>9}{:>6}{:>8}{:>7}{:>11}{:>9}"
+_ROW = "{:<28}{:>8}{:>9}{:>10}{:>10}{:>9}{:>6}{:>8}{:>7}{:>11}{:>9}"
 
 
-def _kill(node: Node) -> None:
+def _kill(node: Node, calls: Barrage) -> None:
     node.kill()
     node.start()
 
 
-def _pause(node: Node) -> None:
+def _pause(node: Node, calls: Barrage) -> None:
     with node.paused():
-        time.sleep(1.5)
+        calls.over(1.5)
 
 
-def _reload(node: Node) -> None:
+def _reload(node: Node, calls: Barrage) -> None:
     node.process.signal(signal.SIGHUP)
-    time.sleep(1.0)
+    calls.over(1.0)
 
 
-def _term(node: Node) -> None:
+def _term(node: Node, calls: Barrage) -> None:
     node.stop()
     node.start()
 
 
-_NODE: dict[str, Callable[[Node], None]] = {"kill": _kill, "stop": _pause, "hup": _reload, "term": _term}
-FAULTS = (*_NODE, *_WIRE)
+_NODE: dict[str, Callable[[Node, Barrage], None]] = {"kill": _kill, "stop": _pause, "hup": _reload, "term": _term}
+#: The last ones restart the node behind the wire that doubles.
+FAULTS = (*_NODE, *_WIRE, "double kill", "double term")
+
+
+@dataclass
+class Cluster:
+    """Three nodes, the last of them behind a wire."""
+
+    nodes: Nodes
+    direct: list[Node]
+    behind: Node
+    wire: Wire
 
 
 @contextlib.contextmanager
-def cluster(store: str, signed: bool, seed: int) -> Iterator[tuple[Nodes, list[Node], Wire]]:
-    """Run three nodes; the third one is behind a wire, the other two are returned, to be killed and so on."""
+def cluster(store: str, signed: bool, seed: int) -> Iterator[Cluster]:
+    """Run the nodes of a cluster."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="catga-battery-")))
         environment = {"MOODS": "1", "HANDLES": "Ask,Do,Put", "CATGA_IDEMPOTENCY": "memory"}
@@ -79,40 +90,65 @@ def cluster(store: str, signed: bool, seed: int) -> Iterator[tuple[Nodes, list[N
         if signed:
             environment["CATGA_SECRET"] = SECRET
         nodes = stack.enter_context(Nodes(folder, **environment))
-        third = nodes.add("c", options=("-w", "2"))
-        wire = stack.enter_context(wired(third.port, random.Random(seed)))
-        third.front = wire.endpoint
-        third.start()
-        yield nodes, nodes.start("a", "b", options=("-w", "2")), wire
+        behind = nodes.add("c", options=("-w", "2"))
+        wire = stack.enter_context(wired(behind.port, random.Random(seed)))
+        behind.front = wire.endpoint
+        behind.start()
+        yield Cluster(nodes, nodes.start("a", "b", options=("-w", "2")), behind, wire)
 
 
-def play(scenario: Scenario, nodes: Nodes, direct: list[Node], wire: Wire, calls: int, seed: int) -> Outcome:
-    """Make so many calls while one kind of fault goes on; return what came of them."""
+@dataclass
+class Played:
+    """What callers were told while one scenario went on."""
+
+    scenario: Scenario
+    told: list[Verdict]
+    #: What ``send`` has raised, in words.
+    raised: list[str]
+    faults: int
+    seconds: float
+
+
+def play(scenario: Scenario, around: Cluster, calls: int, seed: int) -> Played:
+    """Make so many calls while what the scenario names goes on."""
     begin, rng = time.monotonic(), random.Random(f"{seed} {scenario}")
-    started = {path: len(ledger.executions(path)) for path in (nodes.ran, nodes.begun)}
-    met = sum(wire.met.values()) - wire.met[""]
+    wire, names = around.wire, scenario.fault.split()
+    node_fault = next((_NODE[name] for name in names if name in _NODE), None)
+    wire_faults = next((_WIRE[name] for name in names if name in _WIRE), ())
+    victims = [around.behind] if wire_faults else around.direct
+    met = wire.met.total() - wire.met[""]
     faults = 0
     secret = {"secret": SECRET} if scenario.signed else {}
-    with nodes.client(**secret) as client, nodes.client(node_id="wrapped", **secret) as wrapped:
+    with around.nodes.client(**secret) as client, around.nodes.client(node_id="wrapped", **secret) as wrapped:
         for each in (client, wrapped):
-            nodes.see(each, "a", "b", "c")
+            around.nodes.see(each, "a", "b", "c")
         with Barrage(client, wrapped, calls, rng.random()) as barrage:
-            wire.faults = _WIRE.get(scenario.fault, ())
-            while not barrage.over(rng.uniform(0.1, 0.6)) or not (faults or wire.faults):
-                if not wire.faults:
+            wire.faults = wire_faults
+            while not barrage.over(rng.uniform(0.1, 0.6)) or not (faults or node_fault is None):
+                if node_fault is not None:
+                    node_fault(rng.choice(victims), barrage)
                     faults += 1
-                    _NODE[scenario.fault](rng.choice(direct))
         wire.faults = ()
-        # What a caller has given up may still run; what comes later yet is found by the next scenario.
-        threading.Event().wait(0.5)
-    runs = {each.execution: each for path, old in started.items() for each in ledger.executions(path)[old:]}
-    outcome = judge.judge(scenario, runs.values(), barrage.told)
-    outcome.violations += barrage.raised
-    outcome.faults = faults or sum(wire.met.values()) - wire.met[""] - met
-    outcome.seconds = time.monotonic() - begin
-    if not outcome.faults:
-        outcome.violations.append("no fault has come: the scenario shows nothing")
-    return outcome
+    faults += wire.met.total() - wire.met[""] - met
+    return Played(scenario, barrage.told, barrage.raised, faults, time.monotonic() - begin)
+
+
+def outcomes_of(played: Sequence[Played], ran: Sequence[Execution]) -> list[Outcome]:
+    """Hold what callers were told in each scenario against what ran, in all of the time that the nodes lived."""
+    scenario_of = {told.text: number for number, each in enumerate(played) for told in each.told}
+    runs: list[list[Execution]] = [[] for _ in played]
+    for run in ran:
+        # What no caller knows of fails the last one.
+        runs[scenario_of.get(run.text, -1)].append(run)
+    outcomes = []
+    for each, own in zip(played, runs, strict=True):
+        outcome = judge.judge(each.scenario, own, each.told)
+        outcome.violations += each.raised
+        outcome.faults, outcome.seconds = each.faults, each.seconds
+        if not outcome.faults:
+            outcome.violations.append("no fault has come: the scenario shows nothing")
+        outcomes.append(outcome)
+    return outcomes
 
 
 def usable_stores() -> tuple[str, ...]:
@@ -174,15 +210,14 @@ def main() -> int:
     say(_ROW.format(*heads, "seconds"))
     for store, signed in clusters:
         # What servers have said goes nowhere.
-        with contextlib.redirect_stdout(None), cluster(store, signed, given.seed) as (nodes, direct, wire):
-            for fault in FAULTS:
-                scenario = Scenario(fault, store, signed)
-                try:
-                    outcome = play(scenario, nodes, direct, wire, each, given.seed)
-                except Exception:
-                    outcome = Outcome(str(scenario), violations=[traceback.format_exc()])
-                outcomes.append(outcome)
-                say(row(outcome))
+        with contextlib.redirect_stdout(None), cluster(store, signed, given.seed) as around:
+            played = [play(Scenario(fault, store, signed), around, each, given.seed) for fault in FAULTS]
+            # What a caller has given up may still run: the ledger is read when no node is left.
+            around.nodes.stop()
+            found = outcomes_of(played, ledger.executions(around.nodes.ran))
+        for outcome in found:
+            say(row(outcome))
+        outcomes += found
     whole = total(outcomes)
     say(row(whole))
     for place, count in whole.named.items():

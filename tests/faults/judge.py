@@ -3,8 +3,10 @@
 A plain request may run twice only where one of the documents says so:
 
     a behaviour on the serving node calls ``next_`` twice     docs/reliability.md, "What is not promised"
-    bytes are sent twice to an unsigned node of several       docs/idempotency.md, "Which store"
-    workers that keeps its ids in memory
+    bytes are sent twice to a node without a secret that      docs/idempotency.md, "Which store"
+    keeps its ids in memory, and come to two of its
+    processes: workers, or the ones before and after a
+    restart
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class Scenario:
     @property
     def doubles(self) -> bool:
         """Whether the wire sends requests twice."""
-        return self.fault == "double"
+        return "double" in self.fault
 
     @property
     def forgets(self) -> bool:

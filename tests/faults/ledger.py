@@ -8,7 +8,7 @@
     I7   nothing started later than its time of sending + its timeout + 2 s, what two clocks may differ by
 
 Rules of this file:
-1. A handler appends its line before it returns: an answer without a line is a lost execution.
+1. A handler appends its line before it works: one that is killed in the middle has run, and says so.
 2. A line is one ``write`` to a file opened for appending, so processes never mix theirs, and a killed one leaves a
    whole line or none.
 3. Times are of the boot clock, which all processes of a machine share.
@@ -42,7 +42,6 @@ class Execution:
     node: str
     pid: int
     start: float
-    end: float
 
 
 @dataclass(frozen=True)

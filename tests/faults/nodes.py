@@ -131,8 +131,6 @@ class Nodes:
         self.folder = folder
         self.cluster_name = f"faults-{uuid.uuid4().hex[:12]}"
         self.ran = folder / "ran"
-        #: What has begun, as it is written by a node that may be killed at it.
-        self.begun = folder / "ran-begun"
         self.told = folder / "told"
         self.environment = {
             "LEDGER": str(self.ran),
@@ -150,6 +148,10 @@ class Nodes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End all nodes as an operator would."""
         self._around.close()
 
     def add(self, name: str, *, options: tuple[str, ...] = (), **environment: str) -> Node:

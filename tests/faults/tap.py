@@ -14,6 +14,8 @@ import socket
 import threading
 from collections.abc import Iterator
 
+from tests.faults.listening import listening
+
 __all__ = ["Tap", "replay", "tapped"]
 
 _REQUEST = re.compile(rb"(?:GET|POST) (\S+) HTTP/1\.1\r\n(?:[^\r\n]+\r\n)*\r\n")
@@ -45,47 +47,30 @@ class Tap:
 @contextlib.contextmanager
 def tapped(port: int) -> Iterator[Tap]:
     """Pass on what comes to ``tap.endpoint`` to a port of this machine until the block is left."""
-    open_sockets: list[socket.socket] = []
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        tap = Tap(f"http://127.0.0.1:{listener.getsockname()[1]}")
 
-        def carry(source: socket.socket, target: socket.socket, kept: bytearray) -> None:
+    def carry(source: socket.socket, target: socket.socket, kept: bytearray) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                kept += piece
+                target.sendall(piece)
+        for each in (source, target):
             with contextlib.suppress(OSError):
-                while piece := source.recv(65536):
-                    kept += piece
-                    target.sendall(piece)
-            for each in (source, target):
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
+                each.shutdown(socket.SHUT_RDWR)
 
-        def accept() -> None:
-            while True:
-                try:
-                    caller, _ = listener.accept()
-                except OSError:
-                    return
-                open_sockets.append(caller)
-                try:
-                    node = socket.create_connection(("127.0.0.1", port), timeout=5.0)
-                except OSError:
-                    caller.close()
-                    continue
-                node.settimeout(None)
-                open_sockets.append(node)
-                tap.streams.append(bytearray())
-                for ends in ((caller, node, tap.streams[-1]), (node, caller, bytearray())):
-                    threading.Thread(target=carry, args=ends, daemon=True).start()
+    def serve(caller: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=5.0) as node:
+            node.settimeout(None)
+            kept = bytearray()
+            tap.streams.append(kept)
+            back = threading.Thread(target=carry, args=(node, caller, bytearray()))
+            back.start()
+            carry(caller, node, kept)
+            back.join()
 
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        try:
-            yield tap
-        finally:
-            # Closing a socket does not wake up who waits for it.
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            for each in open_sockets:
-                each.close()
+    tap = Tap("")
+    with listening(serve) as own:
+        tap.endpoint = f"http://127.0.0.1:{own}"
+        yield tap
 
 
 def replay(request: bytes, port: int) -> tuple[int, bytes]:

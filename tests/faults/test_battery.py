@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from tests.faults import battery
 from tests.faults.judge import BEHAVIOUR, MEMORY, Outcome, Scenario, judge
 from tests.faults.ledger import Execution, Verdict, append, executions, verdicts
+from tests.faults.listening import listening
 from tests.faults.wire import BARE, CUTS, DOUBLES, wired
 
 KILL = Scenario("kill", "memory", signed=False)
@@ -22,7 +21,7 @@ DOUBLE = Scenario("double", "memory", signed=False)
 
 
 def run(text: str, execution: str = "run-1") -> Execution:
-    return Execution("id-1", text, execution, "a", 1, 10.0, 10.1)
+    return Execution("id-1", text, execution, "a", 1, 10.0)
 
 
 def told(text: str, delivery: str, **differs: object) -> Verdict:
@@ -108,6 +107,16 @@ def test_calls_are_counted_by_what_they_were_told() -> None:
     assert outcome.violations == []
 
 
+def test_each_run_is_judged_with_its_call_and_one_without_a_call_fails() -> None:
+    played = [
+        battery.Played(KILL, [told("x", "UNKNOWN")], [], 1, 0.0),
+        battery.Played(DOUBLE, [told("y", "NOT_EXECUTED", request_id="id-2")], [], 0, 0.0),
+    ]
+    first, second = battery.outcomes_of(played, [run("x"), run("unknown")])
+    assert first.violations == []
+    assert [each.partition(":")[0] for each in second.violations] == ["I4", "no fault has come"]
+
+
 def test_a_violation_of_one_scenario_fails_the_sum() -> None:
     outcomes = [Outcome("one", calls=3), Outcome("two", calls=4, violations=["I2: it did run"])]
     whole = battery.total(outcomes)
@@ -118,33 +127,15 @@ def test_a_violation_of_one_scenario_fails_the_sum() -> None:
 def node() -> Iterator[tuple[int, list[bytes]]]:
     """A peer that responds to each request, and what it has read."""
     seen: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def talk(sock: socket.socket) -> None:
-            # A wire that was cut resets its connection.
-            with sock, contextlib.suppress(OSError):
-                while piece := sock.recv(65536):
-                    seen.append(piece)
-                    for _ in range(piece.count(b"body")):
-                        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    def talk(sock: socket.socket) -> None:
+        while piece := sock.recv(65536):
+            seen.append(piece)
+            for _ in range(piece.count(b"body")):
+                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
-        def accept() -> None:
-            talking = []
-            while True:
-                try:
-                    sock, _ = listener.accept()
-                except OSError:
-                    break
-                talking.append(threading.Thread(target=talk, args=(sock,)))
-                talking[-1].start()
-            for thread in talking:
-                thread.join()
-
-        thread = threading.Thread(target=accept)
-        thread.start()
-        yield listener.getsockname()[1], seen
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
+    with listening(talk) as port:
+        yield port, seen
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.ledger import Execution, Verdict, append, check, executions, verdicts
 
-RUN = Execution("id-1", "one", "run-1", "a", 1, 10.0, 10.1)
+RUN = Execution("id-1", "one", "run-1", "a", 1, 10.0)
 TOLD = Verdict(
     text="one",
     kind="plain",

