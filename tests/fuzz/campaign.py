@@ -63,6 +63,12 @@ class _Process:
         if self._pid == 0:
             _fuzz_here(engine, job, self._output)
 
+    def end(self) -> None:
+        """End it, with what it has open, before it has an outcome."""
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        self._around.close()
+
     def outcome(self) -> Outcome | None:
         """Return what came of it when it has ended; end it when it does not."""
         if time.time() > self._ends + _GRACE:
@@ -119,17 +125,21 @@ def fuzz_all(
     kept.mkdir(parents=True, exist_ok=True)
     at_once = min(len(targets), workers or os.cpu_count() or 1)
     waiting, running, ended = list(targets), list[_Process](), dict[str, Outcome]()
-    while waiting or running:
-        while waiting and len(running) < at_once:
-            rounds = math.ceil(len(waiting) / at_once)
-            share = max(0.0, ends - time.time()) / rounds
-            running.append(_Process(waiting.pop(0), engine, kept.resolve(), time.time() + share))
-        time.sleep(_PAUSE)
-        for process in tuple(running):
-            outcome = process.outcome()
-            if outcome is not None:
-                running.remove(process)
-                ended[outcome.name] = outcome
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                rounds = math.ceil(len(waiting) / at_once)
+                share = max(0.0, ends - time.time()) / rounds
+                running.append(_Process(waiting.pop(0), engine, kept.resolve(), time.time() + share))
+            time.sleep(_PAUSE)
+            for process in tuple(running):
+                outcome = process.outcome()
+                if outcome is not None:
+                    running.remove(process)
+                    ended[outcome.name] = outcome
+    finally:
+        for process in running:  # it was interrupted
+            process.end()
     return [ended[each.name] for each in targets]
 
 
