@@ -13,7 +13,7 @@ from catga_sync.context import CallContext, enter_call, leave_call
 from tests.conftest import require_module
 from tests.process.nodes import node, wait_for
 from tests.process.traced import First
-from tests.processes import Process
+from tests.processes import Process, until
 
 require_module("gunicorn")
 
@@ -61,6 +61,8 @@ def test_a_call_has_one_trace_id_in_every_line_of_every_node_and_each_of_its_par
 ) -> None:
     with three_nodes(cluster_name) as servers:
         wait_for(client, "n1", "n2", "n3")
+        # The nodes have to see each other, too.
+        until(lambda: client.send(First("")).is_success, "a call gets through all of them")
         for how, outcome in (("", "INFO {} ok"), ("refuse", "WARNING {} failed"), ("crash", "WARNING {} failed")):
             before = {name: len(server.output()) for name, server in servers.items()}
             caplog.clear()
