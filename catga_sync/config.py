@@ -20,7 +20,6 @@ from catga_sync.cluster.upkeep import Upkeep
 from catga_sync.cluster.workers import WorkerGroup, group_key
 from catga_sync.errors import ConfigurationError, ends_process
 from catga_sync.folders import meeting_folder
-from catga_sync.idempotency.mark import store_mark
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.nonces import SqliteNonces
@@ -213,9 +212,8 @@ class _Assembly:
         return NodeStatus.DRAINING if drained or self.receiver.draining else NodeStatus.ONLINE
 
     def _features(self) -> frozenset[str]:
-        if self.once is None or not self.once.store.shared:
-            return frozenset({"batch"})
-        return frozenset({"batch", SHARED_IDEMPOTENCY + store_mark(self.options.idempotency)})
+        store = None if self.once is None else self.once.identity.known
+        return frozenset({"batch"} if store is None else {"batch", SHARED_IDEMPOTENCY + store})
 
     def _describe_on_the_wire(self) -> Mapping[str, Any]:
         types = {entry.name: entry.response_name for entry in self.local.handled if entry.remote}
@@ -339,6 +337,7 @@ class _Assembly:
             self._describe,
             heartbeat_interval=options.heartbeat_interval,
             heartbeat_timeout=options.heartbeat_timeout,
+            before_heartbeat=(lambda: None) if self.once is None else self.once.identity.refresh,
         )
 
     # -- asking other nodes ---------------------------------------------------------------------------------------

@@ -61,6 +61,9 @@ class CallContext:
     chain: tuple[Hop, ...] = ()
     #: How many handlers of this process stand around the call: 1 for what a handler sends.
     depth: int = 0
+    #: The identity of the idempotency store that the next node must have, since an earlier try, which may have run, is
+    #: known there; None where no such try was made.
+    store: str | None = None
 
     @property
     def trace_id(self) -> str:
@@ -103,6 +106,7 @@ class CallContext:
             traceparent=traceparent,
             tracestate=tracestate,
             depth=self.depth + depth,
+            store=None,
         )
 
     def remaining(self) -> float | None:

@@ -6,6 +6,7 @@
     left behind unfinished  ABORTED: the process died while it ran, so it may have run; it is not run again
     refused, not run        forgotten: it may run the next time
     another payload         INVALID_ARGUMENT
+    in another store        FAILED_PRECONDITION, not run: the caller relies on a store that is not the one here
 
 A store that is down is no store: a plain request is refused then, since nobody can tell whether it ran before; one
 that may run twice goes on.
@@ -22,10 +23,11 @@ from catga_sync.deadline import Deadline
 from catga_sync.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import ErrorCode, ends_process
 from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore
+from catga_sync.idempotency.identity import StoreIdentity
 from catga_sync.intake import Refused
 from catga_sync.redaction import shown
 
-__all__ = ["Once"]
+__all__ = ["Once", "other_store"]
 
 #: Seconds for which a duplicate waits for the answer of the first.
 _LONGEST_WAIT = 1.0
@@ -33,6 +35,12 @@ _LONGEST_WAIT = 1.0
 _LEASE_MARGIN = 30.0
 
 _log = logging.getLogger(__name__)
+
+
+def other_store(why: str) -> Refused:
+    """Return the refusal of a request whose caller relies on a store that the node does not have."""
+    text = f"the node does not remember request ids in the store on which the caller relies: {why}"
+    return Refused(412, ErrorCode.FAILED_PRECONDITION, text)
 
 
 class Running(Protocol):
@@ -55,6 +63,7 @@ class Once:
 
     def __init__(self, store: IdempotencyStore) -> None:
         self.store = store
+        self.identity = StoreIdentity(store)
 
     def run(
         self,
@@ -64,6 +73,7 @@ class Once:
         running: Running,
         handle: Callable[[], ReplyEnvelope],
         repeatable: bool,
+        relied_on: str | None = None,
     ) -> ReplyEnvelope:
         """
         Return the answer of a request: by ``handle``, or the one that it was given before.
@@ -75,6 +85,8 @@ class Once:
             running: Told what is done.
             handle: Runs the handler.
             repeatable: Whether the request may run twice.
+            relied_on: The identity of the store by which the caller knows that it may send the request again; None
+                where it knows of none.
 
         Raises:
             Refused: The request is not run, and there is no answer to give again.
@@ -97,16 +109,34 @@ class Once:
             text = "the node cannot tell whether this request ran before: its idempotency store is down"
             raise Refused(503, ErrorCode.UNAVAILABLE, text) from exc
         if claim.state is ClaimState.NEW and claim.token:
+            if relied_on is not None:
+                self._check_store(relied_on, key, claim.token)
             return self._first(key, claim.token, running, handle)
         return self._again(claim, envelope.request_id, running)
 
     def forget(self) -> None:
         """In a forked child: drop what belongs to the parent."""
+        self.identity.forget()
         self.store.forget()
 
     def close(self) -> None:
         """Let go of the store."""
         self.store.close()
+
+    def _check_store(self, relied_on: str, key: str, token: str) -> None:
+        """Give a claim back, and refuse the request, if it was made in another store than the caller relies on."""
+        present, why = None, "it has another one"
+        try:
+            # After the claim: one that was emptied or replaced before it has another identity by now.
+            present = self.identity.read()
+        except BaseException as exc:  # a store of the application's own
+            if ends_process(exc):
+                raise
+            why = "its own does not tell which one it is"
+            _log.error("the idempotency store is down: %s", shown(exc))
+        if present != relied_on:
+            self._quietly(lambda: self.store.release(key, token))
+            raise other_store(why)
 
     def _first(self, key: str, token: str, running: Running, handle: Callable[[], ReplyEnvelope]) -> ReplyEnvelope:
         try:

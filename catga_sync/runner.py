@@ -17,7 +17,7 @@ from catga_sync.envelope import ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.intake import RawRequest, Refused, chain_of, deadline_of
 from catga_sync.messages import Event
-from catga_sync.once import Once
+from catga_sync.once import Once, other_store
 from catga_sync.pipeline import limit_text, unwritable_answer
 from catga_sync.results import NEVER, RETRY, CatgaResult
 from catga_sync.serialization import MessageKind, MessageRegistry, MessageType
@@ -146,7 +146,10 @@ class Runner:
             traceparent=raw.headers.get("traceparent"),
             tracestate=raw.headers.get("tracestate"),
         )
+        relied_on = raw.headers.get("catga-store")
         if self._once is None:
+            if relied_on is not None:
+                raise other_store("it has none")
             return self._dispatch(entry, request, call, deadline, run, raw)
         return self._once.run(
             entry.name,
@@ -155,6 +158,7 @@ class Runner:
             run,
             lambda: self._dispatch(entry, request, call, deadline, run, raw),
             entry.idempotent,
+            relied_on,
         )
 
     def _dispatch(

@@ -9,7 +9,7 @@ an empty line:
 
     request    "catga-hmac-v1", key id, time in ms, nonce, method, path, cluster name, id of the node that is meant,
                its incarnation, SHA-256 of the body as it travels, then the headers Content-Type, Content-Encoding,
-               Catga-Timeout-Ms, Catga-Request-Id, Catga-Chain, traceparent, tracestate
+               Catga-Timeout-Ms, Catga-Request-Id, Catga-Chain, traceparent, tracestate, Catga-Store
     response   "catga-hmac-v1-r", key id, nonce of the request, status, Catga-Executed, id of the node that responds,
                its incarnation, Content-Type, Content-Encoding, SHA-256 of the body as it travels
 
@@ -50,7 +50,7 @@ HEADER = "Catga-Signature"
 #: The headers of a request that are signed, in this order: all that a node acts on.
 SIGNED_HEADERS = (
     "content-type", "content-encoding", "catga-timeout-ms", "catga-request-id", "catga-chain", "traceparent",
-    "tracestate",
+    "tracestate", "catga-store",
 )  # fmt: skip
 
 #: What a caller is told, whatever the cause.

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import replace
 from typing import Any
 
 from catga_sync.cluster.failover import NO_NODE, Failover, Plan, Step
@@ -79,11 +80,12 @@ class Batch:
 
     def _round(self, due: list[tuple[int, ClusterNode | None]], first: bool) -> list[tuple[int, ClusterNode | None]]:
         """Send what is due; return what is due in the next round."""
-        groups: dict[str, tuple[ClusterNode, list[int]]] = {}
+        # What travels together relies on the same store, or on none: it is named once for all.
+        groups: dict[tuple[str, str | None], tuple[ClusterNode, list[int]]] = {}
         alone: list[tuple[int, ClusterNode | None]] = []
         for index, node in due:
             if node is not None and self._carry is not None and self._travels(node):
-                groups.setdefault(node.node_id, (node, []))[1].append(index)
+                groups.setdefault((node.node_id, self._plans[index].store), (node, []))[1].append(index)
             else:
                 alone.append((index, node))
         if first:
@@ -127,11 +129,14 @@ class Batch:
             self._failover.note(plan, node, answer, elapsed)
         ran = next((answer for answer in answers if answer.delivery is Delivery.EXECUTED), answers[0])
         self._failover.learn(node, ran, time_given)
-        return dict(zip(indexes, answers, strict=True))
+        found = dict(zip(indexes, answers, strict=True))
+        again = [index for index in indexes if self._failover.forgoes_store(self._plans[index], found[index])]
+        return {**found, **self._together((node, again))} if again else found
 
     def _exchange(self, node: ClusterNode, plans: list[Plan], time_given: float) -> Sequence[CatgaResult[Any]]:
         assert self._carry is not None
         ids = [plan.call.request_id for plan in plans]
+        token = enter_call(replace(self._call, store=plans[0].store))
         try:
             answers = self._carry(node, [plan.request for plan in plans], time_given, ids)
             if len(answers) == len(plans) and all(isinstance(answer, CatgaResult) for answer in answers):
@@ -142,6 +147,8 @@ class Batch:
             if ends_process(exc):
                 raise
             _log.exception("the invoker failed: %s node=%s", self._call.ids, node.node_id)
+        finally:
+            leave_call(token)
         return [INVOKER_FAILED] * len(plans)
 
     def _sort_out(self, answers: Mapping[int, CatgaResult[Any]]) -> dict[int, float]:

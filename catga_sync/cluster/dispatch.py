@@ -37,7 +37,8 @@ __all__ = ["SHARED_IDEMPOTENCY", "Dispatcher"]
 
 #: The oldest snapshot, in seconds, on which "nobody handles this" is answered.
 _FRESH = 0.1
-#: What a node says of itself, followed by which store it is, when it remembers request ids in one that others share.
+#: What a node says of itself, followed by the identity of its store, when it remembers request ids in one that other
+#: nodes may have, too.
 SHARED_IDEMPOTENCY = "shared-idempotency:"
 
 _log = logging.getLogger(__name__)
@@ -270,8 +271,9 @@ class Dispatcher:
             return CatgaResult.failure(
                 f"the route of {entry.name} is wrong: {exc}", ErrorCode.INTERNAL, delivery=Delivery.NOT_EXECUTED
             )
-        shared = not entry.idempotent and _share_a_store(nodes)
-        return Plan(request, nodes, call, router, entry.idempotent or shared, shared)
+        alone = len(nodes) == 1 or not self._failover.repeats
+        store = None if entry.idempotent or alone else _store_of_all(nodes)
+        return Plan(request, nodes, call, router, entry.idempotent or store is not None, store)
 
     def _carry(
         self, node: ClusterNode, requests: Sequence[Any], timeout: float, request_ids: Sequence[str]
@@ -349,12 +351,14 @@ def _told(plan: Plan, result: CatgaResult[Any]) -> CatgaResult[Any]:
     """Return what the caller is told: under the call's id, and with a word about a shared store that allowed tries."""
     if result._request_id is None:
         result = result._with(request_id=plan.call.request_id)
-    if not plan.shared:
+    if plan.store is None:
         return result
     return result._with(metadata=MappingProxyType({**result.metadata, "idempotency": "shared"}))
 
 
-def _share_a_store(nodes: Sequence[ClusterNode]) -> bool:
-    """Return whether all of these remember request ids in one and the same store."""
+def _store_of_all(nodes: Sequence[ClusterNode]) -> str | None:
+    """Return the identity of the store in which all of these remember request ids; None where there is none."""
     store = next((each for each in nodes[0].features if each.startswith(SHARED_IDEMPOTENCY)), None)
-    return store is not None and all(store in node.features for node in nodes)
+    if store is None or not all(store in node.features for node in nodes):
+        return None
+    return store.removeprefix(SHARED_IDEMPOTENCY)

@@ -7,8 +7,10 @@
 
 Rules of this file:
 1. A node that was tried is not tried again while there is one that was not.
-2. All tries share the call's deadline; the waits between them do, too.
-3. What a try shows about its node is told to ``Ejection``; every further try is paid from the ``RetryBudget``.
+2. A plain request may run twice only where all nodes remember request ids in one store. Each try names that store, the
+   first one too, and a node that has another one refuses it: what is known here of the nodes may be old.
+3. All tries share the call's deadline; the waits between them do, too.
+4. What a try shows about its node is told to ``Ejection``; every further try is paid from the ``RetryBudget``.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
-from catga_sync.context import CallContext
+from catga_sync.context import CallContext, enter_call, leave_call
 from catga_sync.errors import Delivery, ErrorCode, ends_process
 from catga_sync.nodes import ClusterNode
 from catga_sync.resilience.budget import RetryBudget
@@ -59,11 +61,13 @@ class Plan:
     router: Router
     #: Whether it may run twice.
     repeatable: bool
-    #: Whether that is so only because the nodes remember request ids in one store.
-    shared: bool = False
+    #: The store in which all of the nodes remember request ids, where it may run twice only because of that.
+    store: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
     tried: set[str] = field(default_factory=set)
     unknown: int = 0
+    #: The last result of a try that may have run; None when there is none.
+    unsure: CatgaResult[Any] | None = None
 
     def remaining(self) -> float:
         """Return the seconds left for the call."""
@@ -108,6 +112,11 @@ class Failover:
         self._monotonic = (SYSTEM_CLOCK if clock is None else clock).monotonic
         self._sleep = time.sleep if sleep is None else sleep
         self._rng = random.Random() if rng is None else rng  # noqa: S311 - spreads load, guards nothing
+
+    @property
+    def repeats(self) -> bool:
+        """Whether there is ever a further try."""
+        return self._tries > 1
 
     def run(self, plan: Plan, step: Step) -> CatgaResult[Any]:
         """
@@ -173,8 +182,23 @@ class Failover:
         """Take note of a try, in the plan and at the router."""
         plan.tried.add(node.node_id)
         plan.attempts.append(Attempt(node.node_id, elapsed, result.delivery, result.code, result.error))
-        plan.unknown += result.delivery is Delivery.UNKNOWN
+        if result.delivery is Delivery.UNKNOWN:
+            plan.unknown += 1
+            plan.unsure = result
         _tell(plan, node, result, elapsed)
+
+    def forgoes_store(self, plan: Plan, result: CatgaResult[Any]) -> bool:
+        """
+        Rely on no store any more, where the node has another one and nothing may have run yet.
+
+        Returns:
+            Whether the node is to be asked again at once. That is free: it cost the node next to nothing to refuse,
+            and after a store was emptied all plain requests are refused until the next heartbeats.
+        """
+        if not _has_another_store(plan, result) or plan.unsure is not None:
+            return False
+        plan.store, plan.repeatable = None, False
+        return True
 
     def learn(self, node: ClusterNode, result: CatgaResult[Any], time_given: float) -> None:
         """Take note of what an exchange that was given so many seconds shows about its node."""
@@ -203,9 +227,13 @@ class Failover:
 
     def result(self, plan: Plan, last: CatgaResult[Any]) -> CatgaResult[Any]:
         """Return what the caller is told after the last try."""
-        # A later try that provably did not run says nothing about an earlier one that may have.
-        unsure = plan.unknown and last.delivery is Delivery.NOT_EXECUTED
-        delivery = Delivery.UNKNOWN if unsure else last.delivery
+        delivery = last.delivery
+        if plan.unsure is not None and delivery is Delivery.NOT_EXECUTED:
+            # A later try that provably did not run says nothing about an earlier one that may have.
+            delivery = Delivery.UNKNOWN
+            if _has_another_store(plan, last):
+                # Nor does the store matter to the caller: the request should not have been sent again.
+                last = plan.unsure
         return last._with(attempts=tuple(plan.attempts), delivery=delivery)
 
     # -- parts ----------------------------------------------------------------------------------------------------
@@ -213,14 +241,18 @@ class Failover:
     def _try(self, plan: Plan, node: ClusterNode, step: Step) -> CatgaResult[Any]:
         time_given = self.share(plan, node)
         started = self._monotonic()
+        # All tries have the same id, also where the caller's thread has no current call.
+        token = enter_call(plan.call if plan.store is None else replace(plan.call, store=plan.store))
         try:
             result = step(node, plan.request, time_given)
         except BaseException:
             _tell(plan, node, _ABANDONED, self._monotonic() - started)
             raise
+        finally:
+            leave_call(token)
         self.note(plan, node, result, self._monotonic() - started)
         self.learn(node, result, time_given)
-        return result
+        return self._try(plan, node, step) if self.forgoes_store(plan, result) else result
 
     def _wait_before_next(self, plan: Plan, result: CatgaResult[Any]) -> float | None:
         """Return the seconds to wait before the next try, or None when there is to be none."""
@@ -246,6 +278,13 @@ class Failover:
         else:
             return None
         return self._rng.uniform(0.0, min(_LONGEST_WAIT, self._retry_delay * 2 ** (made - 1)))
+
+
+def _has_another_store(plan: Plan, result: CatgaResult[Any]) -> bool:
+    """Return whether a node has refused a request since it does not have the store that was named."""
+    refused = result.delivery is Delivery.NOT_EXECUTED and result.code is ErrorCode.FAILED_PRECONDITION
+    # What is final is the refusal of a behaviour.
+    return plan.store is not None and refused and result.metadata.get(RETRY) != NEVER
 
 
 def _unanswered(result: CatgaResult[Any]) -> bool:

@@ -63,6 +63,8 @@ class Presence:
         describe: Returns this node as it is now.
         heartbeat_interval: Seconds between two heartbeats.
         heartbeat_timeout: Seconds after which its record may be forgotten.
+        before_heartbeat: Called before each heartbeat, and about as often in the workers that send none, since each of
+            them may be asked what the node is. Raises nothing.
         listens: Returns where this process listens, as in ``127.0.0.1:5001``; None means that it looks.
         clock: None means the system's.
     """
@@ -78,6 +80,7 @@ class Presence:
         *,
         heartbeat_interval: float,
         heartbeat_timeout: float,
+        before_heartbeat: Callable[[], None] = lambda: None,
         listens: Callable[[], Sequence[str]] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -90,6 +93,7 @@ class Presence:
         self._describe = describe
         self._interval = heartbeat_interval
         self._timeout = heartbeat_timeout
+        self._before_heartbeat = before_heartbeat
         self._listens = listening if listens is None else listens
         self._clock = SYSTEM_CLOCK if clock is None else clock
         #: Whether this process means to serve.
@@ -227,6 +231,7 @@ class Presence:
         self._leads = self._group.lead()
         if not self._leads:
             # Somebody else speaks for the node; be ready to take over soon after that process is gone.
+            self._before_heartbeat()
             return min(self._interval, _LAST_LOOK)
         if not led:
             # Whoever led before has listened; only from now on is silence ours to judge.
@@ -246,6 +251,7 @@ class Presence:
         return self._beat()
 
     def _beat(self) -> float:
+        self._before_heartbeat()
         self._leads = self._group.lead()
         if not self._leads:
             self._visibility.done()

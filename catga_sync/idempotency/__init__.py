@@ -3,7 +3,7 @@
 Siblings never import each other.
 """
 
-from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore, StoredReply
+from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore, SharedIdempotencyStore, StoredReply
 from catga_sync.idempotency.memory import MemoryIdempotency
 from catga_sync.idempotency.redis import RedisIdempotency
 from catga_sync.idempotency.sqlite import SqliteIdempotency
@@ -13,6 +13,7 @@ __all__ = [
     "Claim",
     "ClaimState",
     "IdempotencyStore",
+    "SharedIdempotencyStore",
     "StoredReply",
     # Stores
     "MemoryIdempotency",

@@ -27,6 +27,7 @@ __all__ = [
     "Claim",
     "ClaimState",
     "IdempotencyStore",
+    "SharedIdempotencyStore",
     "StoredReply",
     "check_seconds",
     "check_size",
@@ -84,9 +85,6 @@ class IdempotencyStore(Protocol):
     .. versionadded:: 0.1
     """
 
-    #: Whether every worker and every node that may get the same key sees the same store.
-    shared: bool
-
     def claim(self, key: str, fingerprint: str, lease: float) -> Claim:
         """
         Claim a key, if nobody has it. Of any number of callers at once exactly one gets ``NEW``.
@@ -126,6 +124,27 @@ class IdempotencyStore(Protocol):
 
     def forget(self) -> None:
         """In a forked child: use nothing that the parent has open."""
+
+
+class SharedIdempotencyStore(IdempotencyStore, Protocol):
+    """
+    A store that several nodes can have in common. Only such a store lets plain requests be sent again.
+
+    .. versionadded:: 0.1
+    """
+
+    def identity(self) -> str | None:
+        """
+        Return which store this is. It is called about once a heartbeat, and before a repeated plain request runs.
+
+        The identity has to be kept inside the store, so that two stores never have the same one, whatever their
+        addresses are: made at random when it is first asked for, by one of all who ask at once. A store that is
+        emptied or replaced has to get another one, since it no longer knows what has run.
+
+        Returns:
+            Any text but the empty one, the same for every worker and node that sees the same claims. None means that
+            no other node sees them, as for a store without this method.
+        """
 
 
 def check_seconds(option: str, value: float) -> float:

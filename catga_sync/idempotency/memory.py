@@ -80,8 +80,6 @@ class MemoryIdempotency:
     .. versionadded:: 0.1
     """
 
-    shared = False
-
     def __init__(
         self,
         *,

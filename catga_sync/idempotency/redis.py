@@ -13,6 +13,7 @@ Rules of this file:
     {prefix}:{cluster}:claim:{key}   hash   fingerprint, token
                                             lease: server time until which it is RUNNING, in milliseconds
                                             done: 1, and then body, unless it is not kept
+    {prefix}:{cluster}:store         string which store this is; it never expires
 """
 
 from __future__ import annotations
@@ -106,9 +107,19 @@ local held = redis.call('HMGET', KEYS[1], 'token', 'done')
 if held[1] == ARGV[1] and not held[2] then redis.call('DEL', KEYS[1]) end
 return 0
 """
+# ARGV: the identity of a store that has none. The run of the server goes with it: one that was started again, and a
+# replica that has become the master, have the key and may lack the last claims.
+_IDENTITY = """
+local held = redis.call('GET', KEYS[1])
+if not held then
+  held = ARGV[1]
+  redis.call('SET', KEYS[1], held)
+end
+return held .. ' ' .. (string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or '')
+"""
 _NAMES = {
     script: hashlib.sha1(script.encode("ascii"), usedforsecurity=False).hexdigest()
-    for script in (_CLAIM, _LOOK, _COMPLETE, _RENEW, _RELEASE)
+    for script in (_CLAIM, _LOOK, _COMPLETE, _RENEW, _RELEASE, _IDENTITY)
 }
 
 
@@ -159,8 +170,6 @@ class RedisIdempotency:
     .. versionadded:: 0.1
     """
 
-    shared = True
-
     def __init__(
         self,
         url: str | None = None,
@@ -186,6 +195,7 @@ class RedisIdempotency:
                 wanted = "give 1 to 64 characters of A-Z a-z 0-9 . _ : -"
                 raise ConfigurationError(f"{option}: {wanted}, not {shown(value)}")
         self._prefix = f"{prefix}:{cluster_name}:claim:"
+        self._store_key = f"{prefix}:{cluster_name}:store"
         files = {"ssl_ca_certs": ssl_ca_certs, "ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
         given = {option: os.fspath(path) for option, path in files.items() if path is not None}
         given.update({k: v for k, v in (("username", username), ("password", password)) if v is not None})
@@ -234,6 +244,11 @@ class RedisIdempotency:
         """See ``IdempotencyStore``."""
         return poll(lambda: _seen(self._run(_LOOK, key)), timeout, self._clock, self._sleep)
 
+    def identity(self) -> str:
+        """See ``SharedIdempotencyStore``."""
+        found: bytes = self._run_on(self._store_key, _IDENTITY, uuid.uuid4().hex)
+        return found.decode("utf-8", "replace")
+
     def close(self) -> None:
         """See ``IdempotencyStore``."""
         own, self._own = self._own, None
@@ -254,7 +269,10 @@ class RedisIdempotency:
         return found
 
     def _run(self, script: str, key: str, *values: object) -> Any:
-        client, key = self._connected(), self._prefix + key
+        return self._run_on(self._prefix + key, script, *values)
+
+    def _run_on(self, key: str, script: str, *values: object) -> Any:
+        client = self._connected()
         try:
             return client.evalsha(_NAMES[script], 1, key, *values)
         except self._redis.exceptions.NoScriptError:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import socket
 import sqlite3
 import threading
 import time
@@ -56,7 +57,10 @@ CREATE TABLE IF NOT EXISTS claims (
 _INDEX = "CREATE INDEX IF NOT EXISTS claims_by_keep_until ON claims (keep_until)"
 # One row: what to add to the boot clock of this boot.
 _BOOTS = "CREATE TABLE IF NOT EXISTS boots (boot TEXT PRIMARY KEY, clock_offset REAL NOT NULL)"
-_OFFSET = "SELECT clock_offset FROM boots WHERE boot = ?"
+# One row: made at random with the file, and copied with it.
+_STORE = "CREATE TABLE IF NOT EXISTS store (one INTEGER PRIMARY KEY CHECK (one = 1), identity TEXT NOT NULL)"
+_IDENTITY = "INSERT OR IGNORE INTO store VALUES (1, ?)"
+_OFFSET = "SELECT clock_offset, identity FROM boots, store WHERE boot = ?"
 
 _CLAIM = """
 INSERT INTO claims VALUES (:key, :fingerprint, :token, 0, NULL, :until, :until + :ttl)
@@ -123,8 +127,6 @@ class SqliteIdempotency:
     .. versionadded:: 0.1
     """
 
-    shared = True
-
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -181,6 +183,12 @@ class SqliteIdempotency:
         """See ``IdempotencyStore``."""
         return poll(lambda: self._look(key), timeout, self._clock, self._sleep)
 
+    def identity(self) -> str:
+        """See ``SharedIdempotencyStore``."""
+        with self._opened():
+            # The row is in every copy of the file, and the files' numbers may be those of files that were deleted.
+            return f"{self._row} {_boot_id() or socket.gethostname()} {self._file}"
+
     def close(self) -> None:
         """See ``IdempotencyStore``."""
         if self._pid != os.getpid():
@@ -197,6 +205,7 @@ class SqliteIdempotency:
         self._db = None
         self._file: Identity | None = None
         self._offset: float | None = None
+        self._row = ""
         self._claims = 0
         self._forking: int | None = None
         # Last: who finds another process's id here begins with this method.
@@ -249,12 +258,17 @@ class SqliteIdempotency:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_database(self.path)
         self._db = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-        self._offset = self._prepare(self._db)
+        self._offset, self._row = self._prepare(self._db)
         self._file = database_identity(self.path)
         return self._db
 
-    def _prepare(self, db: sqlite3.Connection) -> float | None:
-        """Make a new connection ready; return what to add to the boot clock, or None for the wall clock as it is."""
+    def _prepare(self, db: sqlite3.Connection) -> tuple[float | None, str]:
+        """
+        Make a new connection ready.
+
+        Returns:
+            What to add to the boot clock, or None for the wall clock as it is; and the identity that is in the file.
+        """
         _write_ahead(db)
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
@@ -265,16 +279,18 @@ class SqliteIdempotency:
             row = db.execute(_OFFSET, (boot,)).fetchone()
         if row is None:
             db.execute("BEGIN IMMEDIATE")
-            for statement in (_CLAIMS, _INDEX, _BOOTS):
+            for statement in (_CLAIMS, _INDEX, _BOOTS, _STORE):
                 db.execute(statement)
+            db.execute(_IDENTITY, (uuid.uuid4().hex,))
             row = db.execute(_OFFSET, (boot,)).fetchone()
             if row is None:
-                row = (self._clock.time() - self._clock.monotonic(),)
+                offset = self._clock.time() - self._clock.monotonic()
                 db.execute("DELETE FROM boots")
-                db.execute("INSERT INTO boots VALUES (?, ?)", (boot, *row))
+                db.execute("INSERT INTO boots VALUES (?, ?)", (boot, offset))
                 db.execute("UPDATE claims SET lease_until = 0 WHERE done = 0")
+                row = db.execute(_OFFSET, (boot,)).fetchone()
             db.execute("COMMIT")
-        return float(row[0]) if boot else None
+        return float(row[0]) if boot else None, str(row[1])
 
     def _close_locked(self) -> None:
         db, self._db = self._db, None

@@ -25,6 +25,9 @@ class RemoteInvoker(Protocol):
         """
         Send ``request`` to ``node`` once; never anywhere else and never again.
 
+        ``current_call()`` has what travels with it: trace, chain, and ``store``, which has to reach a receiver of ours
+        as the header ``Catga-Store``, or the request may run twice.
+
         Args:
             node: Where to.
             request: The message; an ``Event`` is carried the same way, and answered with None.

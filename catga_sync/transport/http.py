@@ -375,6 +375,8 @@ def _headers(request_id: str, left: float) -> dict[str, str]:
     if call is not None:
         if call.chain:
             headers["Catga-Chain"] = write_chain(call.chain)
+        if call.store is not None:
+            headers["Catga-Store"] = call.store
         headers["traceparent"], state = call.trace()
         if state is not None:
             headers["tracestate"] = state

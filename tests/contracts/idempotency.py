@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import pytest
 
 from catga_sync.errors import ConfigurationError
-from catga_sync.idempotency import Claim, ClaimState, IdempotencyStore, StoredReply
+from catga_sync.idempotency import Claim, ClaimState, IdempotencyStore, SharedIdempotencyStore, StoredReply
 from tests import processes
 from tests.contracts.discovery import HeldClock
 
@@ -451,8 +451,19 @@ class SharedContract(_Stores):
     def elsewhere(self) -> Callable[..., str]:
         raise NotImplementedError
 
-    def test_it_says_that_it_is_shared(self, store: IdempotencyStore) -> None:
-        assert store.shared is True
+    def test_everybody_who_sees_the_same_claims_is_told_the_same_identity(
+        self, store: SharedIdempotencyStore, other: SharedIdempotencyStore, elsewhere: Callable[..., str]
+    ) -> None:
+        """Also where many ask for it at once, before there is one."""
+        with contextlib.ExitStack() as stack:
+            others = [stack.enter_context(Elsewhere(elsewhere())) for _ in range(3)]
+            for process in others:
+                process.begin("identity")
+            here = in_threads(8, lambda number: (store, other)[number % 2].identity())
+            told = {*here, *(process.result() for process in others)}
+        assert len(told) == 1, told
+        assert told == {store.identity()}
+        assert len(str(*told)) >= 32
 
     def test_of_many_processes_exactly_one_gets_it_and_all_get_the_answer(self, elsewhere: Callable[..., str]) -> None:
         keys = [f"key-{number}" for number in range(25)]

@@ -34,12 +34,6 @@ def handlers(mediator: Mediator) -> None:
     mediator.register(Look, lambda request: request.text)
 
 
-class SharedMemory(MemoryIdempotency):
-    """One store that all simulated nodes share."""
-
-    shared = True
-
-
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
@@ -58,8 +52,8 @@ ACTIONS = st.one_of(
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32), script=st.lists(ACTIONS, max_size=25), shared=st.booleans())
-def test_no_plain_request_runs_twice_and_every_result_tells_the_truth(seed, script, shared):  # type: ignore[no-untyped-def]
+@given(seed=st.integers(0, 2**32), script=st.lists(ACTIONS, max_size=25))
+def test_no_plain_request_runs_twice_and_every_result_tells_the_truth(seed, script):  # type: ignore[no-untyped-def]
     with Simulation(seed=seed) as sim:
         nodes = {name: sim.add_node(name, handlers) for name in "abc"}
         client = sim.add_client()
@@ -142,7 +136,7 @@ def test_what_a_paused_node_finds_when_it_goes_on_is_not_run_for_callers_that_ha
 
 
 def test_with_a_shared_store_plain_requests_outlive_a_lost_answer_and_still_run_once():
-    with Simulation(seed=1, shared_idempotency=SharedMemory()) as sim:
+    with Simulation(seed=1, shared_idempotency=MemoryIdempotency()) as sim:
         _, client = cluster(sim)
         # The nodes of a simulation do not tell what they share, so the same id is sent again by hand.
         sim.network.script(Fault.DROP_REPLY)

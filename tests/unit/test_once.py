@@ -22,8 +22,8 @@ class Running:
 
 
 class World:
-    def __init__(self) -> None:
-        self.once = Once(MemoryIdempotency())
+    def __init__(self, store: MemoryIdempotency | None = None) -> None:
+        self.once = Once(MemoryIdempotency() if store is None else store)
         self.ran = 0
 
     def receive(
@@ -33,6 +33,7 @@ class World:
         runs: bool = True,
         unsure: bool = False,
         error: Exception | None = None,
+        relied_on: str | None = None,
         **changes: Any,
     ) -> tuple[ReplyEnvelope, Running]:
         """Receive the request; its handler runs, or does not, or nobody can tell."""
@@ -55,12 +56,28 @@ class World:
             self.ran += runs
             return ReplyEnvelope("r-1", is_success=runs, error_message=None if runs else "no")
 
-        return self.once.run("Ask", envelope, Deadline.after(10.0), running, handle, False), running
+        return self.once.run("Ask", envelope, Deadline.after(10.0), running, handle, False, relied_on), running
+
+
+class Named(MemoryIdempotency):
+    """A store that says which one it is."""
+
+    told: Any = "one"
+
+    def identity(self) -> Any:
+        if isinstance(self.told, Exception):
+            raise self.told
+        return self.told
 
 
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+@pytest.fixture
+def named() -> World:
+    return World(Named())
 
 
 def test_what_ran_is_answered_again_and_does_not_run_again(world: World) -> None:
@@ -103,3 +120,50 @@ def test_another_payload_under_the_same_id_is_refused(world: World) -> None:
     with pytest.raises(Refused) as caught:
         world.receive(payload=b'{"a":1}')
     assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+# -- the store on which the caller relies ---------------------------------------------------------------------------
+
+
+def refused(world: World, relied_on: str) -> Refused:
+    with pytest.raises(Refused) as caught:
+        world.receive(relied_on=relied_on)
+    return caught.value
+
+
+def test_what_relies_on_the_store_that_is_there_runs(named: World) -> None:
+    named.receive(relied_on=str(named.once.identity.read()))
+    assert named.ran == 1
+
+
+@pytest.mark.parametrize("told", ["another", None, "", 7, OSError("down")], ids=repr)
+def test_what_relies_on_another_store_does_not_run_and_may_run_when_it_relies_on_none(named: World, told: Any) -> None:
+    one = named.once.identity.read()
+    named.once.store.told = told  # type: ignore[attr-defined]
+    refusal = refused(named, str(one))
+    assert (refusal.status, refusal.code, named.ran) == (412, ErrorCode.FAILED_PRECONDITION, 0)
+    named.receive()
+    assert named.ran == 1
+
+
+def test_a_store_of_one_process_is_none_on_which_anybody_can_rely(world: World) -> None:
+    assert refused(world, "0" * 32).status == 412
+    assert world.ran == 0
+
+
+def test_who_is_known_to_have_run_is_answered_again_whatever_store_is_relied_on(named: World) -> None:
+    named.receive()
+    reply, running = named.receive(relied_on="0" * 32)
+    assert (reply.is_success, running.replayed, named.ran) == (True, True, 1)
+
+
+def test_the_store_is_asked_after_the_claim_since_it_may_be_emptied_in_between(named: World) -> None:
+    """A claim in a store that is emptied after it says which one it is would be of no use."""
+    one = str(named.once.identity.read())
+
+    class Emptied(Named):
+        def claim(self, *values: Any) -> Any:
+            self.told = "another"
+            return super().claim(*values)
+
+    assert refused(World(Emptied()), one).status == 412

@@ -158,6 +158,13 @@ def test_a_call_whose_caller_has_hung_up_is_not_started_and_its_id_may_run_anoth
     assert receiver.handle(ask(time.time())).headers["Catga-Executed"] == "1"
 
 
+def test_what_relies_on_a_store_is_refused_where_there_is_none(handlers):
+    """The node was restarted without one, and the caller has yet to hear of it."""
+    raw = make(handlers).handle(ask(time.time(), {"catga-store": "0" * 32}))
+    assert (raw.status, raw.headers["Catga-Executed"], handlers.calls) == (412, "0", [])
+    assert reply_of(raw).error_code is ErrorCode.FAILED_PRECONDITION
+
+
 def test_a_caller_that_has_hung_up_is_looked_for_after_the_wait_for_a_duplicate(handlers):
     class Crossed(MemoryIdempotency):
         """The first call of an id ends unexecuted while the second waits for it."""

@@ -146,6 +146,7 @@ CONTEXT = {
     "content-encoding": "gzip",
     "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
     "tracestate": "vendor=x",
+    "catga-store": "5ca1ab1e" * 4,
 }
 
 

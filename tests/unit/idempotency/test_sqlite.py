@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -232,6 +233,57 @@ def test_all_meet_in_the_new_file_when_the_old_one_was_taken_away(path: Path, op
     assert [claim.state for claim in claims] == [NEW, RUNNING]
     if replaced:
         assert [state(each, "b") for each in (store, other)] == [DONE] * 2
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+def test_a_file_that_was_taken_away_is_another_store(path: Path, opened: Opened, replaced: bool) -> None:
+    store, other = opened(path), opened(path)
+    before = store.identity()
+    if replaced:
+        new = path.with_name("new.sqlite3")
+        opened(new).identity()
+        new.replace(path)
+    else:
+        path.unlink()
+    assert store.identity() != before
+    assert store.identity() == other.identity()
+
+
+def test_a_copy_is_another_store(path: Path, opened: Opened, tmp_path: Path) -> None:
+    before = opened(path).identity()
+    shutil.copytree(path.parent, tmp_path / "copy")
+    assert opened(tmp_path / "copy" / path.name).identity() != before
+
+
+def test_a_file_under_two_names_is_one_store_only_if_its_log_is_the_same(
+    path: Path, opened: Opened, tmp_path: Path
+) -> None:
+    """Two logs are two memories: of a hard link, or of a file that is mounted without its folder."""
+    before = opened(path).identity()
+    (tmp_path / "link").symlink_to(path.parent)
+    os.link(path, tmp_path / "hard.sqlite3")
+    assert opened(tmp_path / "link" / path.name).identity() == before
+    hard = str(tmp_path / "hard.sqlite3")
+    with Elsewhere(f"SqliteIdempotency({hard!r})") as process:
+        assert process.call("identity") != before
+
+
+def test_the_file_of_another_machine_is_another_store(path: Path, opened: Opened, machine: Machine) -> None:
+    """A network share has it under the same numbers, and SQLite's locks do not reach over it."""
+    before = opened(path, clock=machine).identity()
+    machine.boot = "that of the other machine"
+    assert opened(path, clock=machine).identity() != before
+
+
+def test_a_file_of_before_there_were_identities_gets_one(path: Path, opened: Opened) -> None:
+    store = opened(path)
+    run(store, "a", b"kept")
+    store.close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE store")
+    store, other = opened(path), opened(path)
+    assert store.identity() == other.identity()
+    assert store.claim("a", "f", LONG).reply == StoredReply(b"kept")
 
 
 def test_an_error_in_between_does_not_stay(path: Path, opened: Opened) -> None:
