@@ -61,8 +61,7 @@ class CallContext:
     chain: tuple[Hop, ...] = ()
     #: How many handlers of this process stand around the call: 1 for what a handler sends.
     depth: int = 0
-    #: The identity of the idempotency store that the next node must have, since an earlier try, which may have run, is
-    #: known there; None where no such try was made.
+    #: The identity of the idempotency store that the node must have to which the call is sent; None where any will do.
     store: str | None = None
 
     @property

@@ -135,7 +135,9 @@ class SharedIdempotencyStore(IdempotencyStore, Protocol):
 
     def identity(self) -> str | None:
         """
-        Return which store this is. It is called about once a heartbeat, and before a repeated plain request runs.
+        Return which store this is, within about a second.
+
+        It is called before each heartbeat, and after each new claim of a request whose caller relies on the store.
 
         The identity has to be kept inside the store, so that two stores never have the same one, whatever their
         addresses are: made at random when it is first asked for, by one of all who ask at once. A store that is

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 
+from catga_sync.errors import ends_process
 from catga_sync.idempotency.base import IdempotencyStore
 from catga_sync.redaction import shown
 
@@ -52,10 +53,12 @@ class StoreIdentity:
         return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()[:32]
 
     def refresh(self) -> None:
-        """Read the identity and keep it. Raises nothing; why it fails is logged once for each cause."""
+        """Read the identity and keep it. Why it fails is logged once for each cause, and raised never."""
         try:
             self.known = self.read()
-        except Exception as exc:
+        except BaseException as exc:  # a store of the application's own
+            if ends_process(exc):
+                raise
             self.known = None
             cause = shown(exc)
             if cause != self._logged:

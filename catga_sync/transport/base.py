@@ -25,8 +25,8 @@ class RemoteInvoker(Protocol):
         """
         Send ``request`` to ``node`` once; never anywhere else and never again.
 
-        ``current_call()`` has what travels with it: trace, chain, and ``store``, which has to reach a receiver of ours
-        as the header ``Catga-Store``, or the request may run twice.
+        ``current_call()`` has what travels with it: trace, chain, and ``store``, which is to reach the node as the
+        header ``Catga-Store``. Without it a node that has another store by now lets the request run a second time.
 
         Args:
             node: Where to.

@@ -44,8 +44,9 @@ Opened = Callable[..., RedisIdempotency]
 
 #: Seconds that a call may take at the very most; it is to take half of one, but machines may be busy.
 BOUND = 3.0
-#: The rights that docs/idempotency.md says are needed.
-RIGHTS = "+eval +evalsha +time +del +exists +hget +hmget +hset +pexpire"
+#: The rights and the keys that docs/idempotency.md says are needed.
+RIGHTS = "+eval +evalsha +time +info +get +set +del +exists +hget +hmget +hset +pexpire"
+KEYS = "~catga:default:claim:* ~catga:default:store"
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,7 @@ def every_call(store: RedisIdempotency) -> list[Callable[[], Any]]:
         lambda: store.renew("a", "token", LONG),
         lambda: store.release("a", "token"),
         lambda: store.wait("a", LONG),
+        store.identity,
     ]
 
 
@@ -409,7 +411,7 @@ def test_a_client_of_ones_own_is_used_and_not_closed(server: RedisServer, opened
 
 
 def test_the_rights_in_the_documentation_are_enough_and_none_is_too_many(server: RedisServer, opened: Opened) -> None:
-    server.command("ACL", "SETUSER", "node", "reset", "on", ">p@ss", "~catga:default:claim:*", *RIGHTS.split())
+    server.command("ACL", "SETUSER", "node", "reset", "on", ">p@ss", *KEYS.split(), *RIGHTS.split())
     url = f"redis://node:p%40ss@127.0.0.1:{server.port}"
 
     def all_of_it(store: RedisIdempotency) -> None:
@@ -426,6 +428,8 @@ def test_the_rights_in_the_documentation_are_enough_and_none_is_too_many(server:
         dropped = store.claim(key + "2", "f", 0.001)
         store.release(key + "2", dropped.token)
         assert state(store, key + "2") is NEW
+        server.command("DEL", "catga:default:store")
+        assert store.identity()
 
     all_of_it(opened(url))
     for right in RIGHTS.split():

@@ -253,6 +253,30 @@ def test_one_process_speaks_for_all(one: Process, other: Process, store: FakeSto
     assert [record.seq for record in store.registered] == [1, 2, 3]
 
 
+def test_what_a_node_says_of_itself_is_brought_up_to_date_before_each_heartbeat_and_in_each_process(
+    tmp_path: Path, clock: FakeClock, store: FakeStore, probe: FakeProbe
+) -> None:
+    """Each process may be asked what the node is, also one that sends no heartbeats."""
+    counts = {"leads": 0, "follows": 0}
+    registered: list[int] = []
+
+    def count(name: str) -> None:
+        counts[name] += 1
+        registered.append(len(store.registered))
+
+    one, other = (
+        Process(tmp_path / "private", clock, store, probe, before_heartbeat=lambda name=name: count(name))
+        for name in counts
+    )
+    one.go()
+    assert (counts, registered) == ({"leads": 1, "follows": 0}, [0])
+    for seconds in range(1, 11):
+        one.go(1)
+        other.go()
+        assert counts == {"leads": len(store.registered), "follows": seconds}
+    assert len(store.registered) == 3
+
+
 def test_another_process_takes_over_within_a_second(
     one: Process, other: Process, store: FakeStore, clock: FakeClock
 ) -> None:

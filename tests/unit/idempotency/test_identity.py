@@ -26,9 +26,9 @@ def store() -> Named:
 
 
 @pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.INFO, "catga_sync.idempotency")
-    return caplog.records
+    return caplog
 
 
 def known(store: Any) -> str | None:
@@ -66,15 +66,15 @@ def test_a_store_without_the_method_and_one_that_tells_none_are_shared_with_nobo
 
 
 @pytest.mark.parametrize("told", ["", 7, b"one", True], ids=repr)
-def test_what_is_no_text_is_a_fault_that_is_named(store: Named, lines: list[logging.LogRecord], told: Any) -> None:
+def test_what_is_no_text_is_a_fault_that_is_named(store: Named, log: pytest.LogCaptureFixture, told: Any) -> None:
     store.told = told
     assert known(store) is None
-    (line,) = lines
+    (line,) = log.records
     assert "return a text, or None" in line.getMessage()
 
 
 def test_a_store_that_is_down_is_logged_once_for_each_cause_and_once_when_it_is_back(
-    store: Named, lines: list[logging.LogRecord]
+    store: Named, log: pytest.LogCaptureFixture
 ) -> None:
     identity = StoreIdentity(store)
     identity.refresh()
@@ -87,7 +87,7 @@ def test_a_store_that_is_down_is_logged_once_for_each_cause_and_once_when_it_is_
     identity.refresh()
     identity.refresh()
     assert identity.known == before
-    levels = [(line.levelname, "no disk" in line.getMessage(), "no room" in line.getMessage()) for line in lines]
+    levels = [(line.levelname, "no disk" in line.getMessage(), "no room" in line.getMessage()) for line in log.records]
     assert levels == [("WARNING", True, False), ("WARNING", False, True), ("INFO", False, False)]
 
 
