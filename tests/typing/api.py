@@ -22,6 +22,13 @@ from catga_sync import (
     create_cluster,
     message,
 )
+from catga_sync.idempotency import (
+    IdempotencyStore,
+    MemoryIdempotency,
+    RedisIdempotency,
+    SharedIdempotencyStore,
+    SqliteIdempotency,
+)
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,12 @@ assert_type(BusinessError("no", code="shop.closed"), BusinessError)
 assert_type(BusinessError("no").code, ErrorCode | str)
 
 
+shared: list[SharedIdempotencyStore] = [SqliteIdempotency("ids.sqlite3"), RedisIdempotency("redis://redis")]
+stores: list[IdempotencyStore] = [MemoryIdempotency(), *shared]
+
+
 # Mistakes that a checker must catch: without an error here, mypy reports the ignore as unused.
+not_shared: SharedIdempotencyStore = MemoryIdempotency()  # type: ignore[assignment]
 mediator.send("no request")  # type: ignore[arg-type]
 mediator.send(UserRenamed("1"))  # type: ignore[arg-type]
 local.send(GetUser("1"), timeout="2")  # type: ignore[arg-type]

@@ -194,6 +194,7 @@ def _seeds() -> list[bytes]:
     return [
         *(_request(body, Catga_Timeout_Ms="30000") for body in bodies),
         _request(bodies[0], Catga_Chain="web=5,users=0", traceparent=f"00-{'a' * 32}-{'b' * 16}-01", tracestate="a=b"),
+        _request(bodies[0], Catga_Store="5ca1ab1e" * 4),
         _request(old, Catga_Timeout_Ms="1"),
         _request(first, Catga_Timeout_Ms="1000"),
         _request(_batch(bodies), BATCH_PATH),
@@ -286,9 +287,9 @@ _SIGNED_SEEDS = _signed_seeds()
 
 _WORDS = (
     "Content-Length:", "Content-Type:", "Transfer-Encoding:chunked", "Content-Encoding:gzip", "Catga-Timeout-Ms:",
-    "Catga-Chain:", "Catga-Request-Id:", "Catga-Signature:", "traceparent:", "Origin:", "Host:", "HTTP/1.0", "HEAD",
-    INVOKE_PATH, BATCH_PATH, NODE_PATH, DRAIN_PATH, "0001-01-01T00:00:00+01:00", "application/json", "\n", "10.0.0.1",
-    "requestId", "requests", "Order", "Placed", "payloadData",
+    "Catga-Chain:", "Catga-Request-Id:", "Catga-Signature:", "Catga-Store:", "traceparent:", "Origin:", "Host:",
+    "HTTP/1.0", "HEAD", INVOKE_PATH, BATCH_PATH, NODE_PATH, DRAIN_PATH, "0001-01-01T00:00:00+01:00", "application/json",
+    "\n", "10.0.0.1", "requestId", "requests", "Order", "Placed", "payloadData",
 )  # fmt: skip
 
 TARGETS = (

@@ -80,15 +80,26 @@ class _AFirst:
 
 
 @contextlib.contextmanager
-def pair(a: Any, b: Any, **options: Any) -> Iterator[Pair]:
-    """Serve two nodes that have these idempotency stores."""
+def pair(a: Any, b: Any, *, listed: bool = False, **options: Any) -> Iterator[Pair]:
+    """
+    Serve two nodes that have these idempotency stores.
+
+    Args:
+        a: The store of the one.
+        b: The store of the other.
+        listed: Whether all have a list of addresses instead of a store of nodes, and ask each node what it is.
+        options: Of all three.
+    """
     made = Pair()
+    ports = {"a": free_port(), "b": free_port()}
+    endpoints = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    if listed:
+        options = {"discovery": "static", "peers": endpoints, **options}
     with contextlib.ExitStack() as stack:
         for name, store in (("a", a), ("b", b)):
-            port = free_port()
-            given = {**_OPTIONS, "node_id": name, "endpoint": f"http://127.0.0.1:{port}", "idempotency": store}
+            given = {**_OPTIONS, "node_id": name, "endpoint": endpoints[name], "idempotency": store}
             made.nodes[name] = mediator = create_cluster(made.local(name), **{**given, **options})
-            stack.enter_context(served(made.app(name, mediator), port))
+            stack.enter_context(served(made.app(name, mediator), ports[name]))
             stack.enter_context(mediator)
         given = {**_OPTIONS, "node_id": "client", "router": _AFirst()}
         made.client = stack.enter_context(create_cluster(Mediator(), **{**given, **options}))

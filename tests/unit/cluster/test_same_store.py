@@ -14,6 +14,7 @@ import pytest
 
 from catga_sync import CatgaResult, Delivery, ErrorCode
 from catga_sync.idempotency import MemoryIdempotency, SqliteIdempotency
+from tests.processes import until
 from tests.unit.cluster.losing import Do, Pair, pair
 
 A_ALONE, BOTH = ["a"], ["a", "b"]
@@ -94,6 +95,16 @@ def test_with_one_file_under_two_names_the_second_node_gives_the_response_of_the
         assert asked(results[0]) == BOTH
         assert {result.metadata["idempotency"] for result in results} == {"shared"}
         assert sorted(number for _, number in made.ran) == [0, 1, 2]
+
+
+def test_nodes_that_are_asked_what_they_are_tell_their_store_as_well(tmp_path: Path, opened: Opened) -> None:
+    path = tmp_path / "ids.sqlite3"
+    with pair(opened(path), opened(path), listed=True) as made:
+        # A node that was asked before it had read its identity is asked again after a while.
+        until(lambda: all(len(features) > 1 for features in made.features.values()), "both have told it")
+        made.losing = {"a"}
+        result = made.client.send(Do(1))
+        assert (result.value, asked(result), made.ran) == (1, BOTH, [("a", 1)])
 
 
 @pytest.mark.parametrize("secret", [None, "s" * 32], ids=["unsigned", "signed"])
