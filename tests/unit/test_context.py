@@ -57,11 +57,12 @@ def test_remaining_is_what_the_deadline_leaves():
 
 
 def test_a_nested_call_has_its_own_id_and_at_most_what_the_outer_one_has_left():
-    outer = CallContext("a", Deadline.after(50.0), source_node_id="n", traceparent=GIVEN, tracestate="s")
+    outer = CallContext("a", Deadline.after(50.0), source_node_id="n", traceparent=GIVEN, tracestate="s", store="b")
     inner = outer.nested("b", 1000.0)
     assert inner.request_id == "b"
     assert inner.deadline.at == pytest.approx(outer.deadline.at - NESTED_MARGIN)
     assert (inner.traceparent, inner.tracestate) == (GIVEN, "s")
+    assert inner.store is None, "it is another call, and relies on nothing yet"
     assert outer.nested("c", 5.0).deadline.at < inner.deadline.at
 
 

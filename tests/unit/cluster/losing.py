@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from catga_sync import ClusterMediator, Mediator, Request, create_cluster, message
+from catga_sync import ClusterMediator, Mediator, Query, Request, create_cluster, message
 from catga_sync.integrations.wsgi import ClusterMiddleware
 from tests.processes import free_port, until
 from tests.unit.cluster.real import Foreign, served
 
-__all__ = ["Do", "Pair", "pair"]
+__all__ = ["Do", "Look", "Pair", "pair"]
 
 #: Of all nodes here: what a node says of itself when it joins is what the others believe while a test lasts.
 _OPTIONS = {"discovery": "memory://", "heartbeat_interval": 60.0, "heartbeat_timeout": 180.0, "retry_delay": 0.0}
@@ -25,11 +25,17 @@ class Do(Request[int]):
     number: int = 0
 
 
+@message(name="losing.Look")
+@dataclass(frozen=True)
+class Look(Query[int]):
+    number: int = 0
+
+
 class Pair:
     """The nodes ``a`` and ``b``, and a client that asks ``a`` first, if it can."""
 
     def __init__(self) -> None:
-        #: Node and number of each execution.
+        #: Node and number of each ``Do`` that was executed.
         self.ran: list[tuple[str, int]] = []
         #: The nodes whose responses to calls are lost, and the value of ``Catga-Executed`` of those that are.
         self.losing, self.lost = {"a", "b"}, {"1"}
@@ -52,6 +58,10 @@ class Pair:
             self.ran.append((name, request.number))
             if name == "a":
                 self.meanwhile()
+            return request.number
+
+        @local.handler
+        def look(request: Look) -> int:
             return request.number
 
         return local

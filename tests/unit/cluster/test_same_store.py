@@ -15,7 +15,7 @@ import pytest
 from catga_sync import CatgaResult, Delivery, ErrorCode
 from catga_sync.idempotency import MemoryIdempotency, SqliteIdempotency
 from tests.processes import until
-from tests.unit.cluster.losing import Do, Pair, pair
+from tests.unit.cluster.losing import Do, Look, Pair, pair
 
 A_ALONE, BOTH = ["a"], ["a", "b"]
 
@@ -95,6 +95,16 @@ def test_with_one_file_under_two_names_the_second_node_gives_the_response_of_the
         assert asked(results[0]) == BOTH
         assert {result.metadata["idempotency"] for result in results} == {"shared"}
         assert sorted(number for _, number in made.ran) == [0, 1, 2]
+
+
+def test_queries_and_plain_requests_of_one_batch_each_go_their_way(tmp_path: Path, opened: Opened) -> None:
+    path = tmp_path / "ids.sqlite3"
+    with pair(opened(path), opened(path)) as made:
+        made.losing = {"a"}
+        results = made.client.send_batch([Do(0), Look(1), Do(2), Look(3)])
+        assert [result.value for result in results] == [0, 1, 2, 3]
+        assert {tuple(asked(result)) for result in results} == {("a", "b")}
+        assert made.ran == [("a", 0), ("a", 2)]
 
 
 def test_nodes_that_are_asked_what_they_are_tell_their_store_as_well(tmp_path: Path, opened: Opened) -> None:
@@ -213,6 +223,17 @@ def test_a_call_that_is_tried_once_relies_on_no_store(options: dict[str, Any]) -
         result = made.client.send(Do())
         assert result.value == 0
         assert asked(result) == A_ALONE
+
+
+def test_a_call_that_one_node_may_take_relies_on_no_store() -> None:
+    a, b = Named("one"), Named("one")
+    with pair(a, b) as made:
+        made.losing = set()
+        made.nodes["b"].close()
+        until(lambda: len(made.client.nodes()) == 1, "the other one is gone")
+        a.told = "another"
+        result = made.client.send(Do())
+        assert (result.value, asked(result)) == (0, A_ALONE)
 
 
 def test_all_tries_have_one_id_where_a_behaviour_has_moved_the_call_to_a_thread_without_its_context() -> None:
