@@ -19,6 +19,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 # What points at another Python's packages must not reach ours.
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+# Images for containers set it. The tests start hundreds of processes: without byte code each of them compiles us anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help:
@@ -76,10 +78,10 @@ demo: $(VENV)/has-demo
 test: $(VENV)/has-test
 	@$(RUN) -m pytest -n auto --dist loadgroup $(ARGS)
 
-# pytest's 5 is "no test": there need not be a long one.
+# What else tries all of its examples here is tests/thorough.py. pytest's 5 is "no test": there need not be a long one.
 .PHONY: soak
 soak: $(VENV)/has-test
-	@$(RUN) -m pytest --slow -m slow $(ARGS) || [ $$? -eq 5 ]
+	@CATGA_TESTS_THOROUGH=1 $(RUN) -m pytest --slow -m "slow or thorough" $(ARGS) || [ $$? -eq 5 ]
 
 .PHONY: fuzz
 fuzz: $(VENV)/has-fuzz

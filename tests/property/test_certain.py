@@ -14,12 +14,13 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from catga_sync import Request, message
 from catga_sync.serialization import CatgaSchema, Codec, MessageRegistry
 from catga_sync.serialization.certain import compile_certain
+from tests.thorough import thorough
 
 Name = NewType("Name", str)
 
@@ -165,7 +166,7 @@ def alike(one: Any, other: Any) -> bool:
     return True
 
 
-@settings(max_examples=600, deadline=None)
+@thorough(600)
 @given(values)
 def test_what_is_certain_comes_back_equal_and_of_the_same_type(value: Any) -> None:
     for codec in CODECS:

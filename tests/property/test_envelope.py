@@ -8,11 +8,12 @@ import json
 import random
 from datetime import datetime, timezone
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from catga_sync.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope, well_formed_id
 from catga_sync.errors import ErrorCode
+from tests.thorough import thorough
 
 KINDS = (RequestEnvelope, ReplyEnvelope)
 
@@ -60,32 +61,32 @@ def read(raw: bytes) -> None:
             kind.decode(raw)
 
 
+@thorough(400)
 @given(st.binary(max_size=2000))
-@settings(max_examples=400, deadline=None)
 def test_whatever_the_bytes_are_only_an_envelope_error_comes_out(raw: bytes) -> None:
     read(raw)
 
 
+@thorough(300)
 @given(st.text(max_size=2000))
-@settings(max_examples=300, deadline=None)
 def test_whatever_the_text_is_only_an_envelope_error_comes_out(text: str) -> None:
     read(text.encode("utf-8", "surrogatepass"))
 
 
+@thorough(400)
 @given(JSON)
-@settings(max_examples=400, deadline=None)
 def test_whatever_the_json_is_only_an_envelope_error_comes_out(value: object) -> None:
     read(json.dumps(value).encode())
 
 
+@thorough(800)
 @given(st.dictionaries(PROPERTIES, PLAUSIBLE | JSON))
-@settings(max_examples=800, deadline=None)
 def test_whatever_the_properties_are_only_an_envelope_error_comes_out(fields: dict[str, object]) -> None:
     read(json.dumps(fields).encode())
 
 
+@thorough(300)
 @given(REQUESTS, st.data())
-@settings(max_examples=300, deadline=None)
 def test_whatever_happens_to_an_envelope_on_its_way_only_an_envelope_error_comes_out(
     envelope: RequestEnvelope, data: st.DataObject
 ) -> None:
@@ -97,10 +98,10 @@ def test_whatever_happens_to_an_envelope_on_its_way_only_an_envelope_error_comes
     read(bytes(raw))
 
 
+@thorough(300)
 @given(st.text(max_size=50))
 @example("a\n")
 @example("\u0661")
-@settings(max_examples=300, deadline=None)
 def test_an_accepted_id_needs_no_escape_anywhere(text: str) -> None:
     if well_formed_id(text):
         assert text.isascii()
@@ -108,8 +109,8 @@ def test_an_accepted_id_needs_no_escape_anywhere(text: str) -> None:
         assert not set(text) & set(" /\\'\"<>&+%;,=@#?")
 
 
+@thorough(300)
 @given(REQUESTS)
-@settings(max_examples=300, deadline=None)
 def test_a_request_comes_back_as_it_went(envelope: RequestEnvelope) -> None:
     back = RequestEnvelope.decode(envelope.encode())
     assert envelope.timestamp is not None
@@ -120,14 +121,14 @@ def test_a_request_comes_back_as_it_went(envelope: RequestEnvelope) -> None:
     ]
 
 
+@thorough(300)
 @given(REPLIES)
-@settings(max_examples=300, deadline=None)
 def test_an_answer_comes_back_as_it_went(reply: ReplyEnvelope) -> None:
     assert ReplyEnvelope.decode(reply.encode()) == reply
 
 
+@thorough(200)
 @given(REQUESTS | REPLIES)
-@settings(max_examples=200, deadline=None)
 def test_what_is_written_is_plain_json_that_anybody_reads(envelope: RequestEnvelope | ReplyEnvelope) -> None:
     raw = envelope.encode()
     assert raw.isascii()
@@ -136,8 +137,8 @@ def test_what_is_written_is_plain_json_that_anybody_reads(envelope: RequestEnvel
     assert fields["payloadData"] in (None, base64.b64encode(envelope.payload or b"").decode())
 
 
+@thorough(200)
 @given(REQUESTS, st.integers(), st.dictionaries(st.text(st.characters(codec="ascii", categories=["Lu"])), JSON))
-@settings(max_examples=200, deadline=None)
 def test_letter_case_order_spaces_and_unknown_properties_change_nothing(
     envelope: RequestEnvelope, seed: int, unknown: dict[str, object]
 ) -> None:

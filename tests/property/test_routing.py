@@ -8,13 +8,14 @@ import random
 import struct
 from collections import Counter
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from catga_sync import CatgaResult, ClusterNode, Delivery, ErrorCode
 from catga_sync.routing import create_router, router_names
 from catga_sync.routing.ring import Ring
 from tests.contracts.router import GetThing, HeldClock, Keyless
+from tests.thorough import thorough
 
 OK = CatgaResult.success()
 CUT_OFF = CatgaResult.failure("cut off", ErrorCode.UNAVAILABLE, delivery=Delivery.UNKNOWN)
@@ -172,7 +173,7 @@ class Finagle:
         return self.cost * (self.pending + 1)
 
 
-@settings(max_examples=200)
+@thorough(200)
 @given(
     size=st.integers(1, 5),
     decay=st.sampled_from([1.0, 10.0]),

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from catga_sync.security import (
@@ -21,6 +21,7 @@ from catga_sync.security import (
     verify_reply,
     verify_request,
 )
+from tests.thorough import thorough
 
 KEYS = ["k" * 32, b"\x00\xff" * 20, "ä" * 16]
 RING = KeyRing(KEYS)
@@ -138,7 +139,7 @@ def test_no_other_reply_goes_with_a_signature(fields, data):
         verify_reply(RING, header, **other)
 
 
-@settings(max_examples=300)
+@thorough(300)
 @given(HEADERS, st.fixed_dictionaries({}, optional=dict.fromkeys([*REQUEST, "now", "window"], ANYTHING)))
 def test_whatever_comes_there_is_one_way_to_be_refused(header, junk):
     fields = {**dict.fromkeys(REQUEST), "body": b"", **junk}

@@ -7,7 +7,7 @@ import pickle
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from catga_sync.errors import ConfigurationError
@@ -22,6 +22,7 @@ from catga_sync.nodes import (
     is_loopback_host,
 )
 from catga_sync.serialization import jsontext
+from tests.thorough import thorough
 
 GOOD_ENDPOINTS = [
     "http://localhost:5001", "https://localhost:5001", "grpc://localhost:5001", "http://127.0.0.1:1",
@@ -105,11 +106,11 @@ PIECES = st.sampled_from(
 URLS = st.lists(PIECES, max_size=8).map("".join) | st.text(max_size=40)
 
 
+@thorough(1500)
 @given(URLS.map(lambda rest: f"http://{rest}") | URLS)
 @example("http://localhost:80/")
 @example("http://localhost:80\t")
 @example("http://a。b:80")
-@settings(max_examples=1500, deadline=None)
 def test_what_is_accepted_is_scheme_host_and_port_only(text):
     try:
         accepted = check_endpoint(text)
@@ -126,8 +127,8 @@ STANDING_FOR_IPV4 = [
 ]
 
 
+@thorough(300)
 @given(st.ip_addresses() | st.ip_addresses(v=4).map(lambda four: ipaddress.ip_address(f"::ffff:{four}")))
-@settings(max_examples=300, deadline=None)
 def test_an_address_is_accepted_unless_no_node_can_have_it(address):
     host = f"[{address}]" if address.version == 6 else str(address)
     meant = getattr(address, "ipv4_mapped", None) or address
@@ -351,8 +352,8 @@ VALUES = st.recursive(
 )
 
 
+@thorough(500)
 @given(st.dictionaries(st.sampled_from(sorted(NodeRecord(NODE).to_mapping())), VALUES))
-@settings(max_examples=500, deadline=None)
 def test_whatever_a_record_says_only_a_configuration_error_comes_out(said):
     try:
         record = NodeRecord.from_text(json.dumps({**LEAST, **said}))
