@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -35,49 +36,66 @@ def in_the_file_itself(file: Path) -> None:
 
 
 #: A process with a store of its own: SQLite shares the state of a file between the connections of one process.
+#: It forks for every store, so that each has a process that has opened nothing before.
 SCRIPT = """
-import sys
+import os, sys
 from catga_sync.idempotency import SqliteIdempotency
 from catga_sync.nonces import SqliteNonces
 
-store = eval(sys.argv[1])
 for line in sys.stdin:
-    print(eval(line), flush=True)
+    to, back, kind, path = line.split()
+    if os.fork() == 0:
+        with open(to) as calls, open(back, "w") as results:
+            store = globals()[kind](path)
+            for call in calls:
+                print(eval(call), file=results, flush=True)
+        os._exit(0)
 """
 
 
 class Other:
-    """A store in another process."""
+    """A store in a process of its own."""
 
-    def __init__(self, kind: str, path: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, f"{kind}({str(path)!r})"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=clean_environment(),
-        )
+    def __init__(self, parent: subprocess.Popen[str], kind: str, path: Path, pipes: Path) -> None:
+        to, back = pipes.with_suffix(".to"), pipes.with_suffix(".back")
+        os.mkfifo(to)
+        os.mkfifo(back)
+        assert parent.stdin is not None
+        print(to, back, kind, path, file=parent.stdin, flush=True)
+        self._to = to.open("w")
+        self._back = back.open()
 
     def __call__(self, expression: str) -> str:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(expression + "\n")
-        self._process.stdin.flush()
-        return self._process.stdout.readline().strip()
+        print(expression, file=self._to, flush=True)
+        return self._back.readline().strip()
 
     def close(self) -> None:
-        self._process.communicate(timeout=30)
+        """End the process, and wait until it has let go of its files."""
+        self._to.close()
+        assert self._back.read() == ""
+        self._back.close()
 
 
 Start = Callable[[str], Other]
 
 
+@pytest.fixture(scope="module")
+def parent() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], stdin=subprocess.PIPE, text=True, env=clean_environment()
+    ) as process:
+        yield process
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path: Path, parent: subprocess.Popen[str]) -> Iterator[Start]:
     started: list[Other] = []
+    (tmp_path / "pipes").mkdir()
 
     def start(kind: str) -> Other:
-        started.append(Other(kind, tmp_path / "store"))
+        store, pipes = tmp_path / "stores" / "store", tmp_path / "pipes" / str(len(started))
+        store.parent.mkdir(exist_ok=True)
+        started.append(Other(parent, kind, store, pipes))
         return started[-1]
 
     yield start
@@ -100,7 +118,7 @@ def test_processes_that_lose_a_file_of_their_store_meet_again_whichever_comes_fi
     for number in range(50):
         assert one(call.format(f"before-{number}")) == first
         assert other(call.format(f"before-{number}")) == again
-    (file,) = (path for path in tmp_path.iterdir() if not path.name.endswith(("-wal", "-shm")))
+    (file,) = (path for path in (tmp_path / "stores").iterdir() if not path.name.endswith(("-wal", "-shm")))
     in_the_file_itself(file)
     one(call.format("last"))
     lose(file, suffixes)
