@@ -31,7 +31,8 @@ require_module("gunicorn")
 pytestmark = [pytest.mark.postgres, pytest.mark.process, pytest.mark.xdist_group("postgres")]
 
 WORKERS, THREADS, CALLERS = 2, 8, 16
-CALLS, BATCHES, BATCH = 1_000, 100, 10
+#: Single calls, batches, calls in a batch.
+FEW, MANY = (300, 30, 10), (1_000, 100, 10)
 #: How often connections are cut, and how many are cut at least: once in a while nobody has one.
 CUTS, LEAST = 50, 40
 #: Seconds for a call; many times what one needs.
@@ -53,7 +54,7 @@ class Told:
     seconds: float
 
 
-def load(client: ClusterMediator, cut: Callable[[], Any]) -> list[Told]:
+def load(client: ClusterMediator, cut: Callable[[], Any], calls: int, batches: int, batch: int) -> list[Told]:
     """Make the calls, half of them one by one and half in batches, from several threads; cut at random moments."""
     rng = random.Random(6)
     told: list[Told] = []
@@ -68,10 +69,10 @@ def load(client: ClusterMediator, cut: Callable[[], Any]) -> list[Told]:
         told.extend(Told(request, result, seconds) for request, result in zip(requests, results, strict=True))
 
     requests = [
-        PlaceOrder(f"n{number}") if number % 2 else CountOrders("first") for number in range(CALLS + BATCHES * BATCH)
+        PlaceOrder(f"n{number}") if number % 2 else CountOrders("first") for number in range(calls + batches * batch)
     ]
-    singles, rest = [[each] for each in requests[:CALLS]], requests[CALLS:]
-    groups = [*singles, *(rest[at : at + BATCH] for at in range(0, len(rest), BATCH))]
+    singles, rest = [[each] for each in requests[:calls]], requests[calls:]
+    groups = [*singles, *(rest[at : at + batch] for at in range(0, len(rest), batch))]
     rng.shuffle(groups)
     jobs = [lambda group=group: call(group) for group in groups]
     for at in rng.sample(range(len(jobs)), CUTS):
@@ -97,6 +98,7 @@ def check_values(postgres: PostgresServer, database: str, told: list[Told]) -> N
     assert pieces == PIECES - len(written) - 1
 
 
+@pytest.mark.parametrize("size", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"])
 @pytest.mark.parametrize(
     ("kind", "database", "environment"),
     [
@@ -106,49 +108,56 @@ def check_values(postgres: PostgresServer, database: str, told: list[Told]) -> N
     ],
 )
 def test_a_cut_connection_costs_one_call_at_most_and_none_is_left_open(
-    postgres: PostgresServer, tmp_path: Path, kind: str, database: str, environment: dict[str, str]
+    postgres: PostgresServer,
+    tmp_path: Path,
+    kind: str,
+    database: str,
+    environment: dict[str, str],
+    size: tuple[int, int, int],
 ) -> None:
-    postgres.create(database)
+    name = f"{database}_{size[0]}"
+    postgres.create(name)
     gunicorn = ("-w", str(WORKERS), "-k", "gthread", "--threads", str(THREADS))
-    shop = Shop(kind, tmp_path, *gunicorn, postgres=postgres, database=database, **environment)
+    shop = Shop(kind, tmp_path, *gunicorn, postgres=postgres, database=name, **environment)
     shop.prepare()
     rng = random.Random(7)
 
     def cut() -> None:
         # Mostly one; sometimes all, as when the database moves to another machine.
-        postgres.cut(database, rng.choice([1, 1, 2, 100]))
+        postgres.cut(name, rng.choice([1, 1, 2, 100]))
 
     with shop, shop.client() as client:
         assert client.send(PlaceOrder("first")).unwrap() == PIECES - 1
         begun = time.monotonic()
-        told = load(client, cut)
+        told = load(client, cut, *size)
         took = time.monotonic() - begun
         failed = [each for each in told if not each.result]
-        cuts = postgres.cuts(database)
+        cuts = postgres.cuts(name)
         kinds = Counter((each.result.delivery.name, str(each.result.code)) for each in failed)
         longest = max(each.seconds for each in told)
-        still = Counter(postgres.connections(database))
+        still = Counter(postgres.connections(name))
         print(
-            f"{database}: {len(told)} calls in {took:.1f} s, {cuts} connections cut, {len(failed)} calls failed "
+            f"{name}: {len(told)} calls in {took:.1f} s, {cuts} connections cut, {len(failed)} calls failed "
             f"{dict(kinds)}, the longest took {longest:.2f} s, then open: {dict(still)}"
         )
-        assert len(told) == CALLS + BATCHES * BATCH
+        calls, batches, batch = size
+        assert len(told) == calls + batches * batch
         assert len(failed) <= cuts
         assert cuts >= LEAST
         for each in failed:
             assert each.result.delivery in (Delivery.EXECUTED, Delivery.UNKNOWN), each
             assert each.result.code not in (None, "", ErrorCode.DEADLINE_EXCEEDED), each
         assert longest < TIMEOUT
-        check_values(postgres, database, told)
+        check_values(postgres, name, told)
         if database == "closed":
-            until(lambda: not postgres.connections(database), "all connections are closed after the last call")
+            until(lambda: not postgres.connections(name), "all connections are closed after the last call")
         else:
             # One a thread of a server or one a place of a pool; none in a transaction that nobody will end.
-            states = until(lambda: settled(postgres.connections(database)), "no connection is in a transaction")
+            states = until(lambda: settled(postgres.connections(name)), "no connection is in a transaction")
             assert len(states) <= WORKERS * THREADS
         shop.drain()
         shop.process.stop()
-        until(lambda: not postgres.connections(database), "all connections are closed with the server")
+        until(lambda: not postgres.connections(name), "all connections are closed with the server")
 
 
 def settled(states: list[str]) -> list[str] | None:
