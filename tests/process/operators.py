@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from catga_sync import ClusterOptions, NodeStatus
+from catga_sync._cli_client import OperatorClient
 from tests.processes import Process, clean_environment, free_port, running, until
 
 ROOT = Path(__file__).parents[2]
@@ -71,14 +73,20 @@ class Cluster:
         assert out, err
         return json.loads(out)
 
+    def operator(self) -> OperatorClient:
+        """Return what the command looks with, for tests that look more often than a process should be started."""
+        return OperatorClient(ClusterOptions(discovery=self.url, cluster_name="ops", secret=self.secret))
+
     def wait_for(self, *names: str) -> None:
         """Wait until exactly these nodes are in the cluster, and online."""
 
-        def there() -> bool:
-            nodes = self.json("nodes")["nodes"]
-            return [each["id"] for each in nodes if each["status"] == "ONLINE"] == sorted(names)
+        with self.operator() as operator:
 
-        until(there, f"exactly {names} are visible")
+            def there() -> bool:
+                seen = [each.node for each in operator.nodes()]
+                return [node.node_id for node in seen if node.status is NodeStatus.ONLINE] == sorted(names)
+
+            until(there, f"exactly {names} are visible")
 
 
 class Held:
