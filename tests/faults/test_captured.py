@@ -82,15 +82,17 @@ def as_another_node(nodes: Nodes, node: Node) -> Node:
     return nodes.start("b", CATGA_SECRET=SECRET)[0]
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+# With two workers where the node is restarted in its place: elsewhere nothing that they share is asked.
 @pytest.mark.parametrize(
-    ("elsewhere", "status"),
+    ("elsewhere", "status", "workers"),
     [
-        (restarted_with_an_empty_folder, 421),
-        (restarted_with_its_folder, 401),
-        (at_another_port, 421),
-        (in_another_cluster, 401),
-        (as_another_node, 401),
+        (restarted_with_an_empty_folder, 421, "1"),
+        (restarted_with_an_empty_folder, 421, "2"),
+        (restarted_with_its_folder, 401, "1"),
+        (restarted_with_its_folder, 401, "2"),
+        (at_another_port, 421, "1"),
+        (in_another_cluster, 401, "1"),
+        (as_another_node, 401, "1"),
     ],
 )
 def test_a_captured_request_runs_nowhere_else_and_at_no_later_run_of_the_node(
