@@ -38,6 +38,12 @@ def _is_installed(file: Path) -> bool:
     return Path(sysconfig.get_path("purelib")).resolve() in file.resolve().parents
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers ``-n auto`` starts: tests spend a third of their time waiting for other processes."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
+
+
 def pytest_report_header() -> str:
     return f"catga_sync: {catga_sync.__version__} from {Path(catga_sync.__file__).parent}"
 

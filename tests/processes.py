@@ -75,7 +75,7 @@ def until(probe: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:
     Raises:
         AssertionError: The time was up; the text says what was waited for.
     """
-    pause = threading.Event()
+    pause, seconds = threading.Event(), 0.01
     end = time.monotonic() + timeout
     while True:
         found = probe()
@@ -83,7 +83,8 @@ def until(probe: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:
             return found
         if time.monotonic() >= end:
             raise AssertionError(f"not within {timeout:g} s: {what}")
-        pause.wait(0.05)
+        pause.wait(seconds)
+        seconds = min(0.05, 1.5 * seconds)
 
 
 def get(url: str, timeout: float = 10.0) -> requests.Response | None:
