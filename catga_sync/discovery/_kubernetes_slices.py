@@ -1,10 +1,10 @@
-"""Which Service is meant, and what its EndpointSlices say about nodes.
+"""The ``kubernetes://`` URL, and the nodes that the EndpointSlices of a Service list.
 
 Rules of this file:
 1. Pure: no I/O, no clock, no state.
-2. What is not an EndpointSlice of the service is an error: the answer it came in cannot be believed. An endpoint that
-   no node can have is left out, with the reason, and takes none of the others along.
-3. One record for each node, however many slices name it: the control plane moves endpoints between slices, and for
+2. What is not an EndpointSlice of the Service is an error, since the answer it came in cannot be trusted. An endpoint
+   that cannot be a node is left out with a reason, and the others stay.
+3. One record for each node, however many slices list it: the control plane moves endpoints between slices, and for
    a moment they are in two (https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#duplicate-endpoints).
 """
 
@@ -13,24 +13,20 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus, check_endpoint, check_node_id
 from catga_sync.redaction import shown
 
-__all__ = ["Service", "Sighting", "Slice", "merge", "parse_url", "read_slice"]
+__all__ = ["LABEL", "Service", "Slice", "merge", "parse_url", "read_slice"]
 
-#: Namespaces, services and ports are DNS labels.
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?")
+#: Names of namespaces, services and ports are DNS labels.
+LABEL = re.compile(r"[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?")
+_URL = re.compile("(?i:kubernetes)://(L|)/(L)(?::(L))?(?:[?]scheme=(https?))?".replace("L", LABEL.pattern))
 _SERVICE_NAME = "kubernetes.io/service-name"
-#: Characters in a name of Kubernetes.
-_LONGEST_NAME = 253
-#: By the order of preference where a node has both. Of FQDN, the third type, Kubernetes says that it has no meaning.
-_FAMILIES = {"IPv4": 0, "IPv6": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +42,12 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """One endpoint of one slice that is fit to be a node. Immutable."""
-
-    node_id: str
-    endpoint: str
-    #: Of the pod; "" when there is none.
-    uid: str
-    draining: bool
-    #: Place of its address family in the order of preference.
-    family: int
-
-
-@dataclass(frozen=True, slots=True)
 class Slice:
-    """What there is to know of one EndpointSlice. Immutable."""
+    """The nodes of one EndpointSlice, and why endpoints were left out. Immutable."""
 
     name: str
-    sightings: tuple[Sighting, ...]
-    #: Why endpoints were left out; empty when none was.
-    problems: tuple[str, ...] = ()
+    nodes: tuple[ClusterNode, ...]
+    problems: tuple[str, ...]
 
 
 def parse_url(url: str, port_name: str | None = None) -> Service:
@@ -79,34 +61,19 @@ def parse_url(url: str, port_name: str | None = None) -> Service:
     Raises:
         ConfigurationError: It is no such URL; the text says what to write.
     """
-    wanted = "write kubernetes://namespace/service or kubernetes://namespace/service:port"
-    if not isinstance(url, str):
-        raise ConfigurationError(f"discovery: {wanted}, not {shown(url)}")
-    try:
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query), max_num_fields=10)
-    except ValueError:
-        # The text of this error would show a part of the URL.
-        parts, query = urlsplit(""), []
-    if parts.scheme != "kubernetes" or parts.fragment or not parts.path.strip("/"):
-        raise ConfigurationError(f"discovery: {wanted}, not {shown(url)}")
-    name, colon, port = parts.path[1:].partition(":")
-    for what, label in (("namespace", parts.netloc or "x"), ("service", name), ("port", port if colon else "x")):
-        if not _LABEL.fullmatch(label):
-            raise ConfigurationError(f"discovery: the {what} in {shown(url)} is no name of one; {wanted}")
-    scheme = "http"
-    for key, value in query:
-        if key != "scheme" or value not in ("http", "https"):
-            raise ConfigurationError(
-                f"discovery: only ?scheme=http or ?scheme=https may follow, and not {shown(key)}, in {shown(url)}"
-            )
-        scheme = value
+    found = _URL.fullmatch(url) if isinstance(url, str) else None
+    if found is None:
+        raise ConfigurationError(
+            "discovery: write kubernetes://namespace/service or kubernetes://namespace/service:port, and ?scheme=https "
+            f"after it for nodes that serve TLS; a name is 1 to 63 of a-z, 0-9 and -; not {shown(url)}"
+        )
+    namespace, name, port, scheme = found.groups()
     if port_name is not None:
-        if not isinstance(port_name, str) or not _LABEL.fullmatch(port_name):
+        if not isinstance(port_name, str) or not LABEL.fullmatch(port_name):
             raise ConfigurationError(f"port_name: give the name or number of a port as text, not {shown(port_name)}")
-        if colon and port != port_name:
+        if port not in (None, port_name):
             raise ConfigurationError(f"port_name: {shown(port_name)} is not the port in {shown(url)}; name it once")
-    return Service(parts.netloc, name, port if colon else port_name, scheme)
+    return Service(namespace, name, port or port_name, scheme or "http")
 
 
 def read_slice(item: object, service: Service) -> Slice:
@@ -114,153 +81,125 @@ def read_slice(item: object, service: Service) -> Slice:
     Read an EndpointSlice as parsed JSON.
 
     Raises:
-        ValueError: It is none, or one of another service.
+        ValueError: It is none, or one of another Service.
     """
-    if not isinstance(item, Mapping):
-        raise ValueError("an EndpointSlice is expected")  # noqa: TRY004 - one kind of error for whatever was sent
-    # A list leaves kind and version of its items out; an event does not.
-    if item.get("kind", "EndpointSlice") != "EndpointSlice":
-        raise ValueError(f"an EndpointSlice is expected, not {_short(item.get('kind'))}")
-    metadata = _mapping(item, "metadata")
-    name, labels = metadata.get("name"), _mapping(metadata, "labels")
-    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
+    fields = _of(dict, item, "an EndpointSlice")
+    # The items of a list have no kind; the object of an event has.
+    if fields.get("kind", "EndpointSlice") != "EndpointSlice":
+        raise ValueError(f"an EndpointSlice is expected, not {_short(fields['kind'])}")
+    metadata = _of(dict, fields.get("metadata"), "metadata")
+    name, owner = metadata.get("name"), _of(dict, metadata.get("labels"), "labels").get(_SERVICE_NAME)
+    if not name or not _is_name(name):
         raise ValueError("metadata.name: a name of Kubernetes is expected")
-    if labels.get(_SERVICE_NAME) != service.name:
-        raise ValueError(f"EndpointSlice {_short(name)} belongs to {_short(labels.get(_SERVICE_NAME))}")
-    # Go writes a list that was never filled as null.
-    endpoints, ports = _list(item, "endpoints"), _list(item, "ports")
-    if not endpoints:
-        return Slice(name, ())
-    family = _FAMILIES.get(str(item.get("addressType")))
-    if family is None:
-        return Slice(name, (), (f"EndpointSlice {name}: address type {_short(item.get('addressType'))} is left out",))
-    port = _choose_port(ports, service.port)
-    if port is None:
-        return Slice(name, (), (f"EndpointSlice {name}: {_no_port(ports, service)}",))
-    sightings, problems = [], []
-    for endpoint in endpoints:
-        try:
-            sighting = _read_endpoint(endpoint, service.scheme, port, family)
-        except ValueError as exc:
-            problems.append(f"EndpointSlice {name}: an endpoint is left out: {exc}")
-        else:
-            if sighting is not None:
-                sightings.append(sighting)
-    return Slice(name, tuple(sightings), tuple(problems))
+    if owner != service.name:
+        raise ValueError(f"EndpointSlice {_short(name)} belongs to {_short(owner)}")
+    ports, family = _tcp_ports(_of(list, fields.get("ports"), "ports")), fields.get("addressType")
+    port = _choose_port(ports, service.port, lists_none=not fields.get("ports"))
+    endpoints, nodes, problems = _of(list, fields.get("endpoints"), "endpoints"), [], []
+    # Of FQDN, the third type, Kubernetes says that it has no meaning.
+    if endpoints and family not in ("IPv4", "IPv6"):
+        problems.append(f"address type {_short(family)} is left out")
+    elif endpoints and port is None:
+        problems.append(_no_port(ports, service))
+    else:
+        for endpoint in endpoints:
+            try:
+                node = _read_endpoint(_of(dict, endpoint, "an endpoint"), f"{service.scheme}://{{}}:{port}", family)
+                nodes += [] if node is None else [node]
+            except ValueError as exc:
+                problems.append(f"an endpoint is left out: {exc}")
+    return Slice(name, tuple(nodes), tuple(f"EndpointSlice {name}: {problem}" for problem in problems))
 
 
 def merge(slices: Iterable[Slice]) -> tuple[NodeRecord, ...]:
     """Return one record for each node, by node id."""
-    sightings = [sighting for each in slices for sighting in each.sightings]
-    # Termination is never taken back: of two slices that disagree about one pod, the one that tells of it is newer.
-    ending = {(each.node_id, each.uid) for each in sightings if each.draining and each.uid}
-    best: dict[str, tuple[tuple[bool, int, str, str], NodeRecord]] = {}
-    for each in sightings:
-        draining = each.draining or (each.node_id, each.uid) in ending
-        # A pod of a StatefulSet comes back under its name while its predecessor still drains: the new one is it.
-        rank = (draining, each.family, each.endpoint, each.uid)
-        held = best.get(each.node_id)
-        if held is None or rank < held[0]:
-            status = NodeStatus.DRAINING if draining else NodeStatus.ONLINE
-            node = ClusterNode(each.node_id, each.endpoint, status=status, incarnation=each.uid)
-            best[each.node_id] = (rank, NodeRecord(node))
-    return tuple(record for _, (_, record) in sorted(best.items()))
+    nodes = [node for each in slices for node in each.nodes]
+    drains = NodeStatus.DRAINING
+    # Termination is never taken back: of two slices that disagree about one pod, the one that reports it is newer.
+    ending = {(node.node_id, node.incarnation) for node in nodes if node.status is drains and node.incarnation}
+    nodes = [replace(node, status=drains) if (node.node_id, node.incarnation) in ending else node for node in nodes]
+    # A pod of a StatefulSet comes back under its name while its predecessor still drains: the new one counts. IPv4
+    # comes before IPv6. The last one stays, so the best comes last.
+    nodes.sort(key=lambda n: (n.status is drains, "[" in str(n.endpoint), str(n.endpoint), n.incarnation), reverse=True)
+    best = {node.node_id: node for node in nodes}
+    return tuple(NodeRecord(best[node_id]) for node_id in sorted(best))
 
 
-def _read_endpoint(endpoint: object, scheme: str, port: int, family: int) -> Sighting | None:
-    """Return the endpoint, or None when it takes no calls; ValueError when no node can be there."""
-    if not isinstance(endpoint, Mapping):
-        raise ValueError("an object is expected")  # noqa: TRY004 - as above
-    draining = _is_draining(_mapping(endpoint, "conditions"))
-    if draining is None:
+def _read_endpoint(fields: dict[str, Any], url: str, family: str) -> ClusterNode | None:
+    """Return the node, or None when it takes no calls; ValueError when no node can be there."""
+    conditions = _of(dict, fields.get("conditions"), "conditions")
+    # Unset means true, true and false.
+    ready, serving, ending = (conditions.get(name) for name in ("ready", "serving", "terminating"))
+    if not {type(ready), type(serving), type(ending)} <= {bool, type(None)}:
+        raise ValueError("conditions: true or false is expected")
+    # A Service that publishes pods that are not ready reports every pod as ready, ending ones too.
+    if (serving if ending else ready) is False:
         return None
-    # What further addresses would mean is not defined, and kube-proxy does not look at them either.
-    addresses = _list(endpoint, "addresses")
-    host = _host(addresses[0] if addresses else None, family)
-    url = check_endpoint(f"{scheme}://{host}:{port}")
-    target = _mapping(endpoint, "targetRef")
-    name, uid = target.get("name"), target.get("uid")
-    node_id = host.strip("[]").replace(".", "-").replace(":", "-")
-    if target.get("kind", "Pod") == "Pod" and isinstance(name, str):
-        # A pod's name may have 253 characters, a node's id 128: no node goes by such a one.
+    # What further addresses would mean is not defined, and kube-proxy ignores them too.
+    host = _host((_of(list, fields.get("addresses"), "addresses") or [None])[0], family)
+    target = _of(dict, fields.get("targetRef"), "targetRef")
+    node_id, name, uid = re.sub("[.:]", "-", host.strip("[]")), target.get("name"), target.get("uid")
+    if target.get("kind", "Pod") == "Pod":
+        # A pod's name may have 253 characters, a node's id 128: no node has such a name.
         with contextlib.suppress(ConfigurationError):
             node_id = check_node_id(name)
-    return Sighting(node_id, url, uid if isinstance(uid, str) and len(uid) <= 64 else "", draining, family)
+    return ClusterNode(
+        node_id,
+        check_endpoint(url.format(host)),
+        status=NodeStatus.DRAINING if ending else NodeStatus.ONLINE,
+        incarnation=uid if isinstance(uid, str) and len(uid) <= 64 else "",
+    )
 
 
-def _is_draining(conditions: Mapping[str, Any]) -> bool | None:
-    """Return False for a node that takes calls, True for one that finishes what it has, None for neither."""
-    given = {name: conditions.get(name) for name in ("ready", "serving", "terminating")}
-    for name, value in given.items():
-        if value is not None and not isinstance(value, bool):
-            raise ValueError(f"conditions.{name}: true or false is expected")
-    # Unset means true, true and false. A Service that publishes pods that are not ready calls every pod ready, ending
-    # ones too, so "terminating" is looked at first.
-    if given["terminating"]:
-        return None if given["serving"] is False else True
-    return None if given["ready"] is False else False
-
-
-def _host(address: object, family: int) -> str:
+def _host(address: object, family: str) -> str:
     if not isinstance(address, str) or len(address) > 64:
         raise ValueError("addresses: an address is expected")
-    if family == _FAMILIES["IPv4"]:
+    if family == "IPv4":
         return str(ipaddress.IPv4Address(address))
     parsed = ipaddress.IPv6Address(address)
     if parsed.scope_id is not None or parsed.ipv4_mapped is not None:
-        raise ValueError(f"{address!a}: an IPv6 address without zone, and no IPv4 one in disguise, is expected")
+        raise ValueError(f"{address!a}: an IPv6 address without a zone, and not an IPv4 one within IPv6, is expected")
     return f"[{parsed}]"
 
 
-def _choose_port(ports: list[Any], wanted: str | None) -> int | None:
-    """Return the number of the port that is asked for by name or number, or else of the first one."""
-    open_ports = _tcp_ports(ports)
-    if wanted is None:
-        return open_ports[0][1] if open_ports else None
-    for name, number in open_ports:
-        if wanted in (name, str(number)):
-            return number
-    # A headless Service need not list its ports.
-    number = int(wanted) if wanted.isdecimal() else 0
-    return number if not ports and 0 < number < 65536 else None
-
-
 def _tcp_ports(ports: list[Any]) -> list[tuple[str, int]]:
+    """Return name and number of the TCP ports. The log shows names, so one that is none is left empty."""
     found = []
-    for port in ports:
-        if not isinstance(port, Mapping):
-            raise ValueError("ports: objects are expected")  # noqa: TRY004 - as above
+    for each in ports:
+        port = _of(dict, each, "a port")
         number, name = port.get("port"), port.get("name")
         if isinstance(number, int) and 0 < number < 65536 and port.get("protocol") in (None, "TCP"):
-            # It is shown in the log where the port that is asked for is not among them.
-            shown_as_it_is = isinstance(name, str) and len(name) <= _LONGEST_NAME and name.isprintable()
-            found.append((str(name) if shown_as_it_is else "", number))
+            found.append((name if _is_name(name) else "", number))
     return found
 
 
-def _no_port(ports: list[Any], service: Service) -> str:
-    names = ", ".join(f"{name or '(no name)'} = {number}" for name, number in _tcp_ports(ports)[:10])
+def _choose_port(ports: list[tuple[str, int]], wanted: str | None, *, lists_none: bool) -> int | None:
+    """Return the number of the port with that name or number, or of the first one; None when there is none."""
+    for name, number in ports:
+        if wanted in (None, name, str(number)):
+            return number
+    # A headless Service need not list its ports.
+    number = int(wanted) if wanted is not None and wanted.isdecimal() and lists_none else 0
+    return number if 0 < number < 65536 else None
+
+
+def _no_port(ports: list[tuple[str, int]], service: Service) -> str:
     if service.port is None:
         return f"no TCP port; give the Service one, or write kubernetes://{service.namespace}/{service.name}:NUMBER"
+    names = ", ".join(f"{name or '(no name)'} = {number}" for name, number in ports[:10])
     return f"no TCP port {service.port!r}; there are: {names or 'none'}"
 
 
-def _mapping(item: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = item.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name}: an object is expected")  # noqa: TRY004 - as above
-    return value
+def _of(kind: Any, value: Any, name: str) -> Any:
+    """Return a list or an object; null is an empty one, since Go writes a list that was never filled as null."""
+    if value is not None and not isinstance(value, kind):
+        # One class of error for whatever was sent.
+        raise ValueError(f"{name}: {'a list' if kind is list else 'an object'} is expected")
+    return kind() if value is None else value
 
 
-def _list(item: Mapping[str, Any], name: str) -> list[Any]:
-    value = item.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise ValueError(f"{name}: a list is expected")  # noqa: TRY004 - as above
-    return value
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= 253 and value.isprintable()
 
 
 def _short(value: object) -> str:

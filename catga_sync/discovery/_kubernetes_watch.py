@@ -1,141 +1,96 @@
-"""The one thread that follows a service: list, then watch, and start over when the two no longer fit together.
+"""The thread that keeps the nodes of a Service up to date: it lists, then watches, and lists again after a gap.
 
     list --version--> watch --the server ends it--> watch from the last version
       ^                 |---- refused, silent, down ----> wait, watch from the last version
-      '-----------------'---- version gone, cut off, garbled ----> list anew
+      '-----------------'---- version gone, cut off, not as documented ----> list again
 
 Rules of this file:
 1. What was seen last is served whatever happens: the records are only ever replaced by a complete set.
-2. After a failure comes a wait: what the server asks for, or else a draw from 0 to a bound that doubles up to 30 s.
-   Only a version that is gone, and a token that may just have been replaced, are worth an attempt at once, one.
+2. After a failure comes a wait: what the server asks for, or a random part of a limit that doubles up to 30 s. The
+   first failure of a version that is gone, or of a token that may have been replaced, is tried again at once.
 3. A change of state is logged, not a state.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import random
 import threading
-from collections.abc import Callable
-from pathlib import Path
+import weakref
+from typing import Any
 
-from catga_sync._clock import Clock
-from catga_sync.discovery._kubernetes_api import MAX_SLICES, ApiServer, Gone, KubernetesApiError, Unreadable
-from catga_sync.discovery._kubernetes_line import Line
-from catga_sync.discovery._kubernetes_slices import Service, Slice, merge, read_slice
+from catga_sync.discovery._kubernetes_answers import KubernetesApiError, ListAgain
+from catga_sync.discovery._kubernetes_api import MAX_SLICES, ApiServer, Settings
+from catga_sync.discovery._kubernetes_slices import Slice, merge, read_slice
 from catga_sync.nodes import NodeRecord
+from catga_sync.redaction import cause_of
 
-__all__ = ["Follower", "Pause"]
+__all__ = ["Follower"]
 
-#: Bounds of the wait after the first failure, and after many.
+#: Limits of the wait after the first failure, and after many.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0
-#: Seconds after which a watch that fails was a good one before.
-_SOUND = 5.0
-#: Seconds that a watch must have lasted, or else something must have come, for its end to be no failure.
-_SHORT = 1.0
-#: Different complaints that are logged, each of them once.
-_MAX_COMPLAINTS = 100
-
-#: Waits for an event or until seconds have passed.
-Pause = Callable[[threading.Event, float], object]
+#: Seconds after which a watch counts as good even if it then fails, or brings nothing before the server ends it.
+_SOUND, _SHORT = 5.0, 1.0
+#: Different problems that are logged, each of them once.
+_MAX_PROBLEMS = 100
 
 _log = logging.getLogger("catga_sync.discovery.kubernetes")
 
 
 class Follower:
     """
-    Keep the records of one service up to date, in a thread of its own, until it is stopped. Thread-safe.
+    Keep the records of one Service up to date, in a thread of its own, until it is stopped. Thread-safe.
 
     Args:
-        server: Where the slices are.
-        service: Whose they are.
-        namespace_file: Read when the service does not name its namespace.
+        settings: The Service, where it is, and how long to wait.
         records: What to serve until the first list; None when nothing is known.
-        watch_timeout: Seconds after which the server ends a watch, at most.
-        idle_timeout: Seconds of silence after which a watch is given up.
-        clock: Tells how long a watch has lasted.
-        pause: Waits.
-        rng: Draws the waits.
+        owner: The thread ends when this object is garbage.
     """
 
-    def __init__(
-        self,
-        server: ApiServer,
-        service: Service,
-        *,
-        namespace_file: Path,
-        records: tuple[NodeRecord, ...] | None,
-        watch_timeout: float,
-        idle_timeout: float,
-        clock: Clock,
-        pause: Pause,
-        rng: random.Random,
-    ) -> None:
+    def __init__(self, settings: Settings, records: tuple[NodeRecord, ...] | None, owner: object) -> None:
         #: The complete set; swapped whole. None until the first list.
         self.records = records
         #: Why there is no list yet.
         self.failure = "it has not answered yet"
-        self._server = server
-        self._service = service
-        self._namespace_file = namespace_file
-        self._watch_timeout = watch_timeout
-        self._idle_timeout = idle_timeout
-        self._clock = clock
-        self._pause = pause
-        self._rng = rng
-        self._line = Line()
+        self.server = ApiServer(settings)
+        self._settings = settings
+        self._owner: object = weakref.ref(owner, lambda _: self.stop())
         self._stop = threading.Event()
         self._tried = threading.Event()
-        self._started_at = clock.monotonic()
         self._thread = threading.Thread(target=self._run, name="catga-kubernetes", daemon=True)
         # The rest belongs to the thread.
         self._slices: dict[str, Slice] = {}
         self._version: str | None = None
         self._failures = 0
         self._logged: str | None = None
-        self._complaints: set[str] = set()
+        self._problems: set[str] = set()
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Have the thread end, and end what it waits for; does not wait for it."""
+    def stop(self, patience: float = 0.0) -> None:
+        """End the thread and what it waits for; wait for its end, for ``patience`` seconds at most."""
         self._stop.set()
         self._tried.set()
-        self._line.end()
-
-    def join(self, timeout: float) -> None:
-        """Wait for the end of the thread."""
-        if self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        self.server.close()
+        if patience and self._thread is not threading.current_thread():
+            self._thread.join(patience)
 
     def forget(self) -> None:
-        """In a forked child, where the thread is not: let go of what it had open."""
-        self._line.forget()
+        """In a forked child: what the thread has there are copies, so nothing ends it, nor the parent's connection."""
+        self._owner = None
 
-    def wait_for_first(self, patience: float) -> None:
-        """Wait until the first list has come or failed, but not past ``patience`` seconds after the start."""
-        left = self._started_at + patience - self._clock.monotonic()
-        if left > 0 and not self._tried.is_set():
-            self._tried.wait(min(left, patience))
-
-    def watch_over(self) -> None:
-        """Cut off a request that takes too long in a place where its own thread cannot notice, such as a header."""
-        if self._clock.monotonic() > self._line.expires:
-            self._line.cut()
+    def wait_for_first(self, seconds: float) -> None:
+        """Wait until the first list has come or failed. Once the time is up, no call waits any more."""
+        self._tried.wait(seconds)
+        self._tried.set()
 
     # -- the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                namespace = self._namespace()
-                if self._version is None:
-                    self._list(namespace)
-                else:
-                    self._watch(namespace)
+                self._list() if self._version is None else self._watch(self._version)
                 self._tried.set()
             except Exception as exc:
                 if self._stop.is_set():
@@ -143,130 +98,100 @@ class Follower:
                 seconds = self._failed(exc)
                 if seconds > 0:
                     self._tried.set()
-                    self._pause(self._stop, seconds)
+                    self._settings.pause(self._stop, seconds)
 
-    def _list(self, namespace: str) -> None:
-        version, items = self._server.list(namespace, self._service.name, self._line)
+    def _list(self) -> None:
+        version, items = self.server.list()
         slices = [self._read(item) for item in items]
         if not slices:
-            self._complain(
-                f"there is no EndpointSlice of a service {self._service.name!r} in namespace {namespace!r}; is the "
-                f"Service there, and has it a selector?"
+            name, namespace = self._settings.service.name, self.server.namespace()
+            self._warn_once(
+                f"there is no EndpointSlice of a service {name!r} in namespace {namespace!r}; does the Service exist, "
+                f"and does it have a selector?"
             )
-        self._slices = {each.name: each for each in slices}
-        self._publish()
+        self._publish({each.name: each for each in slices})
         self._version = version
         self._recovered()
 
-    def _watch(self, namespace: str) -> None:
-        """Follow one watch until the server ends it; what it brings counts even if it ends badly."""
-        seconds = max(1, int(self._watch_timeout * self._rng.uniform(0.5, 1.0)))
-        opened_at, progress = float("inf"), False
-        events = self._server.watch(
-            namespace, self._service.name, self._version or "", self._line, seconds=seconds, idle=self._idle_timeout
-        )
-        try:
-            with contextlib.closing(events):
-                for kind, item, version in events:
-                    if self._stop.is_set():
-                        return
-                    if kind == "OPEN":
-                        opened_at = self._clock.monotonic()
-                        continue
+    def _watch(self, version: str) -> None:
+        """Follow one watch until the server ends it. What it brings counts even if it ends badly."""
+        settings, progress = self._settings, False
+        seconds = max(1, int(settings.watch_timeout * settings.rng.uniform(0.5, 1.0)))
+        with self.server.watch(version, seconds) as events:
+            begun = settings.clock.monotonic()
+            try:
+                for kind, item, now in events:
                     if kind != "BOOKMARK":
                         self._apply(kind, item)
-                    self._version = version
-                    progress = True
+                    self._version, progress = now, True
                     self._recovered()
-        finally:
-            lasted = self._clock.monotonic() - opened_at
-            if lasted >= _SOUND:
-                self._failures = 0
+            finally:
+                lasted = settings.clock.monotonic() - begun
+                if lasted >= _SOUND:
+                    self._failures = 0
         if not progress and lasted < _SHORT:
             raise KubernetesApiError("the API server ended the watch at once")
         self._failures = 0
 
-    def _apply(self, kind: str, item: dict[str, object]) -> None:
+    def _apply(self, kind: str, item: dict[str, Any]) -> None:
+        slices = dict(self._slices)
         if kind == "DELETED":
-            metadata = item.get("metadata")
-            name = metadata.get("name") if isinstance(metadata, dict) else None
+            name = item["metadata"].get("name")
             if not isinstance(name, str):
-                raise Unreadable("metadata.name: a text is expected")
-            self._slices.pop(name, None)
+                raise ListAgain("metadata.name: a text is expected")
+            slices.pop(name, None)
         else:
             read = self._read(item)
-            self._slices[read.name] = read
-            if len(self._slices) > MAX_SLICES:
-                raise Unreadable(f"the service has more than {MAX_SLICES} EndpointSlices")
-        self._publish()
+            slices[read.name] = read
+        if len(slices) > MAX_SLICES:
+            raise ListAgain(f"the service has more than {MAX_SLICES} EndpointSlices")
+        self._publish(slices)
 
     def _read(self, item: object) -> Slice:
         try:
-            read = read_slice(item, self._service)
+            read = read_slice(item, self._settings.service)
         except ValueError as exc:
-            raise Unreadable(f"the API server's answer is not what was asked for: {exc}") from exc
+            raise ListAgain(f"the API server's answer is not what was asked for: {exc}") from exc
         for problem in read.problems:
-            self._complain(problem)
+            self._warn_once(problem)
         return read
 
-    def _publish(self) -> None:
-        records = merge(self._slices.values())
+    def _publish(self, slices: dict[str, Slice]) -> None:
+        self._slices, records = slices, merge(slices.values())
         if records != self.records:
             self.records = records
-
-    def _namespace(self) -> str:
-        if self._service.namespace:
-            return self._service.namespace
-        try:
-            with self._namespace_file.open("rb") as opened:
-                namespace = opened.read(256).decode("ascii").strip()
-        except (OSError, ValueError) as exc:
-            raise KubernetesApiError(
-                f"discovery: {self._namespace_file} does not tell the namespace of this pod ({exc}); write "
-                f"kubernetes://namespace/{self._service.name}"
-            ) from exc
-        if not namespace.replace("-", "a").isalnum():
-            raise KubernetesApiError(f"discovery: {self._namespace_file} has no name of a namespace in it")
-        return namespace
 
     # -- failures -------------------------------------------------------------------------------------------------
 
     def _failed(self, exc: Exception) -> float:
         """Take note of a failure; return the seconds to wait."""
-        self._failures += 1
-        if not isinstance(exc, KubernetesApiError) or isinstance(exc, (Gone, Unreadable)):
+        told = exc if isinstance(exc, KubernetesApiError) else ListAgain(cause_of(exc))
+        bug = None if told is exc else exc
+        if isinstance(told, ListAgain):
             self._version = None
-        self.failure = str(exc) or repr(exc)
-        self._log_failure(exc)
-        status = exc.status if isinstance(exc, KubernetesApiError) else None
-        if self._failures == 1 and status in (401, 410):
-            return 0.0
-        retry_after = exc.retry_after if isinstance(exc, KubernetesApiError) else None
-        if retry_after is not None:
-            # Not all at the same moment: others were told the same.
-            return retry_after * self._rng.uniform(1.0, 1.25)
-        bound = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._failures - 1, 30))
-        return self._rng.uniform(0.0, bound)
-
-    def _log_failure(self, exc: Exception) -> None:
-        if not isinstance(exc, KubernetesApiError):
-            _log.error("kubernetes discovery failed", exc_info=exc)
-            return
-        if isinstance(exc, Gone) or (self._failures == 1 and (isinstance(exc, Unreadable) or exc.status == 401)):
-            _log.debug("listing anew: %s", exc)  # that happens to the best of watches
-            return
-        mark = f"{type(exc).__name__} {exc.status}"
-        if mark != self._logged:
+        self._failures += 1
+        self.failure = str(told)
+        service, uniform = self._settings.service.name, self._settings.rng.uniform
+        mark = f"{type(exc).__name__} {told.status}"
+        if told.status == 410 or (self._failures == 1 and (isinstance(exc, ListAgain) or told.status == 401)):
+            _log.debug("trying again: %s", told)  # every watch ends like this at times
+        elif mark != self._logged:
             self._logged = mark
-            level = logging.ERROR if exc.status in (401, 403, 404) else logging.WARNING
-            _log.log(level, "the nodes of %s are those seen last: %s", self._service.name, exc)
+            level = logging.ERROR if bug or told.status in (401, 403, 404) else logging.WARNING
+            _log.log(level, "the nodes of %s are those seen last: %s", service, told, exc_info=bug)
+        if self._failures == 1 and told.status in (401, 410):
+            return 0.0
+        if told.retry_after is not None:
+            # Not all at the same moment: others were told the same.
+            return told.retry_after * uniform(1.0, 1.25)
+        return uniform(0.0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._failures - 1, 30)))
 
     def _recovered(self) -> None:
         if self._logged is not None:
             self._logged = None
-            _log.info("the nodes of %s are followed again", self._service.name)
+            _log.info("the nodes of %s are followed again", self._settings.service.name)
 
-    def _complain(self, text: str) -> None:
-        if text not in self._complaints and len(self._complaints) < _MAX_COMPLAINTS:
-            self._complaints.add(text)
+    def _warn_once(self, text: str) -> None:
+        if text not in self._problems and len(self._problems) < _MAX_PROBLEMS:
+            self._problems.add(text)
             _log.warning("%s", text)

@@ -122,6 +122,43 @@ say(threads=threads())
         assert self.said(program) == {"threads": ["MainThread"]}
         assert program.wait(20) == 0
 
+    def test_a_child_that_was_forked_in_c_follows_by_itself(self, api: KubernetesApi, run: Any) -> None:
+        program = run("""
+import ctypes, gc
+until("users-0")
+wait()
+child = ctypes.PyDLL(None).fork()  # tells Python nothing, as uWSGI does
+if child == 0:
+    say(who="child", known=ids())
+    until("users-0", "users-1")
+    users.close()
+    del users
+    gc.collect()
+    say(who="child")
+    os._exit(0)
+until("users-0", "users-1")
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+say(who="parent")
+until("users-0", "users-1", "users-2")
+say(who="parent")
+wait()
+users.close()
+""")
+        processes.until(lambda: api.open_watches == 1, "the parent watches")
+        self.tell(program)
+        assert self.said(program) == {"who": "child", "known": ["users-0"]}
+        processes.until(lambda: api.open_watches == 2, "both watch")
+        api.put(endpoint_slice("users-b", pod("users-1", "10.0.0.2")))
+        assert self.said(program) == {"who": "child"}
+        assert self.said(program) == {"who": "parent"}
+        processes.until(lambda: api.open_watches == 1, "the child's watch is closed")
+        api.put(endpoint_slice("users-c", pod("users-2", "10.0.0.3")))
+        assert self.said(program) == {"who": "parent"}
+        # The end of the child, and of what it had of the parent's, has left the parent's connection alone.
+        assert (api.count("list"), api.count("watch")) == (2, 2)
+        self.tell(program)
+        assert program.wait(20) == 0
+
     def test_a_fork_does_not_wait_for_a_server_that_hangs(self, api: KubernetesApi, run: Any) -> None:
         api.hang("list")
         program = run("""

@@ -211,6 +211,37 @@ class TestAnswer(FaultCase):
         with pytest.raises(KubernetesApiError, match="more than 100000 bytes"):
             discover().nodes()
 
+    @pytest.mark.parametrize(
+        ("head", "again"),
+        [
+            (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+            (b"HTTP/1.1 200 OK\r\nX: ", b"x" * 4096),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"x" * 4096),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-9\r\n", b"x" * 4096),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffff\r\n", b"x" * 4096),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", b"x" * 4096),
+            (b"HTTP/1.1 200 OK\r\n\r\n", b" " * 4096),
+        ],
+        ids=["headers", "a-header", "a-size", "a-size-below-0", "a-chunk", "a-length", "a-body"],
+    )
+    def test_of_which_any_part_never_ends_is_refused(
+        self, api: KubernetesApi, discover: Discover, monkeypatch: pytest.MonkeyPatch, head: bytes, again: bytes
+    ) -> None:
+        monkeypatch.setattr(_kubernetes_api, "MAX_PAGE", 100_000)
+
+        def pour(handler: Handler) -> None:
+            handler.wfile.write(head)
+            with contextlib.suppress(OSError):
+                while True:
+                    handler.wfile.write(again)
+            handler.close_connection = True
+
+        api.fault("list", pour)
+        users = discover()
+        processes.until(lambda: not known_ids(users) and api.count("list") >= 2, "it has given up one")
+        with pytest.raises(KubernetesApiError, match=r"cannot be reached|more than 100000 bytes|cut off"):
+            users.nodes()
+
     def test_that_goes_on_for_ever_is_refused(self, api: KubernetesApi, discover: Discover) -> None:
         more = {"kind": "EndpointSliceList", "metadata": {"resourceVersion": "1", "continue": "x"}, "items": []}
         api.fault("list", lambda handler: handler.send_object(200, more))

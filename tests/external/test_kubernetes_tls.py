@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -109,6 +112,19 @@ class TestTls(KubernetesCase):
         users.close()
         assert time.monotonic() - begun < 1.0
         processes.until(lambda: api.open_watches == 0, "the watch is closed")
+
+    def test_that_is_never_begun_by_the_server_does_not_hold_up_closing(self, discover: Discover) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(20)
+            users = discover(api_server=f"https://127.0.0.1:{server.getsockname()[1]}", timeout=60.0)
+            with pytest.raises(KubernetesApiError, match="it has not answered yet"):
+                users.nodes()
+            with contextlib.closing(server.accept()[0]) as accepted:
+                accepted.settimeout(20)
+                assert accepted.recv(1) == b"\x16"  # a handshake
+                (thread,) = [each for each in threading.enumerate() if each.name == "catga-kubernetes"]
+                users.close()
+                assert not thread.is_alive()
 
     def test_bears_with_an_authority_that_is_not_by_the_book(
         self, serve: Serve, discover: Discover, tmp_path: Path

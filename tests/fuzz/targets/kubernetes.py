@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
+import threading
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK
-from catga_sync.discovery._kubernetes_api import ApiServer, KubernetesApiError
-from catga_sync.discovery._kubernetes_line import Line
+from catga_sync.discovery._kubernetes_answers import KubernetesApiError
+from catga_sync.discovery._kubernetes_api import ApiServer, Settings
 from catga_sync.discovery._kubernetes_slices import Service, merge, read_slice
 from catga_sync.errors import SerializationError
 from catga_sync.nodes import NodeRecord
@@ -93,7 +96,7 @@ def _prepare_list(place: str) -> Check:
     def check(data: bytes) -> bool:
         try:
             with peer.sending(data):
-                version, items = _server(peer).list("shop", "orders", Line())
+                version, items = _server(peer).list()
         except KubernetesApiError as exc:
             _is_told(exc)
             return False
@@ -111,12 +114,11 @@ def _prepare_watch(place: str) -> Check:
     def check(data: bytes) -> bool:
         seen: list[Any] = []
         try:
-            with peer.sending(data):
-                for kind, item, version in _server(peer).watch("shop", "orders", "1", Line(), seconds=5, idle=5.0):
-                    if kind not in ("OPEN", "ADDED", "MODIFIED", "DELETED", "BOOKMARK") or not 0 < len(version) <= 128:
+            with peer.sending(data), _server(peer).watch("1", 5) as events:
+                for kind, item, version in events:
+                    if kind not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK") or not 0 < len(version) <= 128:
                         raise Finding(f"an event {kind!a} of version {version!a}")
-                    if kind != "OPEN":
-                        seen.append(item)
+                    seen.append(item)
         except KubernetesApiError as exc:
             _is_told(exc)
         _judge(seen)
@@ -126,7 +128,21 @@ def _prepare_watch(place: str) -> Check:
 
 
 def _server(peer: Peer) -> ApiServer:
-    return ApiServer(peer.url, token_file=None, ca_file=None, timeout=3.0, clock=SYSTEM_CLOCK)
+    return ApiServer(
+        Settings(
+            Service("shop", "orders"),
+            peer.url,
+            token_file=None,
+            ca_file=None,
+            namespace_file=Path("namespace"),
+            timeout=3.0,
+            watch_timeout=5.0,
+            idle_timeout=5.0,
+            clock=SYSTEM_CLOCK,
+            pause=threading.Event.wait,
+            rng=random.Random(0),
+        )
+    )
 
 
 def _is_told(exc: KubernetesApiError) -> None:
