@@ -182,7 +182,8 @@ class ApiServer:
             # not (https://github.com/kubernetes-client/python/issues/2394). Chain, time and name are checked all
             # the same.
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-            sock = stack.enter_context(context.wrap_socket(sock, server_hostname=parts.hostname))
+            # A name may end in a dot, which no certificate has.
+            sock = stack.enter_context(context.wrap_socket(sock, server_hostname=address[0].rstrip(".")))
         sock.settimeout(settings.timeout)
         return sock
 

@@ -85,8 +85,6 @@ class Follower:
         self._tried.wait(seconds)
         self._tried.set()
 
-    # -- the thread -----------------------------------------------------------------------------------------------
-
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
@@ -160,8 +158,6 @@ class Follower:
         self._slices, records = slices, merge(slices.values())
         if records != self.records:
             self.records = records
-
-    # -- failures -------------------------------------------------------------------------------------------------
 
     def _failed(self, exc: Exception) -> float:
         """Take note of a failure; return the seconds to wait."""

@@ -108,11 +108,11 @@ class KubernetesDiscovery:
         #: See ``Discovery``.
         self.where = f"the {self._place}"
         self._lock = threading.Lock()
-        # Guarded by _lock: what follows the Service, whether it may not be started since the process is forking, and
-        # what was known before it was stopped for a fork.
+        # Guarded by _lock: what follows the Service, and what it knew when it was stopped for a fork.
         self._follower: Follower | None = None
-        self._forking = False
         self._known: tuple[NodeRecord, ...] | None = None
+        #: Whether the process is forking, so that no thread may be started.
+        self._forking = False
         _fork.watch(self)
 
     def register(self, record: NodeRecord, ttl: float) -> None:
@@ -146,8 +146,8 @@ class KubernetesDiscovery:
     def close(self) -> None:
         """See ``Discovery``. A later ``nodes`` starts afresh."""
         _fork.check_process()
-        with self._lock:
-            follower, self._follower, self._known = self._follower, None, None
+        follower = self._release()
+        self._known = None
         if follower is not None:
             follower.stop(_PATIENCE)
 
@@ -161,29 +161,30 @@ class KubernetesDiscovery:
                 self._follower = follower
             return self._follower
 
-    # -- forks ----------------------------------------------------------------------------------------------------
+    def _release(self) -> Follower | None:
+        with self._lock:
+            follower, self._follower = self._follower, None
+            if follower is not None:
+                self._known = follower.records
+        return follower
 
     def before_fork(self) -> None:
         """See ``AcrossForks``."""
-        with self._lock:
-            self._forking, follower = True, self._follower
+        self._forking = True
+        follower = self._release()
         if follower is not None:
             follower.stop(_PATIENCE)
 
     def after_fork_in_parent(self) -> None:
         """See ``AcrossForks``."""
-        with self._lock:
-            self._forking = False
-            follower, self._follower = self._follower, None
-            if follower is not None:
-                self._known = follower.records
+        self._forking = False
 
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``."""
-        self._lock = threading.Lock()
-        if self._follower is not None:
-            self._follower.forget()
-        self.after_fork_in_parent()
+        self._lock, self._forking = threading.Lock(), False
+        follower = self._release()
+        if follower is not None:
+            follower.forget()
 
 
 def _check_server(url: str) -> str:

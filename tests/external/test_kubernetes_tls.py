@@ -53,9 +53,9 @@ class Authority:
         _openssl(folder, "req", "-x509", *_KEY, *subject, "-keyout", "ca.key", "-out", "ca.crt")
         return cls(folder)
 
-    def server(self, name: str) -> ssl.SSLContext:
-        """Return the context of a server with a certificate for an address."""
-        (self.folder / "server.ext").write_text(f"subjectAltName=IP:{name}\nextendedKeyUsage=serverAuth")
+    def server(self, name: str, kind: str = "IP") -> ssl.SSLContext:
+        """Return the context of a server with a certificate for an address or, of the kind "DNS", a name."""
+        (self.folder / "server.ext").write_text(f"subjectAltName={kind}:{name}\nextendedKeyUsage=serverAuth")
         _openssl(
             self.folder, "req", *_KEY, "-subj", "/CN=kube-apiserver", "-keyout", "server.key", "-out", "server.csr"
         )
@@ -150,6 +150,21 @@ class TestTls(KubernetesCase):
         with pytest.raises(KubernetesApiError, match=r"cannot be reached: .*CERTIFICATE_VERIFY_FAILED"):
             discover(api_server=api.url, ca_file=authority.file).nodes()
         assert api.asked == []
+
+    @pytest.mark.parametrize("host", ["kubernetes.default.svc", "kubernetes.default.svc.", "Kubernetes.Default.svc"])
+    def test_takes_a_name_as_the_certificate_has_it(
+        self, authority: Authority, serve: Serve, discover: Discover, monkeypatch: pytest.MonkeyPatch, host: str
+    ) -> None:
+        """A dot at the end spares the search through the domains of a pod's resolver, and is in no certificate."""
+        resolve = socket.getaddrinfo
+        hosts = {"127.0.0.1": "127.0.0.1", host: "127.0.0.1", host.lower(): "127.0.0.1"}  # what /etc/hosts would do
+        monkeypatch.setattr(socket, "getaddrinfo", lambda name, *rest: resolve(hosts[name], *rest))
+        api = serve(authority.server("kubernetes.default.svc", "DNS"))
+        url = api.url.replace("127.0.0.1", host)
+        assert ids(discover(api_server=url, ca_file=authority.file)) == ["users-0"]
+        assert api.asked[0].headers["Host"] == url.removeprefix("https://")
+        with pytest.raises(KubernetesApiError, match="CERTIFICATE_VERIFY_FAILED"):
+            discover(api_server=api.url, ca_file=authority.file).nodes()
 
     def test_reads_the_authority_anew_when_it_has_been_replaced(
         self, authority: Authority, serve: Serve, discover: Discover, tmp_path: Path
