@@ -13,6 +13,7 @@ from flask import Flask
 
 from catga_sync import BusinessError, CatgaResult, Mediator, Query, Request, create_cluster, message
 from catga_sync.integrations.flask import cluster_blueprint
+from catga_sync.integrations.wsgi import ClusterMiddleware
 
 
 @message(name="tests.Answer")
@@ -51,9 +52,10 @@ class Fail(Request[Answer]):
 @message(name="tests.Hold")
 @dataclass(frozen=True)
 class Hold(Request[Answer]):
-    """A request that makes a file when it begins, and runs for a minute."""
+    """A request that makes a file when it begins, and runs for so many seconds."""
 
     started: str
+    seconds: float = 60.0
 
 
 @message(name="tests.Relay")
@@ -96,7 +98,7 @@ if os.environ.get("ROLE", "all") in ("all", "leaf"):
     @local.handler
     def hold(request: Hold) -> Answer:
         Path(request.started).touch()
-        threading.Event().wait(60.0)
+        threading.Event().wait(request.seconds)
         return answer("held")
 
 
@@ -118,4 +120,7 @@ mediator = create_cluster(
     heartbeat_interval=float(os.environ.get("HEARTBEAT", "5")),
 )
 app = Flask(__name__)
-app.register_blueprint(cluster_blueprint(mediator))
+if os.environ.get("WAY") == "middleware":
+    app.wsgi_app = ClusterMiddleware(app.wsgi_app, mediator)  # type: ignore[method-assign]
+else:
+    app.register_blueprint(cluster_blueprint(mediator))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -40,15 +39,15 @@ def answer(request: Ask) -> int:
     return 7
 
 
-class Cancelling:
-    """A router, a load reporter and a listener whose every method is cancelled."""
+class Exiting:
+    """A router, a load reporter and a listener whose every method exits."""
 
     def __init__(self, *broken: str) -> None:
         self.broken = broken
 
     def route(self, message: Any, nodes: Any) -> Any:
         if "route" in self.broken:
-            raise asyncio.CancelledError
+            raise SystemExit
         return Imitation() if "answer" in self.broken else nodes[0]
 
     @property
@@ -58,17 +57,17 @@ class Cancelling:
         return self.forget_it
 
     def forget_it(self, *_: Any) -> None:
-        raise asyncio.CancelledError
+        raise SystemExit
 
     def __call__(self, *_: Any) -> float:
-        raise asyncio.CancelledError
+        raise SystemExit
 
 
 @pytest.mark.parametrize("broken", ["route", "answer"])
 def test_a_router_that_raises_anything_is_a_failure_that_was_not_executed(broken: str) -> None:
     local = Mediator()
     local.register(Ask, answer)
-    with create_cluster(local, node_id="n", discovery="memory://", router=Cancelling(broken)) as node:
+    with create_cluster(local, node_id="n", discovery="memory://", router=Exiting(broken)) as node:
         for result in (node.send(Ask()), *node.send_batch([Ask(), Ask()])):
             assert (result.code, result.delivery) == (ErrorCode.INTERNAL, Delivery.NOT_EXECUTED)
             assert str(result.error).startswith("router: ")
@@ -79,18 +78,18 @@ def test_a_router_that_raises_anything_is_a_failure_that_was_not_executed(broken
 def test_what_a_router_does_with_the_result_does_not_change_it(broken: str) -> None:
     local = Mediator()
     local.register(Ask, answer)
-    with create_cluster(local, node_id="n", discovery="memory://", router=Cancelling(broken)) as node:
+    with create_cluster(local, node_id="n", discovery="memory://", router=Exiting(broken)) as node:
         assert [result.value for result in (node.send(Ask()), *node.send_batch([Ask()]))] == [7, 7]
 
 
 def test_a_load_reporter_that_raises_anything_makes_the_node_a_loaded_one() -> None:
-    with create_cluster(Mediator(), node_id="n", discovery="memory://", load_reporter=Cancelling()) as node:
+    with create_cluster(Mediator(), node_id="n", discovery="memory://", load_reporter=Exiting()) as node:
         assert node.node.load == 100.0
 
 
 class InvokerOfTheUser:
     def invoke(self, node: Any, request: Any, *, timeout: float, request_id: str) -> Any:
-        raise Custom("hunter2")
+        raise SystemExit("hunter2")
 
     def invoke_batch(self, node: Any, requests: Any, *, timeout: float, request_ids: Any) -> Any:
         raise Custom("hunter2")
@@ -108,7 +107,7 @@ class StoreOfTheUser:
     deregister = register
 
     def nodes(self) -> Any:
-        raise Custom("hunter2")
+        raise SystemExit("hunter2")
 
     def close(self) -> None:
         pass
@@ -133,7 +132,7 @@ def test_a_store_that_raises_anything_is_a_store_that_is_down() -> None:
 def test_a_listener_that_raises_anything_keeps_no_other_from_being_told() -> None:
     told: list[ClusterEvent] = []
     board = EventBoard()
-    board.listen(Cancelling())
+    board.listen(Exiting())
     board.listen(told.append)
     event = ClusterEvent(ClusterEvent.NODE_JOINED, ClusterNode("a", None))
     board.tell(event)
