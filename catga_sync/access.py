@@ -14,7 +14,6 @@ forwarding header, or HTTP/1.0. A proxy that shows nothing cannot be told from a
 from __future__ import annotations
 
 import ipaddress
-import logging
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol
@@ -42,8 +41,6 @@ __all__ = ["Guard", "LoopbackGuard", "OpenGuard", "SignatureGuard", "unsigned_re
 #: The route that tells what the node says of itself.
 _DESCRIPTION = "/catga/cluster/node"
 _CANNOT_CHECK = "the node cannot check signatures now; ask another node"
-
-_log = logging.getLogger(__name__)
 
 
 class Guard(Protocol):
@@ -150,8 +147,8 @@ class SignatureGuard:
         try:
             known = self._ring.key_ids
         except ConfigurationError as exc:
-            _log.error("no signed call is let in: %s", exc)
-            raise Refused(503, ErrorCode.UNAVAILABLE, _CANNOT_CHECK) from exc
+            cause = f"no signed call is let in: {exc}"
+            raise Refused(503, ErrorCode.UNAVAILABLE, _CANNOT_CHECK, cause=cause) from exc
         if key_id not in known:
             self._refuse(f"it is signed with key {key_id}, and this node has {', '.join(known)}")
 
@@ -212,8 +209,8 @@ class SignatureGuard:
             new = nonces.add(nonce, NONCE_LIFETIME)
         except Exception as exc:
             # A node that cannot tell whether it has seen a request must take it for a replay.
-            _log.error("the nonces cannot be read, so no signed call is let in: %s", shown(exc))
-            raise Refused(503, ErrorCode.UNAVAILABLE, _CANNOT_CHECK) from exc
+            cause = f"the nonces cannot be read, so no signed call is let in: {shown(exc)}"
+            raise Refused(503, ErrorCode.UNAVAILABLE, _CANNOT_CHECK, cause=cause) from exc
         if not new:
             self._refuse("it was let in before: a replay")
 
@@ -223,8 +220,7 @@ class SignatureGuard:
         return verified.incarnation == self._incarnation()
 
     def _refuse(self, cause: str) -> NoReturn:
-        _log.warning("a call was not let in: %s", cause)
-        raise Refused(401, ErrorCode.UNAUTHENTICATED, self._refusal)
+        raise Refused(401, ErrorCode.UNAUTHENTICATED, self._refusal, cause=cause)
 
 
 _FORWARDING = frozenset(

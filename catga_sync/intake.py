@@ -68,7 +68,17 @@ class RawRequest:
 
 
 class Refused(Exception):
-    """The request is refused before its handler starts."""
+    """
+    The request is refused before its handler starts.
+
+    Args:
+        status: The HTTP status.
+        code: What the caller is told.
+        text: The same in words; it is logged, too, where there is no ``cause``.
+        headers: Of the response, beside those of every response.
+        caller: What the guard knows of the caller, where the refusal is to be signed; None leaves it unsigned.
+        cause: Why, for the log of this node alone.
+    """
 
     def __init__(
         self,
@@ -78,13 +88,14 @@ class Refused(Exception):
         headers: Mapping[str, str] | None = None,
         *,
         caller: Any = None,
+        cause: str | None = None,
     ) -> None:
         super().__init__(text)
         self.headers = {} if headers is None else headers
         self.status = status
         self.code = code
-        #: What the guard knows of the caller, where the refusal is to be signed for it; None leaves it unsigned.
         self.caller = caller
+        self.cause = cause
 
 
 def in_memory(raw: RawRequest, body: bytes, refused: Refused | None) -> RawRequest:

@@ -19,6 +19,8 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from catga_sync._clock import Clock
+from catga_sync._log_limit import LimitedLog
 from catga_sync.deadline import Deadline
 from catga_sync.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import ErrorCode, ends_process
@@ -33,6 +35,8 @@ __all__ = ["Once", "other_store"]
 _LONGEST_WAIT = 1.0
 #: Seconds on top of the deadline after which a claim counts as left behind.
 _LEASE_MARGIN = 30.0
+
+_DOWN = "the idempotency store is down"
 
 _log = logging.getLogger(__name__)
 
@@ -57,13 +61,15 @@ class Once:
 
     Args:
         store: Remembers ids and answers.
+        clock: Tells how many lines a second are logged; None means the system's.
 
     .. versionadded:: 0.1
     """
 
-    def __init__(self, store: IdempotencyStore) -> None:
+    def __init__(self, store: IdempotencyStore, *, clock: Clock | None = None) -> None:
         self.store = store
         self.identity = StoreIdentity(store)
+        self._troubles = LimitedLog(_log, clock)
 
     def run(
         self,
@@ -103,11 +109,12 @@ class Once:
         except BaseException as exc:  # a store of the application's own
             if ends_process(exc):
                 raise
-            _log.error("the idempotency store is down: %s", shown(exc))
+            cause = f"{_DOWN}: {shown(exc)}"
             if repeatable:
+                self._troubles.log(logging.ERROR, _DOWN, "%s", cause)
                 return handle()
             text = "the node cannot tell whether this request ran before: its idempotency store is down"
-            raise Refused(503, ErrorCode.UNAVAILABLE, text) from exc
+            raise Refused(503, ErrorCode.UNAVAILABLE, text, cause=cause) from exc
         if claim.state is ClaimState.NEW and claim.token:
             if relied_on is not None:
                 self._check_store(relied_on, key, claim.token)
@@ -118,6 +125,10 @@ class Once:
         """In a forked child: drop what belongs to the parent."""
         self.identity.forget()
         self.store.forget()
+
+    def tell_left_out(self) -> None:
+        """Log how many lines were left out of the log."""
+        self._troubles.tell_left_out()
 
     def close(self) -> None:
         """Let go of the store."""
@@ -178,4 +189,4 @@ class Once:
         except BaseException as exc:  # a store of the application's own
             if ends_process(exc):
                 raise
-            _log.error("the idempotency store is down: %s", shown(exc))
+            self._troubles.log(logging.ERROR, _DOWN, f"{_DOWN}: %s", shown(exc))

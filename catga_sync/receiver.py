@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from catga_sync._clock import Clock
+from catga_sync._log_limit import LimitedLog
 from catga_sync.access import Guard
 from catga_sync.context import CallContext
 from catga_sync.envelope import (
@@ -36,6 +38,7 @@ from catga_sync.errors import ErrorCode, ends_process
 from catga_sync.intake import RawRequest, Refused, check_media_type, deadline_of, in_memory, read_body, time_of
 from catga_sync.once import Once
 from catga_sync.pipeline import limit_text
+from catga_sync.redaction import escaped
 from catga_sync.runner import Handlers, Run, Runner
 from catga_sync.surroundings import Surroundings
 
@@ -105,6 +108,9 @@ class Receiver:
         default_timeout:
             Seconds for a call whose sender gave no time.
 
+        clock:
+            Tells how many refusals a second are logged; None means the system's.
+
     .. versionadded:: 0.1
     """
 
@@ -122,6 +128,7 @@ class Receiver:
         max_body_bytes: int = 4 * 1024 * 1024,
         max_concurrency: Callable[[], int | None] = lambda: None,
         default_timeout: float = 30.0,
+        clock: Clock | None = None,
     ) -> None:
         around = Surroundings() if surroundings is None else surroundings
         self._runner = Runner(
@@ -135,6 +142,7 @@ class Receiver:
         self._max_body_bytes = max_body_bytes
         self._max_concurrency = max_concurrency
         self._default_timeout = default_timeout
+        self._refusals = LimitedLog(_log, clock)
         self._idle = threading.Condition()
         # Guarded by _idle: how many handlers run, and whether new work is refused.
         self._running = 0
@@ -167,6 +175,11 @@ class Receiver:
         """Wait until no request is running; return False when ``timeout`` seconds were not enough."""
         with self._idle:
             return self._idle.wait_for(lambda: self._running == 0, timeout)
+
+    def tell_left_out(self) -> None:
+        """Log how many refusals were left out of the log. Called about once a second."""
+        self._refusals.tell_left_out()
+        self._runner.tell_left_out()
 
     def forget(self) -> None:
         """In a forked child: none of the parent's requests run here."""
@@ -355,8 +368,11 @@ class Receiver:
                     self._idle.notify_all()
 
     def _log_refusal(self, raw: RawRequest, run: Run, exc: Refused) -> None:
-        text = str(exc).encode("unicode_escape").decode("ascii")
-        _log.warning("refused: %s status=%d code=%s: %s", _ids(raw, run), exc.status, exc.code.name, text)
+        text = escaped(exc.cause or str(exc))
+        # What is wrong with a call is its caller's; what keeps this node from checking one is its own.
+        level = logging.ERROR if exc.cause and exc.status >= 500 else logging.WARNING
+        kind = f"status={exc.status} code={exc.code.name}"
+        self._refusals.log(level, f"refused: {kind}", "refused: %s %s: %s", _ids(raw, run), kind, text)
 
 
 def _ids(raw: RawRequest, run: Run) -> str:

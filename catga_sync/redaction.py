@@ -12,13 +12,15 @@ from typing import Any, NoReturn
 
 from catga_sync.errors import ends_process
 
-__all__ = ["HIDDEN", "Secret", "cause_of", "printable", "shown", "without_credentials"]
+__all__ = ["HIDDEN", "Secret", "cause_of", "escaped", "printable", "shown", "without_credentials"]
 
 #: Stands where something is left out.
 HIDDEN = "***"
 
 #: Characters of one value or text that are shown.
 _LONGEST = 300
+#: Characters of a text that was made for a caller, in a line of a log.
+_LONGEST_LINE = 600
 #: Entries of one mapping or list that are shown.
 _MOST = 20
 _SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.\-]*://")
@@ -99,6 +101,11 @@ def printable(text: str) -> str:
     """Return a text of others on one line, without credentials, cut to a length that can be read."""
     line = " ".join(without_credentials(text).split())
     return "".join(char if char.isprintable() else "?" for char in line[:_LONGEST])
+
+
+def escaped(text: str) -> str:
+    """Return a text for a line of a log, where a peer's words may stand in it: ASCII, and of bounded length."""
+    return text[:_LONGEST_LINE].encode("unicode_escape").decode("ascii")[:_LONGEST_LINE]
 
 
 def cause_of(exc: BaseException) -> str:

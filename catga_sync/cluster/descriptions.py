@@ -22,6 +22,8 @@ __all__ = ["Descriptions"]
 
 #: Seconds between two attempts to have a node describe itself.
 INTERVAL = 5.0
+#: Causes of one node that are logged until it has described itself; it may say something else each time.
+_MOST_TOLD = 10
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +45,8 @@ class Descriptions:
         self._due: dict[str, float] = {}
         #: endpoint -> node id and why it did not describe itself when it was asked last
         self._troubles: dict[str, tuple[str, Trouble]] = {}
-        #: endpoint -> the cause that was logged last
-        self._told: dict[str, Trouble] = {}
+        #: endpoint -> the cause that was logged last, and how many were since the node has described itself
+        self._told: dict[str, tuple[Trouble | None, int]] = {}
 
     @property
     def troubles(self) -> tuple[tuple[str, str], ...]:
@@ -98,6 +100,7 @@ class Descriptions:
         # One that is starting, or busy for a moment, is silent as well; what is known of it holds meanwhile.
         if trouble.is_silence and (first or endpoint in self._said):
             return
-        if trouble != self._told.get(endpoint):
-            self._told[endpoint] = trouble
+        last, count = self._told.get(endpoint, (None, 0))
+        if trouble != last and count < _MOST_TOLD:
+            self._told[endpoint] = trouble, count + 1
             _log.warning("node %s does not describe itself: %s", node.node_id, trouble)

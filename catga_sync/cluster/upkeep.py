@@ -92,6 +92,7 @@ class Upkeep:
             pause = min(pause, self._presence.step())
         self._ejection.keep_only(nodes)
         self._look_around(nodes)
+        self._receiver.tell_left_out()
         tidy = getattr(self._invoker, "tidy", None)
         if tidy is not None:
             tidy(nodes)

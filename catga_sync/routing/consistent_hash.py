@@ -18,6 +18,7 @@ from typing import Any
 from catga_sync.errors import ends_process
 from catga_sync.messages import options_of
 from catga_sync.nodes import ClusterNode
+from catga_sync.redaction import shown
 from catga_sync.routing.base import Router, check_callable
 from catga_sync.routing.candidates import PerType, weight_of
 from catga_sync.routing.ring import Ring, key_bytes, points_for
@@ -105,7 +106,7 @@ class ConsistentHashRouter:
                 raise
             if kind not in self._keyless:
                 self._keyless.add(kind)
-                _log.warning("%s has no usable key and goes to any node: %r", kind.__qualname__, exc)
+                _log.warning("%s has no usable key and goes to any node: %s", kind.__qualname__, shown(exc))
             return None
 
     def _owners_among(self, nodes: tuple[ClusterNode, ...]) -> tuple[Ring, Mapping[str, ClusterNode]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import enum
 import io
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from catga_sync._log_limit import LimitedLog
 from catga_sync.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.mediator import Mediator
@@ -170,11 +172,12 @@ class SimulatedInvoker:
     def __init__(self, network: Network, node: Peer) -> None:
         self._network = network
         self._node = node
+        self._failures = LimitedLog(logging.getLogger("catga_sync.transport.http"), node.clock)
 
     def invoke(self, node: ClusterNode, request: Any, *, timeout: float, request_id: str) -> CatgaResult[Any]:
         """See ``RemoteInvoker``."""
         entry = self._node.local.registry.ensure(type(request))
-        call = Call(node, entry, request_id)
+        call = Call(node, entry, request_id, self._failures)
         try:
             payload = entry.codec.encode(request)
         except SerializationError as exc:

@@ -5,7 +5,7 @@ A batch is cut where the node would refuse it as a whole: where it has more requ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from catga_sync.envelope import MAX_BATCH, STAMP_LENGTH, EnvelopeError, ReplyEnvelope, read_batch_reply, stamped
@@ -54,8 +54,9 @@ def parts(items: Iterable[Item], max_bytes: int) -> Iterator[list[Item]]:
         yield part
 
 
-def write_batch(part: list[Item], now: float) -> bytes:
-    """Return the body of a batch that is sent now, in seconds since the epoch."""
+def write_batch(part: list[Item], clock: Callable[[], float]) -> bytes:
+    """Return the body of a batch that is sent now, by a clock that tells seconds since the epoch."""
+    now = clock()
     return b'{"requests":[%b]}' % b",".join(stamped(item.unstamped, now) for item in part)
 
 

@@ -7,6 +7,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -18,6 +19,8 @@ import requests
 import urllib3
 from requests.adapters import BaseAdapter
 
+from catga_sync._clock import Clock
+from catga_sync._log_limit import LimitedLog
 from catga_sync.chain import write_chain
 from catga_sync.context import current_call
 from catga_sync.envelope import MAX_TIME_MS, STAMP_LENGTH, RequestEnvelope, stamped
@@ -83,6 +86,9 @@ class HttpInvoker:
         on_stall:
             Called with a node at which a call has waited for a place in vain while no other call ended there.
 
+        clock:
+            Tells how many failures a second are logged; None means the system's.
+
     .. versionadded:: 0.1
     """
 
@@ -98,6 +104,7 @@ class HttpInvoker:
         cert: str | tuple[str, str] | None = None,
         signing: Signing | None = None,
         on_stall: Callable[[ClusterNode], None] = lambda node: None,
+        clock: Clock | None = None,
     ) -> None:
         self._registry = registry
         self._source_node_id = source_node_id
@@ -110,6 +117,7 @@ class HttpInvoker:
         proves = signing is not None and not signing.loopback_only
         self._proof = Proof(HttpProbe(verify=verify, cert=cert, signing=signing)) if proves else None
         self._on_stall = on_stall
+        self._failures = LimitedLog(logging.getLogger(__name__), clock)
         self._lock = threading.Lock()
         # Guarded by _lock; read without it: the session of process _pid, and per endpoint its pool and free places.
         self._pid = -1
@@ -120,7 +128,7 @@ class HttpInvoker:
     def invoke(self, node: ClusterNode, request: Request[T], *, timeout: float, request_id: str) -> CatgaResult[T]:
         """See ``RemoteInvoker``."""
         expires = time.monotonic() + timeout
-        call = Call(node, self._registry.ensure(type(request)), request_id)
+        call = Call(node, self._registry.ensure(type(request)), request_id, self._failures)
         envelope = self._envelope(call, request)
         return envelope if isinstance(envelope, CatgaResult) else self._post_one(call, envelope, expires)
 
@@ -140,7 +148,7 @@ class HttpInvoker:
         results: dict[int, CatgaResult[Any]] = {}
         ready: list[Item] = []
         for index, (request, request_id) in enumerate(zip(requests, request_ids, strict=True)):
-            call = Call(node, self._registry.ensure(type(request)), request_id)
+            call = Call(node, self._registry.ensure(type(request)), request_id, self._failures)
             envelope = self._envelope(call, request)
             if isinstance(envelope, CatgaResult):
                 results[index] = envelope
@@ -154,7 +162,7 @@ class HttpInvoker:
         while waiting:
             part = waiting.pop(0)
             calls = [item.call for item in part]
-            answers = self._post(calls, BATCH_PATH, partial(_write_part, part), expires, judge_batch)
+            answers = self._post(calls, BATCH_PATH, partial(write_batch, part, time.time), expires, judge_batch)
             if len(part) > 1 and all(_too_much(answer) for answer in answers):
                 # The node takes less at once than this one sends: what is too long together may fit alone.
                 waiting[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
@@ -172,6 +180,7 @@ class HttpInvoker:
 
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:
         """See ``UpkeptInvoker``."""
+        self._failures.tell_left_out()
         present = list(nodes)
         if self._proof is not None:
             self._proof.keep_only(present)
@@ -192,12 +201,8 @@ class HttpInvoker:
 
     def silent(self, nodes: Iterable[ClusterNode], seconds: float) -> list[ClusterNode]:
         """See ``UpkeptInvoker``."""
-        found = []
-        for node in nodes:
-            places = self._places.get(node.endpoint or "")
-            if places is not None and places.silence >= seconds:
-                found.append(node)
-        return found
+        looked_at = [(node, self._places.get(node.endpoint or "")) for node in nodes]
+        return [node for node, places in looked_at if places is not None and places.silence >= seconds]
 
     def release(self, node: ClusterNode) -> None:
         """See ``UpkeptInvoker``."""
@@ -387,10 +392,6 @@ def _too_much(answer: CatgaResult[Any]) -> bool:
     """Return whether a node has refused a request since the body was too long for it."""
     refused = answer.delivery is Delivery.NOT_EXECUTED and answer.node_id is not None
     return refused and answer.metadata.get(RETRY) == OTHER_NODE
-
-
-def _write_part(part: list[Item]) -> bytes:
-    return write_batch(part, time.time())
 
 
 def _adapters(session: requests.Session | BorrowedSession | None) -> list[BaseAdapter]:

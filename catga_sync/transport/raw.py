@@ -56,7 +56,7 @@ class RawInvoker(HttpInvoker):
         expires = time.monotonic() + timeout
         # All that a call asks of the registry's record: how to name the type, and how to read an answer.
         entry: Any = SimpleNamespace(name=type_name, response_codec=_JSON)
-        call = Call(node, entry, request_id)
+        call = Call(node, entry, request_id, self._failures)
         answer = response_name or "none"
         envelope = RequestEnvelope(type_name, answer, payload, request_id, self._source_node_id)
         return self._post_one(call, envelope, expires)

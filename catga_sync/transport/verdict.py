@@ -20,11 +20,13 @@ from typing import Any, NamedTuple
 import requests
 from urllib3.exceptions import ConnectTimeoutError, EmptyPoolError, NewConnectionError
 
+from catga_sync._log_limit import LimitedLog
 from catga_sync.context import CallContext, current_call
 from catga_sync.envelope import EnvelopeError, ReplyEnvelope
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import error_text, limit_text, unreadable_answer
+from catga_sync.redaction import escaped, shown
 from catga_sync.results import NEVER, OTHER_NODE, RETRY, CatgaResult
 from catga_sync.serialization import MessageType
 from catga_sync.transport.causes import causes_of, in_words
@@ -86,11 +88,12 @@ def check_encoding(headers: Mapping[str, str]) -> None:
 class Call:
     """One attempt: it knows what to say of every way in which it can end."""
 
-    def __init__(self, node: ClusterNode, entry: MessageType, request_id: str) -> None:
+    def __init__(self, node: ClusterNode, entry: MessageType, request_id: str, failures: LimitedLog) -> None:
         self.node = node
         self.entry = entry
         self.request_id = request_id
         self.where = f"node {node.node_id} at {node.endpoint}"
+        self._failures = failures
         self._started = time.monotonic()
 
     @property
@@ -225,7 +228,7 @@ class Call:
         """Judge an exchange that ended without an answer."""
         sent = exchange.request_complete if exchange.is_evident else not _never_connected(exc)
         delivery = Delivery.UNKNOWN if sent else Delivery.NOT_EXECUTED
-        _log.debug("%s: %r", self.context.ids, exc)
+        _log.debug("%s: %s", self.context.ids, shown(exc))
         if isinstance(exc, AnswerTooLong):
             text = f"the answer of {self.where} is longer than max_body_bytes allows"
             return self.failed("network", text, ErrorCode.RESOURCE_EXHAUSTED, delivery)
@@ -240,7 +243,11 @@ class Call:
         return self.failed("network", f"{self.where} {what} ({why})", ErrorCode.UNAVAILABLE, delivery)
 
     def _log(self, layer: str, text: str, code: object, delivery: Delivery) -> None:
-        _log.warning(
+        # A peer may make up any number of codes of its own.
+        kind = code.name if isinstance(code, ErrorCode) else "of its own"
+        self._failures.log(
+            logging.WARNING,
+            f"failed: node={self.node.node_id} layer={layer} code={kind} delivery={delivery.name}",
             "%s failed: %s node=%s layer=%s code=%s delivery=%s: %s",
             self.entry.name,
             self.context.ids,
@@ -248,7 +255,7 @@ class Call:
             layer,
             getattr(code, "name", code),
             delivery.name,
-            text.encode("unicode_escape").decode("ascii"),
+            escaped(text),
         )
 
 

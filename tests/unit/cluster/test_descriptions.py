@@ -114,3 +114,17 @@ def test_nothing_is_kept_of_a_node_that_is_gone(world: World, caplog: pytest.Log
 def test_a_node_is_known_under_the_name_that_the_list_has(world: World) -> None:
     world.ask({"nodeId": "x", "endpoint": "http://x:1", "handles": ["T"]})
     assert world.descriptions.of(ClusterNode("b", "http://a:1")).node_id == "b"
+
+
+def test_a_node_that_says_something_else_and_long_each_time_fills_no_log(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(50):
+        world.ask({"status": f"{number}" + "x" * 900_000})
+    assert len(lines(caplog)) == 10
+    assert max(map(len, lines(caplog))) < 600
+    assert max(len(text) for _, text in world.descriptions.troubles) < 600
+    # What it says wrongly after it was right once is told anew.
+    world.ask({"handles": ["T"]})
+    world.ask({"status": "y"})
+    assert "'y'" in lines(caplog)[-1]

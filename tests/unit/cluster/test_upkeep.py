@@ -8,10 +8,13 @@ from collections.abc import Iterable
 
 import pytest
 
+from catga_sync.access import OpenGuard
 from catga_sync.cluster.events import EventBoard, EventKind
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.upkeep import Upkeep
+from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode
+from catga_sync.receiver import RawRequest, Receiver
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import IN_A_ROW, Ejection
 from catga_sync.results import CatgaResult
@@ -63,13 +66,14 @@ class World:
             is_gone=lambda node: False,
             clock=self.clock,
         )
+        self.receiver = Receiver(Mediator(), node_id="me", describe=dict, guard=OpenGuard(), clock=self.clock)
         self.upkeep = Upkeep(
             membership,
             None,
             self.ejection,
             RetryBudget(monotonic=self.clock.monotonic),
             self.events,
-            receiver=None,  # type: ignore[arg-type] - nobody is served here
+            receiver=self.receiver,
             invoker=self.invoker,
             is_alive=self.ask,
             close_discovery=lambda: None,
@@ -147,3 +151,16 @@ def test_a_step_asks_several_at_once(world: World) -> None:
     world.upkeep._is_alive = ask
     world.upkeep.step()
     assert world.invoker.released == []
+
+
+def test_how_many_refusals_were_left_out_of_the_log_is_told_though_no_further_one_comes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    for _ in range(12):
+        world.receiver.handle(RawRequest("GET", "/catga/x", {}, lambda size: b"", 0))
+    world.clock.advance(1.0)
+    world.upkeep.step()
+    assert [message for message in caplog.messages if "left out" in message] == [
+        "left out of this log: 2 x refused: status=404 code=UNIMPLEMENTED"
+    ]

@@ -135,6 +135,17 @@ def test_what_has_no_key_goes_where_the_other_router_says():
     assert router.route(Keyless(), NODES) in NODES
 
 
+def test_what_a_key_function_raises_is_logged_in_short(caplog):
+    def key_of(message):
+        raise ValueError("redis://me:hunter2@store/0 " + "x" * 900_000)
+
+    create_router("consistent-hash", key_of=key_of).route(GetThing(), NODES)
+    (line,) = caplog.messages
+    assert "ValueError" in line
+    assert len(line) < 600
+    assert "hunter2" not in line
+
+
 @pytest.mark.parametrize(
     ("key_of", "said"),
     [(lambda message: object(), "no text but its address"), (lambda message: message.nothing, "AttributeError")],

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Optional
 
 import pytest
 
 from catga_sync import Delivery, ErrorCode, Request
+from catga_sync._log_limit import LimitedLog
 from catga_sync.envelope import ReplyEnvelope
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import NEVER, OTHER_NODE, RETRY
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport.verdict import Call
+
+LOG = LimitedLog(logging.getLogger("catga_sync.transport.http"))
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Anything(Request):  # type: ignore[type-arg]
 
 @pytest.fixture
 def call() -> Call:
-    return Call(ClusterNode("peer", "http://127.0.0.1:1"), MessageRegistry().ensure(Count), "r-1")
+    return Call(ClusterNode("peer", "http://127.0.0.1:1"), MessageRegistry().ensure(Count), "r-1", LOG)
 
 
 def no(code: ErrorCode = ErrorCode.RESOURCE_EXHAUSTED) -> ReplyEnvelope:
@@ -77,7 +81,7 @@ def test_a_success_of_nothing_is_no_answer_where_the_type_of_the_answer_does_not
 @pytest.mark.parametrize("payload", [None, b"null"])
 @pytest.mark.parametrize("kind", [Maybe, Nothing, Anything])
 def test_a_success_of_nothing_is_an_answer_where_its_type_says_so(kind: type, payload: bytes | None) -> None:
-    call = Call(ClusterNode("peer", "http://127.0.0.1:1"), MessageRegistry().ensure(kind), "r-1")
+    call = Call(ClusterNode("peer", "http://127.0.0.1:1"), MessageRegistry().ensure(kind), "r-1", LOG)
     result = call.answered(ReplyEnvelope("r-1", True, payload=payload), 200, None)
     assert (result.is_success, result.value) == (True, None)
 

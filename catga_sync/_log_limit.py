@@ -1,0 +1,111 @@
+"""Lines of a log of which a flood is cut: a call that is refused may come a thousand times a second, from anybody.
+
+    refused: request_id=... status=401 ...                                             ten times in a second
+    left out of this log: 990 x refused: status=401 code=UNAUTHENTICATED               when that second is over
+
+Rule of this file: nothing is written while the lock is held.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from catga_sync import _fork
+from catga_sync._clock import SYSTEM_CLOCK, Clock
+
+__all__ = ["LimitedLog"]
+
+#: Lines of one reason that are written in one window, and the seconds of that.
+_MOST, _SECONDS = 10, 1.0
+#: Reasons after which those are dropped whose window is over.
+_MANY_REASONS = 500
+
+
+class _Window:
+    """What came of one reason since a time. Guarded by the lock of its log."""
+
+    __slots__ = ("began", "left_out", "level", "written")
+
+    def __init__(self, began: float, level: int) -> None:
+        self.began = began
+        self.level = level
+        self.written = 0
+        self.left_out = 0
+
+
+class LimitedLog:
+    """
+    Write at most ten lines a second for each reason, and then how many were left out. Thread-safe, also after a fork.
+
+    Args:
+        log: Where to write.
+        clock: Tells the time; None means the system's.
+    """
+
+    def __init__(self, log: logging.Logger, clock: Clock | None = None) -> None:
+        self._log = log
+        self._clock = SYSTEM_CLOCK if clock is None else clock
+        self._lock = threading.Lock()
+        # Guarded by _lock.
+        self._windows: dict[str, _Window] = {}
+        _fork.watch(self)
+
+    def log(self, level: int, reason: str, text: str, *args: object) -> None:
+        """
+        Write a line, or count it as left out.
+
+        Args:
+            level: As in ``logging``.
+            reason: What it has in common with others like it; few of them differ.
+            text: As in ``logging``, and so are ``args``.
+        """
+        now = self._clock.monotonic()
+        with self._lock:
+            over = self._pop_over_locked(now) if len(self._windows) >= _MANY_REASONS else {}
+            window = self._windows.get(reason)
+            if window is not None and now - window.began >= _SECONDS:
+                over[reason] = self._windows.pop(reason)
+                window = None
+            if window is None:
+                window = self._windows[reason] = _Window(now, level)
+            is_written = window.written < _MOST
+            if is_written:
+                window.written += 1
+            else:
+                window.left_out += 1
+        self._tell(over)
+        if is_written:
+            self._log.log(level, text, *args, stacklevel=2)
+
+    def tell_left_out(self) -> None:
+        """Write how many lines were left out, as far as their second is over; for whoever is called now and then."""
+        if not self._windows:
+            return
+        now = self._clock.monotonic()
+        with self._lock:
+            over = self._pop_over_locked(now)
+        self._tell(over)
+
+    def before_fork(self) -> None:
+        """See ``AcrossForks``."""
+
+    def after_fork_in_parent(self) -> None:
+        """See ``AcrossForks``."""
+
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``. What the parent has left out it tells itself."""
+        self._lock = threading.Lock()
+        self._windows = {}
+
+    def _pop_over_locked(self, now: float) -> dict[str, _Window]:
+        """Return the windows that are over, and keep the others; with the lock held."""
+        over = {reason: window for reason, window in self._windows.items() if now - window.began >= _SECONDS}
+        for reason in over:
+            del self._windows[reason]
+        return over
+
+    def _tell(self, over: dict[str, _Window]) -> None:
+        for reason, window in over.items():
+            if window.left_out:
+                self._log.log(window.level, "left out of this log: %d x %s", window.left_out, reason)
