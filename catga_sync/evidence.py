@@ -62,7 +62,8 @@ class Evidence:
 
     def __init__(self, *, sends: bool) -> None:
         self._at_start = Delivery.UNKNOWN if sends else Delivery.EXECUTED
-        self._sends = sends
+        #: Whether the innermost step sends the call.
+        self.sends = sends
         self._open: set[_Mark] = set()
 
     def innermost(self, step: Handler) -> Handler:
@@ -129,7 +130,7 @@ class Evidence:
             mark.over = delivery is Delivery.NOT_EXECUTED
         if result.delivery is not delivery:
             changes["delivery"] = delivery
-        if self._sends:
+        if self.sends:
             attempts = tuple(mark.attempts)
             if result.attempts != attempts and not mark.lost:
                 changes["attempts"] = attempts

@@ -15,12 +15,13 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import date, datetime
 from time import perf_counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from catga_sync.context import CallContext, current_call, new_request_id
 from catga_sync.errors import CallError, Delivery, ErrorCode, SerializationError, ends_process, parse_code
 from catga_sync.evidence import Evidence
-from catga_sync.results import CatgaResult, succeeded
+from catga_sync.results import INSIDE, CatgaResult, succeeded
 
 if TYPE_CHECKING:
     from catga_sync.serialization.codec import Codec
@@ -32,6 +33,7 @@ __all__ = [
     "build_chain",
     "error_text",
     "failure_of",
+    "for_others",
     "handler_step",
     "limit_text",
     "local_step",
@@ -123,7 +125,7 @@ def handler_step(
             if ends_process(exc):
                 raise
             result = failure_of(exc, name)
-        return result._with(processing_time_ms=(perf_counter() - started) * 1000.0)
+        return for_others(result, name)._with(processing_time_ms=(perf_counter() - started) * 1000.0)
 
     return run
 
@@ -223,18 +225,22 @@ def _guarded(
 
     step = behavior(named)
 
+    def told(result: CatgaResult[Any]) -> CatgaResult[Any]:
+        # Around a send, the caller is in this process.
+        return result if evidence.sends else for_others(result, name)
+
     def run(request: Any) -> CatgaResult[Any]:
         try:
             answer = step(request)
             if isinstance(answer, CatgaResult):
                 delivery = Delivery.EXECUTED if answer.is_success else evidence.delivery(request)
-                return answer if answer.delivery is delivery else answer._with(delivery=delivery)
+                return told(answer if answer.delivery is delivery else answer._with(delivery=delivery))
             if answer is not None or answers_none(request):
                 return CatgaResult(True, answer)
         except BaseException as exc:
             if ends_process(exc):
                 raise
-            return failure_of(exc, name, evidence.delivery(request))
+            return told(failure_of(exc, name, evidence.delivery(request)))
         text = f"a behaviour around {name} returned None; have it return next_(request), or a result"
         return _broken_answer(text, _this_call())._with(delivery=evidence.delivery(request))
 
@@ -270,7 +276,11 @@ def failure_of(exc: BaseException, name: str, delivery: Delivery = Delivery.EXEC
     if raised is not None:
         raised[:] = [exc]
     call = _this_call()
+    metadata = None
     if isinstance(exc, CallError):
+        inner = _read(exc, lambda error: error.result, None)
+        if isinstance(inner, CatgaResult) and INSIDE in inner.metadata:
+            metadata = {INSIDE: True}
         text = error_text(_read(exc, str, type(exc).__name__))
         code = _read(exc, _code_of, None)
         shown = getattr(code, "name", code)
@@ -279,8 +289,19 @@ def failure_of(exc: BaseException, name: str, delivery: Delivery = Delivery.EXEC
         # The text of any other exception may hold paths, SQL or secrets: it stays in this log.
         _log.error("the handler of %s raised: %s layer=business", name, call.ids, exc_info=exc)
         text, code = f"the handler of {name} raised an error; the log of the node that ran it has the details", None
-    failed: CatgaResult[Any] = CatgaResult.failure(text, ErrorCode.UNKNOWN if code is None else code, delivery=delivery)
+    code = ErrorCode.UNKNOWN if code is None else code
+    failed: CatgaResult[Any] = CatgaResult.failure(text, code, delivery=delivery, metadata=metadata)
     return failed._with(request_id=call.request_id)
+
+
+def for_others(result: CatgaResult[Any], name: str) -> CatgaResult[Any]:
+    """Return what a caller on another node may be told: no store and no address of the nodes around this one."""
+    if INSIDE not in result.metadata:
+        return result
+    _log.warning("a call that the handler of %s made has failed: %s: %s", name, _this_call().ids, result.error)
+    text = f"a call that the handler of {name} made has failed; the log of the node that ran it has the details"
+    kept = {key: value for key, value in result.metadata.items() if key != INSIDE}
+    return result._with(error=text, metadata=MappingProxyType(kept))
 
 
 def _code_of(error: CallError) -> ErrorCode | str | None:

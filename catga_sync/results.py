@@ -23,13 +23,16 @@ from catga_sync.errors import (
     parse_code,
 )
 
-__all__ = ["NEVER", "OTHER_NODE", "RETRY", "Attempt", "CatgaResult", "succeeded"]
+__all__ = ["INSIDE", "NEVER", "OTHER_NODE", "RETRY", "Attempt", "CatgaResult", "succeeded"]
 
 T = TypeVar("T")
 
 #: What the ``metadata`` of a failure may say of another try, whatever its code: that it is worth it at another node
 #: only, or nowhere. Without it, the code decides. A plain request that may have run is not tried again in any case.
 RETRY, OTHER_NODE, NEVER = "catga.retry", "other-node", "never"
+#: In the ``metadata`` of a failure whose text tells of the surroundings of this process: addresses of nodes, the path
+#: of a store. It is for the caller in this process; a handler that passes the failure on does not pass the text on.
+INSIDE = "catga.inside"
 
 #: Held while a result is given its id, so that two threads that read it at once see the same.
 _naming = threading.Lock()

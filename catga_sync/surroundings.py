@@ -21,7 +21,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, Protocol, TypeVar
 
 from catga_sync.errors import Delivery, ErrorCode, ends_process
-from catga_sync.pipeline import failure_of, raised_in_call
+from catga_sync.pipeline import failure_of, for_others, raised_in_call
 from catga_sync.results import CatgaResult
 
 __all__ = ["Scope", "Surroundings"]
@@ -129,7 +129,7 @@ def _run_within(scopes: tuple[Scope, ...], run: Callable[[], CatgaResult[T]], na
         if result is None or (ends_process(exc) and exc is not failure):
             raise
         if result.is_success:
-            return failure_of(exc, name)
+            return for_others(failure_of(exc, name), name)
         if exc is not failure:
             _log.exception("the surroundings of %s could not be left", name)
     finally:

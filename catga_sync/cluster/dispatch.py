@@ -27,7 +27,7 @@ from catga_sync.messages import Event
 from catga_sync.nodes import ClusterNode
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
-from catga_sync.results import CatgaResult
+from catga_sync.results import INSIDE, CatgaResult
 from catga_sync.routing.base import Router
 from catga_sync.serialization import MessageType
 from catga_sync.surroundings import Surroundings
@@ -174,6 +174,7 @@ class Dispatcher:
                     f"node {node_id} cannot take {entry.name}: {reason}",
                     ErrorCode.UNAVAILABLE,
                     delivery=Delivery.NOT_EXECUTED,
+                    metadata={INSIDE: True},
                 )
         return results
 
@@ -336,7 +337,7 @@ class Dispatcher:
 
     def _nobody(self, entry: MessageType) -> CatgaResult[Any]:
         code, text = self._absence(entry)
-        return CatgaResult.failure(text, code, delivery=Delivery.NOT_EXECUTED)
+        return CatgaResult.failure(text, code, delivery=Delivery.NOT_EXECUTED, metadata={INSIDE: True})
 
     def _absence(self, entry: MessageType) -> tuple[ErrorCode, str]:
         """Return the code and the text for a type that no node can take now."""

@@ -27,7 +27,7 @@ from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import error_text, limit_text, unreadable_answer
 from catga_sync.redaction import escaped, shown
-from catga_sync.results import NEVER, OTHER_NODE, RETRY, CatgaResult
+from catga_sync.results import INSIDE, NEVER, OTHER_NODE, RETRY, CatgaResult
 from catga_sync.serialization import MessageType
 from catga_sync.transport.causes import causes_of, in_words
 from catga_sync.transport.connection import Exchange
@@ -195,7 +195,9 @@ class Call:
     ) -> CatgaResult[Any]:
         text = limit_text(text)
         self._log(layer, text, code, delivery)
-        metadata = None if retry is None else {RETRY: retry}
+        metadata: dict[str, Any] = {} if retry is None else {RETRY: retry}
+        if self.where in text:
+            metadata[INSIDE] = True
         return CatgaResult(False, None, text, code, delivery, request_id=self.request_id, metadata=metadata)
 
     def expired(self, delivery: Delivery, when: str) -> CatgaResult[Any]:
