@@ -41,10 +41,10 @@ _DOWN = "the idempotency store is down"
 _log = logging.getLogger(__name__)
 
 
-def other_store(why: str) -> Refused:
+def other_store(why: str, cause: str | None = None) -> Refused:
     """Return the refusal of a request whose caller relies on a store that the node does not have."""
     text = f"the node does not remember request ids in the store on which the caller relies: {why}"
-    return Refused(412, ErrorCode.FAILED_PRECONDITION, text)
+    return Refused(412, ErrorCode.FAILED_PRECONDITION, text, cause=cause)
 
 
 class Running(Protocol):
@@ -136,18 +136,17 @@ class Once:
 
     def _check_store(self, relied_on: str, key: str, token: str) -> None:
         """Give a claim back, and refuse the request, if it was made in another store than the caller relies on."""
-        present, why = None, "it has another one"
+        present, why, cause = None, "it has another one", None
         try:
             # After the claim: one that was emptied or replaced before it has another identity by now.
             present = self.identity.read()
         except BaseException as exc:  # a store of the application's own
             if ends_process(exc):
                 raise
-            why = "its own does not tell which one it is"
-            _log.error("the idempotency store is down: %s", shown(exc))
+            why, cause = "its own does not tell which one it is", f"{_DOWN}: {shown(exc)}"
         if present != relied_on:
             self._quietly(lambda: self.store.release(key, token))
-            raise other_store(why)
+            raise other_store(why, cause)
 
     def _first(self, key: str, token: str, running: Running, handle: Callable[[], ReplyEnvelope]) -> ReplyEnvelope:
         try:
