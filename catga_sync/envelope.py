@@ -19,7 +19,7 @@ from typing import Any
 
 from catga_sync.contracts import MAX_NAME
 from catga_sync.errors import ErrorCode, SerializationError, parse_code
-from catga_sync.serialization import jsontext
+from catga_sync.serialization import check_values, jsontext
 
 __all__ = [
     "MAX_BATCH",
@@ -36,6 +36,11 @@ __all__ = [
     "well_formed_id",
     "write_batch_reply",
 ]
+
+#: JSON values in one envelope. It has six to eight properties; what else is in it, and is ignored, has the rest.
+_MAX_VALUES = 1_000
+#: JSON values of an envelope in a batch, on average: an envelope of ours has 15.
+_MAX_VALUES_IN_BATCH = 20
 
 #: The longest time that a caller may ask for, in milliseconds.
 MAX_TIME_MS = 300_000
@@ -253,7 +258,7 @@ def read_batch_reply(raw: bytes) -> list[tuple[ReplyEnvelope, str | None]]:
 
 
 def _items(raw: bytes, name: str) -> list[Any]:
-    items = _read(raw).get(name)
+    items = _read(raw, MAX_BATCH * _MAX_VALUES_IN_BATCH).get(name)
     if not isinstance(items, list) or not 1 <= len(items) <= MAX_BATCH:
         raise EnvelopeError(f"{name}: a list of 1 to {MAX_BATCH} envelopes is expected")
     return items
@@ -274,8 +279,9 @@ def _text(value: str | None) -> bytes:
     return json.dumps(value).encode("ascii")
 
 
-def _read(raw: bytes) -> Mapping[str, Any]:
+def _read(raw: bytes, max_values: int = _MAX_VALUES) -> Mapping[str, Any]:
     try:
+        check_values(raw, max_values)
         parsed = jsontext.loads(raw, unique_keys=True)
     except SerializationError as exc:
         raise EnvelopeError(f"envelope: {exc}") from exc

@@ -63,6 +63,8 @@ class RawRequest:
     hung_up: Callable[[], bool] = _not_seen
     #: When it came, on the clock of ``time.perf_counter``.
     arrived: float = field(default_factory=time.perf_counter)
+    #: The whole body, where it was read when the request was taken in.
+    body: bytes | None = None
     #: Why it is refused, where that was found when it was taken in; see ``Receiver.take_in``.
     refused: Refused | None = None
 
@@ -100,15 +102,7 @@ class Refused(Exception):
 
 def in_memory(raw: RawRequest, body: bytes, refused: Refused | None) -> RawRequest:
     """Return a request whose body was read, or that was refused instead."""
-    return replace(
-        raw,
-        read=BytesIO(body).read,
-        content_length=len(body),
-        terminated=False,
-        end_at=_no_end,
-        cut=_no_cut,
-        refused=refused,
-    )
+    return replace(raw, body=body, end_at=_no_end, cut=_no_cut, refused=refused)
 
 
 def check_media_type(raw: RawRequest) -> None:
@@ -122,6 +116,8 @@ def check_media_type(raw: RawRequest) -> None:
 
 def read_body(raw: RawRequest, limit: int) -> bytes:
     """Return the whole body; refuse one that is longer than ``limit``, not as long as announced, or slow to come."""
+    if raw.body is not None:
+        return raw.body
     length = _length(raw.content_length)
     if length is None and not raw.terminated:
         # Many servers hand a chunked body on with its end unmarked (uWSGI, wsgiref): it cannot be read safely.
@@ -133,7 +129,7 @@ def read_body(raw: RawRequest, limit: int) -> bytes:
     if length is not None and length > limit:
         raise Refused(413, ErrorCode.RESOURCE_EXHAUSTED, f"the body is longer than {limit} bytes")
     wanted = limit + 1 if length is None else length
-    pieces: list[bytes] = []
+    body = BytesIO()  # which needs no second copy of it at its end, as a list of pieces does
     size = 0
     end = time.monotonic() + _time_for_body(raw)
     call_off = raw.end_at(end)
@@ -143,7 +139,7 @@ def read_body(raw: RawRequest, limit: int) -> bytes:
             piece = raw.read(min(_PIECE, wanted - size))
             if not piece:
                 break
-            pieces.append(piece)
+            body.write(piece)
             size += len(piece)
     except Exception as exc:
         broken = exc
@@ -158,7 +154,7 @@ def read_body(raw: RawRequest, limit: int) -> bytes:
     if size != length and (length is not None or late):
         hint = "" if size else "; a WSGI middleware in front of the receiver may have read it"
         raise _incomplete(late, f"the body has {size} of the {length} bytes announced{hint}")
-    return b"".join(pieces)
+    return body.getvalue()
 
 
 def _time_for_body(raw: RawRequest) -> float:

@@ -36,6 +36,7 @@ from catga_sync.envelope import (
 )
 from catga_sync.errors import ErrorCode, ends_process
 from catga_sync.intake import RawRequest, Refused, check_media_type, deadline_of, in_memory, read_body, time_of
+from catga_sync.memory import BUDGET, MemoryBudget
 from catga_sync.once import Once
 from catga_sync.pipeline import limit_text
 from catga_sync.redaction import escaped
@@ -100,7 +101,7 @@ class Receiver:
             Called when the node is asked to go offline.
 
         max_body_bytes:
-            The longest body that is read.
+            The longest body that is read. Large requests take 48 times as much memory at once; see ``memory.py``.
 
         max_concurrency:
             Returns how many calls run at once in this process; one more is refused. None means any number.
@@ -131,8 +132,15 @@ class Receiver:
         clock: Clock | None = None,
     ) -> None:
         around = Surroundings() if surroundings is None else surroundings
+        self._memory = MemoryBudget(BUDGET * max_body_bytes)
         self._runner = Runner(
-            local, node_id, once, around, max_body_bytes=max_body_bytes, default_timeout=default_timeout
+            local,
+            node_id,
+            once,
+            around,
+            self._memory,
+            max_body_bytes=max_body_bytes,
+            default_timeout=default_timeout,
         )
         self._node_id = node_id
         self._describe = describe
@@ -186,6 +194,7 @@ class Receiver:
         self._idle = threading.Condition()
         self._running = 0
         self._guard.forget()
+        self._memory.forget()
         self._runner.forget()
 
     # -- one request ----------------------------------------------------------------------------------------------
@@ -216,7 +225,7 @@ class Receiver:
         if run.replayed:
             headers["Catga-Replayed"] = "1"
         headers.update(self._guard.seal(run.caller, status, headers["Catga-Executed"], self._node_id, body))
-        return RawReply(status, body, headers, max(_LAST_WORD, time_of(raw, self._default_timeout) - run.seconds))
+        return RawReply(status, body, headers, max(_LAST_WORD, self._seconds_left(raw, run)))
 
     def take_in(self, raw: RawRequest) -> tuple[RawRequest, bytes]:
         """
@@ -238,10 +247,12 @@ class Receiver:
         body = self._body(raw, run)
         with self._admitted():
             try:
-                envelope = RequestEnvelope.decode(body)
+                with self._memory.share(body, self._seconds_left(raw, run)):
+                    envelope = RequestEnvelope.decode(body)
             except EnvelopeError as exc:
                 run.request_id = exc.request_id or run.request_id
                 raise Refused(400, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
+            del body  # it may be long, and the handler may run for long
             run.request_id = envelope.request_id
             return self._runner.run(raw, envelope, run).encode()
 
@@ -249,9 +260,11 @@ class Receiver:
         body = self._body(raw, run)
         with self._admitted():
             try:
-                items = read_batch(body)
+                with self._memory.share(body, self._seconds_left(raw, run)):
+                    items = read_batch(body)
             except EnvelopeError as exc:
                 raise Refused(400, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
+            del body
             # One deadline for all of them, from when the batch came; each may still be too old by itself.
             shared = deadline_of(raw.headers.get("catga-timeout-ms"), None, self._default_timeout, run.seconds)
             least = _LEAST + len(self._node_id)
@@ -347,6 +360,9 @@ class Receiver:
         body = self._read(raw)
         run.caller = self._guard.verify(raw, body, self._node_id)
         return body
+
+    def _seconds_left(self, raw: RawRequest, run: Run) -> float:
+        return time_of(raw, self._default_timeout) - run.seconds
 
     @contextlib.contextmanager
     def _admitted(self) -> Iterator[None]:

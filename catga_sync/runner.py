@@ -16,6 +16,7 @@ from catga_sync.deadline import Deadline
 from catga_sync.envelope import ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.intake import RawRequest, Refused, chain_of, deadline_of
+from catga_sync.memory import MemoryBudget
 from catga_sync.messages import Event
 from catga_sync.once import Once, other_store
 from catga_sync.pipeline import limit_text, unwritable_answer
@@ -97,6 +98,7 @@ class Runner:
         node_id: The id of this node.
         once: Keeps a request id from running twice; None lets every request run.
         surroundings: What the framework puts around each call.
+        memory: What large requests take of it.
         max_body_bytes: The longest answer.
         default_timeout: Seconds for a call whose sender gave no time.
 
@@ -109,6 +111,7 @@ class Runner:
         node_id: str,
         once: Once | None,
         surroundings: Surroundings,
+        memory: MemoryBudget,
         *,
         max_body_bytes: int,
         default_timeout: float,
@@ -117,6 +120,7 @@ class Runner:
         self._node_id = node_id
         self._once = once
         self._surroundings = surroundings
+        self._memory = memory
         self._max_body_bytes = max_body_bytes
         self._default_timeout = default_timeout
 
@@ -142,6 +146,12 @@ class Runner:
         if run.deadline is not None:
             deadline = run.deadline
         entry = self._entry(envelope)
+        with self._memory.share(envelope.payload, deadline.remaining()):
+            return self._run(raw, envelope, entry, deadline, run)
+
+    def _run(
+        self, raw: RawRequest, envelope: RequestEnvelope, entry: MessageType, deadline: Deadline, run: Run
+    ) -> ReplyEnvelope:
         request = self._request(entry, envelope)
         call = CallContext(
             envelope.request_id,

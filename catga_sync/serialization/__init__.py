@@ -6,6 +6,7 @@
     fields.py, numeric.py, textual.py, choices.py, containers.py          shape.py    a dataclass as a whole
     schema.py         CatgaSchema                          foreign.py  a schema of the user's own
     codec.py          objects <-> bytes                    jsontext.py strict JSON
+    jsonscan.py       what JSON is before it is parsed
 
 This package is the only place where marshmallow is used. Of the rest it knows ``errors`` and ``messages``.
 """
@@ -13,7 +14,8 @@ This package is the only place where marshmallow is used. Of the rest it knows `
 from __future__ import annotations
 
 from catga_sync.serialization.codec import Codec
-from catga_sync.serialization.jsontext import MAX_DEPTH, check_depth, dumps, loads
+from catga_sync.serialization.jsonscan import MAX_DEPTH, check_depth, check_values, count_values
+from catga_sync.serialization.jsontext import dumps, loads
 from catga_sync.serialization.message_type import MessageKind, MessageType
 from catga_sync.serialization.registry import MessageRegistry
 from catga_sync.serialization.schema import CatgaSchema
@@ -28,6 +30,8 @@ __all__ = [
     "MessageRegistry",
     "MessageType",
     "check_depth",
+    "check_values",
+    "count_values",
     "default_name",
     "dumps",
     "loads",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 from marshmallow import ValidationError
 
@@ -83,8 +83,7 @@ class Codec:
         except BaseException as exc:
             if ends_process(exc):
                 raise
-            error, cause = self._explain(exc, "written")
-            raise error from cause
+            self._refuse(exc, "written")
 
     def decode(self, raw: bytes) -> Any:
         """
@@ -100,11 +99,18 @@ class Codec:
         except BaseException as exc:
             if ends_process(exc):
                 raise
-            error, cause = self._explain(exc, "read")
-            raise error from cause
+            self._refuse(exc, "read")
         if self.nullable:
             return None
         raise SerializationError(f"{self.label}: may not be null")
+
+    def _refuse(self, exc: BaseException, verb: str) -> NoReturn:
+        error, cause = self._explain(exc, verb)
+        try:
+            raise error from cause
+        finally:
+            # An error that its own frame knows is a cycle: it, and all that was read so far, would stay for long.
+            del exc, error, cause
 
     def _explain(self, exc: BaseException, verb: str) -> tuple[SerializationError, BaseException]:
         """Return the error to raise, and what to raise it from."""

@@ -29,7 +29,7 @@ from catga_sync.serialization.choices import SCALARS, EnumField, FlagField, Lite
 from catga_sync.serialization.containers import DictField, ListField, SetField, TupleField
 from catga_sync.serialization.foreign import SchemaField
 from catga_sync.serialization.hints import Scope, annotation_of
-from catga_sync.serialization.jsontext import MAX_DEPTH
+from catga_sync.serialization.jsonscan import MAX_DEPTH
 from catga_sync.serialization.names import camel_case
 from catga_sync.serialization.shape import Shape, ShapeField
 from catga_sync.serialization.typenames import default_name

@@ -247,13 +247,21 @@ class AnyField(StrictField):
         )
 
     def from_wire(self, raw: Any) -> Any:
+        # What is as it should be is not copied: many small objects are most of what a large request takes of memory.
         kind = type(raw)
         if kind is Decimal:
             return finite(raw)
-        if kind is dict:
-            return {self._key(key): self.from_wire(item) for key, item in raw.items()}
-        if kind is list:
-            return [self.from_wire(item) for item in raw]
+        if kind is dict or kind is list:
+            out = raw
+            for place, item in raw.items() if kind is dict else enumerate(raw):
+                if kind is dict:
+                    self._key(place)
+                value = self.from_wire(item)
+                if value is not item:
+                    if out is raw:
+                        out = raw.copy()
+                    out[place] = value
+            return out
         return self.to_wire(raw)
 
     def _key(self, key: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from catga_sync.contracts import Form, contract_text
 from catga_sync.serialization.fields import StrictField
-from catga_sync.serialization.jsontext import MAX_DEPTH
+from catga_sync.serialization.jsonscan import MAX_DEPTH
 from catga_sync.serialization.shape import Shape, ShapeField
 
 __all__ = ["contract", "fingerprint"]

@@ -20,39 +20,9 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 from catga_sync.errors import SerializationError
+from catga_sync.serialization.jsonscan import check_depth
 
-__all__ = ["MAX_DEPTH", "check_depth", "dumps", "loads"]
-
-#: Levels of arrays and objects. System.Text.Json stops at 64, a recursive reader in Python at a few hundred.
-MAX_DEPTH = 32
-
-_STRINGS = re.compile(rb'"[^"]*"?')
-_BRACKETS = bytes.maketrans(b"{}", b"[]")
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-
-
-def check_depth(raw: bytes, limit: int = MAX_DEPTH) -> None:
-    """
-    Refuse JSON that is nested too deeply, before a recursive parser sees it. Linear, and in C.
-
-    Text with unbalanced brackets is left to the parser, unless more of them are open than the limit allows.
-
-    Raises:
-        SerializationError: The text is deeper than ``limit``.
-    """
-    if raw.count(b"[") + raw.count(b"{") <= limit:
-        return
-    # Without escaped backslashes and then escaped quotes, every quote that is left opens or closes a string. One
-    # pattern for all of it ("(?:[^"\\]|\\.)*") would be quadratic, or use a lot of memory, on text made for that.
-    plain = _STRINGS.sub(b"", raw.replace(b"\\\\", b"").replace(b'\\"', b""))
-    rest = plain.translate(_BRACKETS, _NOT_BRACKETS)
-    for _ in range(limit):  # each round takes the innermost level away
-        shorter = rest.replace(b"[]", b"")
-        if len(shorter) == len(rest):
-            break
-        rest = shorter
-    if b"[]" in rest or rest.count(b"[") > limit:
-        raise SerializationError(f"JSON: nested more than {limit} levels deep")
+__all__ = ["dumps", "loads"]
 
 
 def loads(raw: bytes, *, decimals: bool = False, signed_zeros: bool = False, unique_keys: bool = False) -> Any:

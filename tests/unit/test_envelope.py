@@ -7,13 +7,18 @@ from datetime import datetime, timezone
 import pytest
 
 from catga_sync.envelope import (
+    MAX_BATCH,
     STAMP_LENGTH,
     EnvelopeError,
     ReplyEnvelope,
     RequestEnvelope,
+    batch_item,
+    read_batch,
+    read_batch_reply,
     stamped,
     valid_id,
     well_formed_id,
+    write_batch_reply,
 )
 from catga_sync.errors import ErrorCode, SerializationError
 
@@ -392,3 +397,37 @@ def test_that_a_response_is_final_is_written_only_where_it_is_and_is_false_for_w
     assert b"final" not in ReplyEnvelope("r", False).encode()
     assert ReplyEnvelope.decode(ReplyEnvelope("r", False, final=True).encode()).final is True
     assert read_reply(isSuccess=False).final is False
+
+
+# -- how many values ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("read_one", [read, read_reply])
+@pytest.mark.parametrize("many", [[[]] * 600, [0] * 1000, [{"a": 1}] * 400, {str(number): 0 for number in range(500)}])
+def test_an_envelope_of_more_than_a_thousand_values_is_refused_before_it_is_parsed(read_one, many):
+    with pytest.raises(EnvelopeError, match="more than 1000 values"):
+        read_one(more=many)
+
+
+@pytest.mark.parametrize("read_one", [read, read_reply])
+@pytest.mark.parametrize("some", [[0] * 900, ",:[{" * 10_000, {"a": '",",",' * 1000}])
+def test_what_is_ignored_in_an_envelope_may_have_some_values_and_any_text(read_one, some):
+    assert read_one(more=some).request_id == "r-1"
+
+
+def test_names_full_of_what_separates_values_are_no_values():
+    assert read(requestTypeName="[" * 512, responseTypeName="," * 512).request_id == "r-1"
+
+
+def test_a_batch_may_have_all_its_requests_and_all_their_responses():
+    request = RequestEnvelope(DOTNET_TYPE, DOTNET_TYPE, PAYLOAD, "r-1", "node-2", NOON).encode()
+    assert len(read_batch(b'{"requests":[%b]}' % b",".join([request] * MAX_BATCH))) == MAX_BATCH
+    reply = batch_item(ReplyEnvelope("r-1", True, PAYLOAD, "no", ErrorCode.UNKNOWN, "node-2", 7, final=True), "1")
+    assert len(read_batch_reply(write_batch_reply([reply] * MAX_BATCH))) == MAX_BATCH
+
+
+@pytest.mark.parametrize("read_all", [read_batch, read_batch_reply])
+@pytest.mark.parametrize("item", [b"{}", b'{"x":[0,0,0,0]}'])
+def test_a_batch_of_more_values_than_its_requests_need_is_refused_before_it_is_parsed(read_all, item):
+    with pytest.raises(EnvelopeError, match="more than 200000 values"):
+        read_all(b'{"requests":[%b]}' % b",".join([item] * 110_000))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import gc
 import json
 import typing
 from dataclasses import dataclass, field
@@ -526,3 +527,46 @@ def test_a_field_may_have_the_name_of_anything_of_marshmallows():
 
 def test_an_error_is_one_of_a_call():
     assert issubclass(SerializationError, CallError)
+
+
+# -- memory --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Mixed:
+    exact: Decimal
+    anything: Any
+
+
+@pytest.mark.parametrize(
+    "anything", ["0.5", "[0.5]", '{"a":[1,{"b":0.5}],"c":[0.5,[0.25]]}', '[[],{},{"a":null},"x",true,-0.0]', "[]"]
+)
+def test_anything_beside_a_decimal_has_floats_however_deep(anything):
+    codec = MessageRegistry().ensure(Mixed).codec
+    found = codec.decode(b'{"exact":0.1,"anything":%b}' % anything.encode())
+    assert found == Mixed(Decimal("0.1"), json.loads(anything))
+    assert repr(found.anything) == repr(json.loads(anything))
+
+
+def test_anything_is_not_made_a_second_time():
+    field_of_anything = MessageRegistry().ensure(Mixed).codec.field.shape.fields["anything"]
+    raw = [{"a": [1, 2.5, "x"]}, [], None]
+    assert field_of_anything.from_wire(raw) is raw
+    with_a_decimal = [raw, Decimal("0.5")]
+    assert field_of_anything.from_wire(with_a_decimal) == [raw, 0.5]
+    assert with_a_decimal == [raw, Decimal("0.5")]
+
+
+@pytest.mark.parametrize("raw", [b'{"exact":0.1}', b'{"exact":true,"anything":[[]]}', b'{"exact":1,"anything":['])
+def test_what_was_refused_is_forgotten_at_once(raw):
+    """An error in a cycle would keep all that was read until the collector comes by."""
+    codec = MessageRegistry().ensure(Mixed).codec
+    gc.collect()
+    gc.disable()
+    try:
+        for decode in (codec.decode, lambda _: codec.encode(Mixed(Decimal(1), object()))):
+            with pytest.raises(SerializationError):
+                decode(raw)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
