@@ -107,6 +107,17 @@ def test_queries_and_plain_requests_of_one_batch_each_go_their_way(tmp_path: Pat
         assert made.ran == [("a", 0), ("a", 2)]
 
 
+def test_what_may_run_twice_anyway_takes_the_store_from_no_plain_request_of_its_batch() -> None:
+    a, b = Named("one"), Named("one")
+    with pair(a, b) as made:
+        a.told = "another"
+        made.losing = {"a"}
+        query, plain = made.client.send_batch([Look(1), Do(2)])
+        assert query.value == 1
+        assert_told_the_truth(plain)
+        assert made.ran == [("a", 2)]
+
+
 def test_nodes_that_are_asked_what_they_are_tell_their_store_as_well(tmp_path: Path, opened: Opened) -> None:
     path = tmp_path / "ids.sqlite3"
     with pair(opened(path), opened(path), listed=True) as made:

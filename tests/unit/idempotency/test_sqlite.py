@@ -268,6 +268,13 @@ def test_a_file_under_two_names_is_one_store_only_if_its_log_is_the_same(
         assert process.call("identity") != before
 
 
+def test_a_file_that_has_got_the_numbers_of_a_deleted_one_is_another_store(
+    path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "database_identity", lambda _: ((1, 1), (1, 2), (1, 3)))
+    assert opened(path).identity() != opened(path.with_name("new.sqlite3")).identity()
+
+
 def test_the_file_of_another_machine_is_another_store(path: Path, opened: Opened, machine: Machine) -> None:
     """A network share has it under the same numbers, and SQLite's locks do not reach over it."""
     before = opened(path, clock=machine).identity()
