@@ -21,7 +21,7 @@ from catga_sync.cluster.workers import WorkerGroup, group_key
 from catga_sync.errors import ConfigurationError, ends_process
 from catga_sync.folders import meeting_folder
 from catga_sync.mediator import Mediator
-from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
+from catga_sync.nodes import UNSIGNED, ClusterNode, NodeRecord, NodeStatus
 from catga_sync.nonces import SqliteNonces
 from catga_sync.once import Once
 from catga_sync.options import ClusterOptions
@@ -212,8 +212,10 @@ class _Assembly:
         return NodeStatus.DRAINING if drained or self.receiver.draining else NodeStatus.ONLINE
 
     def _features(self) -> frozenset[str]:
-        store = None if self.once is None else self.once.identity.known
-        return frozenset({"batch"} if store is None else {"batch", SHARED_IDEMPOTENCY + store})
+        found = {"batch"} if self.trust.keys is not None else {"batch", UNSIGNED}
+        if self.once is not None and self.once.identity.known is not None:
+            found.add(SHARED_IDEMPOTENCY + self.once.identity.known)
+        return frozenset(found)
 
     def _describe_on_the_wire(self) -> Mapping[str, Any]:
         types = {entry.name: entry.response_name for entry in self.local.handled if entry.remote}

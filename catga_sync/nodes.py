@@ -19,6 +19,7 @@ from catga_sync.errors import ConfigurationError
 from catga_sync.redaction import shown
 
 __all__ = [
+    "UNSIGNED",
     "ClusterNode",
     "NodeRecord",
     "NodeStatus",
@@ -40,6 +41,8 @@ _SCHEMES = frozenset({"http", "https", "grpc"})
 MAX_RECORD = 256 * 1024
 #: Levels of objects and arrays in metadata: with the record around it, what a reader of our JSON goes down.
 MAX_LEVELS = 31
+#: The feature of a node that neither signs nor checks signatures.
+UNSIGNED = "unsigned"
 #: Seconds; no server keeps an idle connection for longer than a day.
 _LONGEST_KEEP_ALIVE = 86_400
 
@@ -202,7 +205,7 @@ class ClusterNode:
     keep_alive: float | None = None
     #: Calls that it takes at once, all its workers together; None when it has not said.
     concurrency: int | None = None
-    #: What it understands beyond the common form of the wire: "batch".
+    #: What it understands beyond the common form of the wire: "batch". "unsigned" where it neither signs nor checks.
     features: frozenset[str] = frozenset()
     #: Whether it signs its responses, as it was declared; None when nothing was. A peer that is declared to sign none
     #: is sent unsigned requests, and what it responds is believed.

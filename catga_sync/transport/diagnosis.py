@@ -105,9 +105,9 @@ def _cure_of_other_node(probe: Probe, own: bool) -> str:
     aside = "give this one an endpoint of its own, or " if own else ""
     if probe.status == 401:
         return (
-            f"that node has another secret, id or clock than is expected here: {aside}have all nodes use the same "
-            f"secret (CATGA_SECRET), clocks within 60 s, and the id by which they are known; without a secret, they "
-            f"have to be of one user on one machine"
+            f"that node has another secret, cluster_name, id or clock than is expected here: {aside}have all nodes use "
+            f"the same secret (CATGA_SECRET) and cluster_name, clocks within 60 s, and the id by which they are known; "
+            f"without a secret, they have to be of one user on one machine"
         )
     if probe.status == 200 and not probe.authentic:
         return f"that node does not sign with this cluster's secret: {aside}have all nodes use the same (CATGA_SECRET)"

@@ -73,7 +73,7 @@ def judge_unproven(call: Call, probe: Probe) -> CatgaResult[Any]:
         text = f"{call.where} {what}; where a secret is in use, it is called once it has signed its description"
         return call.failed("network", text, ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
     came = "" if probe.status is None else f" (HTTP status {probe.status})"
-    hint = "; are both secrets the same, and both clocks right?" if probe.status == 401 else ""
+    hint = "; are secret and cluster_name the same there, and both clocks right?" if probe.status == 401 else ""
     text = (
         f"{call.where} was not called: a secret is in use, and it has not signed its description{came}{hint}; if it "
         f'cannot sign, declare it: peers={{"{call.node.node_id}": {{"url": "{call.node.endpoint}", "signed": False}}}}'

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from catga_sync.keys import Keys
-from catga_sync.nodes import ClusterNode, is_loopback
+from catga_sync.nodes import UNSIGNED, ClusterNode, is_loopback
 from catga_sync.security import (
     HEADER,
     SIGNED_HEADERS,
@@ -57,8 +57,13 @@ class Signing:
         return not self.loopback_only or is_loopback(endpoint)
 
     def needs_proof(self, node: ClusterNode) -> bool:
-        """Return whether a response of a node that is signed to is believed only if it is signed itself."""
-        return not self.loopback_only or node.handles is not None
+        """
+        Return whether a response of a node that is signed to is believed only if it is signed itself.
+
+        With the key of this machine, a node that has said nothing of itself is believed, and so is one that says that
+        it does not sign (``insecure=True``). Where there is a secret, only what the options say of a peer counts.
+        """
+        return not self.loopback_only or (node.handles is not None and UNSIGNED not in node.features)
 
     def meant(self, node_id: str, known: str) -> str:
         """Return the incarnation to sign for: the one by which a node is known, unless it has named another since."""

@@ -80,7 +80,10 @@ class Neighbour:
         ),
         Neighbour({"secret": OTHER}, {}, "HTTP status 401 from node node-7 (", "the same secret (CATGA_SECRET)"),
         Neighbour(
-            {"secret": OURS}, {"secret": OURS}, "HTTP status 401 from node node-7 (", "another secret, id or clock"
+            {"secret": OURS},
+            {"secret": OURS},
+            "HTTP status 401 from node node-7 (",
+            "another secret, cluster_name, id or clock",
         ),
     ],
     ids=["plain", "insecure", "other secret", "no secret", "secret there", "same secret"],

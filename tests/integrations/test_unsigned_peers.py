@@ -6,9 +6,11 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from flask import Flask
 from werkzeug import Request, Response
 from werkzeug.serving import make_server
@@ -16,10 +18,11 @@ from werkzeug.serving import make_server
 from catga_sync import ClusterMediator, Mediator, create_cluster
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.integrations.flask import cluster_blueprint
+from catga_sync.nodes import UNSIGNED
 from catga_sync.options import ClusterOptions
 from catga_sync.receiver import INVOKE_PATH, NODE_PATH
 from tests.contracts.receiver import GetUser, User
-from tests.processes import free_port
+from tests.processes import free_port, until
 
 SECRET = "s" * 32
 USER = "eyJ1c2VySWQiOiAiNyIsICJuYW1lIjogIkFkYSJ9"
@@ -65,13 +68,11 @@ def serve(around: ExitStack, app: Any, port: int = 0) -> str:
     return f"http://127.0.0.1:{server.server_port}"
 
 
-def own_node(around: ExitStack, secret: str) -> str:
+def own_node(around: ExitStack, secret: str | None, **options: Any) -> str:
     local, port = Mediator(), free_port()
     local.register(GetUser, lambda request: User(request.user_id, "Ada"))
-    made = create_cluster(
-        local,
-        ClusterOptions(node_id="node-2", endpoint=f"http://127.0.0.1:{port}", secret=secret, discovery="memory://"),
-    )
+    given = {"endpoint": f"http://127.0.0.1:{port}", "secret": secret, "discovery": "memory://", **options}
+    made = create_cluster(local, ClusterOptions(node_id="node-2", **given))
     app = Flask(__name__)
     app.register_blueprint(cluster_blueprint(made))
     url = serve(around, app, port)
@@ -104,7 +105,7 @@ def test_a_peer_that_has_shown_no_signature_is_not_called_and_the_error_says_how
     result = mediator.send(GetUser("7"))
     assert (result.code, result.delivery) == (ErrorCode.UNAUTHENTICATED, Delivery.NOT_EXECUTED)
     assert f'declare it: peers={{"dotnet-1": {{"url": "{url}", "signed": False}}}}' in (result.error or "")
-    assert ("are both secrets the same" in (result.error or "")) == (described == "a wrong secret")
+    assert ("are secret and cluster_name the same" in (result.error or "")) == (described == "a wrong secret")
     assert peer.ran == []
 
 
@@ -184,4 +185,62 @@ def test_a_node_that_comes_up_after_a_call_has_failed_is_called_by_the_next(arou
 def test_a_node_of_our_own_with_another_secret_is_not_sent_the_call(around: ExitStack) -> None:
     result = client(around, {"node-2": own_node(around, "t" * 32)}).send(GetUser("7"))
     assert (result.code, result.delivery) == (ErrorCode.UNAUTHENTICATED, Delivery.NOT_EXECUTED)
-    assert "are both secrets the same, and both clocks right?" in (result.error or "")
+    assert "are secret and cluster_name the same there, and both clocks right?" in (result.error or "")
+
+
+def found_in_the_store(around: ExitStack, store: str, **options: Any) -> ClusterMediator:
+    """Return a caller that knows from a store what ``node-2`` handles."""
+    caller = client(around, None, discovery=store, **options)
+    until(lambda: [each for each in caller.nodes() if each.handles] or None, "node-2 is visible")
+    return caller
+
+
+def test_a_node_that_tells_in_the_store_that_it_does_not_sign_is_believed_where_there_is_no_secret(
+    around: ExitStack, tmp_path: Path
+) -> None:
+    store = f"sqlite:///{tmp_path / 'nodes.sqlite3'}"
+    own_node(around, None, insecure=True, discovery=store)
+    caller = found_in_the_store(around, store, secret=None)
+    assert caller.send(GetUser("7")).unwrap() == User("7", "Ada")
+    assert [each.unwrap() for each in caller.send_batch([GetUser("7")] * 2)] == [User("7", "Ada")] * 2
+    assert caller.broadcast(GetUser("7"))["node-2"].unwrap() == User("7", "Ada")
+
+
+def test_what_a_store_says_of_signing_counts_for_nothing_where_there_is_a_secret(
+    around: ExitStack, tmp_path: Path
+) -> None:
+    store = f"sqlite:///{tmp_path / 'nodes.sqlite3'}"
+    own_node(around, None, insecure=True, discovery=store)
+    result = found_in_the_store(around, store).send(GetUser("7"))
+    assert result.code is ErrorCode.UNAUTHENTICATED
+
+
+def test_a_node_with_the_key_of_this_machine_is_not_told_of_as_one_without(around: ExitStack, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'nodes.sqlite3'}"
+    own_node(around, None, discovery=store)
+    caller = found_in_the_store(around, store, secret=None)
+    assert [UNSIGNED in each.features for each in caller.nodes()] == [False]
+    assert caller.send(GetUser("7")).is_success
+
+
+@pytest.mark.parametrize("secret", [SECRET, None], ids=["a secret", "the key of this machine"])
+def test_a_caller_of_another_cluster_is_told_to_look_at_cluster_name(
+    around: ExitStack, secret: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = own_node(around, secret, cluster_name="theirs")
+    mediator = client(around, {"node-2": url}, secret=secret, cluster_name="mine")
+    result = mediator.send(GetUser("7"))
+    assert result.code is ErrorCode.UNAUTHENTICATED
+    assert "cluster_name" in (result.error or "")
+    mediator.start()
+    told = until(
+        lambda: [line for line in caplog.messages if "does not describe itself: " in line] or None, "the log says why"
+    )
+    assert "cluster_name" in told[0]
+    # A call that is not signed at all is told the same as one for another cluster.
+    texts = {
+        requests.post(url + INVOKE_PATH, json={}, headers=headers).json()["errorMessage"]
+        for headers in ({}, {"Catga-Signature": "nonsense"})
+    }
+    assert len(texts) == 1
+    assert "cluster_name" in texts.pop()
