@@ -55,14 +55,14 @@ SIGNED_HEADERS = (
 
 #: What a caller is told, whatever the cause.
 REFUSAL = (
-    "this node lets in only calls that are signed with its secret, for its cluster_name; its log tells what is wrong with "
-    "this one"
+    "this node lets in only calls that are signed with its secret, for its cluster_name; its log tells what is wrong "
+    "with this one"
 )
 #: The same of a node that has the key of its user on this machine, and no secret.
 LOCAL_REFUSAL = (
     "this node has no secret, and lets in only signed calls of its own user on its own machine: set the same secret= "
-    "on both sides (CATGA_SECRET), or insecure=True on both, and the same cluster_name; its log tells what is wrong with "
-    "this call"
+    "on both sides (CATGA_SECRET), or insecure=True on both, and the same cluster_name; its log tells what is wrong "
+    "with this call"
 )
 
 #: Seconds by which the clocks of two nodes may differ, the time on the way included.

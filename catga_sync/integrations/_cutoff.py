@@ -26,6 +26,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from catga_sync import _fork
+
 __all__ = ["CutOff", "shut", "shut_reading"]
 
 #: Seconds between two looks, by which a body may be cut off too late.
@@ -46,10 +48,17 @@ class CutOff:
 
     def __init__(self, most_slow: Callable[[], int] = lambda: 4) -> None:
         self._most_slow = most_slow
-        self.forget()
+        self.after_fork_in_child()
+        _fork.watch(self)
 
-    def forget(self) -> None:
-        """In a forked child: none of the parent's bodies is read here, and its thread is not here either."""
+    def before_fork(self) -> None:
+        """See ``AcrossForks``."""
+
+    def after_fork_in_parent(self) -> None:
+        """See ``AcrossForks``."""
+
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``: none of the parent's bodies is read here, and its thread is not here either."""
         self._lock = threading.Lock()
         # Guarded by _lock: the sockets from which bodies are read (the oldest first), those to which responses are
         # written, and the thread that watches them.

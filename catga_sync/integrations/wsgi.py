@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -35,8 +34,6 @@ def _most_slow() -> int:
 
 
 _cut_off = CutOff(_most_slow)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_cut_off.forget)
 
 
 def raw_request(environ: WSGIEnvironment) -> RawRequest:

@@ -7,10 +7,12 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
 
+from catga_sync import _fork
 from catga_sync.integrations._cutoff import CutOff, shut_reading
 from tests.conftest import require_module
 
@@ -78,7 +80,7 @@ def test_a_forked_child_watches_for_itself(pair: Pair) -> None:
     # As it is in a child: the parent's thread is not there, and its lock may never be let go.
     cut_off._lock.acquire()
     lock, watcher, reading = cut_off._lock, cut_off._watcher, cut_off._reading
-    cut_off.forget()
+    cut_off.after_fork_in_child()
     cut_off.reading(time.monotonic(), server)
     assert cut_off._watcher is not watcher
     assert server.recv(1) == b""
@@ -117,3 +119,16 @@ def test_nothing_goes_out_in_clear_over_tls(pair: Pair) -> None:
             server.sendall(b"too slow")
     asking.join(20)
     assert b"too slow" not in b"".join(raw)
+
+
+def test_a_process_that_was_forked_unseen_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_off = CutOff()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, cut_off._lock:
+        cut_off._reading[object()] = (0.0, 0.0, ours)  # type: ignore[assignment]
+        monkeypatch.setattr(_fork, "_watched", weakref.WeakSet([each for each in _fork._watched if each is cut_off]))
+        monkeypatch.setattr(_fork, "_pid", -1)
+        _fork.check_process()
+        # Here no thread of the parent lets go of its lock.
+        assert not cut_off._lock.locked()
+        assert not cut_off._reading

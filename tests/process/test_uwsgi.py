@@ -137,7 +137,8 @@ def test_a_worker_that_uwsgi_starts_anew_goes_on_in_the_same_node(client: Cluste
 
 
 def test_a_chunked_request_is_refused_in_time_and_the_node_goes_on(client: ClusterMediator, cluster_name: str) -> None:
-    with uwsgi("u", cluster_name, *THREADED["one process"]) as server:
+    # Served unsigned, so that it is not refused for that: what is wrong with it is that it has no length.
+    with uwsgi("u", cluster_name, *THREADED["one process"], INSECURE="1") as server:
         wait_for(client, "u")
         head = (
             "POST /catga/cluster/invoke HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -145,7 +146,7 @@ def test_a_chunked_request_is_refused_in_time_and_the_node_goes_on(client: Clust
         )
         with socket.create_connection(("127.0.0.1", server.port), 10) as sock:
             sock.sendall(head.encode("ascii"))
-            assert sock.recv(12)[9:10] == b"4"
+            assert sock.recv(12).endswith(b" 411")
         assert client.send(Ask("x"), timeout=5.0).is_success
 
 
