@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from catga_sync.errors import ConfigurationError
@@ -124,8 +125,18 @@ def _request(data: bytes) -> bool:
     return verified
 
 
+def _near_misses(signed: list[bytes]) -> list[bytes]:
+    """Return each with signatures that are nearly right: two digits of the MAC, its letter case, its length."""
+    made = []
+    for each in signed:
+        (mac,) = re.findall(rb"mac=([0-9a-f]{64})", each)
+        other = b"%02x" % (int(mac[-2:], 16) ^ 0x11)
+        made += [each.replace(mac, wrong) for wrong in (mac[:-2] + other, mac.upper(), mac[:-2], mac + b"0")]
+    return made
+
+
 def _request_seeds() -> list[bytes]:
-    return [*_REQUESTS, _old_request(), *edits(_REQUESTS, _PARTS)]
+    return [*_REQUESTS, _old_request(), *_near_misses(_REQUESTS), *edits(_REQUESTS, _PARTS)]
 
 
 def _judge_refusal(verify: Callable[[], object]) -> bool:
@@ -217,6 +228,11 @@ def _keys(data: bytes) -> bool:
 
 TARGETS = (
     Target("signature-request", pure(_request), _request_seeds, _WORDS),
-    Target("signature-response", _prepare_response, lambda: [*_RESPONSES, *edits(_RESPONSES, 7)], _WORDS),
+    Target(
+        "signature-response",
+        _prepare_response,
+        lambda: [*_RESPONSES, *_near_misses(_RESPONSES), *edits(_RESPONSES, 7)],
+        _WORDS,
+    ),
     Target("keys", pure(_keys), lambda: [b"k" * 32, join(b"k" * 32, b"l" * 40), join(b"k" * 32, b"k" * 32), b" short"]),
 )
