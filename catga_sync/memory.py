@@ -27,6 +27,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 
 from catga_sync.errors import ErrorCode
@@ -82,18 +83,18 @@ class MemoryBudget:
         """How many threads wait."""
         return len(self._waiting)
 
-    def share(self, raw: bytes, seconds: float) -> contextlib.AbstractContextManager[None]:
+    def share(self, raw: bytes, seconds: Callable[[], float]) -> contextlib.AbstractContextManager[None]:
         """
         Return a context in which this JSON may be read, and what was read may be used.
 
         Args:
             raw: The JSON.
-            seconds: Those that the call still has; half of them are waited for at most.
+            seconds: Returns those that the call still has; half of them are waited for at most.
 
         Raises:
             Refused: When the context is entered; there was no room in time.
         """
-        return _NOTHING if len(raw) < SMALL else _Share(self, weight_of(raw), seconds * _SHARE_OF_TIME)
+        return _NOTHING if len(raw) < SMALL else _Share(self, weight_of(raw), seconds() * _SHARE_OF_TIME)
 
     def acquire(self, weight: int, timeout: float) -> bool:
         """

@@ -247,7 +247,7 @@ class Receiver:
         body = self._body(raw, run)
         with self._admitted():
             try:
-                with self._memory.share(body, self._seconds_left(raw, run)):
+                with self._memory.share(body, lambda: self._seconds_left(raw, run)):
                     envelope = RequestEnvelope.decode(body)
             except EnvelopeError as exc:
                 run.request_id = exc.request_id or run.request_id
@@ -260,7 +260,7 @@ class Receiver:
         body = self._body(raw, run)
         with self._admitted():
             try:
-                with self._memory.share(body, self._seconds_left(raw, run)):
+                with self._memory.share(body, lambda: self._seconds_left(raw, run)):
                     items = read_batch(body)
             except EnvelopeError as exc:
                 raise Refused(400, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc

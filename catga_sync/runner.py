@@ -146,7 +146,7 @@ class Runner:
         if run.deadline is not None:
             deadline = run.deadline
         entry = self._entry(envelope)
-        with self._memory.share(envelope.payload, deadline.remaining()):
+        with self._memory.share(envelope.payload, deadline.remaining):
             return self._run(raw, envelope, entry, deadline, run)
 
     def _run(

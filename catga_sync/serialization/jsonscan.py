@@ -62,7 +62,8 @@ def check_values(raw: bytes, limit: int) -> None:
     Raises:
         SerializationError: There are more than ``limit``.
     """
-    if count_values(raw) > limit and count_values(_without_strings(raw)) > limit:
+    # What is shorter cannot have so many.
+    if len(raw) > limit and count_values(raw) > limit and count_values(_without_strings(raw)) > limit:
         raise SerializationError(f"JSON: more than {limit} values")
 
 

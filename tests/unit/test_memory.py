@@ -161,16 +161,16 @@ def test_a_forked_child_has_all_of_it_even_if_the_parent_was_just_asking():
 def test_a_small_text_takes_neither_a_share_nor_a_lock():
     budget = MemoryBudget(100)
     assert budget.acquire(100, 0.0)
-    with budget._lock, budget.share(b"x" * (SMALL - 1), 0.0):
+    with budget._lock, budget.share(b"x" * (SMALL - 1), lambda: 0.0):
         pass
 
 
 def test_a_large_text_has_a_share_for_as_long_as_its_block_runs():
     budget = MemoryBudget(10**9)
-    with budget.share(LARGE, LONG):
+    with budget.share(LARGE, lambda: LONG):
         assert budget.free == 10**9 - weight_of(LARGE)
     assert budget.free == 10**9
-    with pytest.raises(ZeroDivisionError), budget.share(LARGE, LONG):
+    with pytest.raises(ZeroDivisionError), budget.share(LARGE, lambda: LONG):
         raise ZeroDivisionError
     assert budget.free == 10**9
 
@@ -178,7 +178,7 @@ def test_a_large_text_has_a_share_for_as_long_as_its_block_runs():
 def test_a_large_text_without_a_share_is_refused_as_a_call_above_the_limit_is():
     budget = MemoryBudget(100)
     assert budget.acquire(1, 0.0)
-    with pytest.raises(Refused, match="ask another node") as caught, budget.share(LARGE, 0.0):
+    with pytest.raises(Refused, match="ask another node") as caught, budget.share(LARGE, lambda: 0.0):
         pytest.fail("it has run")
     assert (caught.value.status, caught.value.code) == (503, ErrorCode.RESOURCE_EXHAUSTED)
     assert budget.free == 99
