@@ -141,6 +141,8 @@ def test_a_server_that_saves_remembers_when_it_is_back(opened: Opened) -> None:
         store.claim("b", "f", LONG)
         server.kill()
         server.start()
+        # It listens before it has read what it saved, and refuses everybody until then.
+        processes.until(lambda: "Ready to accept connections" in server.process.output(), "it has read what it saved")
         assert store.claim("a", "f", LONG) == done(b"before")
         assert store.claim("b", "f", LONG) == Claim(RUNNING)
 
