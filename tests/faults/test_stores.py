@@ -38,11 +38,11 @@ def endure(nodes: Nodes, fault: Callable[[], contextlib.AbstractContextManager[o
     nodes.start("a", "b", "c")
     with nodes.client() as client:
         nodes.see(client, "a", "b", "c")
-        with Load(client, nodes.told, rate=100.0) as load:
+        with Load(client, nodes.told, rate=50.0) as load:
             until(load.answered(50), "calls are answered")
             with fault():
                 gone = time.monotonic()
-                until(load.answered(100, after=gone + AWAY), "calls are answered all the time", 30.0)
+                until(load.answered(50, after=gone + AWAY), "calls are answered all the time", 30.0)
                 assert complete_for(client)
             healed = time.monotonic()
             until(lambda: registered(nodes), "all nodes are in the store again")

@@ -204,7 +204,7 @@ def _roll(cluster: Cluster, client: ClusterMediator, *options: str, rounds: int,
 
 def test_a_rolling_restart_loses_no_call(cluster: Cluster, client: ClusterMediator) -> None:
     # With pauses: without any the callers take the time in which the nodes would start.
-    _roll(cluster, client, *HOOKS, rounds=1, calls=1_000, pause=0.01)
+    _roll(cluster, client, *HOOKS, rounds=1, calls=1_000, pause=0.04)
 
 
 @pytest.mark.slow
