@@ -90,3 +90,7 @@ def test_what_fits_is_let_pass(ran: list[Execution], told: list[Verdict]) -> Non
 )
 def test_what_does_not_fit_is_found(invariant: str, ran: list[Execution], told: list[Verdict]) -> None:
     assert {line.partition(":")[0] for line in check(ran, told)} >= {invariant}
+
+
+def test_a_caller_that_was_kept_from_hanging_up_is_served_late() -> None:
+    assert check([replace(RUN, start=13.0)], [replace(TOLD, returned=13.5)]) == []
