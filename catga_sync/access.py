@@ -145,12 +145,12 @@ class SignatureGuard:
         except NotAuthentic as exc:
             self._refuse(exc.cause)
         try:
-            known = self._ring.key_ids
+            known = self._ring.knows(key_id)
         except ConfigurationError as exc:
             cause = f"no signed call is let in: {exc}"
             raise Refused(503, ErrorCode.UNAVAILABLE, _CANNOT_CHECK, cause=cause) from exc
-        if key_id not in known:
-            self._refuse(f"it is signed with key {key_id}, and this node has {', '.join(known)}")
+        if not known:
+            self._refuse(f"it is signed with key {key_id}, and this node has {', '.join(self._ring.key_ids)}")
 
     def is_stranger(self, raw: RawRequest) -> bool:
         """See ``Guard``."""

@@ -30,6 +30,9 @@ class Keys(Protocol):
     def key_ids(self) -> tuple[str, ...]:
         """A name for each key, the one that signs first."""
 
+    def knows(self, key_id: str) -> bool:
+        """Return whether there is a key of that name."""
+
     def mac(self, key_id: str, text: bytes) -> str | None:
         """Return the MAC of a text in hex digits, or None when there is no such key."""
 
@@ -74,6 +77,10 @@ class KeyRing:
         fill(self, "key_ids", tuple(keys))
         fill(self, "_keys", MappingProxyType(keys))
         fill(self, "_stranger", hmac.new(os.urandom(_KEY_BYTES), digestmod="sha256"))
+
+    def knows(self, key_id: str) -> bool:
+        """See ``Keys``."""
+        return key_id in self._keys
 
     def mac(self, key_id: str, text: bytes) -> str | None:
         """Return the MAC of a text in 64 hex digits, or None, after the same work, when there is no such key."""

@@ -63,6 +63,14 @@ class LocalKeys:
         """See ``Keys``."""
         return self._present()[1].key_ids
 
+    def knows(self, key_id: str) -> bool:
+        """See ``Keys``."""
+        if key_id in self.key_ids:
+            return True
+        # Another process may have made it just now, where the former one was removed: look once more before the time.
+        self._good_until = 0.0
+        return key_id in self.key_ids
+
     def mac(self, key_id: str, text: bytes) -> str | None:
         """See ``Keys``."""
         _, ring, former = self._held or self._present()

@@ -5,8 +5,8 @@
     I3   told UNKNOWN        it ran once or not at all; a query as often as it was tried
     I4   nothing ran that nobody has asked for, and nothing under another call's id
     I5   told EXECUTED       it ran
-    I7   nothing started later than 2 s after its time was up and its caller had gone: a caller that a busy machine keeps
-         from running holds its connection for longer than it means to
+    I7   nothing started later than 2 s after its time was up and its caller had gone: a busy machine may keep a caller
+         from hanging up in time
 
 Rules of this file:
 1. A handler appends its line before it works: one that is killed in the middle has run, and says so.

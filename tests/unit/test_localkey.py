@@ -119,6 +119,17 @@ def test_a_key_that_was_removed_is_succeeded_by_the_same_one_in_all_processes(
     assert one.mac(before, b"on its way") == made, "what is signed with the former key can still be checked"
 
 
+def test_a_key_that_another_process_has_made_just_now_is_known_at_once(folder: Path) -> None:
+    held = LocalKeys()
+    (former,) = held.key_ids
+    (folder / "local.key").unlink()
+    (new,) = LocalKeys().key_ids
+    assert new != former
+    assert held.knows(new)
+    assert not held.knows(former)
+    assert not held.knows("0" * 16)
+
+
 @pytest.mark.parametrize(("user", "told"), [(1000, True), (0, False)], ids=["a user", "root"])
 def test_a_check_tells_a_user_and_makes_nothing_as_root(
     folder: Path, monkeypatch: pytest.MonkeyPatch, user: int, told: bool

@@ -12,7 +12,7 @@ from typing import Any
 from catga_sync.contracts import MAX_NAME, Form, contract_text, differences
 from catga_sync.errors import RegistrationError, SerializationError
 from catga_sync.messages import Query, message
-from catga_sync.serialization import MessageRegistry, jsontext
+from catga_sync.serialization import MAX_DEPTH, MessageRegistry, jsontext
 from catga_sync.serialization.dotnet import Name, parse_name
 from catga_sync.serialization.isotext import format_timedelta, parse_date, parse_datetime, parse_time, parse_timedelta
 from catga_sync.serialization.typenames import check_name, short_name, split_assembly
@@ -34,7 +34,7 @@ def _json(data: bytes) -> bool:
             _is_rightly_refused(data, str(exc))
             continue
         accepted = True
-        if _depth(value) > jsontext.MAX_DEPTH:
+        if _depth(value) > MAX_DEPTH:
             raise Finding("JSON that is nested too deeply was read")
         if not options["decimals"] and json.loads(data) != value:
             raise Finding(f"the standard library reads another value than {value!a}")
@@ -59,7 +59,7 @@ def _is_rightly_refused(data: bytes, text: str) -> None:
         value = json.loads(data)
     except (ValueError, RecursionError):
         return
-    if _depth(value) <= jsontext.MAX_DEPTH:
+    if _depth(value) <= MAX_DEPTH:
         raise Finding("JSON that is not nested too deeply was refused as such")
 
 
@@ -144,7 +144,7 @@ def _prepare_names(place: str) -> Any:
         if short_name(short) != short:
             raise Finding(f"the short form of a short name is another: {short!a}")
         parsed = parse_name(text)
-        if parsed is not None and _arguments(parsed) > jsontext.MAX_DEPTH + 1:
+        if parsed is not None and _arguments(parsed) > MAX_DEPTH + 1:
             raise Finding("a name is nested too deeply")
         found = registry.find(text)
         if found is not None and not {text, short} & known:
