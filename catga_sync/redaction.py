@@ -19,7 +19,7 @@ HIDDEN = "***"
 
 #: Characters of one value or text that are shown.
 _LONGEST = 300
-#: Characters of a text that was made for a caller, in a line of a log.
+#: Characters of a whole: of nested mappings and lists, and of a text that was made for a caller, in a line of a log.
 _LONGEST_LINE = 600
 #: Entries of one mapping or list that are shown.
 _MOST = 20
@@ -85,7 +85,9 @@ def shown(value: object) -> str:
     Of an object that is no plain value only the class is named: its own ``repr`` may hold anything. Raises nothing.
     """
     try:
-        return _shown(value)
+        text = _shown(value)
+        # Each part is short, but there may be many, one in the other.
+        return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}..."
     except BaseException as exc:  # a class of the user's that is not what it seems
         if ends_process(exc):
             raise

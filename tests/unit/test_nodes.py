@@ -366,3 +366,10 @@ def test_whatever_a_record_says_only_a_configuration_error_comes_out(said):
 
 def test_what_the_standard_library_calls_loopback_is_loopback():
     assert is_loopback_host(str(ipaddress.ip_address("127.0.0.1")))
+
+
+def test_what_is_wrong_with_a_record_is_told_shortly_whatever_stands_in_it() -> None:
+    inner = {"x" * 200 + str(number): ["y" * 200] * 10 for number in range(20)}
+    with pytest.raises(ConfigurationError, match=r"^status: ") as caught:
+        NodeRecord.from_mapping({"nodeId": "a", "endpoint": "http://a:1", "status": {"a": inner, "b": inner}})
+    assert len(str(caught.value)) <= 1000

@@ -69,7 +69,7 @@ class _Node:
         return Receiver(
             self._local,
             node_id=_NODE,
-            describe=lambda: {"nodeId": _NODE},
+            describe=lambda: {"nodeId": _NODE, "status": "ONLINE"},
             guard=guard,
             once=Once(MemoryIdempotency()) if once else None,
             max_body_bytes=64 * 1024,
