@@ -181,7 +181,7 @@ class SimulatedInvoker:
         try:
             payload = entry.codec.encode(request)
         except SerializationError as exc:
-            return call.failed("serialization", str(exc), ErrorCode.INVALID_ARGUMENT, Delivery.NOT_EXECUTED)
+            return call.unwritable(exc)
         answer = entry.response_name or "none"
         envelope = RequestEnvelope(entry.name, answer, payload, request_id, self._node.node_id)
         return self._network.exchange(self._node.node_id, call, envelope, timeout)

@@ -24,7 +24,7 @@ from catga_sync._log_limit import LimitedLog
 from catga_sync.chain import write_chain
 from catga_sync.context import current_call
 from catga_sync.envelope import MAX_TIME_MS, STAMP_LENGTH, RequestEnvelope, stamped
-from catga_sync.errors import Delivery, ErrorCode, SerializationError, ends_process
+from catga_sync.errors import Delivery, SerializationError, ends_process
 from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import OTHER_NODE, RETRY, CatgaResult
@@ -224,7 +224,7 @@ class HttpInvoker:
         try:
             payload = entry.codec.encode(request)
         except SerializationError as exc:
-            return call.failed("serialization", str(exc), ErrorCode.INVALID_ARGUMENT, Delivery.NOT_EXECUTED)
+            return call.unwritable(exc)
         answer = entry.response_name or "none"
         return RequestEnvelope(entry.name, answer, payload, call.request_id, self._source_node_id)
 

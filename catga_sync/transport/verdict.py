@@ -154,7 +154,13 @@ class Call:
 
     def too_long(self, size: int, limit: int) -> CatgaResult[Any]:
         text = f"the request has {size} bytes; max_body_bytes allows {limit}"
-        return self.failed("serialization", text, ErrorCode.RESOURCE_EXHAUSTED, Delivery.NOT_EXECUTED, retry=NEVER)
+        code, delivery = ErrorCode.RESOURCE_EXHAUSTED, Delivery.NOT_EXECUTED
+        return self.failed("serialization", text, code, delivery, retry=NEVER, inside=False)
+
+    def unwritable(self, exc: SerializationError) -> CatgaResult[Any]:
+        """Judge a request that cannot be written, and so was not sent."""
+        code, delivery = ErrorCode.INVALID_ARGUMENT, Delivery.NOT_EXECUTED
+        return self.failed("serialization", str(exc), code, delivery, inside=False)
 
     def succeeded(self, reply: ReplyEnvelope) -> CatgaResult[Any]:
         value = None
@@ -191,12 +197,20 @@ class Call:
         )
 
     def failed(
-        self, layer: str, text: str, code: ErrorCode, delivery: Delivery, *, retry: str | None = None
+        self,
+        layer: str,
+        text: str,
+        code: ErrorCode,
+        delivery: Delivery,
+        *,
+        retry: str | None = None,
+        inside: bool = True,
     ) -> CatgaResult[Any]:
+        """Return a failure of the attempt; ``inside`` where its text names the node (``results.INSIDE``)."""
         text = limit_text(text)
         self._log(layer, text, code, delivery)
         metadata: dict[str, Any] = {} if retry is None else {RETRY: retry}
-        if self.where in text:
+        if inside:
             metadata[INSIDE] = True
         return CatgaResult(False, None, text, code, delivery, request_id=self.request_id, metadata=metadata)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -79,15 +79,21 @@ def name() -> Iterator[tuple[Name, str]]:
 # -- the identity -----------------------------------------------------------------------------------------------------
 
 
-def test_a_name_that_leads_to_two_servers_is_two_stores(
-    name: tuple[Name, str], server: RedisServer, second: RedisServer, opened: Opened
-) -> None:
+def opened_in_turn(name: tuple[Name, str], servers: Iterable[RedisServer], opened: Opened) -> list[RedisIdempotency]:
+    """Return a store for each server, all of them opened under one name."""
     alias, url = name
     stores = []
-    for each in (server, second):
+    for each in servers:
         alias.leads_to = each.port
         stores.append(opened(url))
         stores[-1].identity()
+    return stores
+
+
+def test_a_name_that_leads_to_two_servers_is_two_stores(
+    name: tuple[Name, str], server: RedisServer, second: RedisServer, opened: Opened
+) -> None:
+    stores = opened_in_turn(name, (server, second), opened)
     one, two = stores
     assert one.identity() != two.identity()
     assert one.identity() == opened(server.url).identity()
@@ -175,12 +181,7 @@ def test_with_one_server_the_second_node_gives_the_response_of_the_first(
 def test_with_two_servers_of_one_name_a_plain_request_runs_once(
     name: tuple[Name, str], server: RedisServer, second: RedisServer, opened: Opened
 ) -> None:
-    alias, url = name
-    stores = []
-    for each in (server, second):
-        alias.leads_to = each.port
-        stores.append(opened(url))
-        stores[-1].identity()
+    stores = opened_in_turn(name, (server, second), opened)
     with pair(*stores) as made:
         results = [made.client.send(Do(number)) for number in range(5)]
         assert len(made.ran) == 5

@@ -12,6 +12,7 @@ from catga_sync.errors import ErrorCode
 from catga_sync.idempotency import MemoryIdempotency
 from catga_sync.intake import Refused
 from catga_sync.once import Once
+from tests.unit.idempotency.named import Named
 
 
 class Running:
@@ -57,17 +58,6 @@ class World:
             return ReplyEnvelope("r-1", is_success=runs, error_message=None if runs else "no")
 
         return self.once.run("Ask", envelope, Deadline.after(10.0), running, handle, False, relied_on), running
-
-
-class Named(MemoryIdempotency):
-    """A store that says which one it is."""
-
-    told: Any = "one"
-
-    def identity(self) -> Any:
-        if isinstance(self.told, Exception):
-            raise self.told
-        return self.told
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from catga_sync import CatgaResult, Delivery, ErrorCode
 from catga_sync.idempotency import MemoryIdempotency, SqliteIdempotency
 from tests.processes import until
 from tests.unit.cluster.losing import Do, Look, Pair, pair
+from tests.unit.idempotency.named import Named
 
 A_ALONE, BOTH = ["a"], ["a", "b"]
 
@@ -26,19 +27,6 @@ Opened = Callable[[Path], SqliteIdempotency]
 def opened() -> Iterator[Opened]:
     with ExitStack() as stack:
         yield lambda path: stack.enter_context(closing(SqliteIdempotency(path)))
-
-
-class Named(MemoryIdempotency):
-    """A store of the user's own, which says that it is shared."""
-
-    def __init__(self, told: Any) -> None:
-        super().__init__()
-        self.told = told
-
-    def identity(self) -> Any:
-        if isinstance(self.told, Exception):
-            raise self.told
-        return self.told
 
 
 def asked(result: CatgaResult[Any]) -> list[str]:

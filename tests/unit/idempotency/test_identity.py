@@ -9,15 +9,7 @@ import pytest
 
 from catga_sync.idempotency import MemoryIdempotency
 from catga_sync.idempotency.identity import StoreIdentity
-
-
-class Named(MemoryIdempotency):
-    told: Any = "one"
-
-    def identity(self) -> Any:
-        if isinstance(self.told, Exception):
-            raise self.told
-        return self.told
+from tests.unit.idempotency.named import Named
 
 
 @pytest.fixture
