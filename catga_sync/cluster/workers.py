@@ -114,23 +114,23 @@ class WorkerGroup:
         with self._lock:
             if self._incarnation:
                 return self._incarnation
-            self._incarnation = uuid.uuid4().hex
             self._idle = self._drain_wished = False
-            if fcntl is None:
-                return self._incarnation
-            try:
-                self._files = _Files(self._folder() if callable(self._folder) else self._folder, self._key)
-                self._tend_locked(self._files)
-            except OSError as exc:
-                self._close_all_locked()
-                self._files = None
-                _log.warning(
-                    "CATGA_RUNTIME_DIR: the lock files cannot be used, so this process counts as the whole node; set "
-                    "it to a folder that can be written to: %s", exc,
-                )  # fmt: skip
-            except BaseException:
-                self._let_go_locked()
-                raise
+            if fcntl is not None:
+                try:
+                    self._files = _Files(self._folder() if callable(self._folder) else self._folder, self._key)
+                    self._tend_locked(self._files)
+                except OSError as exc:
+                    self._close_all_locked()
+                    self._files = None
+                    _log.warning(
+                        "CATGA_RUNTIME_DIR: the lock files cannot be used, so this process counts as the whole node; "
+                        "set it to a folder that can be written to: %s", exc,
+                    )  # fmt: skip
+                except BaseException:
+                    self._let_go_locked()
+                    raise
+            # Not before it is sure: others read it without the lock, and no process is to name a run of its own.
+            self._incarnation = self._incarnation or uuid.uuid4().hex
             return self._incarnation
 
     def lead(self) -> bool:
@@ -258,7 +258,7 @@ class WorkerGroup:
         with files.turn():
             fd = files.open("members")
             self._held["members"] = fd
-            _name_if_first(fd, self._incarnation)
+            _name_if_first(fd, self._incarnation or uuid.uuid4().hex)
             fcntl.flock(fd, fcntl.LOCK_SH)
 
     def _try_to_lead_locked(self, files: _Files) -> None:

@@ -390,3 +390,19 @@ def test_a_child_that_forgets_leaves_the_parent_s_locks_alone(folder: Path, star
     assert other.lead() is False
     assert other.leave() is False
     assert any_process_of(folder, "node") is True
+
+
+def test_a_process_that_is_joining_names_no_run_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "private"
+    first, other = WorkerGroup(folder, "n"), WorkerGroup(folder, "n")
+    run = first.join()
+    (turn,) = folder.glob("*.turn")
+    with turn.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        joining = threading.Thread(target=other.join)
+        joining.start()
+        until(lambda: other._files is not None, "it waits for its turn")
+        assert (other.joined, other.incarnation, other.present) == (False, "", run)
+    joining.join(20)
+    assert (other.incarnation, other.present) == (run, run)
+    assert [other.leave(), first.leave()] == [False, True]
