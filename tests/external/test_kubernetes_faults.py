@@ -50,8 +50,8 @@ class TestToken(FaultCase):
         def refuse(handler: Handler) -> None:
             token.write_text("token-2")
             api.tokens = {"token-2"}
-            handler.send_object(401, status(401, "Unauthorized", "Unauthorized"))
             refused.set()
+            handler.send_object(401, status(401, "Unauthorized", "Unauthorized"))
 
         api.fault("list", refuse, times=1)
         assert ids(discover()) == []
