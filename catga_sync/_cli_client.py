@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+from catga_sync._redaction import cause_of
 from catga_sync.cluster.absence import unreadable
 from catga_sync.cluster.snapshot import Snapshot, not_preferred, reason_against
 from catga_sync.context import new_request_id
@@ -22,7 +23,6 @@ from catga_sync.discovery.base import place_of
 from catga_sync.errors import CatgaError, ConfigurationError
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
-from catga_sync.redaction import cause_of
 from catga_sync.results import CatgaResult
 from catga_sync.stores import discovery_of
 from catga_sync.transport.diagnosis import trouble_of

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+from catga_sync._redaction import shown
 from catga_sync.errors import ConfigurationError
-from catga_sync.redaction import shown
 
 __all__ = ["sqlite_path"]
 

@@ -19,12 +19,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync._redaction import shown
 from catga_sync.errors import ConfigurationError, ErrorCode
 from catga_sync.intake import RawRequest, Refused
 from catga_sync.keys import Keys
 from catga_sync.nodes import is_loopback_host
 from catga_sync.nonces import NonceStore
-from catga_sync.redaction import shown
 from catga_sync.security import (
     HEADER,
     NONCE_LIFETIME,

@@ -29,10 +29,10 @@ from typing import Any, NoReturn
 from catga_sync import __version__
 from catga_sync._cli_client import OperatorClient, Seen, StoreDown, Verdicts, judge
 from catga_sync._cli_options import CommandFailed, address, options_for
+from catga_sync._redaction import HIDDEN, shown
 from catga_sync.cluster.absence import StoreView, absence, empty
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import CatgaError, Delivery, ErrorCode, SerializationError
-from catga_sync.redaction import HIDDEN, shown
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageType, jsontext
 

@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from catga_sync._redaction import shown
+from catga_sync._runtime_dir import meeting_folder
+from catga_sync._server_info import server_info
 from catga_sync.cluster.dispatch import SHARED_IDEMPOTENCY, Dispatcher
 from catga_sync.cluster.events import EventBoard
 from catga_sync.cluster.failover import Failover
@@ -19,18 +22,15 @@ from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.upkeep import Upkeep
 from catga_sync.cluster.workers import WorkerGroup, group_key
 from catga_sync.errors import ConfigurationError, ends_process
-from catga_sync.folders import meeting_folder
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import UNSIGNED, ClusterNode, NodeRecord, NodeStatus
 from catga_sync.nonces import SqliteNonces
 from catga_sync.once import Once
 from catga_sync.options import ClusterOptions
 from catga_sync.receiver import Receiver
-from catga_sync.redaction import shown
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.routing import Router, create_router, router_options
-from catga_sync.serverinfo import server_info
 from catga_sync.stores import discovery_of, idempotency_of
 from catga_sync.surroundings import Surroundings
 from catga_sync.transport import HttpInvoker, RemoteInvoker

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NoReturn, Protocol
 
+from catga_sync._redaction import Secret
 from catga_sync.errors import ConfigurationError
-from catga_sync.redaction import Secret
 
 __all__ = ["KeyRing", "Keys"]
 

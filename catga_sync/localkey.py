@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from catga_sync._runtime_dir import RUNTIME_DIR, meeting_folder, open_private
 from catga_sync.errors import ConfigurationError
-from catga_sync.folders import RUNTIME_DIR, meeting_folder, open_private
 from catga_sync.keys import KeyRing
 
 fcntl: Any

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar, overload
 
+from catga_sync._suggestion import nearest
 from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
 from catga_sync.deadline import Deadline, check_timeout
 from catga_sync.errors import Delivery, ErrorCode, RegistrationError
@@ -30,7 +31,6 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step, local_step
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry, MessageType
-from catga_sync.suggestion import nearest
 
 __all__ = ["Mediator"]
 

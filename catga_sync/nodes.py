@@ -14,9 +14,9 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 from urllib.parse import SplitResult, urlsplit
 
+from catga_sync._redaction import shown
 from catga_sync.contracts import MAX_NAME
 from catga_sync.errors import ConfigurationError
-from catga_sync.redaction import shown
 
 __all__ = [
     "UNSIGNED",

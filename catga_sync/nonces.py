@@ -27,8 +27,8 @@ from typing import Protocol
 
 from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync._runtime_dir import Identity, database_identity, ensure_private, make_database, private_file_is_there
 from catga_sync.errors import CatgaError, ConfigurationError
-from catga_sync.folders import Identity, database_identity, ensure_private, make_database, private_file_is_there
 
 __all__ = ["MemoryNonces", "NonceStore", "NonceStoreError", "SqliteNonces"]
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
 
-from catga_sync.environment import PREFIX, layered, option_values, read_text
+from catga_sync._environment import PREFIX, layered, option_values, read_text
+from catga_sync._redaction import Secret, shown
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import (
     MAX_LEVELS,
@@ -28,7 +29,6 @@ from catga_sync.nodes import (
     is_loopback,
     is_plain_json,
 )
-from catga_sync.redaction import Secret, shown
 from catga_sync.security import KeyRing
 
 __all__ = ["ENVIRONMENT_PREFIX", "ClusterOptions", "OptionValues", "pytest_runs_here"]

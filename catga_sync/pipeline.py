@@ -18,9 +18,9 @@ from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from catga_sync._evidence import Evidence
 from catga_sync.context import CallContext, current_call, new_request_id
 from catga_sync.errors import CallError, Delivery, ErrorCode, SerializationError, ends_process, parse_code
-from catga_sync.evidence import Evidence
 from catga_sync.results import INSIDE, CatgaResult, succeeded
 
 if TYPE_CHECKING:

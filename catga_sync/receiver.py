@@ -23,6 +23,7 @@ from typing import Any
 
 from catga_sync._clock import Clock
 from catga_sync._log_limit import LimitedLog
+from catga_sync._redaction import escaped
 from catga_sync.access import Guard
 from catga_sync.context import CallContext
 from catga_sync.envelope import (
@@ -39,7 +40,6 @@ from catga_sync.intake import RawRequest, Refused, check_media_type, deadline_of
 from catga_sync.memory import BUDGET, MemoryBudget
 from catga_sync.once import Once
 from catga_sync.pipeline import limit_text
-from catga_sync.redaction import escaped
 from catga_sync.runner import Handlers, Run, Runner
 from catga_sync.surroundings import Surroundings
 

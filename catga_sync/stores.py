@@ -7,15 +7,15 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from catga_sync._redaction import shown
+from catga_sync._runtime_dir import meeting_folder
 from catga_sync._sqlite import sqlite_path
 from catga_sync.cluster.workers import any_process_of, group_key
 from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ConfigurationError
-from catga_sync.folders import meeting_folder
 from catga_sync.idempotency import IdempotencyStore, MemoryIdempotency, RedisIdempotency, SqliteIdempotency
 from catga_sync.nodes import ClusterNode
 from catga_sync.options import ClusterOptions, pytest_runs_here
-from catga_sync.redaction import shown
 from catga_sync.transport.probe import nobody_listens
 
 __all__ = ["discovery_of", "idempotency_of"]

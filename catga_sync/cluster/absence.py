@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from catga_sync._suggestion import nearest
 from catga_sync.errors import ErrorCode
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
-from catga_sync.suggestion import nearest
 
 __all__ = ["StoreView", "absence", "empty", "unreadable"]
 

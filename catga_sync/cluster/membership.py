@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync._redaction import cause_of
 from catga_sync.cluster.absence import StoreView, unreadable
 from catga_sync.cluster.descriptions import Descriptions
 from catga_sync.cluster.events import ClusterEvent, EventBoard, EventKind
@@ -24,7 +25,6 @@ from catga_sync.context import current_call
 from catga_sync.discovery.base import Discovery, place_of
 from catga_sync.errors import ends_process
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
-from catga_sync.redaction import cause_of
 from catga_sync.transport.diagnosis import Trouble
 
 __all__ = ["Membership"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
+from catga_sync._redaction import shown
 from catga_sync.cluster.workers import WorkerGroup
 from catga_sync.discovery.base import Discovery
-from catga_sync.redaction import shown
 
 __all__ = ["Parting"]
 

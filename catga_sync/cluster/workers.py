@@ -35,8 +35,8 @@ from pathlib import Path
 from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync._runtime_dir import identity, open_private
 from catga_sync.errors import ConfigurationError
-from catga_sync.folders import identity, open_private
 
 fcntl: Any
 try:

@@ -28,9 +28,9 @@ from urllib.parse import urlencode, urlsplit
 import requests.utils
 
 from catga_sync._clock import Clock
+from catga_sync._redaction import cause_of
 from catga_sync.discovery._kubernetes_answers import KubernetesApiError, ListAgain, read_event, read_page, refusal
 from catga_sync.discovery._kubernetes_slices import LABEL, Service
-from catga_sync.redaction import cause_of
 
 __all__ = ["MAX_SLICES", "ApiServer", "Pause", "Settings"]
 

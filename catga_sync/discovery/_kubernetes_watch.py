@@ -18,11 +18,11 @@ import threading
 import weakref
 from typing import Any
 
+from catga_sync._redaction import cause_of
 from catga_sync.discovery._kubernetes_answers import KubernetesApiError, ListAgain
 from catga_sync.discovery._kubernetes_api import MAX_SLICES, ApiServer, Settings
 from catga_sync.discovery._kubernetes_slices import Slice, merge, read_slice
 from catga_sync.nodes import NodeRecord
-from catga_sync.redaction import cause_of
 
 __all__ = ["Follower"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from catga_sync._redaction import printable
 from catga_sync.nodes import NodeRecord
-from catga_sync.redaction import printable
 
 __all__ = ["Discovery", "place_of"]
 

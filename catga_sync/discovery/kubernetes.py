@@ -21,13 +21,13 @@ from pathlib import Path
 
 from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync._redaction import shown
 from catga_sync.discovery._kubernetes_answers import KubernetesApiError
 from catga_sync.discovery._kubernetes_api import Pause, Settings
 from catga_sync.discovery._kubernetes_slices import parse_url
 from catga_sync.discovery._kubernetes_watch import Follower
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import NodeRecord, check_endpoint, is_loopback
-from catga_sync.redaction import shown
 
 __all__ = ["KubernetesApiError", "KubernetesDiscovery"]
 

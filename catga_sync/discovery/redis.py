@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from catga_sync._redaction import shown
 from catga_sync.errors import ConfigurationError, NodeIdTaken
 from catga_sync.nodes import MAX_RECORD, NodeRecord
-from catga_sync.redaction import shown
 
 __all__ = ["RedisDiscovery"]
 

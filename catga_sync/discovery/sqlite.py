@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync._runtime_dir import check_given, ensure_private, make_database, private_file_is_there
 from catga_sync.errors import NodeIdTaken
-from catga_sync.folders import check_given, ensure_private, make_database, private_file_is_there
 from catga_sync.nodes import ClusterNode, NodeRecord
 
 __all__ = ["SqliteDiscovery"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from catga_sync._redaction import shown
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import NodeRecord, check_peer
-from catga_sync.redaction import shown
 
 __all__ = ["StaticDiscovery"]
 

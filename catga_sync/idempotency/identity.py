@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import logging
 
+from catga_sync._redaction import shown
 from catga_sync.errors import ends_process
 from catga_sync.idempotency.base import IdempotencyStore
-from catga_sync.redaction import shown
 
 __all__ = ["StoreIdentity"]
 

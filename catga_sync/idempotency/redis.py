@@ -28,6 +28,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync._redaction import shown
 from catga_sync.errors import ConfigurationError
 from catga_sync.idempotency.base import (
     MAX_BODY_BYTES,
@@ -38,7 +39,6 @@ from catga_sync.idempotency.base import (
     check_size,
     poll,
 )
-from catga_sync.redaction import shown
 
 __all__ = ["RedisIdempotency"]
 

@@ -30,7 +30,7 @@ from typing import Any
 
 from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
-from catga_sync.folders import Identity, database_identity, make_database
+from catga_sync._runtime_dir import Identity, database_identity, make_database
 from catga_sync.idempotency.base import (
     MAX_BODY_BYTES,
     Claim,

@@ -13,9 +13,9 @@ from flask import Blueprint, Flask, Response, current_app, has_app_context, requ
 from flask.blueprints import BlueprintSetupState
 from werkzeug.local import LocalProxy
 
+from catga_sync._environment import layered, option_values
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.config import create_cluster
-from catga_sync.environment import layered, option_values
 from catga_sync.errors import ConfigurationError
 from catga_sync.integrations.wsgi import ROUTES, BodyFirst, check_mediator, end_writing, request_of
 from catga_sync.mediator import Mediator

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from catga_sync.serverinfo import ServerInfo, tell_server_info
+from catga_sync._server_info import ServerInfo, tell_server_info
 
 __all__ = ["post_worker_init"]
 

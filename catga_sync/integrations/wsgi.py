@@ -9,12 +9,12 @@ from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from catga_sync._server_info import notice_server, server_info
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import ConfigurationError
 from catga_sync.integrations._cutoff import CutOff, shut_reading
 from catga_sync.integrations._hangup import hung_up
 from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawReply, RawRequest, Receiver
-from catga_sync.serverinfo import notice_server, server_info
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

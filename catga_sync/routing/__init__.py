@@ -11,8 +11,8 @@ import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from catga_sync._redaction import shown
 from catga_sync.errors import ConfigurationError
-from catga_sync.redaction import shown
 from catga_sync.routing.base import Router
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from catga_sync._redaction import shown
 from catga_sync.errors import ends_process
 from catga_sync.messages import options_of
 from catga_sync.nodes import ClusterNode
-from catga_sync.redaction import shown
 from catga_sync.routing.base import Router, check_callable
 from catga_sync.routing.candidates import PerType, weight_of
 from catga_sync.routing.ring import Ring, key_bytes, points_for

@@ -21,12 +21,12 @@ import requests
 from urllib3.exceptions import ConnectTimeoutError, EmptyPoolError, NewConnectionError
 
 from catga_sync._log_limit import LimitedLog
+from catga_sync._redaction import escaped, shown
 from catga_sync.context import CallContext, current_call
 from catga_sync.envelope import EnvelopeError, ReplyEnvelope
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import error_text, limit_text, unreadable_answer
-from catga_sync.redaction import escaped, shown
 from catga_sync.results import INSIDE, NEVER, OTHER_NODE, RETRY, CatgaResult
 from catga_sync.serialization import MessageType
 from catga_sync.transport.causes import causes_of, in_words

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from catga_sync import ClusterMediator
-from catga_sync.folders import meeting_folder
+from catga_sync._runtime_dir import meeting_folder
 from tests.processes import Process, free_port, running, until
 
 __all__ = ["ROOT", "default_file", "head", "node", "wait_for"]

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from catga_sync import Mediator, _fork, _uwsgi, create_cluster, serverinfo
+from catga_sync import Mediator, _fork, _uwsgi, create_cluster
+from catga_sync import _server_info as serverinfo
+from catga_sync._server_info import ServerInfo, server_info, tell_server_info
 from catga_sync.cluster.background import Background
-from catga_sync.serverinfo import ServerInfo, server_info, tell_server_info
 from tests.processes import clean_environment, until
 
 pytestmark = pytest.mark.skipif(not hasattr(ctypes.PyDLL(None), "fork"), reason="forks of POSIX")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from catga_sync._runtime_dir import RUNTIME_DIR
 from catga_sync.errors import ConfigurationError
-from catga_sync.folders import RUNTIME_DIR
 from catga_sync.localkey import LocalKeys
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes of POSIX")

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from catga_sync import Mediator, create_cluster
+from catga_sync._redaction import Secret, cause_of, shown, without_credentials
 from catga_sync.cli import main
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.discovery import KubernetesDiscovery, StaticDiscovery
@@ -25,7 +26,6 @@ from catga_sync.keys import KeyRing
 from catga_sync.messages import Query
 from catga_sync.nodes import check_endpoint, check_peer
 from catga_sync.options import ClusterOptions, OptionValues
-from catga_sync.redaction import Secret, cause_of, shown, without_credentials
 
 #: No part of it may be shown: it is looked for in two pieces, between which whatever a URL may trip over stands.
 HEAD, TAIL = "h3adofit", "t4ilofit"

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 
 import pytest
 
+from catga_sync._redaction import Secret
 from catga_sync.config import create_cluster
 from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.mediator import Mediator
 from catga_sync.options import ClusterOptions, OptionValues
-from catga_sync.redaction import Secret
 
 LOCAL = "http://localhost:5001"
 OPEN = "http://users.internal:5001"

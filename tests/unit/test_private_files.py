@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from catga_sync._runtime_dir import check_given, ensure_private, make_database, open_private, private_file_is_there
 from catga_sync.cluster.workers import WorkerGroup, any_process_of
 from catga_sync.discovery.sqlite import SqliteDiscovery
 from catga_sync.errors import ConfigurationError
-from catga_sync.folders import check_given, ensure_private, make_database, open_private, private_file_is_there
 from catga_sync.idempotency import SqliteIdempotency
 from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.nonces import NonceStoreError, SqliteNonces, _file_of_this_boot

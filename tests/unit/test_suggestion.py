@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from catga_sync.suggestion import nearest
+from catga_sync._suggestion import nearest
 
 KNOWN = frozenset(
     {"shop.stock.GetStock", "shop.stock.PlaceOrder", "shop.users.GetUser.v2", "Shop.Orders.Get_Order, Shop"}

@@ -5,8 +5,8 @@ import stat
 
 import pytest
 
+from catga_sync._runtime_dir import ensure_private, meeting_folder
 from catga_sync.errors import ConfigurationError
-from catga_sync.folders import ensure_private, meeting_folder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes of POSIX")
 

@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from catga_sync._redaction import shown
 from catga_sync.errors import ConfigurationError
-from catga_sync.redaction import shown
 
 __all__ = ["PREFIX", "layered", "option_values", "read_text"]
 
