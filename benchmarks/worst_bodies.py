@@ -29,8 +29,8 @@ from uuid import UUID
 
 from catga_sync import ClusterOptions, Mediator, Request
 from catga_sync.access import OpenGuard
-from catga_sync.envelope import ReplyEnvelope, read_batch_reply
 from catga_sync.receiver import BATCH_PATH, INVOKE_PATH, RawRequest, Receiver
+from catga_sync.wire.envelope import ReplyEnvelope, read_batch_reply
 
 BODY = ClusterOptions().max_body_bytes
 #: Bytes of JSON that fit as a payload: base64 makes four of three.

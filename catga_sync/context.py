@@ -18,8 +18,8 @@ import uuid
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, replace
 
-from catga_sync.chain import Hop
 from catga_sync.deadline import Deadline
+from catga_sync.wire.call_path import Hop
 
 __all__ = ["CallContext", "current_call", "enter_call", "leave_call", "new_request_id"]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from catga_sync._runtime_dir import RUNTIME_DIR, meeting_folder, open_private
 from catga_sync.errors import ConfigurationError
-from catga_sync.keys import KeyRing
+from catga_sync.wire.keys import KeyRing
 
 fcntl: Any
 try:

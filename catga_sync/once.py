@@ -23,11 +23,11 @@ from catga_sync._clock import Clock
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import shown
 from catga_sync.deadline import Deadline
-from catga_sync.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import ErrorCode, ends_process
 from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore
 from catga_sync.idempotency.identity import StoreIdentity
 from catga_sync.intake import Refused
+from catga_sync.wire.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
 
 __all__ = ["Once", "other_store"]
 

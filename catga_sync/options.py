@@ -29,7 +29,7 @@ from catga_sync.nodes import (
     is_loopback,
     is_plain_json,
 )
-from catga_sync.security import KeyRing
+from catga_sync.wire.signatures import KeyRing
 
 __all__ = ["ENVIRONMENT_PREFIX", "ClusterOptions", "OptionValues", "pytest_runs_here"]
 

@@ -26,7 +26,14 @@ from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import escaped
 from catga_sync.access import Guard
 from catga_sync.context import CallContext
-from catga_sync.envelope import (
+from catga_sync.errors import ErrorCode, ends_process
+from catga_sync.intake import RawRequest, Refused, check_media_type, deadline_of, in_memory, read_body, time_of
+from catga_sync.memory import BUDGET, MemoryBudget
+from catga_sync.once import Once
+from catga_sync.pipeline import limit_text
+from catga_sync.runner import Handlers, Run, Runner
+from catga_sync.surroundings import Surroundings
+from catga_sync.wire.envelope import (
     EnvelopeError,
     ReplyEnvelope,
     RequestEnvelope,
@@ -35,13 +42,6 @@ from catga_sync.envelope import (
     valid_id,
     write_batch_reply,
 )
-from catga_sync.errors import ErrorCode, ends_process
-from catga_sync.intake import RawRequest, Refused, check_media_type, deadline_of, in_memory, read_body, time_of
-from catga_sync.memory import BUDGET, MemoryBudget
-from catga_sync.once import Once
-from catga_sync.pipeline import limit_text
-from catga_sync.runner import Handlers, Run, Runner
-from catga_sync.surroundings import Surroundings
 
 __all__ = ["BATCH_PATH", "DRAIN_PATH", "INVOKE_PATH", "NODE_PATH", "RawReply", "RawRequest", "Receiver"]
 

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from catga_sync.context import CallContext, enter_call, leave_call
 from catga_sync.deadline import Deadline
-from catga_sync.envelope import ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.intake import RawRequest, Refused, chain_of, deadline_of
 from catga_sync.memory import MemoryBudget
@@ -23,6 +22,7 @@ from catga_sync.pipeline import limit_text, unwritable_answer
 from catga_sync.results import NEVER, RETRY, CatgaResult
 from catga_sync.serialization import MessageKind, MessageRegistry, MessageType
 from catga_sync.surroundings import Surroundings
+from catga_sync.wire.envelope import ReplyEnvelope, RequestEnvelope
 
 __all__ = ["Handlers", "Run", "Runner"]
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from catga_sync.chain import LONGEST, full_nodes
 from catga_sync.cluster.absence import absence
 from catga_sync.cluster.batch import INVOKER_FAILED, Batch, at_once
 from catga_sync.cluster.failover import Failover, Plan
@@ -32,6 +31,7 @@ from catga_sync.routing.base import Router
 from catga_sync.serialization import MessageType
 from catga_sync.surroundings import Surroundings
 from catga_sync.transport.base import RemoteInvoker
+from catga_sync.wire.call_path import LONGEST, full_nodes
 
 __all__ = ["SHARED_IDEMPOTENCY", "Dispatcher"]
 

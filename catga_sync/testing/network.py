@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from catga_sync._log_limit import LimitedLog
-from catga_sync.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode
@@ -19,6 +18,7 @@ from catga_sync.receiver import INVOKE_PATH, RawReply, RawRequest, Receiver
 from catga_sync.results import CatgaResult
 from catga_sync.testing.clock import FakeClock
 from catga_sync.transport.verdict import Call
+from catga_sync.wire.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
 
 __all__ = ["Fault", "Network", "SimulatedInvoker"]
 

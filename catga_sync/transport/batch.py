@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from catga_sync.envelope import MAX_BATCH, STAMP_LENGTH, EnvelopeError, ReplyEnvelope, read_batch_reply, stamped
 from catga_sync.results import CatgaResult
 from catga_sync.transport.connection import Exchange
 from catga_sync.transport.verdict import Answer, Call
+from catga_sync.wire.envelope import MAX_BATCH, STAMP_LENGTH, EnvelopeError, ReplyEnvelope, read_batch_reply, stamped
 
 __all__ = ["FRAME", "Item", "judge_batch", "parts", "write_batch"]
 

@@ -21,9 +21,7 @@ from requests.adapters import BaseAdapter
 
 from catga_sync._clock import Clock
 from catga_sync._log_limit import LimitedLog
-from catga_sync.chain import write_chain
 from catga_sync.context import current_call
-from catga_sync.envelope import MAX_TIME_MS, STAMP_LENGTH, RequestEnvelope, stamped
 from catga_sync.errors import Delivery, SerializationError, ends_process
 from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode
@@ -38,6 +36,8 @@ from catga_sync.transport.proof import Proof, judge_unproven
 from catga_sync.transport.session import BorrowedSession, is_stock, new_session, post_directly, post_through
 from catga_sync.transport.signing import MISDIRECTED, Signing
 from catga_sync.transport.verdict import Call, Judge, judge_one
+from catga_sync.wire.call_path import write_chain
+from catga_sync.wire.envelope import MAX_TIME_MS, STAMP_LENGTH, RequestEnvelope, stamped
 
 __all__ = ["BATCH_PATH", "INVOKE_PATH", "HttpInvoker"]
 

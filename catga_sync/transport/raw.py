@@ -6,12 +6,12 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-from catga_sync.envelope import RequestEnvelope
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry, jsontext
 from catga_sync.transport.http import HttpInvoker
 from catga_sync.transport.verdict import Call
+from catga_sync.wire.envelope import RequestEnvelope
 
 __all__ = ["RawInvoker"]
 

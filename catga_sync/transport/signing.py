@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from catga_sync.keys import Keys
 from catga_sync.nodes import UNSIGNED, ClusterNode, is_loopback
-from catga_sync.security import (
+from catga_sync.wire.keys import Keys
+from catga_sync.wire.signatures import (
     HEADER,
     SIGNED_HEADERS,
     NotAuthentic,

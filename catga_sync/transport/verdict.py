@@ -23,7 +23,6 @@ from urllib3.exceptions import ConnectTimeoutError, EmptyPoolError, NewConnectio
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import escaped, shown
 from catga_sync.context import CallContext, current_call
-from catga_sync.envelope import EnvelopeError, ReplyEnvelope
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import error_text, limit_text, unreadable_answer
@@ -32,6 +31,7 @@ from catga_sync.serialization import MessageType
 from catga_sync.transport.causes import causes_of, in_words
 from catga_sync.transport.connection import Exchange
 from catga_sync.transport.places import NoPlace
+from catga_sync.wire.envelope import EnvelopeError, ReplyEnvelope
 
 __all__ = ["Answer", "AnswerTooLong", "Call", "Judge", "check_encoding", "judge_one"]
 

@@ -19,13 +19,13 @@ from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.config import create_cluster
 from catga_sync.context import current_call
 from catga_sync.discovery import MemoryDiscovery
-from catga_sync.envelope import ReplyEnvelope
 from catga_sync.errors import BusinessError, ErrorCode
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Event, Query, Request, message
 from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
 from catga_sync.results import CatgaResult
-from catga_sync.security import REFUSAL
+from catga_sync.wire.envelope import ReplyEnvelope
+from catga_sync.wire.signatures import REFUSAL
 
 __all__ = [
     "LIMIT", "SECRET", "Answer", "Body", "Call", "Exchanges", "GetUser", "ReceiverContract", "Unhandled", "batch",

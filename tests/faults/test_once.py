@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from catga_sync.envelope import RequestEnvelope
 from catga_sync.localkey import LocalKeys
 from catga_sync.transport.probe import HttpProbe
 from catga_sync.transport.signing import MISDIRECTED, Signing
+from catga_sync.wire.envelope import RequestEnvelope
 from tests.conftest import require_module
 from tests.faults import ledger
 from tests.faults.load import Load

@@ -9,10 +9,10 @@ import uuid
 import pytest
 import requests
 
-from catga_sync.envelope import RequestEnvelope
-from catga_sync.security import KeyRing
 from catga_sync.transport.probe import HttpProbe
 from catga_sync.transport.signing import Signing
+from catga_sync.wire.envelope import RequestEnvelope
+from catga_sync.wire.signatures import KeyRing
 from tests.conftest import require_module
 from tests.faults import ledger
 from tests.faults.messages import Ask, Do, Happened

@@ -14,12 +14,12 @@ from werkzeug.test import Client
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.config import create_cluster
 from catga_sync.discovery import MemoryDiscovery
-from catga_sync.envelope import ReplyEnvelope
 from catga_sync.errors import ConfigurationError, ErrorCode
 from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.integrations.wsgi import ROUTES, ClusterMiddleware
 from catga_sync.mediator import Mediator
 from catga_sync.receiver import INVOKE_PATH, NODE_PATH, RawRequest
+from catga_sync.wire.envelope import ReplyEnvelope
 from tests.contracts.adapter import AdapterContract
 from tests.contracts.receiver import Answer, Call, ReceiverContract, invocation
 

@@ -21,10 +21,10 @@ from catga_sync.access import SignatureGuard
 from catga_sync.intake import RawRequest, Refused
 from catga_sync.nodes import ClusterNode
 from catga_sync.nonces import MemoryNonces
-from catga_sync.security import KeyRing, sign_reply
 from catga_sync.transport import HttpInvoker
 from catga_sync.transport.probe import HttpProbe, ProbeOutcome
 from catga_sync.transport.signing import Signing
+from catga_sync.wire.signatures import KeyRing, sign_reply
 from tests.misbehaviour.calls import REQUEST_ID, Look, Order, every_way, invoking
 from tests.misbehaviour.peers import Peer, Script, read_request, reply, serving
 from tests.processes import until

@@ -90,7 +90,7 @@ def test_slow_bodies_hold_some_threads_and_never_all(cluster_name: str, secret: 
 
 
 def _claim(secret: str) -> str:
-    from catga_sync.security import HEADER, KeyRing, sign_request
+    from catga_sync.wire.signatures import HEADER, KeyRing, sign_request
 
     assert HEADER == "Catga-Signature"
     return sign_request(

@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from catga_sync.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope, well_formed_id
 from catga_sync.errors import ErrorCode
+from catga_sync.wire.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope, well_formed_id
 from tests.thorough import thorough
 
 KINDS = (RequestEnvelope, ReplyEnvelope)

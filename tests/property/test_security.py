@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from catga_sync.security import (
+from catga_sync.wire.signatures import (
     REFUSAL,
     SIGNED_HEADERS,
     KeyRing,

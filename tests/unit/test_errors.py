@@ -10,7 +10,6 @@ import threading
 import pytest
 
 from catga_sync import errors
-from catga_sync.envelope import EnvelopeError
 from catga_sync.errors import (
     BusinessError,
     CallError,
@@ -29,6 +28,7 @@ from catga_sync.errors import (
     ends_process,
     parse_code,
 )
+from catga_sync.wire.envelope import EnvelopeError
 
 GRPC = [
     "CANCELLED",

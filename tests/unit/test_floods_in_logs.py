@@ -11,15 +11,15 @@ import pytest
 
 from catga_sync import ClusterNode, Mediator, Query, Request, message
 from catga_sync.access import Guard, LoopbackGuard, OpenGuard, SignatureGuard
-from catga_sync.envelope import RequestEnvelope
 from catga_sync.idempotency import MemoryIdempotency
 from catga_sync.nonces import MemoryNonces
 from catga_sync.once import Once
 from catga_sync.receiver import INVOKE_PATH, RawRequest, Receiver
-from catga_sync.security import HEADER, KeyRing, sign_request
 from catga_sync.serialization import MessageRegistry
 from catga_sync.testing import FakeClock
 from catga_sync.transport.http import HttpInvoker
+from catga_sync.wire.envelope import RequestEnvelope
+from catga_sync.wire.signatures import HEADER, KeyRing, sign_request
 
 MANY = 1_000
 NOW = 1_800_000_000.0

@@ -12,9 +12,9 @@ import pytest
 
 from catga_sync import CatgaResult, ClusterMediator, ErrorCode, Mediator, Query, create_cluster, message
 from catga_sync.access import OpenGuard
-from catga_sync.envelope import ReplyEnvelope, RequestEnvelope
 from catga_sync.pipeline import Handler
 from catga_sync.receiver import INVOKE_PATH, RawRequest, Receiver
+from catga_sync.wire.envelope import ReplyEnvelope, RequestEnvelope
 
 
 @message(name="Outer")

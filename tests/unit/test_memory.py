@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import pytest
 
 from catga_sync.access import OpenGuard
-from catga_sync.envelope import ReplyEnvelope
 from catga_sync.errors import ErrorCode
 from catga_sync.intake import Refused
 from catga_sync.mediator import Mediator
 from catga_sync.memory import BUDGET, SMALL, MemoryBudget, weight_of
 from catga_sync.messages import Query, message
 from catga_sync.receiver import BATCH_PATH, INVOKE_PATH, RawRequest, Receiver
+from catga_sync.wire.envelope import ReplyEnvelope
 from tests.processes import until
 
 #: Seconds that no test waits for.

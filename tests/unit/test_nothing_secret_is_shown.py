@@ -22,10 +22,10 @@ from catga_sync.cli import main
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.discovery import KubernetesDiscovery, StaticDiscovery
 from catga_sync.discovery.base import place_of
-from catga_sync.keys import KeyRing
 from catga_sync.messages import Query
 from catga_sync.nodes import check_endpoint, check_peer
 from catga_sync.options import ClusterOptions, OptionValues
+from catga_sync.wire.keys import KeyRing
 
 #: No part of it may be shown: it is looked for in two pieces, between which whatever a URL may trip over stands.
 HEAD, TAIL = "h3adofit", "t4ilofit"

@@ -14,7 +14,6 @@ import pytest
 
 from catga_sync import intake, runner
 from catga_sync.access import OpenGuard
-from catga_sync.envelope import ReplyEnvelope, RequestEnvelope
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.idempotency import MemoryIdempotency
 from catga_sync.intake import Refused
@@ -23,6 +22,7 @@ from catga_sync.messages import Query, message
 from catga_sync.once import Once
 from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawRequest, Receiver
 from catga_sync.results import CatgaResult
+from catga_sync.wire.envelope import ReplyEnvelope, RequestEnvelope
 from tests.unit.ending import ended_by_server
 
 SECRET = "hunter2"

@@ -13,8 +13,8 @@ from catga_sync.access import SignatureGuard
 from catga_sync.errors import ErrorCode
 from catga_sync.intake import RawRequest, Refused
 from catga_sync.nonces import MemoryNonces
-from catga_sync.security import HEADER, REFUSAL, KeyRing, sign_request, verify_reply
 from catga_sync.testing import FakeClock
+from catga_sync.wire.signatures import HEADER, REFUSAL, KeyRing, sign_request, verify_reply
 
 RING = KeyRing("k" * 32)
 BODY = b"{}"

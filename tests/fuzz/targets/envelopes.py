@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from catga_sync.contracts import MAX_NAME
-from catga_sync.envelope import (
+from catga_sync.errors import ErrorCode
+from catga_sync.wire.envelope import (
     EnvelopeError,
     ReplyEnvelope,
     RequestEnvelope,
@@ -16,7 +17,6 @@ from catga_sync.envelope import (
     well_formed_id,
     write_batch_reply,
 )
-from catga_sync.errors import ErrorCode
 from tests.fuzz.target import Finding, Target, pure
 
 __all__ = ["TARGETS", "requests", "responses"]

@@ -12,7 +12,6 @@ from io import BytesIO
 from typing import Any
 
 from catga_sync.access import Guard, LoopbackGuard, OpenGuard, SignatureGuard
-from catga_sync.envelope import ReplyEnvelope, RequestEnvelope, read_batch_reply
 from catga_sync.idempotency import MemoryIdempotency
 from catga_sync.integrations.wsgi import raw_request, send_reply
 from catga_sync.mediator import Mediator
@@ -20,8 +19,9 @@ from catga_sync.messages import Event, Query, Request, message
 from catga_sync.nonces import MemoryNonces
 from catga_sync.once import Once
 from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, Receiver
-from catga_sync.security import HEADER, sign_request
 from catga_sync.testing.clock import FakeClock
+from catga_sync.wire.envelope import ReplyEnvelope, RequestEnvelope, read_batch_reply
+from catga_sync.wire.signatures import HEADER, sign_request
 from tests.fuzz.target import Check, Finding, OfTheApplication, Target, join, split
 from tests.fuzz.targets.headers import as_header
 from tests.fuzz.targets.signatures import CLUSTER, NOW, RING, SIGNED_HEADERS

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from catga_sync.cluster.descriptions import Descriptions
-from catga_sync.envelope import ReplyEnvelope, batch_item, write_batch_reply
 from catga_sync.errors import Delivery
 from catga_sync.messages import Query, message
 from catga_sync.nodes import ClusterNode, NodeRecord
@@ -16,6 +15,7 @@ from catga_sync.testing.clock import FakeClock
 from catga_sync.transport.http import HttpInvoker
 from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
 from catga_sync.transport.signing import Signing
+from catga_sync.wire.envelope import ReplyEnvelope, batch_item, write_batch_reply
 from tests.fuzz.peer import Peer
 from tests.fuzz.target import Check, Finding, Target
 from tests.fuzz.targets.envelopes import responses

@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable
 
 from catga_sync.errors import ConfigurationError
-from catga_sync.keys import KeyRing
-from catga_sync.security import (
+from catga_sync.transport.signing import Signing
+from catga_sync.wire.keys import KeyRing
+from catga_sync.wire.signatures import (
     HEADER,
     REFUSAL,
     NotAuthentic,
@@ -16,7 +17,6 @@ from catga_sync.security import (
     sign_request,
     verify_request,
 )
-from catga_sync.transport.signing import Signing
 from tests.fuzz.target import Check, Finding, Target, edited, edits, join, pure, split
 
 __all__ = ["CLUSTER", "NOW", "RING", "SIGNED_HEADERS", "TARGETS"]

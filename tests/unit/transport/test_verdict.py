@@ -10,11 +10,11 @@ import pytest
 
 from catga_sync import Delivery, ErrorCode, Request
 from catga_sync._log_limit import LimitedLog
-from catga_sync.envelope import ReplyEnvelope
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import NEVER, OTHER_NODE, RETRY
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport.verdict import Call
+from catga_sync.wire.envelope import ReplyEnvelope
 
 LOG = LimitedLog(logging.getLogger("catga_sync.transport.http"))
 

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from catga_sync.errors import CatgaError
-from catga_sync.keys import KeyRing, Keys
+from catga_sync.wire.keys import KeyRing, Keys
 
 __all__ = [
     "HEADER", "LOCAL_REFUSAL", "NONCE_LIFETIME", "REFUSAL", "SIGNED_HEADERS", "WINDOW",

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from catga_sync import intake, keys, once, receiver, runner, security
+from catga_sync import intake, once, receiver, runner
 from catga_sync.errors import CatgaError, ConfigurationError
-from catga_sync.security import (
+from catga_sync.wire import keys
+from catga_sync.wire import signatures as security
+from catga_sync.wire.signatures import (
     NONCE_LIFETIME,
     REFUSAL,
     SIGNED_HEADERS,

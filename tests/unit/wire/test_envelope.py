@@ -6,7 +6,8 @@ from datetime import datetime, timezone
 
 import pytest
 
-from catga_sync.envelope import (
+from catga_sync.errors import ErrorCode, SerializationError
+from catga_sync.wire.envelope import (
     MAX_BATCH,
     STAMP_LENGTH,
     EnvelopeError,
@@ -20,7 +21,6 @@ from catga_sync.envelope import (
     well_formed_id,
     write_batch_reply,
 )
-from catga_sync.errors import ErrorCode, SerializationError
 
 DOTNET_TYPE = "Acme.Users.GetUserRequest, Acme.Users, Version=1.0.0.0, Culture=neutral, PublicKeyToken=null"
 PAYLOAD = b'{"userId":"7"}'
