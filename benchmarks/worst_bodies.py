@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from catga_sync import ClusterOptions, Mediator, Request
-from catga_sync.access import OpenGuard
-from catga_sync.receiver import BATCH_PATH, INVOKE_PATH, RawRequest, Receiver
+from catga_sync.receiver.authentication import OpenGuard
+from catga_sync.receiver.receiver import BATCH_PATH, INVOKE_PATH, RawRequest, Receiver
 from catga_sync.wire.envelope import ReplyEnvelope, read_batch_reply
 
 BODY = ClusterOptions().max_body_bytes

@@ -24,15 +24,15 @@ from catga_sync.cluster.workers import WorkerGroup, group_key
 from catga_sync.errors import ConfigurationError, ends_process
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import UNSIGNED, ClusterNode, NodeRecord, NodeStatus
-from catga_sync.nonces import SqliteNonces
-from catga_sync.once import Once
 from catga_sync.options import ClusterOptions
-from catga_sync.receiver import Receiver
+from catga_sync.receiver.deduplication import Once
+from catga_sync.receiver.receiver import Receiver
+from catga_sync.receiver.replay import SqliteNonces
+from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.routing import Router, create_router, router_options
 from catga_sync.stores import discovery_of, idempotency_of
-from catga_sync.surroundings import Surroundings
 from catga_sync.transport import HttpInvoker, RemoteInvoker
 from catga_sync.transport.diagnosis import Trouble, trouble_of
 from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome

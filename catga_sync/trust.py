@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from catga_sync.access import Guard, LoopbackGuard, OpenGuard, SignatureGuard
 from catga_sync.localkey import LocalKeys
 from catga_sync.nodes import is_loopback
-from catga_sync.nonces import NonceStore
 from catga_sync.options import ClusterOptions
+from catga_sync.receiver.authentication import Guard, LoopbackGuard, OpenGuard, SignatureGuard
+from catga_sync.receiver.replay import NonceStore
 from catga_sync.transport.signing import Signing
 from catga_sync.wire.keys import KeyRing, Keys
 from catga_sync.wire.signatures import LOCAL_REFUSAL, REFUSAL

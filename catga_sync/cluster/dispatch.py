@@ -24,12 +24,12 @@ from catga_sync.explanation import Explanation, Verdict
 from catga_sync.mediator import Mediator, expired_before_start, nested_call
 from catga_sync.messages import Event
 from catga_sync.nodes import ClusterNode
+from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import INSIDE, CatgaResult
 from catga_sync.routing.base import Router
 from catga_sync.serialization import MessageType
-from catga_sync.surroundings import Surroundings
 from catga_sync.transport.base import RemoteInvoker
 from catga_sync.wire.call_path import LONGEST, full_nodes
 

@@ -30,11 +30,11 @@ from catga_sync.messages import Event, Request
 from catga_sync.nodes import ClusterNode, NodeStatus
 from catga_sync.options import ClusterOptions
 from catga_sync.pipeline import Behavior, Handler, build_chain
-from catga_sync.receiver import Receiver
+from catga_sync.receiver.receiver import Receiver
+from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry
-from catga_sync.surroundings import Surroundings
 
 __all__ = ["ClusterMediator"]
 

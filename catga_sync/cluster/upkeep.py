@@ -18,7 +18,7 @@ from catga_sync.cluster.events import ClusterEvent, EventBoard, EventKind
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.presence import Presence
 from catga_sync.nodes import ClusterNode
-from catga_sync.receiver import Receiver
+from catga_sync.receiver.receiver import Receiver
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.transport.base import RemoteInvoker

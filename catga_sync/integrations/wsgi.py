@@ -14,7 +14,7 @@ from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import ConfigurationError
 from catga_sync.integrations._cutoff import CutOff, shut_reading
 from catga_sync.integrations._hangup import hung_up
-from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawReply, RawRequest, Receiver
+from catga_sync.receiver.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawReply, RawRequest, Receiver
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -14,7 +14,7 @@ from catga_sync._log_limit import LimitedLog
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode
-from catga_sync.receiver import INVOKE_PATH, RawReply, RawRequest, Receiver
+from catga_sync.receiver.receiver import INVOKE_PATH, RawReply, RawRequest, Receiver
 from catga_sync.results import CatgaResult
 from catga_sync.testing.clock import FakeClock
 from catga_sync.transport.verdict import Call

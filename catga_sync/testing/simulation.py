@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, TypeVar
 
-from catga_sync.access import OpenGuard
 from catga_sync.cluster.dispatch import Dispatcher
 from catga_sync.cluster.events import ClusterEvent, EventBoard
 from catga_sync.cluster.failover import Failover
@@ -29,9 +28,10 @@ from catga_sync.idempotency import IdempotencyStore, MemoryIdempotency
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode, NodeRecord
-from catga_sync.once import Once
 from catga_sync.pipeline import Handler
-from catga_sync.receiver import Receiver
+from catga_sync.receiver.authentication import OpenGuard
+from catga_sync.receiver.deduplication import Once
+from catga_sync.receiver.receiver import Receiver
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import CatgaResult

@@ -22,7 +22,7 @@ from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import BusinessError, ErrorCode
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Event, Query, Request, message
-from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
+from catga_sync.receiver.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
 from catga_sync.results import CatgaResult
 from catga_sync.wire.envelope import ReplyEnvelope
 from catga_sync.wire.signatures import REFUSAL
@@ -467,7 +467,7 @@ class ReceiverContract(Exchanges):
     ) -> None:
         caplog.set_level(logging.INFO, "catga_sync")
         self.exchange(node, call)
-        lines = [record.getMessage() for record in caplog.records if record.name == "catga_sync.receiver"]
+        lines = [record.getMessage() for record in caplog.records if record.name == "catga_sync.receiver.receiver"]
         assert len(lines) == 1
         assert lines[0].isprintable()
 

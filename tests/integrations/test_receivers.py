@@ -18,7 +18,7 @@ from catga_sync.errors import ConfigurationError, ErrorCode
 from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.integrations.wsgi import ROUTES, ClusterMiddleware
 from catga_sync.mediator import Mediator
-from catga_sync.receiver import INVOKE_PATH, NODE_PATH, RawRequest
+from catga_sync.receiver.receiver import INVOKE_PATH, NODE_PATH, RawRequest
 from catga_sync.wire.envelope import ReplyEnvelope
 from tests.contracts.adapter import AdapterContract
 from tests.contracts.receiver import Answer, Call, ReceiverContract, invocation

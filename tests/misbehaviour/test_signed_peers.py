@@ -17,10 +17,10 @@ import requests
 import urllib3
 
 from catga_sync import Delivery, ErrorCode
-from catga_sync.access import SignatureGuard
-from catga_sync.intake import RawRequest, Refused
 from catga_sync.nodes import ClusterNode
-from catga_sync.nonces import MemoryNonces
+from catga_sync.receiver.authentication import SignatureGuard
+from catga_sync.receiver.replay import MemoryNonces
+from catga_sync.receiver.request import RawRequest, Refused
 from catga_sync.transport import HttpInvoker
 from catga_sync.transport.probe import HttpProbe, ProbeOutcome
 from catga_sync.transport.signing import Signing

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from catga_sync import ClusterNode, Mediator, Query, Request, message
-from catga_sync.access import Guard, LoopbackGuard, OpenGuard, SignatureGuard
 from catga_sync.idempotency import MemoryIdempotency
-from catga_sync.nonces import MemoryNonces
-from catga_sync.once import Once
-from catga_sync.receiver import INVOKE_PATH, RawRequest, Receiver
+from catga_sync.receiver.authentication import Guard, LoopbackGuard, OpenGuard, SignatureGuard
+from catga_sync.receiver.deduplication import Once
+from catga_sync.receiver.receiver import INVOKE_PATH, RawRequest, Receiver
+from catga_sync.receiver.replay import MemoryNonces
 from catga_sync.serialization import MessageRegistry
 from catga_sync.testing import FakeClock
 from catga_sync.transport.http import HttpInvoker

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from catga_sync import CatgaResult, ClusterMediator, ErrorCode, Mediator, Query, create_cluster, message
-from catga_sync.access import OpenGuard
 from catga_sync.pipeline import Handler
-from catga_sync.receiver import INVOKE_PATH, RawRequest, Receiver
+from catga_sync.receiver.authentication import OpenGuard
+from catga_sync.receiver.receiver import INVOKE_PATH, RawRequest, Receiver
 from catga_sync.wire.envelope import ReplyEnvelope, RequestEnvelope
 
 

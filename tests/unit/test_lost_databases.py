@@ -40,7 +40,7 @@ def in_the_file_itself(file: Path) -> None:
 SCRIPT = """
 import os, sys
 from catga_sync.idempotency import SqliteIdempotency
-from catga_sync.nonces import SqliteNonces
+from catga_sync.receiver.replay import SqliteNonces
 
 for line in sys.stdin:
     to, back, kind, path = line.split()

@@ -16,7 +16,7 @@ from catga_sync.discovery.sqlite import SqliteDiscovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.idempotency import SqliteIdempotency
 from catga_sync.nodes import ClusterNode, NodeRecord
-from catga_sync.nonces import NonceStoreError, SqliteNonces, _file_of_this_boot
+from catga_sync.receiver.replay import NonceStoreError, SqliteNonces, _file_of_this_boot
 from tests.conftest import require_service
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes of POSIX")

@@ -18,7 +18,7 @@ from catga_sync import ClusterOptions, Mediator, Query, create_cluster
 from catga_sync._runtime_dir import meeting_folder
 from catga_sync.cluster.workers import WorkerGroup
 from catga_sync.discovery.sqlite import SqliteDiscovery
-from catga_sync.nonces import SqliteNonces
+from catga_sync.receiver.replay import SqliteNonces
 from tests.conftest import require_service
 from tests.processes import clean_environment
 

@@ -11,14 +11,14 @@ from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
-from catga_sync.access import Guard, LoopbackGuard, OpenGuard, SignatureGuard
 from catga_sync.idempotency import MemoryIdempotency
 from catga_sync.integrations.wsgi import raw_request, send_reply
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Event, Query, Request, message
-from catga_sync.nonces import MemoryNonces
-from catga_sync.once import Once
-from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, Receiver
+from catga_sync.receiver.authentication import Guard, LoopbackGuard, OpenGuard, SignatureGuard
+from catga_sync.receiver.deduplication import Once
+from catga_sync.receiver.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, Receiver
+from catga_sync.receiver.replay import MemoryNonces
 from catga_sync.testing.clock import FakeClock
 from catga_sync.wire.envelope import ReplyEnvelope, RequestEnvelope, read_batch_reply
 from catga_sync.wire.signatures import HEADER, sign_request

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 
 import pytest
 
-from catga_sync.access import OpenGuard
 from catga_sync.cluster.events import EventBoard, EventKind
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.upkeep import Upkeep
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode
-from catga_sync.receiver import RawRequest, Receiver
+from catga_sync.receiver.authentication import OpenGuard
+from catga_sync.receiver.receiver import RawRequest, Receiver
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import IN_A_ROW, Ejection
 from catga_sync.results import CatgaResult

@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from catga_sync import intake, once, receiver, runner
 from catga_sync.errors import CatgaError, ConfigurationError
+from catga_sync.receiver import deduplication as once
+from catga_sync.receiver import executor as runner
+from catga_sync.receiver import receiver
+from catga_sync.receiver import request as intake
 from catga_sync.wire import keys
 from catga_sync.wire import signatures as security
 from catga_sync.wire.signatures import (

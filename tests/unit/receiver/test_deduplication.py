@@ -9,8 +9,8 @@ import pytest
 from catga_sync.deadline import Deadline
 from catga_sync.errors import ErrorCode
 from catga_sync.idempotency import MemoryIdempotency
-from catga_sync.intake import Refused
-from catga_sync.once import Once
+from catga_sync.receiver.deduplication import Once
+from catga_sync.receiver.request import Refused
 from catga_sync.wire.envelope import ReplyEnvelope, RequestEnvelope
 from tests.unit.idempotency.named import Named
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from catga_sync.access import unsigned_refusal
+from catga_sync.receiver.authentication import unsigned_refusal
 
 LOCAL = {"host": "localhost:5001"}
 

@@ -21,7 +21,7 @@ import pytest
 
 import catga_sync
 from catga_sync.errors import CatgaError, ConfigurationError
-from catga_sync.nonces import MemoryNonces, NonceStore, NonceStoreError, SqliteNonces
+from catga_sync.receiver.replay import MemoryNonces, NonceStore, NonceStoreError, SqliteNonces
 
 LIFETIME = 130.0
 
@@ -333,7 +333,7 @@ def test_an_error_of_a_store_is_one_of_the_library():
 
 PRELUDE = """
 import ctypes, gc, os, sys, threading
-from catga_sync.nonces import NonceStoreError, SqliteNonces
+from catga_sync.receiver.replay import NonceStoreError, SqliteNonces
 path = sys.argv[1]
 store = SqliteNonces(path)
 def hear(): return sys.stdin.readline().strip()

@@ -12,15 +12,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from catga_sync import intake, runner
-from catga_sync.access import OpenGuard
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.idempotency import MemoryIdempotency
-from catga_sync.intake import Refused
 from catga_sync.mediator import Mediator, expired_before_start
 from catga_sync.messages import Query, message
-from catga_sync.once import Once
-from catga_sync.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawRequest, Receiver
+from catga_sync.receiver import executor as runner
+from catga_sync.receiver import request as intake
+from catga_sync.receiver.authentication import OpenGuard
+from catga_sync.receiver.deduplication import Once
+from catga_sync.receiver.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawRequest, Receiver
+from catga_sync.receiver.request import Refused
 from catga_sync.results import CatgaResult
 from catga_sync.wire.envelope import ReplyEnvelope, RequestEnvelope
 from tests.unit.ending import ended_by_server

@@ -11,8 +11,8 @@ import pytest
 
 from catga_sync.errors import BusinessError, Delivery, ErrorCode
 from catga_sync.pipeline import failure_of
+from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.results import CatgaResult
-from catga_sync.surroundings import Surroundings
 
 REQUEST: ContextVar[str] = ContextVar("request")
 MARK: ContextVar[str] = ContextVar("mark", default="none")

@@ -26,7 +26,7 @@ from catga_sync.deadline import Deadline
 from catga_sync.errors import ErrorCode, ends_process
 from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore
 from catga_sync.idempotency.identity import StoreIdentity
-from catga_sync.intake import Refused
+from catga_sync.receiver.request import Refused
 from catga_sync.wire.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
 
 __all__ = ["Once", "other_store"]

@@ -24,15 +24,23 @@ from typing import Any
 from catga_sync._clock import Clock
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import escaped
-from catga_sync.access import Guard
 from catga_sync.context import CallContext
 from catga_sync.errors import ErrorCode, ends_process
-from catga_sync.intake import RawRequest, Refused, check_media_type, deadline_of, in_memory, read_body, time_of
-from catga_sync.memory import BUDGET, MemoryBudget
-from catga_sync.once import Once
 from catga_sync.pipeline import limit_text
-from catga_sync.runner import Handlers, Run, Runner
-from catga_sync.surroundings import Surroundings
+from catga_sync.receiver.authentication import Guard
+from catga_sync.receiver.deduplication import Once
+from catga_sync.receiver.executor import Handlers, Run, Runner
+from catga_sync.receiver.memory import BUDGET, MemoryBudget
+from catga_sync.receiver.request import (
+    RawRequest,
+    Refused,
+    check_media_type,
+    deadline_of,
+    in_memory,
+    read_body,
+    time_of,
+)
+from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.wire.envelope import (
     EnvelopeError,
     ReplyEnvelope,
@@ -86,7 +94,7 @@ class Receiver:
             Returns what this node says of itself, as a JSON object.
 
         guard:
-            Says who is let in; see ``catga_sync.access``.
+            Says who is let in; see ``catga_sync.receiver.authentication``.
 
         once:
             Keeps a request id from running twice; None lets every request run.

@@ -14,19 +14,19 @@ from typing import Any, Protocol
 from catga_sync.context import CallContext, enter_call, leave_call
 from catga_sync.deadline import Deadline
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
-from catga_sync.intake import RawRequest, Refused, chain_of, deadline_of
-from catga_sync.memory import MemoryBudget
 from catga_sync.messages import Event
-from catga_sync.once import Once, other_store
 from catga_sync.pipeline import limit_text, unwritable_answer
+from catga_sync.receiver.deduplication import Once, other_store
+from catga_sync.receiver.memory import MemoryBudget
+from catga_sync.receiver.request import RawRequest, Refused, chain_of, deadline_of
+from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.results import NEVER, RETRY, CatgaResult
 from catga_sync.serialization import MessageKind, MessageRegistry, MessageType
-from catga_sync.surroundings import Surroundings
 from catga_sync.wire.envelope import ReplyEnvelope, RequestEnvelope
 
 __all__ = ["Handlers", "Run", "Runner"]
 
-_log = logging.getLogger("catga_sync.receiver")
+_log = logging.getLogger("catga_sync.receiver.receiver")
 
 
 class Handlers(Protocol):

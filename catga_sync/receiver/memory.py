@@ -31,7 +31,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from catga_sync.errors import ErrorCode
-from catga_sync.intake import Refused
+from catga_sync.receiver.request import Refused
 from catga_sync.serialization import count_values
 
 __all__ = ["BUDGET", "SMALL", "MemoryBudget", "weight_of"]

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from catga_sync.access import OpenGuard
 from catga_sync.errors import ErrorCode
-from catga_sync.intake import Refused
 from catga_sync.mediator import Mediator
-from catga_sync.memory import BUDGET, SMALL, MemoryBudget, weight_of
 from catga_sync.messages import Query, message
-from catga_sync.receiver import BATCH_PATH, INVOKE_PATH, RawRequest, Receiver
+from catga_sync.receiver.authentication import OpenGuard
+from catga_sync.receiver.memory import BUDGET, SMALL, MemoryBudget, weight_of
+from catga_sync.receiver.receiver import BATCH_PATH, INVOKE_PATH, RawRequest, Receiver
+from catga_sync.receiver.request import Refused
 from catga_sync.wire.envelope import ReplyEnvelope
 from tests.processes import until
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from catga_sync.access import SignatureGuard
 from catga_sync.errors import ErrorCode
-from catga_sync.intake import RawRequest, Refused
-from catga_sync.nonces import MemoryNonces
+from catga_sync.receiver.authentication import SignatureGuard
+from catga_sync.receiver.replay import MemoryNonces
+from catga_sync.receiver.request import RawRequest, Refused
 from catga_sync.testing import FakeClock
 from catga_sync.wire.signatures import HEADER, REFUSAL, KeyRing, sign_request, verify_reply
 
