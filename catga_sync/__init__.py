@@ -1,8 +1,8 @@
 """A blocking cluster mediator for WSGI apps: ``mediator.send(request)`` runs the handler here or on another node."""
 
 from catga_sync.cluster.events import ClusterEvent
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.config import create_cluster
 from catga_sync.errors import (
     AccessDenied,
     BusinessError,

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from catga_sync._redaction import cause_of
 from catga_sync.cluster.absence import unreadable
 from catga_sync.cluster.snapshot import Snapshot, not_preferred, reason_against
+from catga_sync.cluster.stores import discovery_of
+from catga_sync.cluster.trust import trust_of
 from catga_sync.context import new_request_id
 from catga_sync.contracts import MAX_NAME
 from catga_sync.discovery.base import place_of
@@ -24,11 +26,9 @@ from catga_sync.errors import CatgaError, ConfigurationError
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
 from catga_sync.results import CatgaResult
-from catga_sync.stores import discovery_of
 from catga_sync.transport.diagnosis import trouble_of
 from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
 from catga_sync.transport.raw import RawInvoker
-from catga_sync.trust import trust_of
 
 __all__ = ["OperatorClient", "Seen", "StoreDown", "Verdicts", "judge"]
 

@@ -17,9 +17,9 @@ from catga_sync.cluster.background import Background
 from catga_sync.cluster.dispatch import Dispatcher
 from catga_sync.cluster.events import ClusterEvent, EventBoard
 from catga_sync.cluster.exits import close_at_exit, warn_of_unclosed
+from catga_sync.cluster.housekeeping import Upkeep
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.presence import Presence
-from catga_sync.cluster.upkeep import Upkeep
 from catga_sync.context import CallContext, enter_call, leave_call, new_request_id
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import RegistrationError

@@ -6,7 +6,7 @@ import logging
 from typing import Protocol
 
 from catga_sync._redaction import shown
-from catga_sync.cluster.workers import WorkerGroup
+from catga_sync.cluster.worker_group import WorkerGroup
 from catga_sync.discovery.base import Discovery
 
 __all__ = ["Parting"]

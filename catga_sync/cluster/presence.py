@@ -26,7 +26,7 @@ from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._redaction import shown
 from catga_sync.cluster.listening import listening, port_of
 from catga_sync.cluster.visibility import Visibility
-from catga_sync.cluster.workers import WorkerGroup
+from catga_sync.cluster.worker_group import WorkerGroup
 from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ConfigurationError, NodeIdTaken
 from catga_sync.nodes import ClusterNode, NodeRecord, check_endpoint

@@ -14,8 +14,8 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.local import LocalProxy
 
 from catga_sync._environment import layered, option_values
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.config import create_cluster
 from catga_sync.errors import ConfigurationError
 from catga_sync.integrations.wsgi import ROUTES, BodyFirst, check_mediator, end_writing, request_of
 from catga_sync.mediator import Mediator

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 from catga_sync.cluster.dispatch import Dispatcher
 from catga_sync.cluster.events import ClusterEvent, EventBoard
 from catga_sync.cluster.failover import Failover
+from catga_sync.cluster.housekeeping import Upkeep
 from catga_sync.cluster.membership import Membership
-from catga_sync.cluster.upkeep import Upkeep
 from catga_sync.context import CallContext, current_call, enter_call, leave_call
 from catga_sync.deadline import Deadline
 from catga_sync.errors import Delivery

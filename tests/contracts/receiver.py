@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 import pytest
 
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.config import create_cluster
 from catga_sync.context import current_call
 from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import BusinessError, ErrorCode

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from catga_sync.config import create_cluster
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.discovery.redis import RedisDiscovery
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.mediator import Mediator

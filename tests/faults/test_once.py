@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from catga_sync.localkey import LocalKeys
+from catga_sync.cluster.local_key import LocalKeys
 from catga_sync.transport.probe import HttpProbe
 from catga_sync.transport.signing import MISDIRECTED, Signing
 from catga_sync.wire.envelope import RequestEnvelope

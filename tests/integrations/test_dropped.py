@@ -15,7 +15,7 @@ from flask import Flask
 
 from catga_sync import ClusterMediator, Mediator, Query, create_cluster
 from catga_sync._runtime_dir import meeting_folder
-from catga_sync.cluster.workers import any_process_of, group_key
+from catga_sync.cluster.worker_group import any_process_of, group_key
 from catga_sync.integrations.flask import CatgaCluster, cluster_blueprint
 from catga_sync.integrations.wsgi import ClusterMiddleware
 from tests.processes import until

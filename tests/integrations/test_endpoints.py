@@ -16,10 +16,10 @@ from flask import Flask
 
 from catga_sync import Mediator, create_cluster
 from catga_sync.cluster import descriptions, visibility
+from catga_sync.cluster.stores import discovery_of
 from catga_sync.discovery import Discovery, MemoryDiscovery
 from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.options import ClusterOptions
-from catga_sync.stores import discovery_of
 from tests.conftest import require_module, require_service
 from tests.integrations.visible import Ask, app_of, node, reason_of
 from tests.processes import free_port, until

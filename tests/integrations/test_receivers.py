@@ -11,8 +11,8 @@ import pytest
 from flask import Blueprint, Flask
 from werkzeug.test import Client
 
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.config import create_cluster
 from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import ConfigurationError, ErrorCode
 from catga_sync.integrations.flask import cluster_blueprint

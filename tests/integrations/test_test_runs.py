@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from catga_sync import ClusterMediator, ClusterNode, Mediator, create_cluster, stores
+from catga_sync import ClusterMediator, ClusterNode, Mediator, create_cluster
+from catga_sync.cluster import stores
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.integrations.flask import CatgaCluster, cluster_blueprint
 from catga_sync.nodes import NodeRecord

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.config import create_cluster
 from catga_sync.errors import Delivery
 from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.mediator import Mediator

@@ -11,8 +11,8 @@ from typing import Any
 from flask import Flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.config import create_cluster
 from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.mediator import Mediator
 from tests.processes import free_port

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from catga_sync.behaviors import retry_behavior
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.config import create_cluster
 from catga_sync.errors import BusinessError, Delivery, ErrorCode
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Query, Request, message

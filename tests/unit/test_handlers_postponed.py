@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from catga_sync.config import create_cluster
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import RegistrationError
 from catga_sync.mediator import Mediator

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from catga_sync import errors
-from catga_sync.config import create_cluster
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.context import CallContext, current_call, enter_call, leave_call
 from catga_sync.deadline import NESTED_MARGIN
 from catga_sync.discovery import MemoryDiscovery

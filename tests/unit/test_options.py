@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import pytest
 
 from catga_sync._redaction import Secret
-from catga_sync.config import create_cluster
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.mediator import Mediator

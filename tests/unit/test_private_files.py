@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from catga_sync._runtime_dir import check_given, ensure_private, make_database, open_private, private_file_is_there
-from catga_sync.cluster.workers import WorkerGroup, any_process_of
+from catga_sync.cluster.worker_group import WorkerGroup, any_process_of
 from catga_sync.discovery.sqlite import SqliteDiscovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.idempotency import SqliteIdempotency

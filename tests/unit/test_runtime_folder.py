@@ -16,7 +16,7 @@ import pytest
 
 from catga_sync import ClusterOptions, Mediator, Query, create_cluster
 from catga_sync._runtime_dir import meeting_folder
-from catga_sync.cluster.workers import WorkerGroup
+from catga_sync.cluster.worker_group import WorkerGroup
 from catga_sync.discovery.sqlite import SqliteDiscovery
 from catga_sync.receiver.replay import SqliteNonces
 from tests.conftest import require_service
@@ -114,7 +114,7 @@ SCRIPT = """
 import encodings.ascii  # now: the interpreter may lie where only root can read
 import os, sys
 from catga_sync import Mediator
-from catga_sync.config import _Assembly
+from catga_sync.cluster.factory import _Assembly
 from catga_sync.options import ClusterOptions
 
 def serve():

@@ -6,9 +6,9 @@ from dataclasses import fields
 from urllib.parse import quote
 
 from catga_sync._redaction import cause_of, printable, shown, without_credentials
+from catga_sync.cluster.stores import discovery_of, idempotency_of
 from catga_sync.errors import ConfigurationError
 from catga_sync.options import ClusterOptions
-from catga_sync.stores import discovery_of, idempotency_of
 from tests.fuzz.target import Finding, Target, join, pure, split
 
 __all__ = ["TARGETS"]

@@ -9,11 +9,11 @@ from typing import Any
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.config import create_cluster
+from catga_sync.cluster.stores import discovery_of
 from catga_sync.integrations.wsgi import ClusterMiddleware
 from catga_sync.mediator import Mediator
-from catga_sync.stores import discovery_of
 from tests.processes import free_port, until
 
 __all__ = ["Foreign", "node_at", "served"]

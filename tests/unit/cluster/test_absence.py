@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.config import create_cluster
 from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.mediator import Mediator

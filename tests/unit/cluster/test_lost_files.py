@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from catga_sync.cluster.workers import WorkerGroup, any_process_of
+from catga_sync.cluster.worker_group import WorkerGroup, any_process_of
 from catga_sync.testing.clock import FakeClock
 
 pytest.importorskip("fcntl", reason="locks of POSIX")

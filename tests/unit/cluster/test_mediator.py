@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.config import create_cluster
 from catga_sync.context import current_call
 from catga_sync.errors import BusinessError, Delivery, ErrorCode, RegistrationError
 from catga_sync.mediator import Mediator

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.cluster.snapshot import Snapshot
-from catga_sync.config import create_cluster
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Query, message
 from catga_sync.nodes import ClusterNode, NodeStatus

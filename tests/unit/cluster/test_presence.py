@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from catga_sync.cluster.presence import Presence
-from catga_sync.cluster.workers import WorkerGroup
+from catga_sync.cluster.worker_group import WorkerGroup
 from catga_sync.nodes import ClusterNode
 from catga_sync.transport.probe import ProbeOutcome
 from tests.unit.cluster.fakes import FakeClock, FakeProbe, FakeStore

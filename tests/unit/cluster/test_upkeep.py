@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import pytest
 
 from catga_sync.cluster.events import EventBoard, EventKind
+from catga_sync.cluster.housekeeping import Upkeep
 from catga_sync.cluster.membership import Membership
-from catga_sync.cluster.upkeep import Upkeep
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode
 from catga_sync.receiver.authentication import OpenGuard

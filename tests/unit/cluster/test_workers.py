@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from catga_sync.cluster import workers
-from catga_sync.cluster.workers import WorkerGroup, any_process_of
+from catga_sync.cluster import worker_group as workers
+from catga_sync.cluster.worker_group import WorkerGroup, any_process_of
 from catga_sync.testing.clock import FakeClock
 from tests.processes import clean_environment, until
 
@@ -25,7 +25,7 @@ fcntl = pytest.importorskip("fcntl", reason="locks of POSIX")
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from catga_sync.cluster.workers import WorkerGroup
+from catga_sync.cluster.worker_group import WorkerGroup
 
 group = WorkerGroup(Path(sys.argv[1]), sys.argv[2])
 for line in sys.stdin:

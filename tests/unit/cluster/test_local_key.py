@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from catga_sync._runtime_dir import RUNTIME_DIR
+from catga_sync.cluster.local_key import LocalKeys
 from catga_sync.errors import ConfigurationError
-from catga_sync.localkey import LocalKeys
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes of POSIX")
 
@@ -42,7 +42,9 @@ def test_another_folder_has_another_key(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_processes_that_start_at_once_have_the_same_key() -> None:
-    code = "import sys; from catga_sync.localkey import LocalKeys; sys.stdin.read(1); print(*LocalKeys().key_ids)"
+    code = (
+        "import sys; from catga_sync.cluster.local_key import LocalKeys; sys.stdin.read(1); print(*LocalKeys().key_ids)"
+    )
     started = [
         subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
@@ -109,7 +111,7 @@ def test_where_nothing_can_be_written_the_error_says_what_to_do(folder: Path) ->
 def test_a_key_that_was_removed_is_succeeded_by_the_same_one_in_all_processes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("catga_sync.localkey.LOOK_EVERY", 0.0)
+    monkeypatch.setattr("catga_sync.cluster.local_key.LOOK_EVERY", 0.0)
     one, other = LocalKeys(), LocalKeys()
     (before,) = one.key_ids
     assert other.key_ids == (before,)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from catga_sync import stores
+from catga_sync.cluster import stores
 from catga_sync.discovery import MemoryDiscovery, SqliteDiscovery, StaticDiscovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.idempotency import MemoryIdempotency, SqliteIdempotency

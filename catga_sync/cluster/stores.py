@@ -10,7 +10,7 @@ from pathlib import Path
 from catga_sync._redaction import shown
 from catga_sync._runtime_dir import meeting_folder
 from catga_sync._sqlite import sqlite_path
-from catga_sync.cluster.workers import any_process_of, group_key
+from catga_sync.cluster.worker_group import any_process_of, group_key
 from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.idempotency import IdempotencyStore, MemoryIdempotency, RedisIdempotency, SqliteIdempotency

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
+from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.config import create_cluster
 from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.mediator import Mediator

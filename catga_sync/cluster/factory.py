@@ -14,13 +14,15 @@ from catga_sync._server_info import server_info
 from catga_sync.cluster.dispatch import SHARED_IDEMPOTENCY, Dispatcher
 from catga_sync.cluster.events import EventBoard
 from catga_sync.cluster.failover import Failover
+from catga_sync.cluster.housekeeping import Upkeep
 from catga_sync.cluster.load import default_load, rounded
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.parting import Parting
 from catga_sync.cluster.presence import Presence
-from catga_sync.cluster.upkeep import Upkeep
-from catga_sync.cluster.workers import WorkerGroup, group_key
+from catga_sync.cluster.stores import discovery_of, idempotency_of
+from catga_sync.cluster.trust import trust_of
+from catga_sync.cluster.worker_group import WorkerGroup, group_key
 from catga_sync.errors import ConfigurationError, ends_process
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import UNSIGNED, ClusterNode, NodeRecord, NodeStatus
@@ -32,11 +34,9 @@ from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.routing import Router, create_router, router_options
-from catga_sync.stores import discovery_of, idempotency_of
 from catga_sync.transport import HttpInvoker, RemoteInvoker
 from catga_sync.transport.diagnosis import Trouble, trouble_of
 from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
-from catga_sync.trust import trust_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
