@@ -2,7 +2,7 @@
 
 import sys
 
-from catga_sync.cli import main
+from catga_sync.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

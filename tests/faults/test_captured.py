@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from catga_sync import ClusterMediator, ClusterOptions
-from catga_sync._cli_client import OperatorClient
+from catga_sync.cli.client import OperatorClient
 from catga_sync.nodes import ClusterNode, NodeStatus
 from tests.conftest import require_module
 from tests.faults import ledger

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flask import Flask, abort
 
-from catga_sync.cli import main
+from catga_sync.cli.main import main
 from tests.integrations.visible import app_of, node
 from tests.processes import free_port, until
 from tests.unit.serving import serving_app

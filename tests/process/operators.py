@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from catga_sync import ClusterOptions, NodeStatus
-from catga_sync._cli_client import OperatorClient
+from catga_sync.cli.client import OperatorClient
 from tests.processes import Process, clean_environment, free_port, running, until
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ import pytest
 
 from catga_sync import Mediator, create_cluster
 from catga_sync._redaction import Secret, cause_of, shown, without_credentials
-from catga_sync.cli import main
+from catga_sync.cli.main import main
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.discovery import KubernetesDiscovery, StaticDiscovery
 from catga_sync.discovery.base import place_of

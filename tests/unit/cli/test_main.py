@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from catga_sync.cli import main
+from catga_sync.cli.main import main
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Query, message
 from tests.unit.cluster.real import node_at

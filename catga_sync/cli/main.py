@@ -27,9 +27,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from catga_sync import __version__
-from catga_sync._cli_client import OperatorClient, Seen, StoreDown, Verdicts, judge
-from catga_sync._cli_options import CommandFailed, address, options_for
 from catga_sync._redaction import HIDDEN, shown
+from catga_sync.cli.client import OperatorClient, Seen, StoreDown, Verdicts, judge
+from catga_sync.cli.options import CommandFailed, address, options_for
 from catga_sync.cluster.absence import StoreView, absence, empty
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import CatgaError, Delivery, ErrorCode, SerializationError

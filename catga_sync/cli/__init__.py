@@ -1,0 +1,1 @@
+"""``catga-sync``, the command."""
