@@ -266,7 +266,7 @@ def _own(answer: CatgaResult[Any]) -> CatgaResult[Any]:
     return own._with(error=error_text(own.error or ""), value=None)
 
 
-#: Where what surrounds the current call wants to have what its handler raises; see ``catga_sync.receiver.surroundings``.
+#: Where what surrounds the current call wants to have what its handler raises; see ``receiver/surroundings.py``.
 raised_in_call: ContextVar[list[BaseException] | None] = ContextVar("catga_sync_raised", default=None)
 
 

@@ -26,8 +26,8 @@ from catga_sync.errors import CatgaError, ConfigurationError
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
 from catga_sync.results import CatgaResult
-from catga_sync.transport.diagnosis import trouble_of
-from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
+from catga_sync.transport.http.diagnosis import trouble_of
+from catga_sync.transport.http.probe import HttpProbe, Probe, ProbeOutcome
 from catga_sync.transport.raw import RawInvoker
 
 __all__ = ["OperatorClient", "Seen", "StoreDown", "Verdicts", "judge"]

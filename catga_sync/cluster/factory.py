@@ -35,8 +35,8 @@ from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.routing import Router, create_router, router_options
 from catga_sync.transport import HttpInvoker, RemoteInvoker
-from catga_sync.transport.diagnosis import Trouble, trouble_of
-from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
+from catga_sync.transport.http.diagnosis import Trouble, trouble_of
+from catga_sync.transport.http.probe import HttpProbe, Probe, ProbeOutcome
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

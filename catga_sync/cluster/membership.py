@@ -25,7 +25,7 @@ from catga_sync.context import current_call
 from catga_sync.discovery.base import Discovery, place_of
 from catga_sync.errors import ends_process
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
-from catga_sync.transport.diagnosis import Trouble
+from catga_sync.transport.http.diagnosis import Trouble
 
 __all__ = ["Membership"]
 

@@ -30,8 +30,8 @@ from catga_sync.cluster.worker_group import WorkerGroup
 from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ConfigurationError, NodeIdTaken
 from catga_sync.nodes import ClusterNode, NodeRecord, check_endpoint
-from catga_sync.transport.diagnosis import Trouble, trouble_of
-from catga_sync.transport.probe import NODE_PATH, Probe, ProbeOutcome
+from catga_sync.transport.http.diagnosis import Trouble, trouble_of
+from catga_sync.transport.http.probe import NODE_PATH, Probe, ProbeOutcome
 
 __all__ = ["Presence"]
 

@@ -16,7 +16,7 @@ from catga_sync.errors import ConfigurationError
 from catga_sync.idempotency import IdempotencyStore, MemoryIdempotency, RedisIdempotency, SqliteIdempotency
 from catga_sync.nodes import ClusterNode
 from catga_sync.options import ClusterOptions, pytest_runs_here
-from catga_sync.transport.probe import nobody_listens
+from catga_sync.transport.http.probe import nobody_listens
 
 __all__ = ["discovery_of", "idempotency_of"]
 

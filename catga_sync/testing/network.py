@@ -17,7 +17,7 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.receiver.receiver import INVOKE_PATH, RawReply, RawRequest, Receiver
 from catga_sync.results import CatgaResult
 from catga_sync.testing.clock import FakeClock
-from catga_sync.transport.verdict import Call
+from catga_sync.transport.outcome import Call
 from catga_sync.wire.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
 
 __all__ = ["Fault", "Network", "SimulatedInvoker"]
@@ -172,7 +172,7 @@ class SimulatedInvoker:
     def __init__(self, network: Network, node: Peer) -> None:
         self._network = network
         self._node = node
-        self._failures = LimitedLog(logging.getLogger("catga_sync.transport.http"), node.clock)
+        self._failures = LimitedLog(logging.getLogger("catga_sync.transport.invoker"), node.clock)
 
     def invoke(self, node: ClusterNode, request: Any, *, timeout: float, request_id: str) -> CatgaResult[Any]:
         """See ``RemoteInvoker``."""

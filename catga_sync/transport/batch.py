@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from catga_sync.results import CatgaResult
-from catga_sync.transport.connection import Exchange
-from catga_sync.transport.verdict import Answer, Call
+from catga_sync.transport.http.connection import Exchange
+from catga_sync.transport.outcome import Answer, Call
 from catga_sync.wire.envelope import MAX_BATCH, STAMP_LENGTH, EnvelopeError, ReplyEnvelope, read_batch_reply, stamped
 
 __all__ = ["FRAME", "Item", "judge_batch", "parts", "write_batch"]

@@ -14,8 +14,8 @@ from typing import Any
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import OTHER_NODE, CatgaResult
-from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
-from catga_sync.transport.verdict import Call
+from catga_sync.transport.http.probe import HttpProbe, Probe, ProbeOutcome
+from catga_sync.transport.outcome import Call
 
 __all__ = ["Proof", "judge_unproven"]
 

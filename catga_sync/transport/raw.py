@@ -9,8 +9,8 @@ from typing import Any
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry, jsontext
-from catga_sync.transport.http import HttpInvoker
-from catga_sync.transport.verdict import Call
+from catga_sync.transport.invoker import HttpInvoker
+from catga_sync.transport.outcome import Call
 from catga_sync.wire.envelope import RequestEnvelope
 
 __all__ = ["RawInvoker"]

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from catga_sync.cluster.local_key import LocalKeys
-from catga_sync.transport.probe import HttpProbe
+from catga_sync.transport.http.probe import HttpProbe
 from catga_sync.transport.signing import MISDIRECTED, Signing
 from catga_sync.wire.envelope import RequestEnvelope
 from tests.conftest import require_module

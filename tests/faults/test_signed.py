@@ -9,7 +9,7 @@ import uuid
 import pytest
 import requests
 
-from catga_sync.transport.probe import HttpProbe
+from catga_sync.transport.http.probe import HttpProbe
 from catga_sync.transport.signing import Signing
 from catga_sync.wire.envelope import RequestEnvelope
 from catga_sync.wire.signatures import KeyRing

@@ -74,7 +74,7 @@ class WallClock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> WallClock:
     made = WallClock()
-    monkeypatch.setattr("catga_sync.transport.http.time", made)
+    monkeypatch.setattr("catga_sync.transport.invoker.time", made)
     return made
 
 

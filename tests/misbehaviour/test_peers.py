@@ -114,7 +114,7 @@ def test_a_resolver_that_never_answers_ends_within_the_time_to_connect(
             go.wait(30)
         return real(host, *args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("catga_sync.transport.names._resolver", None)
+    monkeypatch.setattr("catga_sync.transport.http.resolver._resolver", None)
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     try:
         for timeout, code in ((5.0, ErrorCode.UNAVAILABLE), (0.2, ErrorCode.DEADLINE_EXCEEDED)):
@@ -190,8 +190,8 @@ def test_a_connection_is_not_used_again_when_it_was_idle_or_alive_for_too_long(
 
     with serving(peers.answers) as peer:
         invoke(invoker, peer.endpoint, Order())
-        monkeypatch.setattr("catga_sync.transport.connection.time", Clock)
-        monkeypatch.setattr("catga_sync.transport.http.time", _With(Clock))
+        monkeypatch.setattr("catga_sync.transport.http.connection.time", Clock)
+        monkeypatch.setattr("catga_sync.transport.invoker.time", _With(Clock))
         now[0] += 0.9
         assert invoke(invoker, peer.endpoint, Order())
         assert peer.connections == 1

@@ -240,7 +240,7 @@ def test_a_connection_of_the_users_own_calls_may_be_idle_for_as_long_as_ever(mon
     session.trust_env = False
     with serving(peers.answers) as here, serving(peers.answers) as there, invoking(session) as invoker:
         assert invoke(invoker, here.endpoint, Order())
-        monkeypatch.setattr("catga_sync.transport.connection.time", Clock)
+        monkeypatch.setattr("catga_sync.transport.http.connection.time", Clock)
         for _ in range(3):
             assert session.post(there.endpoint, data=b"{}").ok
             now[0] += 1000

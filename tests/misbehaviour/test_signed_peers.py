@@ -22,7 +22,7 @@ from catga_sync.receiver.authentication import SignatureGuard
 from catga_sync.receiver.replay import MemoryNonces
 from catga_sync.receiver.request import RawRequest, Refused
 from catga_sync.transport import HttpInvoker
-from catga_sync.transport.probe import HttpProbe, ProbeOutcome
+from catga_sync.transport.http.probe import HttpProbe, ProbeOutcome
 from catga_sync.transport.signing import Signing
 from catga_sync.wire.signatures import KeyRing, sign_reply
 from tests.misbehaviour.calls import REQUEST_ID, Look, Order, every_way, invoking

@@ -17,7 +17,7 @@ from catga_sync.receiver.receiver import INVOKE_PATH, RawRequest, Receiver
 from catga_sync.receiver.replay import MemoryNonces
 from catga_sync.serialization import MessageRegistry
 from catga_sync.testing import FakeClock
-from catga_sync.transport.http import HttpInvoker
+from catga_sync.transport.invoker import HttpInvoker
 from catga_sync.wire.envelope import RequestEnvelope
 from catga_sync.wire.signatures import HEADER, KeyRing, sign_request
 

@@ -8,7 +8,7 @@ from requests.utils import check_header_validity
 
 from catga_sync.context import CallContext, enter_call, leave_call
 from catga_sync.receiver.request import RawRequest, Refused, chain_of, deadline_of, time_of
-from catga_sync.transport.http import _headers
+from catga_sync.transport.invoker import _headers
 from catga_sync.wire.call_path import LONGEST, full_nodes, read_chain, write_chain
 from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, valid_id
 from tests.fuzz.target import Finding, Target, join, pure, split

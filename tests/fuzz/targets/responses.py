@@ -12,8 +12,8 @@ from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry
 from catga_sync.testing.clock import FakeClock
-from catga_sync.transport.http import HttpInvoker
-from catga_sync.transport.probe import HttpProbe, Probe, ProbeOutcome
+from catga_sync.transport.http.probe import HttpProbe, Probe, ProbeOutcome
+from catga_sync.transport.invoker import HttpInvoker
 from catga_sync.transport.signing import Signing
 from catga_sync.wire.envelope import ReplyEnvelope, batch_item, write_batch_reply
 from tests.fuzz.peer import Peer

@@ -10,7 +10,7 @@ from catga_sync.context import current_call
 from catga_sync.errors import NodeIdTaken
 from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.results import CatgaResult
-from catga_sync.transport.probe import Probe, ProbeOutcome
+from catga_sync.transport.http.probe import Probe, ProbeOutcome
 
 __all__ = ["FakeClock", "FakeInvoker", "FakeProbe", "FakeStore", "node", "record"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from catga_sync.cluster.descriptions import INTERVAL, Descriptions
 from catga_sync.nodes import ClusterNode
-from catga_sync.transport.diagnosis import Trouble
+from catga_sync.transport.http.diagnosis import Trouble
 from tests.unit.cluster.fakes import FakeClock, node
 
 ASKED = "GET http://a:1/catga/cluster/node"

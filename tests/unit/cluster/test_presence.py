@@ -11,7 +11,7 @@ import pytest
 from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.worker_group import WorkerGroup
 from catga_sync.nodes import ClusterNode
-from catga_sync.transport.probe import ProbeOutcome
+from catga_sync.transport.http.probe import ProbeOutcome
 from tests.unit.cluster.fakes import FakeClock, FakeProbe, FakeStore
 
 ENDPOINT = "http://localhost:5001"

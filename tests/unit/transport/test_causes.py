@@ -10,7 +10,7 @@ import requests
 from requests.adapters import BaseAdapter
 
 from catga_sync import CatgaResult, Delivery
-from catga_sync.transport.causes import causes_of, in_words, is_refused
+from catga_sync.transport.http.causes import causes_of, in_words, is_refused
 from tests.misbehaviour import peers
 from tests.misbehaviour.calls import Order, invoke, invoking
 from tests.misbehaviour.peers import serving

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import urllib3.connection
 
-from catga_sync.transport import connection
-from catga_sync.transport.connection import Connection, Exchange
+from catga_sync.transport.http import connection
+from catga_sync.transport.http.connection import Connection, Exchange
 
 
 def test_a_tls_handshake_has_what_connecting_has_left(monkeypatch: pytest.MonkeyPatch) -> None:

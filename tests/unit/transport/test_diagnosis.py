@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from catga_sync.transport.diagnosis import trouble_of
-from catga_sync.transport.probe import Probe, ProbeOutcome
+from catga_sync.transport.http.diagnosis import trouble_of
+from catga_sync.transport.http.probe import Probe, ProbeOutcome
 
 PATH = "/catga/cluster/node"
 URL = f"http://localhost:5001{PATH}"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from catga_sync.transport import names
-from catga_sync.transport.names import addresses_of
+from catga_sync.transport.http import resolver as names
+from catga_sync.transport.http.resolver import addresses_of
 from tests.processes import until
 from tests.unit.cluster.fakes import FakeClock
 

@@ -13,10 +13,10 @@ from catga_sync._log_limit import LimitedLog
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import NEVER, OTHER_NODE, RETRY
 from catga_sync.serialization import MessageRegistry
-from catga_sync.transport.verdict import Call
+from catga_sync.transport.outcome import Call
 from catga_sync.wire.envelope import ReplyEnvelope
 
-LOG = LimitedLog(logging.getLogger("catga_sync.transport.http"))
+LOG = LimitedLog(logging.getLogger("catga_sync.transport.invoker"))
 
 
 @dataclass(frozen=True)

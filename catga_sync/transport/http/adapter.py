@@ -24,7 +24,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import prepend_scheme_if_needed
 from urllib3.util import Retry
 
-from catga_sync.transport.connection import Connection, TlsConnection, current_exchange
+from catga_sync.transport.http.connection import Connection, TlsConnection, current_exchange
 
 __all__ = ["DeadlineAdapter", "abandon", "adopt", "close_stale", "drop"]
 

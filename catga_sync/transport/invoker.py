@@ -25,17 +25,17 @@ from catga_sync.context import current_call
 from catga_sync.errors import Delivery, SerializationError, ends_process
 from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode
+from catga_sync.resilience.concurrency import NoPlace, Places
 from catga_sync.results import OTHER_NODE, RETRY, CatgaResult
 from catga_sync.serialization import MessageRegistry
-from catga_sync.transport.adapter import abandon, close_stale, drop
 from catga_sync.transport.batch import FRAME, Item, judge_batch, parts, write_batch
-from catga_sync.transport.connection import Exchange
-from catga_sync.transport.places import NoPlace, Places
-from catga_sync.transport.probe import HttpProbe
+from catga_sync.transport.http.adapter import abandon, close_stale, drop
+from catga_sync.transport.http.connection import Exchange
+from catga_sync.transport.http.probe import HttpProbe
+from catga_sync.transport.http.user_session import BorrowedSession, is_stock, new_session, post_directly, post_through
+from catga_sync.transport.outcome import Call, Judge, judge_one
 from catga_sync.transport.proof import Proof, judge_unproven
-from catga_sync.transport.session import BorrowedSession, is_stock, new_session, post_directly, post_through
 from catga_sync.transport.signing import MISDIRECTED, Signing
-from catga_sync.transport.verdict import Call, Judge, judge_one
 from catga_sync.wire.call_path import write_chain
 from catga_sync.wire.envelope import MAX_TIME_MS, STAMP_LENGTH, RequestEnvelope, stamped
 

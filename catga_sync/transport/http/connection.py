@@ -33,7 +33,7 @@ from typing import Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, InvalidHeader, NewConnectionError
 
-from catga_sync.transport.names import addresses_of
+from catga_sync.transport.http.resolver import addresses_of
 
 __all__ = ["Connection", "Exchange", "GuardedConnection", "TlsConnection", "current_exchange"]
 

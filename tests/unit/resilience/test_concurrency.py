@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from catga_sync.transport.places import STALL_LEAST, NoPlace, Places
+from catga_sync.resilience.concurrency import STALL_LEAST, NoPlace, Places
 from tests.processes import until
 from tests.unit.cluster.fakes import FakeClock
 
@@ -122,7 +122,7 @@ def test_one_whose_time_is_up_in_the_moment_of_a_release_is_released(monkeypatch
         def release(self) -> None:
             pass
 
-    monkeypatch.setattr("catga_sync.transport.places.threading.Lock", Late)
+    monkeypatch.setattr("catga_sync.resilience.concurrency.threading.Lock", Late)
     assert places.take(LONG) is NoPlace.RELEASED
 
 
@@ -151,7 +151,7 @@ def test_a_thread_that_is_ended_while_it_waits_takes_no_place_along(
         def release(self) -> None:
             pass
 
-    monkeypatch.setattr("catga_sync.transport.places.threading.Lock", Ended)
+    monkeypatch.setattr("catga_sync.resilience.concurrency.threading.Lock", Ended)
     with pytest.raises(SystemExit):
         places.take(LONG)
     monkeypatch.undo()

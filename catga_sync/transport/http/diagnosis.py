@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from catga_sync.transport.probe import STRANGER, Probe, ProbeOutcome
+from catga_sync.transport.http.probe import STRANGER, Probe, ProbeOutcome
 
 __all__ = ["Trouble", "trouble_of"]
 

@@ -15,9 +15,9 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.cookies import RequestsCookieJar
 from requests.utils import select_proxy
 
-from catga_sync.transport.adapter import DeadlineAdapter, adopt
-from catga_sync.transport.connection import Exchange
-from catga_sync.transport.verdict import Answer, AnswerTooLong, check_encoding
+from catga_sync.transport.http.adapter import DeadlineAdapter, adopt
+from catga_sync.transport.http.connection import Exchange
+from catga_sync.transport.outcome import Answer, AnswerTooLong, check_encoding
 
 __all__ = ["BorrowedSession", "is_stock", "new_session", "post_directly", "post_through"]
 

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from catga_sync.errors import ConfigurationError, SerializationError
 from catga_sync.serialization import jsontext
-from catga_sync.transport.causes import in_words, is_refused
-from catga_sync.transport.connection import Exchange
-from catga_sync.transport.session import new_session
+from catga_sync.transport.http.causes import in_words, is_refused
+from catga_sync.transport.http.connection import Exchange
+from catga_sync.transport.http.user_session import new_session
 from catga_sync.transport.signing import MISDIRECTED, Signing
 
 __all__ = ["NODE_PATH", "HttpProbe", "Probe", "ProbeOutcome", "nobody_listens"]

@@ -26,16 +26,16 @@ from catga_sync.context import CallContext, current_call
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import error_text, limit_text, unreadable_answer
+from catga_sync.resilience.concurrency import NoPlace
 from catga_sync.results import INSIDE, NEVER, OTHER_NODE, RETRY, CatgaResult
 from catga_sync.serialization import MessageType
-from catga_sync.transport.causes import causes_of, in_words
-from catga_sync.transport.connection import Exchange
-from catga_sync.transport.places import NoPlace
+from catga_sync.transport.http.causes import causes_of, in_words
+from catga_sync.transport.http.connection import Exchange
 from catga_sync.wire.envelope import EnvelopeError, ReplyEnvelope
 
 __all__ = ["Answer", "AnswerTooLong", "Call", "Judge", "check_encoding", "judge_one"]
 
-_log = logging.getLogger("catga_sync.transport.http")
+_log = logging.getLogger("catga_sync.transport.invoker")
 
 _STATUS_CODES = {
     400: ErrorCode.INTERNAL,
