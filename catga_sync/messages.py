@@ -13,7 +13,11 @@ from typing import Any, Generic, TypeVar
 
 from catga_sync.errors import RegistrationError
 
-__all__ = ["Event", "MessageOptions", "Query", "Request", "message", "options_of"]
+__all__ = ["MAX_NAME", "Event", "MessageOptions", "Query", "Request", "message", "options_of"]
+
+#: Characters in the longest type name that is registered, sent or read. .NET's have those of the parameters in them,
+#: each with its assembly.
+MAX_NAME = 1024
 
 TResponse = TypeVar("TResponse")
 C = TypeVar("C", bound=type)

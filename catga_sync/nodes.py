@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 from urllib.parse import SplitResult, urlsplit
 
 from catga_sync._redaction import shown
-from catga_sync.contracts import MAX_NAME
 from catga_sync.errors import ConfigurationError
+from catga_sync.messages import MAX_NAME
 
 __all__ = [
     "UNSIGNED",
@@ -199,7 +199,7 @@ class ClusterNode:
     incarnation: str = ""
     #: Names of the event types it has subscribers for; None when it has not said.
     subscribes: frozenset[str] | None = None
-    #: Type name -> contract, for the types of which it has told one; see ``catga_sync.contracts``.
+    #: Type name -> contract, for the types of which it has told one; see ``catga_sync.serialization.contract``.
     contracts: Mapping[str, str] = field(default_factory=dict)
     #: Seconds that it keeps an idle connection open; None when it has not said.
     keep_alive: float | None = None

@@ -20,9 +20,9 @@ from catga_sync.cluster.snapshot import Snapshot, not_preferred, reason_against
 from catga_sync.cluster.stores import discovery_of
 from catga_sync.cluster.trust import trust_of
 from catga_sync.context import new_request_id
-from catga_sync.contracts import MAX_NAME
 from catga_sync.discovery.base import place_of
 from catga_sync.errors import CatgaError, ConfigurationError
+from catga_sync.messages import MAX_NAME
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
 from catga_sync.results import CatgaResult

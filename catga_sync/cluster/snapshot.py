@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from catga_sync.contracts import differences
 from catga_sync.nodes import ClusterNode, NodeStatus
+from catga_sync.serialization.contract import differences
 
 __all__ = ["Snapshot", "not_preferred", "reason_against"]
 
@@ -38,7 +38,7 @@ class Snapshot:
 
         Args:
             type_name: Wire name of the request type.
-            contract: What this process sends and expects; see ``catga_sync.contracts``.
+            contract: What this process sends and expects; see ``catga_sync.serialization.contract``.
             here: Whether this node handles it.
         """
         key = (type_name, contract, here)

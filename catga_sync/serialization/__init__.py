@@ -3,9 +3,10 @@
     registry.py       type name <-> class <-> schema and codec
     registration.py   a class is checked and entered       typenames.py, dotnet.py    what types are called
     derive.py         annotations -> strict fields         hints.py    what an annotation means
-    fields.py, numeric.py, textual.py, choices.py, containers.py          shape.py    a dataclass as a whole
-    schema.py         CatgaSchema                          foreign.py  a schema of the user's own
+    fields/           one file a kind of value             names.py    what properties are called
+    schema.py         CatgaSchema                          contract.py whether two nodes mean the same
     codec.py          objects <-> bytes                    jsontext.py strict JSON
+    certain.py        what needs no codec                  refusal.py  errors
     jsonscan.py       what JSON is before it is parsed
 
 This package is the only place where marshmallow is used. Of the rest it knows ``errors`` and ``messages``.

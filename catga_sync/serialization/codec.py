@@ -9,7 +9,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -18,9 +18,7 @@ from marshmallow import ValidationError
 from catga_sync.errors import SerializationError, ends_process
 from catga_sync.serialization import jsontext
 from catga_sync.serialization.certain import compile_certain
-from catga_sync.serialization.fields import AnyField, StrictField
-from catga_sync.serialization.foreign import SchemaField, schema_reads_decimals
-from catga_sync.serialization.numeric import DecimalField, FloatField
+from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.refusal import Refusal, flatten
 
 __all__ = ["Codec"]
@@ -56,8 +54,8 @@ class Codec:
         self.nullable = nullable
         self._dump = field.to_wire
         self._load = field.from_wire
-        self._decimals = any(map(_reads_decimals, _parts(field)))
-        self._signed_zeros = any(isinstance(part, _WITH_SIGNED_ZEROS) for part in _parts(field))
+        self._decimals = any(part.reads_decimals() for part in field.parts())
+        self._signed_zeros = any(part.signed_zeros for part in field.parts())
         self._certain: Callable[[Any], bool] | None = None
 
     @property
@@ -135,23 +133,3 @@ class Codec:
 def _shown(text: str) -> str:
     text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-#: Fields that may hold a negative zero; an integer has none.
-_WITH_SIGNED_ZEROS = (AnyField, DecimalField, FloatField, SchemaField)
-
-
-def _reads_decimals(field: StrictField) -> bool:
-    return isinstance(field, DecimalField) or (isinstance(field, SchemaField) and schema_reads_decimals(field.schema))
-
-
-def _parts(field: StrictField) -> Iterator[StrictField]:
-    """Yield the field and all that is inside of it."""
-    seen: set[int] = set()
-    waiting = [field]
-    while waiting:
-        current = waiting.pop()
-        yield current
-        if id(current) not in seen:
-            seen.add(id(current))
-            waiting.extend(current.inner())

@@ -23,33 +23,39 @@ from uuid import UUID
 from marshmallow import Schema
 
 from catga_sync.errors import RegistrationError
-from catga_sync.serialization import fields as f
-from catga_sync.serialization import numeric, textual
-from catga_sync.serialization.choices import SCALARS, EnumField, FlagField, LiteralField
-from catga_sync.serialization.containers import DictField, ListField, SetField, TupleField
-from catga_sync.serialization.foreign import SchemaField
+from catga_sync.serialization.fields.anything import AnyField, NoneField
+from catga_sync.serialization.fields.base import StrictField
+from catga_sync.serialization.fields.boolean import BoolField
+from catga_sync.serialization.fields.bytes import BytesField
+from catga_sync.serialization.fields.choice import SCALARS, EnumField, FlagField, LiteralField
+from catga_sync.serialization.fields.container import DictField, ListField, SetField, TupleField
+from catga_sync.serialization.fields.foreign import SchemaField
+from catga_sync.serialization.fields.number import DecimalField, FloatField, IntField
+from catga_sync.serialization.fields.object import Shape, ShapeField
+from catga_sync.serialization.fields.text import StrField
+from catga_sync.serialization.fields.time import DateField, DateTimeField, TimeDeltaField, TimeField
+from catga_sync.serialization.fields.uuid import UUIDField
 from catga_sync.serialization.hints import Scope, annotation_of
 from catga_sync.serialization.jsonscan import MAX_DEPTH
 from catga_sync.serialization.names import camel_case
-from catga_sync.serialization.shape import Shape, ShapeField
 from catga_sync.serialization.typenames import default_name
 
 __all__ = ["Deriver"]
 
-_SCALAR_FIELDS: dict[Any, type[f.StrictField]] = {
-    str: f.StrField,
-    int: numeric.IntField,
-    float: numeric.FloatField,
-    bool: f.BoolField,
-    bytes: textual.BytesField,
-    Decimal: numeric.DecimalField,
-    datetime: textual.DateTimeField,
-    date: textual.DateField,
-    time: textual.TimeField,
-    timedelta: textual.TimeDeltaField,
-    UUID: textual.UUIDField,
-    Any: f.AnyField,
-    type(None): f.NoneField,
+_SCALAR_FIELDS: dict[Any, type[StrictField]] = {
+    str: StrField,
+    int: IntField,
+    float: FloatField,
+    bool: BoolField,
+    bytes: BytesField,
+    Decimal: DecimalField,
+    datetime: DateTimeField,
+    date: DateField,
+    time: TimeField,
+    timedelta: TimeDeltaField,
+    UUID: UUIDField,
+    Any: AnyField,
+    type(None): NoneField,
 }
 #: What a container without a parameter holds.
 _BARE: dict[Any, Any] = {
@@ -91,7 +97,7 @@ class Deriver:
         self._open: list[type] = []  # the classes whose fields are being derived, each inside the one before
         self._depth = 0  # containers around what is being derived, in the annotation of one field
 
-    def field(self, annotation: Any, scope: Scope, **options: Any) -> f.StrictField:
+    def field(self, annotation: Any, scope: Scope, **options: Any) -> StrictField:
         """
         Return the field for an annotation.
 
@@ -161,7 +167,7 @@ class Deriver:
         self._open.append(cls)
         depth, self._depth = self._depth, 0
         bound = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
-        derived: dict[str, f.StrictField] = {}
+        derived: dict[str, StrictField] = {}
         for field in dataclasses.fields(cls):
             if not field.init:
                 continue
@@ -176,7 +182,7 @@ class Deriver:
         shape.fill(derived)
         return shape
 
-    def _container(self, origin: Any, args: tuple[Any, ...], scope: Scope, options: dict[str, Any]) -> f.StrictField:
+    def _container(self, origin: Any, args: tuple[Any, ...], scope: Scope, options: dict[str, Any]) -> StrictField:
         if origin is list:
             return ListField(self.field(args[0], scope), **options)
         if origin in (set, frozenset):
@@ -199,7 +205,7 @@ def _underivable(annotation: Any, scope: Scope) -> RegistrationError:
     return RegistrationError(f"{scope.place}: cannot derive a field from {_text(annotation)}; use {_SUPPORTED}")
 
 
-def _literal(annotation: Any, scope: Scope, options: dict[str, Any]) -> f.StrictField:
+def _literal(annotation: Any, scope: Scope, options: dict[str, Any]) -> StrictField:
     values = tuple(value for value in get_args(annotation) if value is not None)
     if len(values) < len(get_args(annotation)):
         options["allow_none"] = True
@@ -208,7 +214,7 @@ def _literal(annotation: Any, scope: Scope, options: dict[str, Any]) -> f.Strict
     return LiteralField(values, **options)
 
 
-def _enum(cls: type[enum.Enum], scope: Scope, options: dict[str, Any]) -> f.StrictField:
+def _enum(cls: type[enum.Enum], scope: Scope, options: dict[str, Any]) -> StrictField:
     for member in cls.__members__.values():
         if type(member.value) not in SCALARS:
             raise RegistrationError(

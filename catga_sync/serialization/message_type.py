@@ -56,9 +56,9 @@ class MessageType:
     route: str | None
     key: str | None
     remote: bool
-    #: Hash of the wire contract of request and answer; see ``fingerprint.py``.
+    #: Hash of the wire contract of request and answer; see ``contract.py``.
     fingerprint: str
-    #: The wire contract of request and answer in a form that can be compared; see ``catga_sync.contracts``.
+    #: The wire contract of request and answer in a form that can be compared; see ``contract.py``.
     contract: str
     #: Names, in full and short, that mean the type of the answer.
     response_names: frozenset[str] = field(default=frozenset(), repr=False)

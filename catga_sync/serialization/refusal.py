@@ -1,4 +1,4 @@
-"""A message of marshmallow's that remembers the exception it stands for.
+"""Errors of fields: what they say, and a message of marshmallow's that remembers the exception it stands for.
 
 marshmallow collects messages and forgets where they came from. The text of an application's exception must not reach
 the peer, but its traceback belongs into the log: it travels inside the message.
@@ -7,11 +7,11 @@ the peer, but its traceback belongs into the log: it travels inside the message.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from marshmallow import ValidationError
 
-__all__ = ["Refusal", "construct", "flatten", "place_of_key", "refuse"]
+__all__ = ["Refusal", "construct", "fail", "flatten", "place_of_key", "refuse", "type_name"]
 
 
 class Refusal(str):
@@ -33,6 +33,16 @@ class Place(str):
     """The key of a dict in the messages, ready to be shown."""
 
     __slots__ = ()
+
+
+def type_name(value: object) -> str:
+    """Return what to call the type of a value in an error."""
+    return "null" if value is None else type(value).__name__
+
+
+def fail(expected: str, value: object) -> NoReturn:
+    """Raise the error for a value of the wrong type."""
+    raise ValidationError(f"expected {expected}, not {type_name(value)}")
 
 
 def refuse(text: str, cause: Exception) -> ValidationError:

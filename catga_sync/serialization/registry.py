@@ -14,9 +14,9 @@ from typing import Any
 
 from catga_sync.errors import RegistrationError, UnknownTypeError
 from catga_sync.messages import options_of
+from catga_sync.serialization.fields.object import Shape
 from catga_sync.serialization.message_type import MessageType
 from catga_sync.serialization.registration import Draft
-from catga_sync.serialization.shape import Shape
 from catga_sync.serialization.typenames import MAX_NAME, default_name, short_name
 
 __all__ = ["MessageRegistry"]

@@ -15,8 +15,8 @@ from __future__ import annotations
 import sys
 from pathlib import PurePath
 
-from catga_sync.contracts import MAX_NAME
 from catga_sync.errors import RegistrationError
+from catga_sync.messages import MAX_NAME
 
 __all__ = ["MAX_NAME", "check_name", "default_name", "short_name", "split_assembly"]
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from catga_sync.contracts import MAX_NAME
 from catga_sync.errors import ErrorCode, SerializationError, parse_code
+from catga_sync.messages import MAX_NAME
 from catga_sync.serialization import check_values, jsontext
 
 __all__ = [

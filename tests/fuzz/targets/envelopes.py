@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from catga_sync.contracts import MAX_NAME
 from catga_sync.errors import ErrorCode
+from catga_sync.messages import MAX_NAME
 from catga_sync.wire.envelope import (
     EnvelopeError,
     ReplyEnvelope,

@@ -9,12 +9,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from catga_sync.contracts import MAX_NAME, Form, contract_text, differences
 from catga_sync.errors import RegistrationError, SerializationError
-from catga_sync.messages import Query, message
+from catga_sync.messages import MAX_NAME, Query, message
 from catga_sync.serialization import MAX_DEPTH, MessageRegistry, jsontext
+from catga_sync.serialization.contract import Form, contract_text, differences
 from catga_sync.serialization.dotnet import Name, parse_name
-from catga_sync.serialization.isotext import format_timedelta, parse_date, parse_datetime, parse_time, parse_timedelta
+from catga_sync.serialization.fields.isotext import (
+    format_timedelta,
+    parse_date,
+    parse_datetime,
+    parse_time,
+    parse_timedelta,
+)
 from catga_sync.serialization.typenames import check_name, short_name, split_assembly
 from tests.fuzz.target import Finding, Target, join, pure, split
 

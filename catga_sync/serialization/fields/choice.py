@@ -11,10 +11,14 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.fields import StrictField, check_text, fail
+from catga_sync.serialization.certain import Code, Uncertain
+from catga_sync.serialization.fields.anything import is_certain
+from catga_sync.serialization.fields.base import StrictField
+from catga_sync.serialization.fields.text import check_text
 from catga_sync.serialization.names import fold
+from catga_sync.serialization.refusal import fail
 
-__all__ = ["EnumField", "FlagField", "LiteralField"]
+__all__ = ["SCALARS", "EnumField", "FlagField", "LiteralField"]
 
 #: What a member's value or a literal can be.
 SCALARS = (str, int, float, bool)
@@ -83,6 +87,11 @@ class EnumField(StrictField):
     def describe(self) -> list[Any]:
         return [self.kind, sorted({repr(value) for value in self._values})]
 
+    def certain_if(self, code: Code, v: str) -> str:
+        if not all(map(is_certain, self._values)):
+            raise Uncertain
+        return f"type({v}) is {code.name(self.enum_class)}"
+
 
 class FlagField(EnumField):
     """Flags as their number; read by number, also of several flags together, or by the name of one."""
@@ -137,3 +146,8 @@ class LiteralField(StrictField):
 
     def describe(self) -> list[Any]:
         return [self.kind, sorted(repr(value) for _, value in self.values)]
+
+    def certain_if(self, code: Code, v: str) -> str:
+        if not all(is_certain(value) for _, value in self.values):
+            raise Uncertain
+        return f"type({v}) in {code.name(SCALARS)} and (type({v}), {v}) in {code.name(frozenset(self.values))}"

@@ -8,25 +8,92 @@ hash of its kind, whether null is allowed (``?``) and whether it must be there (
 Sending a newer form to an older node, or the other way round, is fine as long as the reader finds what it needs: what
 it does not know it ignores. So a rolling deploy that adds a property with a default keeps going, and one that changes
 a property's kind never sends a message to a node that cannot read it.
+
+``fingerprint`` makes of a whole message one hash. It depends on the names, kinds and required-ness of the properties,
+nested ones included, and on nothing else: not on process, order of fields, names of nested classes, or the version of
+marshmallow. Types can contain themselves, so a type is described in rounds: first each is a blank, then each is
+described with what the others were one round before. After as many rounds as JSON may have levels, no message can tell
+the rest apart (Hopcroft's refinement of states, cut off where the wire is).
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import re
 import sys
 from collections.abc import Iterator
+from typing import Any
 
-__all__ = ["MAX_NAME", "Form", "contract_text", "differences"]
+from catga_sync.serialization.fields.base import StrictField
+from catga_sync.serialization.fields.object import Shape, ShapeField
+from catga_sync.serialization.jsonscan import MAX_DEPTH
 
-#: Characters in the longest type name that is registered, sent or read. .NET's have those of the parameters in them,
-#: each with its assembly.
-MAX_NAME = 1024
+__all__ = ["Form", "contract", "contract_text", "differences", "fingerprint"]
+
 #: Characters of a property's name that a text shows.
 _LONGEST_NAME = 64
 
 #: wire name -> (kind, may be null, must be there)
 Form = dict[str, tuple[str, bool, bool]]
+
+
+def fingerprint(*contracts: StrictField | None) -> str:
+    """Return 16 hex digits for the contract of some fields together, in this order."""
+    known = _refine(_shapes_in(*(field for field in contracts if field is not None)))
+    return _digest([None if field is None else _describe(field, known) for field in contracts])
+
+
+def contract(request: StrictField, answer: StrictField | None) -> str:
+    """Return the contract of a request type."""
+    return contract_text(_form(request), {} if answer is None else _form(answer))
+
+
+def _form(field: StrictField) -> Form:
+    parts = field.shape.fields if isinstance(field, ShapeField) else {"": field}
+    return {
+        str(part.data_key or name): (_kind(part), bool(part.allow_none), bool(part.required))
+        for name, part in parts.items()
+    }
+
+
+def _kind(field: StrictField) -> str:
+    """Return the hash of a property's kind, whether or not it may be null itself."""
+    described = _describe(field, _refine(_shapes_in(field)))
+    # The second entry from the end says whether it may be null; the contract says that apart.
+    described[-2] = None
+    return _digest(described)[:8]
+
+
+def _shapes_in(*fields: StrictField) -> dict[Shape, None]:
+    return {part.shape: None for field in fields for part in field.parts() if isinstance(part, ShapeField)}
+
+
+def _refine(shapes: dict[Shape, None]) -> dict[Shape, str]:
+    known: dict[Shape, str] = dict.fromkeys(shapes, "")
+    for _ in range(MAX_DEPTH):
+        described = {shape: _digest(_describe_shape(shape, known)) for shape in shapes}
+        if described == known:
+            break
+        known = described
+    return known
+
+
+def _describe_shape(shape: Shape, known: dict[Shape, str]) -> list[Any]:
+    described = [[f.data_key, f.required, _describe(f, known)] for f in shape.fields.values()]
+    return sorted(described, key=lambda entry: str(entry[0]))
+
+
+def _describe(field: StrictField, known: dict[Shape, str]) -> list[Any]:
+    if isinstance(field, ShapeField):
+        return [field.kind, field.allow_none, known[field.shape]]
+    return [*field.describe(), field.allow_none, [_describe(inner, known) for inner in field.inner()]]
+
+
+def _digest(described: Any) -> str:
+    text = json.dumps(described, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
 
 def contract_text(request: Form, answer: Form) -> str:

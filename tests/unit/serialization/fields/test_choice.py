@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from catga_sync.errors import SerializationError
-from catga_sync.messages import Query
-from catga_sync.serialization import Codec, MessageRegistry
+from tests.unit.serialization.codecs import codec_of
 
 
 class Priority(enum.Enum):
@@ -39,15 +37,6 @@ class Twins(enum.Enum):
     AB_C = 1
     A_BC = 2
     OTHER = 3
-
-
-def codec_of(annotation: Any) -> Codec:
-    class Get(Query[annotation]):  # type: ignore[valid-type]
-        pass
-
-    codec = MessageRegistry().register(dataclass(Get)).response_codec
-    assert codec is not None
-    return codec
 
 
 SPELLINGS = [

@@ -5,7 +5,7 @@ from datetime import date, datetime, time, timedelta, timezone
 
 import pytest
 
-from catga_sync.serialization import isotext
+from catga_sync.serialization.fields import isotext
 
 UTC = timezone.utc
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from catga_sync.cluster.snapshot import reason_against
-from catga_sync.contracts import differences
 from catga_sync.messages import Request, message
 from catga_sync.nodes import ClusterNode
 from catga_sync.serialization import MessageRegistry
+from catga_sync.serialization.contract import differences
 
 
 def contract(request: dict[str, Any], response: Any = int) -> str:

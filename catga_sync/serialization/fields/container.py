@@ -12,9 +12,10 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.fields import StrictField, fail
-from catga_sync.serialization.hashes import DICT, SET, check_hashes
-from catga_sync.serialization.refusal import place_of_key
+from catga_sync.serialization.certain import Code, Uncertain
+from catga_sync.serialization.fields.base import StrictField
+from catga_sync.serialization.fields.hashes import DICT, SET, check_hashes, crowded
+from catga_sync.serialization.refusal import fail, place_of_key
 
 __all__ = ["DictField", "ListField", "SetField", "TupleField"]
 
@@ -42,6 +43,10 @@ class ListField(StrictField):
             fail("list", raw)
         items = _each(self.item.load_value, raw)
         return items if self.collection is list else self.collection(items)
+
+    def certain_if(self, code: Code, v: str) -> str:
+        item = code.variable()
+        return f"type({v}) is {code.name(self.collection)} and all({code.item(self.item, item)} for {item} in {v})"
 
 
 def _each(convert: Any, items: Any) -> list[Any]:
@@ -76,6 +81,11 @@ class SetField(ListField):
         except TypeError as exc:
             raise ValidationError(f"has an item that cannot be in a {self.collection.__name__}") from exc
 
+    def certain_if(self, code: Code, v: str) -> str:
+        # What a set is refused for on the wire has to be refused here, too.
+        spread = "" if self.item.safe_hashes else f" and not {code.name(crowded)}({v}, {code.name(SET)})"
+        return super().certain_if(code, v) + spread
+
 
 class TupleField(StrictField):
     """A tuple of a fixed length: a list on the wire. ``tuple[X, ...]`` is a ``ListField``."""
@@ -100,6 +110,10 @@ class TupleField(StrictField):
         if not isinstance(raw, list):
             fail("list", raw)
         return tuple(self._apply(self._loaders, raw))
+
+    def certain_if(self, code: Code, v: str) -> str:
+        tests = [f"type({v}) is {code.name(tuple)}", f"len({v}) == {len(self.items)}"]
+        return " and ".join(tests + [code.part(item, f"{v}[{at}]") for at, item in enumerate(self.items)])
 
     def _apply(self, converters: tuple[Any, ...], items: Any) -> list[Any]:
         if len(items) != len(converters):
@@ -141,6 +155,14 @@ class DictField(StrictField):
         if not self.key.safe_hashes:
             check_hashes(keys, DICT)
         return _dict(keys, items)
+
+    def certain_if(self, code: Code, v: str) -> str:
+        if not self.key.certain_keys:
+            raise Uncertain
+        key, item = code.variable(), code.variable()
+        tests = f"{code.test(self.key, key)} and {code.item(self.value, item)}"
+        spread = "" if self.key.safe_hashes else f" and not {code.name(crowded)}({v}, {code.name(DICT)})"
+        return f"type({v}) is {code.name(dict)} and all({tests} for {key}, {item} in {v}.items()){spread}"
 
 
 def _convert(items: dict[Any, Any], convert_key: Any, convert_value: Any) -> tuple[list[Any], list[Any]]:

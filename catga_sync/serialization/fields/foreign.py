@@ -13,11 +13,11 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields
 
 from catga_sync.errors import RegistrationError
-from catga_sync.serialization.fields import StrictField, fail
-from catga_sync.serialization.refusal import construct, refuse
+from catga_sync.serialization.fields.base import StrictField
+from catga_sync.serialization.refusal import construct, fail, refuse
 from catga_sync.serialization.schema import CatgaSchema
 
-__all__ = ["SchemaField", "describe_schema", "schema_instance", "schema_reads_decimals"]
+__all__ = ["SchemaField", "schema_instance"]
 
 
 def schema_instance(schema: Any, cls: type | None, owner: str) -> Schema:
@@ -72,6 +72,7 @@ class SchemaField(StrictField):
     """
 
     kind = "schema"
+    signed_zeros = True
 
     def __init__(self, schema: Schema, cls: type | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -105,10 +106,14 @@ class SchemaField(StrictField):
 
     def describe(self) -> list[Any]:
         """Return the contract of the schema."""
-        return [self.kind, describe_schema(self.schema)]
+        return [self.kind, _describe_schema(self.schema)]
+
+    def reads_decimals(self) -> bool:
+        """Return whether there is a ``fields.Decimal`` anywhere in the schema."""
+        return _schema_reads_decimals(self.schema)
 
 
-def describe_schema(schema: Schema, above: tuple[type, ...] = ()) -> list[Any]:
+def _describe_schema(schema: Schema, above: tuple[type, ...] = ()) -> list[Any]:
     """Return the contract of a user's schema: plain data, the same in every process and version of marshmallow."""
     kind = type(schema)
     if kind in above:
@@ -123,12 +128,12 @@ def describe_schema(schema: Schema, above: tuple[type, ...] = ()) -> list[Any]:
 
 def _describe_field(field: Any, above: tuple[type, ...]) -> list[Any]:
     described: list[Any] = [type(field).__name__]
-    described.extend(describe_schema(nested, above) for nested in _nested_schemas(field))
+    described.extend(_describe_schema(nested, above) for nested in _nested_schemas(field))
     described.extend(_describe_field(inner, above) for inner in _inner_fields(field))
     return described
 
 
-def schema_reads_decimals(schema: Schema, above: tuple[type, ...] = ()) -> bool:
+def _schema_reads_decimals(schema: Schema, above: tuple[type, ...] = ()) -> bool:
     """Return whether there is a ``fields.Decimal`` anywhere in a user's schema."""
     if type(schema) in above:
         return False
@@ -138,7 +143,7 @@ def schema_reads_decimals(schema: Schema, above: tuple[type, ...] = ()) -> bool:
 def _reads_decimals(field: Any, above: tuple[type, ...]) -> bool:
     return (
         isinstance(field, fields.Decimal)
-        or any(schema_reads_decimals(nested, above) for nested in _nested_schemas(field))
+        or any(_schema_reads_decimals(nested, above) for nested in _nested_schemas(field))
         or any(_reads_decimals(inner, above) for inner in _inner_fields(field))
     )
 

@@ -8,13 +8,16 @@ Rules of this file:
 
 from __future__ import annotations
 
+import dataclasses
+import keyword
 from typing import Any
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.fields import StrictField, fail
+from catga_sync.serialization.certain import Code, Uncertain
+from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.names import WireKeys
-from catga_sync.serialization.refusal import construct
+from catga_sync.serialization.refusal import construct, fail
 from catga_sync.serialization.schema import CatgaSchema
 
 __all__ = ["Shape", "ShapeField"]
@@ -101,6 +104,34 @@ class Shape:
             raise ValidationError(errors)
         return construct(self.cls, values)
 
+    def certain_if(self, code: Code) -> list[str]:
+        """Return the tests of an object ``v``, one after the other; see ``StrictField.certain_if``."""
+        if not _is_made_of_its_fields(self.cls) or not all(map(_is_name, self.fields)):
+            raise Uncertain
+        tests = [f"type(v) is {code.name(self.cls)}"]
+        return tests + [code.part(field, f"v.{name}") for name, field in self.fields.items()]
+
+
+def _is_name(attribute: str) -> bool:
+    return attribute.isidentifier() and not keyword.iskeyword(attribute)
+
+
+def _is_made_of_its_fields(cls: Any) -> bool:
+    """Return whether making an object anew from the values of its fields gives an equal one, and cannot fail."""
+    parameters = getattr(cls, "__dataclass_params__", None)
+    if parameters is None or not parameters.init or hasattr(cls, "__post_init__"):
+        return False
+    # dataclass() leaves an __init__ alone that the class has written itself; its own is made by exec.
+    code = getattr(cls.__init__, "__code__", None)
+    return bool(
+        code is not None
+        and code.co_filename == "<string>"
+        and cls.__new__ is object.__new__
+        and cls.__getattribute__ is object.__getattribute__
+        and (parameters.frozen or cls.__setattr__ is object.__setattr__)
+        and all(field.init for field in dataclasses.fields(cls))
+    )
+
 
 class ShapeField(StrictField):
     """A field for a derived dataclass. Immutable once bound, thread-safe."""
@@ -116,3 +147,6 @@ class ShapeField(StrictField):
     def inner(self) -> tuple[StrictField, ...]:
         """Return the fields of the class."""
         return tuple(self.shape.fields.values())
+
+    def certain_if(self, code: Code, v: str) -> str:
+        return f"{code.function(self.shape, lambda: self.shape.certain_if(code))}({v})"

@@ -1,4 +1,4 @@
-"""Strict marshmallow fields for numbers: int, float and Decimal. The rules are those of ``fields.py``.
+"""Strict marshmallow fields for numbers: int, float and Decimal. The rules are those of the package.
 
 A number with a fraction, or ``-0``, is read as a ``float``, or as a ``Decimal`` where the message has one anywhere.
 Every field here takes both, so it does not matter which.
@@ -7,17 +7,47 @@ Every field here takes both, so it does not matter which.
 from __future__ import annotations
 
 import re
+import sys
 from decimal import Decimal
 from typing import Any
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.fields import MAX_DIGITS, TOO_LONG, StrictField, check_digits, fail, finite
+from catga_sync.serialization.certain import Code
+from catga_sync.serialization.fields.base import StrictField
+from catga_sync.serialization.refusal import fail
 
-__all__ = ["DecimalField", "FloatField", "IntField"]
+__all__ = ["LARGE", "DecimalField", "FloatField", "IntField", "check_digits", "finite"]
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
+#: Digits of an int or a Decimal. It is Python's own limit for reading an int, which a process may change: a number that
+#: one node writes has to be read by the others.
+MAX_DIGITS = 4300
+TOO_LONG = f"has more than {MAX_DIGITS} digits"
+_TOO_LARGE = 10**MAX_DIGITS
+#: Digits that every process reads, whatever it has told ``sys.set_int_max_str_digits``.
+_SAFE_DIGITS = sys.int_info.str_digits_check_threshold
+#: Of an int between ``-LARGE`` and ``LARGE`` the digits need not be counted.
+LARGE = 2**63
+
+
+def finite(value: float | Decimal) -> float:
+    """Return a number as a float. Raises ValidationError where it is NaN, infinite or too large."""
+    try:
+        number = float(value)
+    except (OverflowError, ValueError) as exc:
+        raise ValidationError("is too large for a float") from exc
+    if number - number != 0.0:
+        raise ValidationError("may not be NaN or Infinity")
+    return number
+
+
+def check_digits(number: int) -> int:
+    """Return an int. Raises ValidationError where it has more than ``MAX_DIGITS`` digits."""
+    if -_TOO_LARGE < number < _TOO_LARGE:
+        return number
+    raise ValidationError(TOO_LONG)
 
 
 class IntField(StrictField):
@@ -25,6 +55,7 @@ class IntField(StrictField):
 
     kind = "int"
     keyable = True
+    certain_keys = True
 
     def to_wire(self, value: Any) -> Any:
         if type(value) is not int and (isinstance(value, bool) or not isinstance(value, int)):
@@ -49,6 +80,9 @@ class IntField(StrictField):
             raise ValidationError(TOO_LONG)
         return int(text)
 
+    def certain_if(self, code: Code, v: str) -> str:
+        return f"type({v}) is {code.name(int)} and {-LARGE} < {v} < {LARGE}"
+
 
 def _as_float(raw: Any) -> Any:
     # What to call it in an error: on the wire a float and a Decimal look the same.
@@ -59,6 +93,7 @@ class FloatField(StrictField):
     """A finite number; an integer will do."""
 
     kind = "float"
+    signed_zeros = True
 
     def to_wire(self, value: Any) -> Any:
         if type(value) is not float and (isinstance(value, bool) or not isinstance(value, (int, float))):
@@ -70,12 +105,16 @@ class FloatField(StrictField):
             fail("float", raw)
         return finite(raw)
 
+    def certain_if(self, code: Code, v: str) -> str:
+        return f"type({v}) is {code.name(float)} and {v} - {v} == 0.0"
+
 
 class DecimalField(StrictField):
     """A finite decimal number with all its digits: a JSON number, read from a string too."""
 
     kind = "decimal"
     keyable = True
+    signed_zeros = True
 
     def to_wire(self, value: Any) -> Any:
         if not isinstance(value, Decimal):
@@ -106,6 +145,13 @@ class DecimalField(StrictField):
         if not number.is_finite():
             raise ValidationError("has too large an exponent")
         return _checked(number)
+
+    def reads_decimals(self) -> bool:
+        return True
+
+    def certain_if(self, code: Code, v: str) -> str:
+        digits = f"len({v}.as_tuple().digits) < {_SAFE_DIGITS}"
+        return f"type({v}) is {code.name(Decimal)} and {v}.is_finite() and {digits}"
 
 
 def _checked(number: Decimal) -> Decimal:

@@ -19,8 +19,9 @@ import pytest
 from catga_sync.errors import ErrorCode, SerializationError
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Request
-from catga_sync.serialization import MessageRegistry, dumps
-from catga_sync.serialization.hashes import DICT, FEW, SET, build, check_hashes
+from catga_sync.serialization import dumps
+from catga_sync.serialization.fields.hashes import DICT, FEW, SET, build, check_hashes
+from tests.unit.serialization.codecs import codec_of
 
 #: The hash of an int is the rest of a division by this.
 P = sys.hash_info.modulus
@@ -35,15 +36,6 @@ class Point:
 @dataclass(frozen=True)
 class Numbers(Request[set[int]]):
     numbers: set[int]
-
-
-def codec_of(annotation: Any) -> Any:
-    """Return what reads and writes a response of a type."""
-
-    class Ask(Request[annotation]):  # type: ignore[valid-type]
-        pass
-
-    return MessageRegistry().register(dataclass(frozen=True)(Ask), name="Ask").response_codec
 
 
 def texts(count: int) -> list[str]:

@@ -1,0 +1,112 @@
+"""Plain JSON data of any kind, and None."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import Any
+
+from marshmallow import ValidationError
+
+from catga_sync.serialization.certain import Code
+from catga_sync.serialization.fields.base import StrictField
+from catga_sync.serialization.fields.number import LARGE, check_digits, finite
+from catga_sync.serialization.fields.text import carried, check_text
+from catga_sync.serialization.refusal import fail, type_name
+
+__all__ = ["AnyField", "NoneField", "is_certain"]
+
+#: Levels of plain data that are looked at; deeper ones are left to the codec, which has a limit.
+_DEPTH = 16
+
+
+class NoneField(StrictField):
+    """None: the response of a request that has none."""
+
+    kind = "none"
+    safe_hashes = True
+
+    def to_wire(self, value: Any) -> Any:
+        fail("None", value)
+
+    def from_wire(self, raw: Any) -> Any:
+        fail("null", raw)
+
+
+class AnyField(StrictField):
+    """Plain JSON data: None, bool, int, float, str, and lists, tuples and dicts (keys: str) of them."""
+
+    kind = "any"
+    signed_zeros = True
+
+    def to_wire(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is str:
+            if not value.isascii():
+                check_text(value)
+            return value
+        if kind is int:
+            return check_digits(value)
+        if kind is bool or value is None:
+            return value
+        if isinstance(value, float):
+            return finite(value)
+        if isinstance(value, dict):
+            return {self._key(key): self.to_wire(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.to_wire(item) for item in value]
+        if isinstance(value, int):
+            return check_digits(value)
+        if isinstance(value, str):
+            return value
+        raise ValidationError(
+            f"expected plain JSON data, not {type_name(value)}; annotate it with its own type and not as Any"
+        )
+
+    def from_wire(self, raw: Any) -> Any:
+        # What is as it should be is not copied: many small objects are most of what a large request takes of memory.
+        kind = type(raw)
+        if kind is Decimal:
+            return finite(raw)
+        if kind is dict or kind is list:
+            out = raw
+            for place, item in raw.items() if kind is dict else enumerate(raw):
+                if kind is dict:
+                    self._key(place)
+                value = self.from_wire(item)
+                if value is not item:
+                    if out is raw:
+                        out = raw.copy()
+                    out[place] = value
+            return out
+        return self.to_wire(raw)
+
+    def _key(self, key: Any) -> str:
+        if not isinstance(key, str):
+            fail("str as the key of a dict", key)
+        if not key.isascii():
+            check_text(key)
+        return key
+
+    def certain_if(self, code: Code, v: str) -> str:
+        return f"{code.name(is_certain)}({v})"
+
+
+def is_certain(value: Any, depth: int = 0) -> bool:
+    """Return whether plain JSON data is certain to travel unchanged, as ``Any``."""
+    kind = type(value)
+    if kind is str:
+        return carried(value)
+    if kind is int:
+        return bool(-LARGE < value < LARGE)
+    if kind is float:
+        return math.isfinite(value)
+    if value is None or kind is bool:
+        return True
+    if depth == _DEPTH:
+        return False
+    if kind is list:
+        return all(is_certain(item, depth + 1) for item in value)
+    return kind is dict and all(
+        type(key) is str and carried(key) and is_certain(item, depth + 1) for key, item in value.items()
+    )
