@@ -57,7 +57,7 @@ def check_process() -> None:
 @functools.cache
 def _tell_python() -> None:
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+        os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=check_process)
 
 
 def _before() -> None:

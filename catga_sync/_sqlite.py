@@ -1,16 +1,51 @@
-"""Where an SQLite URL says that the file is."""
+"""An SQLite file that the processes of one machine share: where a URL says it is, and a process's connection to it.
+
+Rules of this file:
+1. No connection is open during a fork. Its locks belong to a process, but SQLite's notes of them are in the memory
+   that a fork copies: a child with an open one of its parent's, which it does not even touch, takes the parent's locks
+   for its own, and with a connection of its own goes on writing to a log that another process has removed. Writes are
+   lost that way (seen with 3.40; see also https://www.sqlite.org/howtocorrupt.html, 2.6). A process that inherited one
+   all the same neither uses nor closes it, and opens no other.
+2. A process has one connection, and its threads take turns. The lock is therefore held during I/O: SQLite has one
+   writer at a time anyway, and whom it makes wait sleeps and looks again, where a lock is handed on at once.
+3. SQLite is told not to wait. Its pauses grow to 100 ms, so that latecomers starve; and it makes none where it fears a
+   deadlock, as when several processes make the file.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote
 
+from catga_sync import _fork
 from catga_sync._redaction import shown
+from catga_sync._runtime_dir import (
+    Identity,
+    check_given,
+    database_identity,
+    ensure_private,
+    make_database,
+    private_file_is_there,
+)
 from catga_sync.errors import ConfigurationError
 
-__all__ = ["sqlite_path"]
+__all__ = ["SqliteFile", "boot_id", "sqlite_path"]
+
+T = TypeVar("T")
+
+#: Seconds for which a call waits for other threads and processes, and between two tries.
+_BUSY_TIMEOUT, _PAUSE = 0.5, 0.0005
+#: Seconds for which a fork waits for a call that is under way.
+_FORK_TIMEOUT = 2.0
 
 _START = "sqlite:///"
 #: A path with the letter of a drive, which elsewhere than on Windows would be a folder "C:" in the present one.
@@ -56,3 +91,171 @@ def sqlite_path(url: str, option: str, in_memory: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as exc:
         raise ConfigurationError(f"{option}: there is no home folder for {shown(text)}; {wanted}") from exc
+
+
+@functools.cache
+def boot_id() -> str:
+    """Return what this boot of the machine is known by; "" where boots cannot be told apart (elsewhere than Linux)."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+class SqliteFile:
+    """
+    One file and this process's connection to it. Thread-safe, and safe to share with forked processes.
+
+    The connection is opened at the first call. A file that was replaced since then is noticed, and the new one opened.
+
+    Args:
+        place: Returns the path; asked at every call, by the process and the user that makes it.
+        prepare: Makes a new connection ready, during a turn. It may be called again where the file was busy.
+        private: Whether the file must be in a private folder, see ``private_file_is_there``; else see ``check_given``.
+        keep: Whether the connection stays open between two calls.
+    """
+
+    def __init__(
+        self,
+        place: Callable[[], Path],
+        prepare: Callable[[sqlite3.Connection], object],
+        *,
+        private: bool = False,
+        keep: bool = True,
+    ) -> None:
+        self._place, self._prepare, self._private, self._keep = place, prepare, private, keep
+        self._turn = threading.Lock()
+        # Guarded by _turn: the connection, its process, and its file as it was when it was opened.
+        self._db: sqlite3.Connection | None = None
+        self._pid = 0
+        self._path: Path | None = None
+        self._identity: Identity = ()
+        #: The thread that is forking and has the turn; 0 means none.
+        self._forking = 0
+        #: Whether a connection of the parent's is open in this process, so that none of its own would be safe.
+        self._inherited = False
+        _fork.watch(self)
+
+    @property
+    def identity(self) -> Identity:
+        """Which file is open. Read it during ``run``."""
+        return self._identity
+
+    def run(self, work: Callable[[sqlite3.Connection], T], absent: T | None = None) -> T:
+        """
+        Return what ``work`` returns for the connection. It is called again where the file was busy.
+
+        Args:
+            work: What is to be done, in one transaction, or in several of which each may be done twice.
+            absent: What to return where there is no file. None means that the file and its folder are made, for this
+                user only.
+
+        Raises:
+            sqlite3.Error: It cannot be done, or the file was busy for half a second.
+            OSError: The file cannot be made; or it was open in the parent when this process was forked.
+            ConfigurationError: Other users can decide what stands in the file.
+        """
+        end = time.monotonic() + _BUSY_TIMEOUT
+        with self._taken():
+            while True:
+                try:
+                    db = self._connected_locked(make=absent is None)
+                    if db is None:
+                        assert absent is not None
+                        return absent
+                    done = work(db)
+                except BaseException as exc:
+                    busy = isinstance(exc, sqlite3.OperationalError) and "lock" in str(exc)
+                    if not busy or time.monotonic() >= end:
+                        # Whatever went wrong: the next call begins with a connection of which nothing bad is known.
+                        self._close_locked()
+                        raise
+                else:
+                    if not self._keep:
+                        self._close_locked()
+                    return done
+                time.sleep(_PAUSE)
+
+    def close(self) -> None:
+        """Close the connection. Safe to call twice; a later call opens one again."""
+        with self._taken():
+            self._close_locked()
+
+    @contextlib.contextmanager
+    def _taken(self) -> Iterator[None]:
+        _fork.check_process()
+        turn = self._turn
+        if not turn.acquire(timeout=_BUSY_TIMEOUT):
+            raise sqlite3.OperationalError(f"the file was in use by other threads for {_BUSY_TIMEOUT} s")
+        try:
+            yield
+        finally:
+            turn.release()
+
+    def _connected_locked(self, *, make: bool) -> sqlite3.Connection | None:
+        if self._inherited:
+            raise OSError("it was open when this process was forked; fork workers before they serve, and with os.fork")
+        path = self._place()
+        if self._db is not None:
+            # Cleaners of /tmp remove what has not been touched for long; newcomers would not meet us in what is gone.
+            if path == self._path and database_identity(path) == self._identity:
+                return self._db
+            self._close_locked()
+        if not self._is_there(path):
+            if not make:
+                return None
+            if self._private:
+                ensure_private(path.parent)
+            else:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if make:
+            # Made here rather than by SQLite, so that no other user can ever read it.
+            make_database(path)
+        self._db, self._pid = self._connect(path), os.getpid()
+        try:
+            self._prepare(self._db)
+        except BaseException:
+            self._close_locked()
+            raise
+        self._path, self._identity = path, database_identity(path)
+        return self._db
+
+    def _is_there(self, path: Path) -> bool:
+        if self._private:
+            return private_file_is_there(path)
+        check_given(path)
+        return path.exists()
+
+    @staticmethod
+    def _connect(path: Path) -> sqlite3.Connection:
+        # "rw": it is not made where it has just been removed.
+        url = f"{path.absolute().as_uri()}?mode=rw"
+        return sqlite3.connect(url, uri=True, timeout=0.0, isolation_level=None, check_same_thread=False)
+
+    def _close_locked(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+    def before_fork(self) -> None:
+        """See ``AcrossForks``."""
+        if self._turn.acquire(timeout=_FORK_TIMEOUT):
+            self._forking = threading.get_ident()
+            self._close_locked()
+
+    def after_fork_in_parent(self) -> None:
+        """See ``AcrossForks``."""
+        if self._forking == threading.get_ident():
+            self._forking = 0
+            self._turn.release()
+
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``. To call it again does no harm."""
+        self._turn = threading.Lock()
+        self._forking = 0
+        if self._db is not None and self._pid != os.getpid():
+            import ctypes
+
+            # Its last reference would close it, if only at the end of the process; so there is one never given up.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
+            self._db, self._inherited = None, True

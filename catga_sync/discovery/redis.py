@@ -4,8 +4,7 @@ Rules of this file:
 1. The server keeps the time. No clock of a node is read, so none has to be right.
 2. Every call is one script, and so atomic; ``nodes`` writes nothing. All keys of a cluster share one hash tag, and
    none is looked for by a pattern.
-3. Nothing is repeated here, where redis-py would try ten times for five seconds each: a call that fails raises at once.
-4. What the server says is untrusted: it is bounded, parsed strictly, and a record that is none is left out.
+3. What the server says is untrusted: it is bounded, parsed strictly, and a record that is none is left out.
 
     {prefix:cluster}:records   hash    node id -> endpoint, incarnation, digest, record; a line each
     {prefix:cluster}:expiry    zset    node id -> server time at which the record expires, in milliseconds
@@ -19,29 +18,21 @@ import hashlib
 import json
 import logging
 import os
-import re
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-from catga_sync._redaction import shown
+from catga_sync._redis import Options, RedisServer, check_names
 from catga_sync.errors import ConfigurationError, NodeIdTaken
 from catga_sync.nodes import MAX_RECORD, NodeRecord
 
 __all__ = ["RedisDiscovery"]
 
-#: Seconds to wait for a connection, and for each part of an answer.
-_TIMEOUT = 0.5
 #: Bytes of a record with its head, and of all that one answer may hold.
 _MAX_VALUE, _MAX_ANSWER = MAX_RECORD + 1024, 64 * 1024 * 1024
 #: So many more nodes that are gone than nodes that are there are remembered.
 _MAX_GONE = 100
 
-_NAME = re.compile(r"[A-Za-z0-9._:\-]{1,64}")
-_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _log = logging.getLogger(__name__)
 
 _COMMON = """
@@ -204,26 +195,12 @@ class RedisDiscovery:
         ssl_keyfile: str | os.PathLike[str] | None = None,
         client: Any = None,
     ) -> None:
-        self._redis = _load_redis()
-        for option, value in (("prefix", prefix), ("cluster_name", cluster_name)):
-            if not isinstance(value, str) or not _NAME.fullmatch(value):
-                wanted = "give 1 to 64 characters of A-Z a-z 0-9 . _ : -"
-                raise ConfigurationError(f"{option}: {wanted}, not {shown(value)}")
+        check_names(prefix=prefix, cluster_name=cluster_name)
         self._keys = tuple(f"{{{prefix}:{cluster_name}}}:{key}" for key in ("records", "expiry", "late", "changes"))
-        files = {"ssl_ca_certs": ssl_ca_certs, "ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
-        given = {option: os.fspath(path) for option, path in files.items() if path is not None}
-        given.update({k: v for k, v in (("username", username), ("password", password)) if v is not None})
-        if (url is None) == (client is None) or (client is not None and given):
-            raise ConfigurationError("discovery: give RedisDiscovery a URL, or a client that has all it needs")
-        if client is not None and client.get_encoder().decode_responses:
-            raise ConfigurationError("discovery: make the Redis client with decode_responses=False")
-        self._settings = {} if url is None else _settings(url, given)
-        self._server = "the Redis server {host}:{port}".format(**self._settings) if url else "the client's Redis server"
-        database = "" if url is None else f"database {self._settings['db']}, "
-        self.where = f"{self._server} ({database}cluster_name {cluster_name!r}, prefix {prefix!r})"
-        self._client = client
-        # Both are swapped whole. The client of one process, with its id: of two that threads make at once one is lost.
-        self._own: tuple[int, Any] | None = None
+        options = Options(username, password, ssl_ca_certs, ssl_certfile, ssl_keyfile)
+        self._server = RedisServer("discovery", "RedisDiscovery", url, client, options)
+        self.where = f"{self._server.where} ({self._server.database}cluster_name {cluster_name!r}, prefix {prefix!r})"
+        # Swapped whole.
         self._view = _View()
 
     def register(self, record: NodeRecord, ttl: float) -> None:
@@ -256,61 +233,20 @@ class RedisDiscovery:
 
     def close(self) -> None:
         """See ``Discovery``. A later call opens a connection again."""
-        own, self._own = self._own, None
-        if own is not None and own[0] == os.getpid():
-            own[1].close()
+        self._server.close()
 
     def forget(self) -> None:
         """In a forked child: drop the parent's connections without a word to the server."""
-        self._own = None
+        self._server.after_fork_in_child()
 
     def _run(self, script: str, *values: object) -> Any:
-        client, errors = self._connected(), self._redis.exceptions
-        name = hashlib.sha1(script.encode("ascii"), usedforsecurity=False).hexdigest()
         try:
-            try:
-                return client.evalsha(name, len(self._keys), *self._keys, *values)
-            except errors.NoScriptError:
-                # The server was restarted, or its scripts were flushed. EVAL loads and runs at once, where a load
-                # and a second EVALSHA could have another flush in between.
-                return client.eval(script, len(self._keys), *self._keys, *values)
-        except errors.RedisError as exc:
-            explained = self._explained(exc)
+            return self._server.run(script, self._keys, *values)
+        except self._server.errors.RedisError as exc:
+            explained = self._server.explained(exc)
             if explained is None:
                 raise
             raise ConfigurationError(f"discovery: {explained}") from exc
-
-    def _connected(self) -> Any:
-        if self._client is not None:
-            return self._client
-        own, pid = self._own, os.getpid()
-        if own is None or own[0] != pid:
-            waits = {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT}
-            once = self._redis.retry.Retry(self._redis.backoff.NoBackoff(), 0)
-            own = self._own = (pid, self._redis.Redis(**self._settings, **waits, retry=once, protocol=2))
-        return own[1]
-
-    def _explained(self, exc: Exception) -> str | None:
-        """Return what to do about an error that comes of a wrong setting, or None for any other."""
-        errors, settings, where, text = self._redis.exceptions, self._settings, self._server, str(exc)
-        if isinstance(exc, errors.AuthenticationError) or "unauthenticated" in text:
-            if settings and settings["credential_provider"] is None:
-                return f"{where} wants a password; write it into the URL as in redis://user:password@host ({text})"
-            return f"{where} does not accept the user name or the password ({text})"
-        # What a script may not do is an error of another class, with a text that differs between versions.
-        if isinstance(exc, errors.NoPermissionError) or re.search(r"NOPERM|ACL failure|can't run this command", text):
-            return f"{where} does not let this user do what is needed; see the ACL rule in docs/discovery.md ({text})"
-        if text.startswith("MOVED ") or isinstance(exc, errors.MovedError):
-            return f"{where} is part of a Redis Cluster; give RedisDiscovery(client=redis.RedisCluster(...))"
-        for option in _TLS_OPTIONS:
-            if settings.get(option) and not Path(settings[option]).exists():
-                return f"{option} names a file that is not there: {settings[option]}"
-        refused = _tls_error(exc)
-        if isinstance(refused, ssl.SSLCertVerificationError):
-            return f"the certificate of {where} is not trusted ({refused.verify_message}); give its CA as ssl_ca_certs"
-        if refused is not None:
-            return f"no TLS with {where} ({refused}): it hangs, its port has no TLS, or it wants another certificate"
-        return None
 
     def _seen(self, before: _View) -> tuple[_View, int, Mapping[str, int]]:
         """Return what is there now, the number of records on the server, and the age in ms of those that are late."""
@@ -348,53 +284,3 @@ def _parsed(node_id: str, value: bytes) -> NodeRecord:
 
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
-
-
-def _tls_error(exc: BaseException | None) -> BaseException | None:
-    # A server that waits for the rest of a plain command lets the handshake time out, which is no SSLError.
-    while exc is not None and not isinstance(exc, ssl.SSLError) and "handshake" not in str(exc):
-        exc = exc.__cause__ or exc.__context__
-    return exc
-
-
-def _load_redis() -> Any:
-    try:
-        import redis.backoff
-        import redis.credentials
-        import redis.exceptions
-        import redis.retry
-    except ImportError as exc:
-        raise ImportError("discovery: Redis needs the redis package: pip install catga-sync[redis]") from exc
-    return redis
-
-
-def _settings(url: str, given: Mapping[str, str]) -> dict[str, Any]:
-    """Return what ``redis.Redis`` takes. No error shows the URL: any part of it may be a piece of the password."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "localhost", parts.port or 6379
-        query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
-        db = int(query.pop("db", parts.path.strip("/") or "0"))
-    except ValueError:
-        parts, host, port, query, db = urlsplit(""), "", 0, {}, -1
-    if parts.scheme not in ("redis", "rediss") or parts.fragment or "@" in parts.path + parts.query or db < 0:
-        raise ConfigurationError(
-            "discovery: write redis://user:password@host:port/db, or rediss:// for TLS; what is special in a password "
-            "or a path goes as %23 (#), %2F (/), %3A (:), %3F (?), %40 (@)"
-        )
-    if query.pop("ssl_cert_reqs", "required") != "required" or not query.keys() <= set(_TLS_OPTIONS):
-        raise ConfigurationError(f"discovery: the query takes db and {_TLS_OPTIONS}; a certificate is always checked")
-    user, password = (None if part is None else unquote(part) for part in (parts.username, parts.password))
-    merged: dict[str, Any] = {"username": user or None, "password": password, **query, **given}
-    tls = [option for option in _TLS_OPTIONS if option in merged]
-    if tls and parts.scheme != "rediss":
-        raise ConfigurationError(f"discovery: {tls[0]} goes with rediss://; redis:// is not encrypted")
-    if "ssl_keyfile" in tls and "ssl_certfile" not in tls:
-        raise ConfigurationError("discovery: ssl_keyfile goes with ssl_certfile, the certificate that it is the key of")
-    if parts.scheme == "rediss":
-        # Written out: redis-py 5 does not check the name in the certificate unless told to.
-        merged.update(ssl=True, ssl_cert_reqs="required", ssl_check_hostname=True)
-    # In an object of its own: redis-py up to 7 shows a password in the text of its client.
-    login = (merged.pop("username"), merged.pop("password"))
-    provider = None if login == (None, None) else _load_redis().credentials.UsernamePasswordCredentialProvider(*login)
-    return {**merged, "host": host, "port": port, "db": db, "credential_provider": provider}

@@ -1,8 +1,7 @@
 """An SQLite file shared by the processes of one machine: the default, because it needs no server.
 
 Rules of this file:
-1. A connection lives for one call. None is ever inherited by a fork, which SQLite forbids
-   (https://www.sqlite.org/howtocorrupt.html, 2.6), and none is open while nothing happens.
+1. A connection lives for one call: none is open while nothing happens.
 2. Times are of the machine's boot clock, which all its processes share and no one can set. A record that was
    written before the last boot has expired.
 3. A node whose processes are all dead is gone at once, however they died: see ``workers.py`` for the lock.
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
-from catga_sync._runtime_dir import check_given, ensure_private, make_database, private_file_is_there
+from catga_sync._sqlite import SqliteFile, boot_id
 from catga_sync.errors import NodeIdTaken
 from catga_sync.nodes import ClusterNode, NodeRecord
 
@@ -41,8 +40,8 @@ CREATE TABLE IF NOT EXISTS nodes (
     PRIMARY KEY (cluster, node_id)
 )
 """
-#: Seconds to wait for another process's write.
-_BUSY_TIMEOUT = 0.5
+#: Rows, and the number of rows that were written.
+_Outcome = tuple[list[Any], int]
 
 
 class SqliteDiscovery:
@@ -80,6 +79,7 @@ class SqliteDiscovery:
         clock: Clock | None = None,
     ) -> None:
         self._place = path
+        self._file = SqliteFile(lambda: self.path, lambda db: None, private=callable(path), keep=False)
         self._cluster = cluster_name
         self._is_alive = is_alive
         self._clock = SYSTEM_CLOCK if clock is None else clock
@@ -101,7 +101,7 @@ class SqliteDiscovery:
 
     def register(self, record: NodeRecord, ttl: float) -> None:
         """See ``Discovery``."""
-        node, boot, now = record.node, _boot_id(), self._now()
+        node, boot, now = record.node, boot_id(), self._now()
         row = (self._cluster, node.node_id, node.incarnation, record.to_text(), node.endpoint, boot, now, now + ttl)
         # One statement, so that of two nodes with one id that start at once only one gets in. What a dead node left
         # behind is no obstacle.
@@ -135,7 +135,7 @@ class SqliteDiscovery:
         rows, _ = self._run(
             "SELECT CAST(node_id AS BLOB), CAST(record AS BLOB), written FROM nodes "
             "WHERE cluster = ? AND boot = ? AND expires > ? ORDER BY node_id",
-            (self._cluster, _boot_id(), now),
+            (self._cluster, boot_id(), now),
         )
         records, refused = [], {}
         for node_id, record, written in rows:
@@ -161,18 +161,8 @@ class SqliteDiscovery:
     def _now(self) -> float:
         return self._clock.monotonic()
 
-    def _run(self, statement: str, values: tuple[object, ...], *, create: bool = False) -> tuple[list[Any], int]:
-        path = self.path
-        if not self._is_there(path):
-            if not create:
-                return [], 0
-            if callable(self._place):
-                ensure_private(path.parent)
-            else:
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Made here rather than by SQLite, so that no other user can ever read it.
-            make_database(path)
-        with contextlib.closing(self._connect(path)) as db:
+    def _run(self, statement: str, values: tuple[object, ...], *, create: bool = False) -> _Outcome:
+        def work(db: sqlite3.Connection) -> _Outcome:
             try:
                 return _outcome(db.execute(statement, values))
             except sqlite3.OperationalError as exc:
@@ -183,26 +173,8 @@ class SqliteDiscovery:
             db.execute(_SCHEMA)
             return _outcome(db.execute(statement, values))
 
-    def _is_there(self, path: Path) -> bool:
-        if callable(self._place):
-            return private_file_is_there(path)
-        check_given(path)
-        return path.exists()
-
-    @staticmethod
-    def _connect(path: Path) -> sqlite3.Connection:
-        # "rw": it is not made where it has just been removed.
-        url = f"{path.absolute().as_uri()}?mode=rw"
-        return sqlite3.connect(url, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)
+        return self._file.run(work, absent=None if create else ([], 0))
 
 
-def _outcome(cursor: sqlite3.Cursor) -> tuple[list[Any], int]:
+def _outcome(cursor: sqlite3.Cursor) -> _Outcome:
     return cursor.fetchall(), cursor.rowcount
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        # Elsewhere than on Linux: the monotonic clock starts anew with the machine, so old records look far away.
-        return "-"

@@ -18,18 +18,14 @@ Rules of this file:
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
-from catga_sync._redaction import shown
-from catga_sync.errors import ConfigurationError
+from catga_sync._redis import Options, RedisServer, check_names
 from catga_sync.idempotency.base import (
     MAX_BODY_BYTES,
     Claim,
@@ -42,15 +38,8 @@ from catga_sync.idempotency.base import (
 
 __all__ = ["RedisIdempotency"]
 
-#: Seconds to wait for a connection, and for each part of an answer.
-_TIMEOUT = 0.5
 #: Seconds after which a claim is no longer accepted: longer than anybody here waits for it.
 _CLAIM_WITHIN = 1.0
-#: Connections of a process: more than any server has threads. redis-py takes 100.
-_MAX_CONNECTIONS = 10_000
-
-_NAME = re.compile(r"[A-Za-z0-9._:\-]{1,64}")
-_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 _NOW = """
 local time = redis.call('TIME')
@@ -117,10 +106,6 @@ if not held then
 end
 return held .. ' ' .. (string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or '')
 """
-_NAMES = {
-    script: hashlib.sha1(script.encode("ascii"), usedforsecurity=False).hexdigest()
-    for script in (_CLAIM, _LOOK, _COMPLETE, _RENEW, _RELEASE, _IDENTITY)
-}
 
 
 class RedisIdempotency:
@@ -187,29 +172,17 @@ class RedisIdempotency:
         clock: Clock | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._redis = _load_redis()
         self._ttl = _milliseconds(check_seconds("ttl", ttl))
         self._max_body_bytes = check_size("max_body_bytes", max_body_bytes, 0)
-        for option, value in (("prefix", prefix), ("cluster_name", cluster_name)):
-            if not isinstance(value, str) or not _NAME.fullmatch(value):
-                wanted = "give 1 to 64 characters of A-Z a-z 0-9 . _ : -"
-                raise ConfigurationError(f"{option}: {wanted}, not {shown(value)}")
+        check_names(prefix=prefix, cluster_name=cluster_name)
         self._prefix = f"{prefix}:{cluster_name}:claim:"
         self._store_key = f"{prefix}:{cluster_name}:store"
-        files = {"ssl_ca_certs": ssl_ca_certs, "ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
-        given = {option: os.fspath(path) for option, path in files.items() if path is not None}
-        given.update({k: v for k, v in (("username", username), ("password", password)) if v is not None})
-        if (url is None) == (client is None) or (client is not None and given):
-            raise ConfigurationError("idempotency: give RedisIdempotency a URL, or a client that has all it needs")
-        if client is not None and client.get_encoder().decode_responses:
-            raise ConfigurationError("idempotency: make the Redis client with decode_responses=False")
-        self._settings = {} if url is None else _settings(url, given)
-        self._client = client
+        options = Options(username, password, ssl_ca_certs, ssl_certfile, ssl_keyfile)
+        self._server = RedisServer("idempotency", "RedisIdempotency", url, client, options)
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._sleep = sleep
-        # Both are swapped whole. The client of one process, with its id: of two that threads make at once one is lost.
-        self._own: tuple[int, Any] | None = None
-        # The server's time less that of the clock here, in milliseconds, as of the last answer; None before the first.
+        # Swapped whole: the server's time less that of the clock here, in milliseconds, as of the last answer; None
+        # before the first.
         self._ahead: float | None = None
 
     def claim(self, key: str, fingerprint: str, lease: float) -> Claim:
@@ -217,14 +190,14 @@ class RedisIdempotency:
         values = (fingerprint, uuid.uuid4().hex, _milliseconds(lease), self._ttl)
         try:
             found = self._claim(key, *values)
-        except self._redis.exceptions.ConnectionError:
+        except self._server.errors.ConnectionError:
             # It broke, perhaps with our claim made and the answer lost. One that hangs is another error, and final.
             found = self._claim(key, *values)
         if found[0] == b"LATE":
             # It was delayed on its way, or the server's clock was set. Its time is known now, and nothing was claimed.
             found = self._claim(key, *values)
             if found[0] == b"LATE":
-                raise self._redis.exceptions.TimeoutError("idempotency: the server gets to a claim too late")
+                raise self._server.errors.TimeoutError("idempotency: the server gets to a claim too late")
         return _seen(found, values[1])
 
     def complete(self, key: str, token: str, body: bytes | None) -> bool:
@@ -246,18 +219,16 @@ class RedisIdempotency:
 
     def identity(self) -> str:
         """See ``SharedIdempotencyStore``."""
-        found: bytes = self._run_on(self._store_key, _IDENTITY, uuid.uuid4().hex)
+        found: bytes = self._server.run(_IDENTITY, (self._store_key,), uuid.uuid4().hex)
         return found.decode("utf-8", "replace")
 
     def close(self) -> None:
         """See ``IdempotencyStore``."""
-        own, self._own = self._own, None
-        if own is not None and own[0] == os.getpid():
-            own[1].close()
+        self._server.close()
 
     def forget(self) -> None:
         """See ``IdempotencyStore``. The parent's connections are dropped without a word to the server."""
-        self._own = None
+        self._server.after_fork_in_child()
 
     # -- the server -----------------------------------------------------------------------------------------------
 
@@ -269,30 +240,7 @@ class RedisIdempotency:
         return found
 
     def _run(self, script: str, key: str, *values: object) -> Any:
-        return self._run_on(self._prefix + key, script, *values)
-
-    def _run_on(self, key: str, script: str, *values: object) -> Any:
-        client = self._connected()
-        try:
-            return client.evalsha(_NAMES[script], 1, key, *values)
-        except self._redis.exceptions.NoScriptError:
-            # The server was restarted, or its scripts were flushed. EVAL loads and runs at once.
-            return client.eval(script, 1, key, *values)
-
-    def _connected(self) -> Any:
-        if self._client is not None:
-            return self._client
-        own, pid = self._own, os.getpid()
-        if own is None or own[0] != pid:
-            limits = {
-                "socket_timeout": _TIMEOUT,
-                "socket_connect_timeout": _TIMEOUT,
-                "max_connections": _MAX_CONNECTIONS,
-            }
-            once = self._redis.retry.Retry(self._redis.backoff.NoBackoff(), 0)
-            # RESP2: every server speaks it, and a new connection costs no HELLO.
-            own = self._own = (pid, self._redis.Redis(**self._settings, **limits, retry=once, protocol=2))
-        return own[1]
+        return self._server.run(script, (self._prefix + key,), *values)
 
 
 def _milliseconds(seconds: float) -> int:
@@ -304,39 +252,3 @@ def _seen(found: Any, token: str = "") -> Claim:
     if state is ClaimState.DONE:
         return Claim(state, reply=StoredReply(found[2]))
     return Claim(state, token if state is ClaimState.NEW else "")
-
-
-def _load_redis() -> Any:
-    try:
-        import redis.backoff
-        import redis.exceptions
-        import redis.retry
-    except ImportError as exc:
-        raise ImportError("idempotency: Redis needs the redis package: pip install catga-sync[redis]") from exc
-    return redis
-
-
-def _settings(url: str, given: Mapping[str, str]) -> dict[str, Any]:
-    """Return what ``redis.Redis`` takes. No error shows the URL: any part of it may be a piece of the password."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "localhost", parts.port or 6379
-        query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
-        db = int(query.pop("db", parts.path.strip("/") or "0"))
-    except ValueError:
-        parts, host, port, query, db = urlsplit(""), "", 0, {}, -1
-    if parts.scheme not in ("redis", "rediss") or parts.fragment or "@" in parts.path + parts.query or db < 0:
-        raise ConfigurationError(
-            "idempotency: write redis://user:password@host:port/db, or rediss:// for TLS; what is special in a "
-            "password or a path goes as %23 (#), %2F (/), %3A (:), %3F (?), %40 (@)"
-        )
-    user, password = (None if part is None else unquote(part) for part in (parts.username, parts.password))
-    merged: dict[str, Any] = {"username": user or None, "password": password, **query, **given}
-    if not query.keys() <= set(_TLS_OPTIONS):
-        raise ConfigurationError(f"idempotency: the query of a Redis URL takes db, {', '.join(_TLS_OPTIONS)}")
-    if parts.scheme == "rediss":
-        # Written out: redis-py 5 does not check the name in the certificate unless told to.
-        merged.update(ssl=True, ssl_cert_reqs="required", ssl_check_hostname=True)
-    elif not merged.keys().isdisjoint(_TLS_OPTIONS):
-        raise ConfigurationError("idempotency: ssl_ca_certs and alike go with rediss://; redis:// is not encrypted")
-    return {**merged, "host": host, "port": port, "db": db}

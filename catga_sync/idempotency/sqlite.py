@@ -1,15 +1,12 @@
 """Claims in an SQLite file: one memory for all processes of one machine, which outlives them and a reboot.
 
 Rules of this file:
-1. One connection for each process, made when it is first needed and closed before a fork: SQLite forbids to use or
-   close one that was inherited (https://www.sqlite.org/howtocorrupt.html, 2.7). Threads take turns with it. SQLite lets
-   one writer in at a time anyway, and has the others sleep and look again; a lock wakes the next one in time.
-2. Every call is one statement and so atomic, with or without others at the same file.
-3. Times are of a clock that starts at the wall clock's time when the file is first opened after a boot, and goes on
+1. Every call is one statement and so atomic, with or without others at the same file.
+2. Times are of a clock that starts at the wall clock's time when the file is first opened after a boot, and goes on
    with the machine's boot clock. Setting the wall clock moves nothing, all processes see the same time, and what was
    written before a reboot expires about when it should. Whoever held a claim then is dead, so it is lost. Where
    there is no way to tell one boot from another (elsewhere than on Linux), the wall clock is used as it is.
-4. ``synchronous=NORMAL`` on a write-ahead log: the file is never damaged, and no crash of a process loses anything. A
+3. ``synchronous=NORMAL`` on a write-ahead log: the file is never damaged, and no crash of a process loses anything. A
    power cut loses the claims since the last checkpoint (about 1000 pages, some hundred claims). FULL would wait for
    the disk at every claim; OFF gains nothing that could be measured, and a power cut may leave no file to read.
 """
@@ -17,20 +14,17 @@ Rules of this file:
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import socket
 import sqlite3
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
-from catga_sync._runtime_dir import Identity, database_identity, make_database
+from catga_sync._sqlite import SqliteFile, boot_id
 from catga_sync.idempotency.base import (
     MAX_BODY_BYTES,
     Claim,
@@ -42,6 +36,8 @@ from catga_sync.idempotency.base import (
 )
 
 __all__ = ["SqliteIdempotency"]
+
+T = TypeVar("T")
 
 _CLAIMS = """
 CREATE TABLE IF NOT EXISTS claims (
@@ -84,20 +80,12 @@ _SWEEP = """
 DELETE FROM claims WHERE rowid IN (SELECT rowid FROM claims WHERE keep_until <= :now ORDER BY keep_until LIMIT :count)
 """
 
-#: Seconds to wait for another process's write, and for the threads of this one.
-_BUSY_TIMEOUT = 0.5
 #: Every so many claims of a process it removes up to twice as many that have expired: none of them pays for a night's.
 _SWEEP_EVERY = 8
 #: Times that a claim is tried when its key is released by others between the two looks at it.
 _TRIES = 10
-#: Seconds that a fork waits for a call that is running.
-_FORK_WAIT = 2.0
 #: Bytes to which the log is cut back after a rush.
 _LOG_BYTES = 16 * 1024 * 1024
-
-# Connections that were inherited all the same, by a fork that Python was not told of before: kept, so that nothing
-# closes them.
-_INHERITED: list[sqlite3.Connection] = []
 
 
 class SqliteIdempotency:
@@ -141,43 +129,53 @@ class SqliteIdempotency:
         self._max_body_bytes = check_size("max_body_bytes", max_body_bytes, 0)
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._sleep = sleep
-        _fork.watch(self)
-        self._db: sqlite3.Connection | None = None
-        self.forget()
+        self._file = SqliteFile(lambda: self.path, self._prepare)
+        # Guarded by the file's turn: what to add to the boot clock, or None for the wall clock as it is; the identity
+        # that is in the file; and the number of claims.
+        self._offset: float | None = None
+        self._row = ""
+        self._claims = 0
 
     def claim(self, key: str, fingerprint: str, lease: float) -> Claim:
         """See ``IdempotencyStore``."""
         token = uuid.uuid4().hex
+
+        def work(db: sqlite3.Connection, now: float) -> Claim | None:
+            self._sweep(db, now)
+            values = {"key": key, "fingerprint": fingerprint, "token": token, "until": now + lease, "now": now}
+            if db.execute(_CLAIM, {**values, "ttl": self._ttl}).rowcount:
+                return Claim(ClaimState.NEW, token)
+            row = db.execute(_LOOK, values).fetchone()
+            if row is None:
+                return None
+            return _seen(row, now) if row[0] == fingerprint else Claim(ClaimState.MISMATCH)
+
         for _ in range(_TRIES):
-            with self._opened() as (db, now):
-                self._sweep_locked(db, now)
-                values = {"key": key, "fingerprint": fingerprint, "token": token, "until": now + lease, "now": now}
-                if db.execute(_CLAIM, {**values, "ttl": self._ttl}).rowcount:
-                    return Claim(ClaimState.NEW, token)
-                row = db.execute(_LOOK, values).fetchone()
-            if row is not None:
-                return _seen(row, now) if row[0] == fingerprint else Claim(ClaimState.MISMATCH)
+            found = self._run(work)
+            if found is not None:
+                return found
         raise sqlite3.OperationalError("idempotency: the claim was released by others again and again")
 
     def complete(self, key: str, token: str, body: bytes | None) -> bool:
         """See ``IdempotencyStore``."""
         kept = None if body is None or len(body) > self._max_body_bytes else body
-        with self._opened() as (db, now):
+
+        def work(db: sqlite3.Connection, now: float) -> bool:
             values = {"key": key, "token": token, "body": kept, "ttl": self._ttl, "now": now}
             if db.execute(_COMPLETE, values).rowcount:
                 return True
             return db.execute(_COMPLETED, {"key": key, "token": token, "now": now}).fetchone() is not None
 
+        return self._run(work)
+
     def renew(self, key: str, token: str, lease: float) -> bool:
         """See ``IdempotencyStore``."""
-        with self._opened() as (db, now):
-            values = {"key": key, "token": token, "until": now + lease, "ttl": self._ttl, "now": now}
-            return db.execute(_RENEW, values).rowcount > 0
+        values = {"key": key, "token": token, "ttl": self._ttl}
+        return self._run(lambda db, now: db.execute(_RENEW, {**values, "until": now + lease, "now": now}).rowcount > 0)
 
     def release(self, key: str, token: str) -> None:
         """See ``IdempotencyStore``."""
-        with self._opened() as (db, _):
-            db.execute(_RELEASE, {"key": key, "token": token})
+        self._run(lambda db, _: db.execute(_RELEASE, {"key": key, "token": token}))
 
     def wait(self, key: str, timeout: float) -> Claim:
         """See ``IdempotencyStore``."""
@@ -185,94 +183,45 @@ class SqliteIdempotency:
 
     def identity(self) -> str:
         """See ``SharedIdempotencyStore``."""
-        with self._opened():
-            # The row is in every copy of the file, and the files' numbers may be those of files that were deleted.
-            return f"{self._row} {_boot_id() or socket.gethostname()} {self._file}"
+        # The row is in every copy of the file, and the files' numbers may be those of files that were deleted.
+        row, file = self._run(lambda _, now: (self._row, self._file.identity))
+        return f"{row} {boot_id() or socket.gethostname()} {file}"
 
     def close(self) -> None:
         """See ``IdempotencyStore``."""
-        if self._pid != os.getpid():
-            self.forget()
-        with self._turn():
-            self._close_locked()
+        self._file.close()
 
     def forget(self) -> None:
         """See ``IdempotencyStore``."""
-        if self._db is not None:
-            _INHERITED.append(self._db)
-        self._lock = threading.Lock()
-        # All of this is guarded by _lock.
-        self._db = None
-        self._file: Identity | None = None
-        self._offset: float | None = None
-        self._row = ""
-        self._claims = 0
-        self._forking: int | None = None
-        # Last: who finds another process's id here begins with this method.
-        self._pid = os.getpid()
+        self._file.after_fork_in_child()
 
     # -- the file -------------------------------------------------------------------------------------------------
 
-    def _look(self, key: str) -> Claim:
-        with self._opened() as (db, now):
-            row = db.execute(_LOOK, {"key": key, "now": now}).fetchone()
-        return Claim(ClaimState.NEW) if row is None else _seen(row, now)
+    def _run(self, work: Callable[[sqlite3.Connection, float], T]) -> T:
+        def timed(db: sqlite3.Connection) -> T:
+            offset, clock = self._offset, self._clock
+            return work(db, clock.time() if offset is None else clock.monotonic() + offset)
 
-    def _sweep_locked(self, db: sqlite3.Connection, now: float) -> None:
+        return self._file.run(timed)
+
+    def _look(self, key: str) -> Claim:
+        def work(db: sqlite3.Connection, now: float) -> Claim:
+            row = db.execute(_LOOK, {"key": key, "now": now}).fetchone()
+            return Claim(ClaimState.NEW) if row is None else _seen(row, now)
+
+        return self._run(work)
+
+    def _sweep(self, db: sqlite3.Connection, now: float) -> None:
         # Before the claim: if this fails, nothing was claimed.
         self._claims += 1
         if self._claims % _SWEEP_EVERY == 0:
             db.execute(_SWEEP, {"now": now, "count": 2 * _SWEEP_EVERY})
 
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        lock = self._lock
-        if not lock.acquire(timeout=_BUSY_TIMEOUT):
-            raise sqlite3.OperationalError("idempotency: the threads of this process wait for the file too long")
-        try:
-            yield
-        finally:
-            lock.release()
-
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[tuple[sqlite3.Connection, float]]:
-        """Take the connection, and the time, for one call."""
-        if self._pid != os.getpid():
-            self.forget()
-        with self._turn():
-            try:
-                db = self._connected_locked()
-                offset, clock = self._offset, self._clock
-                yield db, clock.time() if offset is None else clock.monotonic() + offset
-            except BaseException:
-                # Whatever went wrong: the next call begins with a connection of which nothing bad is known.
-                self._close_locked()
-                raise
-
-    def _connected_locked(self) -> sqlite3.Connection:
-        if self._db is not None:
-            # Others would meet in the file that has the name now.
-            if self._file == database_identity(self.path):
-                return self._db
-            self._close_locked()
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        make_database(self.path)
-        self._db = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-        self._offset, self._row = self._prepare(self._db)
-        self._file = database_identity(self.path)
-        return self._db
-
-    def _prepare(self, db: sqlite3.Connection) -> tuple[float | None, str]:
-        """
-        Make a new connection ready.
-
-        Returns:
-            What to add to the boot clock, or None for the wall clock as it is; and the identity that is in the file.
-        """
-        _write_ahead(db)
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
-        boot = _boot_id()
+        boot = boot_id()
         row = None
         # Looked at first, since it needs no turn at writing. No table yet, or whatever it is: the rest will tell.
         with contextlib.suppress(sqlite3.OperationalError):
@@ -290,31 +239,7 @@ class SqliteIdempotency:
                 db.execute("UPDATE claims SET lease_until = 0 WHERE done = 0")
                 row = db.execute(_OFFSET, (boot,)).fetchone()
             db.execute("COMMIT")
-        return float(row[0]) if boot else None, str(row[1])
-
-    def _close_locked(self) -> None:
-        db, self._db = self._db, None
-        if db is not None:
-            db.close()
-
-    # -- forks ----------------------------------------------------------------------------------------------------
-
-    def before_fork(self) -> None:
-        """See ``AcrossForks``."""
-        # Nobody opens another one before the fork is done. A call that hangs for longer than it can must not stop it.
-        if self._lock.acquire(timeout=_FORK_WAIT):
-            self._forking = threading.get_ident()
-            self._close_locked()
-
-    def after_fork_in_parent(self) -> None:
-        """See ``AcrossForks``."""
-        if self._forking == threading.get_ident():
-            self._forking = None
-            self._lock.release()
-
-    def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``."""
-        self.forget()
+        self._offset, self._row = float(row[0]) if boot else None, str(row[1])
 
 
 def _seen(row: Any, now: float) -> Claim:
@@ -322,25 +247,3 @@ def _seen(row: Any, now: float) -> Claim:
     if done:
         return Claim(ClaimState.DONE, reply=StoredReply(body))
     return Claim(ClaimState.RUNNING if now < lease_until else ClaimState.LOST)
-
-
-def _write_ahead(db: sqlite3.Connection) -> None:
-    # Of several that do this to a new file at once SQLite turns all but one away without the wait that it was told.
-    end = time.monotonic() + _BUSY_TIMEOUT
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError:
-            if time.monotonic() >= end:
-                raise
-        time.sleep(0.005)
-
-
-@functools.cache
-def _boot_id() -> str:
-    """Return what this boot is known by; "" where there is no telling."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return ""

@@ -2,14 +2,7 @@
 
 A store that cannot tell raises, and then the request is refused. None forgets early to make room.
 
-Rules of this file:
-1. A nonce is added only when the signature of its request was found good, so strangers cannot fill a store.
-2. No SQLite connection is open during a fork. Its locks belong to a process, but its notes of them are in the memory
-   that a fork copies: a child with an open one of its parent's, which it does not even touch, takes the parent's locks
-   for its own, and with a connection of its own goes on writing to a log that another process has removed. Nonces are
-   lost that way (seen with 3.40; see also https://www.sqlite.org/howtocorrupt.html, 2.6).
-3. A process has one connection, and its threads take turns. ``_turn`` is therefore held during I/O: SQLite has one
-   writer at a time anyway, and whom it makes wait sleeps and looks again, where a lock is handed on at once.
+A nonce is added only when the signature of its request was found good, so strangers cannot fill a store.
 """
 
 from __future__ import annotations
@@ -19,23 +12,17 @@ import os
 import re
 import sqlite3
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
-from catga_sync._runtime_dir import Identity, database_identity, ensure_private, make_database, private_file_is_there
+from catga_sync._sqlite import SqliteFile, boot_id
 from catga_sync.errors import CatgaError, ConfigurationError
 
 __all__ = ["MemoryNonces", "NonceStore", "NonceStoreError", "SqliteNonces"]
 
-#: Seconds to wait for other threads and processes, and between two tries.
-_BUSY_TIMEOUT, _PAUSE = 0.5, 0.0005
-#: Seconds for which a fork waits for a call that is under way.
-_FORK_TIMEOUT = 1.0
 #: The most seconds for which a nonce can be remembered.
 _LONGEST = 86_400.0
 _PAGE_BYTES = 4096
@@ -180,18 +167,9 @@ class SqliteNonces:
         self._place = path
         self._max_pages = _whole("max_bytes", max_bytes, 16 * _PAGE_BYTES) // _PAGE_BYTES
         self._clock = SYSTEM_CLOCK if clock is None else clock
-        self._turn = threading.Lock()
-        # Guarded by _turn: the connection, its process, its file as it was when it was opened, and calls since.
-        self._connection: sqlite3.Connection | None = None
-        self._pid = 0
-        self._file: Path | None = None
-        self._identity: Identity | None = None
+        self._file = SqliteFile(lambda: _file_of_this_boot(self.path), self._prepare, private=True)
+        # Guarded by the file's turn.
         self._calls = 0
-        #: The thread that is forking and has the turn; 0 means none.
-        self._forking = 0
-        #: Whether a connection of the parent's is open in this process, so that none of its own would be safe.
-        self._inherited = False
-        _fork.watch(self)
 
     @property
     def path(self) -> Path:
@@ -201,129 +179,42 @@ class SqliteNonces:
     def add(self, nonce: str, expires_in: float) -> bool:
         """See ``NonceStore``."""
         _check(nonce, expires_in)
-        turn, end = self._turn, time.monotonic() + _BUSY_TIMEOUT
-        if not turn.acquire(timeout=_BUSY_TIMEOUT):
-            raise NonceStoreError(f"nonces: {self._file} was in use by other threads for {_BUSY_TIMEOUT} s")
         try:
-            return self._add_patiently_locked(nonce, expires_in, end)
-        except (sqlite3.Error, OSError) as exc:
-            self._close_locked()
-            raise NonceStoreError(f"nonces: {self._file} cannot be used: {exc}") from exc
-        finally:
-            turn.release()
+            return self._file.run(lambda db: self._add(db, nonce, expires_in))
+        except (sqlite3.Error, OSError, ConfigurationError) as exc:
+            raise NonceStoreError(f"nonces: {self.path} cannot be used: {exc}") from exc
 
     def close(self) -> None:
         """See ``NonceStore``."""
-        with self._turn:
-            self._close_locked()
+        self._file.close()
 
     def forget(self) -> None:
         """See ``NonceStore``. ``os.fork`` has it called; to call it again does no harm."""
-        self._turn = threading.Lock()
-        self._forking = 0
-        self._disown_locked()
+        self._file.after_fork_in_child()
 
-    # -- one call -------------------------------------------------------------------------------------------------
-
-    def _add_patiently_locked(self, nonce: str, expires_in: float, end: float) -> bool:
-        # SQLite's own patience has pauses that grow to 100 ms, so that latecomers starve; and none at all where it
-        # fears a deadlock, as when several processes make the file.
-        while True:
-            try:
-                return self._add_locked(nonce, expires_in)
-            except sqlite3.OperationalError as exc:
-                if "lock" not in str(exc) or time.monotonic() >= end:
-                    raise
-            time.sleep(_PAUSE)
-
-    def _add_locked(self, nonce: str, expires_in: float) -> bool:
-        connection = self._connected_locked()
+    def _add(self, db: sqlite3.Connection, nonce: str, expires_in: float) -> bool:
         now = self._clock.monotonic()
         values = (nonce, now + expires_in, now)
         try:
-            added = connection.execute(_ADD, values).rowcount == 1
+            added = db.execute(_ADD, values).rowcount == 1
         except sqlite3.OperationalError as exc:
             if "full" not in str(exc):
                 raise
-            connection.execute(_CLEAN_ALL, {"now": now})
-            added = connection.execute(_ADD, values).rowcount == 1
+            db.execute(_CLEAN_ALL, {"now": now})
+            added = db.execute(_ADD, values).rowcount == 1
         self._calls += 1
         if self._calls % _CLEAN_EVERY == 0:
             # The nonce is in; whether others are out does not matter to this call.
             with contextlib.suppress(sqlite3.OperationalError):
-                connection.execute(_CLEAN_SOME, {"now": now})
+                db.execute(_CLEAN_SOME, {"now": now})
         return added
 
-    def _connected_locked(self) -> sqlite3.Connection:
-        self._disown_locked()
-        if self._inherited:
-            raise OSError("it was open when this process was forked; fork workers before they serve, and with os.fork")
-        if self._connection is not None:
-            # Cleaners of /tmp remove what has not been touched for long; newcomers would not meet us in what is gone.
-            if self._file is not None and database_identity(self._file) == self._identity:
-                return self._connection
-            self._close_locked()
-        self._connection = self._open_locked()
-        return self._connection
-
-    def _open_locked(self) -> sqlite3.Connection:
-        path = self.path
-        self._file = file = _file_of_this_boot(path)
-        if _create(file):
-            _remove_other_boots(path, file)
-        connection = sqlite3.connect(
-            f"{file.absolute().as_uri()}?mode=rw",
-            uri=True,
-            timeout=0.0,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        try:
-            connection.execute(f"PRAGMA max_page_count = {self._max_pages}")
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(_SCHEMA)
-            self._identity = database_identity(file)
-        except BaseException:
-            connection.close()
-            raise
-        self._pid = os.getpid()
-        return connection
-
-    def _close_locked(self) -> None:
-        self._disown_locked()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    def _disown_locked(self) -> None:
-        """Let go of a connection that was opened before a fork: it is neither used nor closed."""
-        if self._connection is None or self._pid == os.getpid():
-            return
-        import ctypes
-
-        # Its last reference would close it, if only at the end of the process; so there is one that is never given up.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
-        self._connection = None
-        self._inherited = True
-
-    # -- forks ----------------------------------------------------------------------------------------------------
-
-    def before_fork(self) -> None:
-        """See ``AcrossForks``."""
-        if self._turn.acquire(timeout=_FORK_TIMEOUT):
-            self._forking = threading.get_ident()
-            self._close_locked()
-
-    def after_fork_in_parent(self) -> None:
-        """See ``AcrossForks``."""
-        if self._forking == threading.get_ident():
-            self._forking = 0
-            self._turn.release()
-
-    def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``."""
-        self.forget()
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        db.execute(f"PRAGMA max_page_count = {self._max_pages}")
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(_SCHEMA)
+        _remove_other_boots(self.path)
 
 
 def _check(nonce: str, expires_in: float) -> None:
@@ -340,28 +231,15 @@ def _whole(name: str, value: int, least: int) -> int:
 
 
 def _file_of_this_boot(path: Path) -> Path:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")[:8]
-    except OSError:
-        return path
-    return path.with_name(f"{path.stem}-{boot}{path.suffix}")
+    boot = boot_id()[:8]
+    return path.with_name(f"{path.stem}-{boot}{path.suffix}") if boot else path
 
 
-def _remove_other_boots(path: Path, file: Path) -> None:
+def _remove_other_boots(path: Path) -> None:
     """Remove the files of former boots, which nobody has open."""
-    ours = re.compile(rf"{re.escape(path.stem)}-[0-9a-f]{{8}}{re.escape(path.suffix)}(-wal|-shm)?")
+    former = re.compile(rf"{re.escape(path.stem)}-[0-9a-f]{{8}}{re.escape(path.suffix)}(-wal|-shm)?")
+    present = _file_of_this_boot(path).name
     for each in path.parent.iterdir():
-        if ours.fullmatch(each.name) and not each.name.startswith(file.name):
+        if former.fullmatch(each.name) and not each.name.startswith(present):
             with contextlib.suppress(OSError):
                 each.unlink()
-
-
-def _create(file: Path) -> bool:
-    """Make sure that the file is there, for this user only, and return whether it was not."""
-    try:
-        ensure_private(file.parent)
-        made = make_database(file)
-        private_file_is_there(file)
-    except ConfigurationError as exc:
-        raise OSError(str(exc)) from exc
-    return made

@@ -30,7 +30,7 @@ __all__ = ["RedisServer", "be_patient", "require_redis"]
 
 def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the store wait for longer than it does: a busy machine is no hung server. Not where time is the matter."""
-    monkeypatch.setattr("catga_sync.discovery.redis._TIMEOUT", 20.0)
+    monkeypatch.setattr("catga_sync._redis._TIMEOUT", 20.0)
 
 
 def require_redis() -> Any:

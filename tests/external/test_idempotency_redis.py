@@ -386,7 +386,7 @@ def test_a_childs_end_does_not_touch_the_parents_connection(server: RedisServer)
         "from catga_sync.idempotency import RedisIdempotency\n"
         "store = RedisIdempotency(sys.argv[1])\n"
         "token = store.claim('a', 'f', 60.0).token\n"
-        "mine = lambda: store._own[1].client_id()\n"
+        "mine = lambda: store._server.connected().client_id()\n"
         "before = mine()\n"
         "for forgets in (True, False):\n"
         "    pid = os.fork()\n"
@@ -507,12 +507,12 @@ def test_a_wrong_name_is_an_error_that_starts_with_the_options(option: str, wron
 
 def test_tls_checks_the_certificate_and_its_name() -> None:
     store = RedisIdempotency("rediss://user@host:7000/3?ssl_ca_certs=a.pem", ssl_certfile=os.fspath("b.pem"))
-    assert store._settings == {
+    settings = dict(store._server.settings)
+    assert settings.pop("credential_provider").get_credentials() == ("user", "")
+    assert settings == {
         "host": "host",
         "port": 7000,
         "db": 3,
-        "username": "user",
-        "password": None,
         "ssl": True,
         "ssl_cert_reqs": "required",
         "ssl_check_hostname": True,

@@ -111,7 +111,7 @@ def test_a_password_for_a_server_that_has_none_says_so(open_: RedisServer) -> No
 def test_neither_the_store_nor_what_it_uses_shows_the_password(locked: RedisServer) -> None:
     with contextlib.closing(RedisDiscovery(locked.url, password=SECRET)) as store:
         store.nodes()
-        for each in (store, store._connected(), store._connected().connection_pool):
+        for each in (store, store._server.connected(), store._server.connected().connection_pool):
             assert SECRET not in f"{each!r} {each!s}"
 
 
@@ -320,7 +320,7 @@ def test_tls_to_a_port_without_it_says_so(
     open_: RedisServer, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # That server waits for the end of a line, and TLS sends none: the store's patience decides how long this takes.
-    monkeypatch.setattr("catga_sync.discovery.redis._TIMEOUT", 1.0)
+    monkeypatch.setattr("catga_sync._redis._TIMEOUT", 1.0)
     store = RedisDiscovery(url_of(open_), ssl_ca_certs=certificates.ca, password=SECRET)
     with refused("no TLS with the Redis server .*its port has no TLS"):
         store.nodes()

@@ -44,7 +44,7 @@ def register(name, seq):
     store.register(NodeRecord(ClusterNode(name, f"http://{name}:1"), seq), 60.0)
 
 def connection():
-    return store._connected().client_id()
+    return store._server.connected().client_id()
 
 register("parent", 1)
 mine = connection()

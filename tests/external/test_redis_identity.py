@@ -40,7 +40,7 @@ def second() -> Iterator[RedisServer]:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
     # No time is the matter here, and a busy machine is no hung server.
-    monkeypatch.setattr("catga_sync.idempotency.redis._TIMEOUT", 20.0)
+    monkeypatch.setattr("catga_sync._redis._TIMEOUT", 20.0)
     with contextlib.ExitStack() as stack:
         yield lambda *values, **options: stack.enter_context(contextlib.closing(RedisIdempotency(*values, **options)))
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from catga_sync import Mediator, _fork, _uwsgi, create_cluster
-from catga_sync import _server_info as serverinfo
+from catga_sync import Mediator, _fork, _server_info, _uwsgi, create_cluster
 from catga_sync._server_info import ServerInfo, server_info, tell_server_info
 from catga_sync.cluster.background import Background
 from tests.processes import clean_environment, until
@@ -64,8 +63,9 @@ if where != "not started":
     mediator.start()
     # In a place of ours: elsewhere it might hold a lock of Python's own, which no child could let go.
     store.inside.wait(10)
-held = [mediator._membership._lock, mediator._background._lock, mediator._ejection._lock, mediator._events._lock,
-        mediator.receiver._idle, mediator._dispatcher._budget._lock]
+held = [mediator._membership._lock, mediator._lifecycle._background._lock, mediator._ejection._lock,
+        mediator._events._lock,
+        mediator._local_node._idle, mediator._dispatcher._budget._lock]
 if where == "every lock held":
     for lock in held:
         lock.acquire(False)  # the thread has one of them already
@@ -162,6 +162,38 @@ def test_a_fork_is_noticed_once_and_everybody_waits_until_all_is_dropped(monkeyp
     assert watched.count == 1
 
 
+#: A hook that starts a thread, which makes a call before the fork's other hooks are done.
+THREAD = """
+import os, threading
+from catga_sync import _fork
+
+class Watched:
+    count = 0
+    def before_fork(self): pass
+    def after_fork_in_parent(self): pass
+    def after_fork_in_child(self):
+        self.count += 1
+        if self.count == 1:
+            self.thread = threading.Thread(target=_fork.check_process)
+            self.thread.start()
+            self.thread.join(0.2)
+
+watched = Watched()
+_fork.watch(watched)
+child = os.fork()
+if child == 0:
+    watched.thread.join()
+    os._exit(watched.count)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+"""
+
+
+def test_a_thread_that_a_hook_starts_does_not_call_the_hooks_again() -> None:
+    command = [sys.executable, "-c", THREAD]
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 # -- no thread can be had ----------------------------------------------------------------------------------------------
 
 
@@ -201,10 +233,10 @@ def test_nothing_starts_in_a_process_that_is_to_fork_and_the_workers_start_by_th
     with create_cluster(Mediator(), node_id="me", discovery="memory://uwsgi", endpoint="http://127.0.0.1:1") as node:
         node.attach()
         assert node.nodes() == ()
-        assert not node._background.running
+        assert not node._lifecycle._background.running
         module.worker_id = lambda: 1
         module.post_fork_hook()
-        assert node._background.running
+        assert node._lifecycle._background.running
     assert told == ["somebody else's"]
 
 
@@ -224,7 +256,7 @@ def test_without_threads_nothing_starts_calls_work_and_one_warning_says_what_to_
     with create_cluster(Mediator(), node_id="me", discovery="memory://uwsgi") as mediator:
         for _ in range(3):
             assert mediator.nodes() == ()
-        assert not mediator._background.running
+        assert not mediator._lifecycle._background.running
     (record,) = caplog.records
     assert record.getMessage() == (
         "catga-cluster-me: uWSGI runs no threads here, so this node sends no heartbeats and others do not see it; "
@@ -254,7 +286,7 @@ def test_whether_threads_run_is_read_from_the_options(
 def test_uwsgi_tells_what_it_is_and_what_a_hook_has_told_counts_more(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], seconds: float | None
 ) -> None:
-    monkeypatch.setattr(serverinfo, "_told", [ServerInfo()])
+    monkeypatch.setattr(_server_info, "_told", [ServerInfo()])
     uwsgi(monkeypatch, 1, **options)
     assert server_info() == ServerInfo(4, 2, seconds)
     tell_server_info(ServerInfo(threads=9))

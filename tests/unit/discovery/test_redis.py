@@ -25,7 +25,7 @@ SECRET = "hunter2"
 
 
 def settings(url: str, **options: Any) -> dict[str, Any]:
-    found = RedisDiscovery(url, **options)._settings
+    found = dict(RedisDiscovery(url, **options)._server.settings)
     provider = found.pop("credential_provider")
     return {**found, "login": None if provider is None else provider.get_credentials()}
 
@@ -225,3 +225,19 @@ def test_an_answer_that_is_none_raises_and_gives_nothing_away(answer: bytes, cap
             store.nodes()
         store.close()
     assert SECRET not in "".join(traceback.format_exception(caught.value)) + caplog.text + repr(store)
+
+
+def test_a_connection_at_which_the_server_hangs_up_on_a_stranger_is_not_used_again() -> None:
+    def say(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(OK * 3)
+        heard = b""
+        while b"EVALSHA" not in heard:
+            heard += connection.recv(65536)
+        connection.sendall(b"-ERR Protocol error: unauthenticated multibulk length\r\n")
+
+    with peer(say) as found, contextlib.closing(RedisDiscovery(found.url)) as store:
+        for number in (1, 2, 3):
+            with pytest.raises(ConfigurationError, match="does not accept the user name or the password"):
+                store.register(record(), LONG)
+            assert found.connections == number

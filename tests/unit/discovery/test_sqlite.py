@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from catga_sync import _sqlite
 from catga_sync.discovery import sqlite
 from catga_sync.discovery.sqlite import SqliteDiscovery
 from catga_sync.errors import NodeIdTaken
@@ -31,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine is no file that somebody holds."""
-    monkeypatch.setattr(sqlite, "_BUSY_TIMEOUT", 20.0)
+    monkeypatch.setattr(_sqlite, "_BUSY_TIMEOUT", 20.0)
 
 
 @pytest.mark.usefixtures("patient")
@@ -271,7 +272,7 @@ def test_a_record_from_before_the_last_boot_has_expired(path: Path, monkeypatch:
     store = SqliteDiscovery(path)
     store.register(record(), LONG)
     store.register(record("node-2", "http://host-2:5000"), LONG)
-    monkeypatch.setattr(sqlite, "_boot_id", lambda: "another")
+    monkeypatch.setattr(sqlite, "boot_id", lambda: "another")
     assert ids(store) == []
     store.register(record(endpoint="http://host-3:5000"), LONG)
     assert [each.node.endpoint for each in store.nodes()] == ["http://host-3:5000"]

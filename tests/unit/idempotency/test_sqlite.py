@@ -76,7 +76,7 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.up, self.wall, self.boot = 1000.0, 1_700_000_000.0, "first"
-        monkeypatch.setattr(sqlite, "_boot_id", lambda: self.boot)
+        monkeypatch.setattr(sqlite, "boot_id", lambda: self.boot)
 
     def monotonic(self) -> float:
         return self.up
@@ -271,7 +271,7 @@ def test_a_file_under_two_names_is_one_store_only_if_its_log_is_the_same(
 def test_a_file_that_has_got_the_numbers_of_a_deleted_one_is_another_store(
     path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "database_identity", lambda _: ((1, 1), (1, 2), (1, 3)))
+    monkeypatch.setattr("catga_sync._sqlite.database_identity", lambda _: ((1, 1), (1, 2), (1, 3)))
     assert opened(path).identity() != opened(path.with_name("new.sqlite3")).identity()
 
 
@@ -410,7 +410,7 @@ def test_where_boots_cannot_be_told_apart_the_wall_clock_counts(path: Path, open
 
 
 def test_this_machine_can_tell_its_boots_apart() -> None:
-    assert (sqlite._boot_id() != "") == Path("/proc/sys/kernel/random/boot_id").exists()
+    assert (sqlite.boot_id() != "") == Path("/proc/sys/kernel/random/boot_id").exists()
 
 
 # -- processes ------------------------------------------------------------------------------------------------------
@@ -486,43 +486,6 @@ def test_no_connection_is_there_at_a_fork(path: Path, opened: Opened) -> None:
         script = script.replace("return sum", "return 0 * sum").replace("assert opened() > 0", "")
     subprocess.run([sys.executable, "-c", script, path], check=True, timeout=LONG)
     assert state(opened(path), "a") is DONE
-
-
-@pytest.mark.parametrize("closes", [False, True])
-def test_a_connection_that_was_inherited_all_the_same_is_neither_used_nor_closed(
-    path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, closes: bool
-) -> None:
-    kept: list[sqlite3.Connection] = []
-    monkeypatch.setattr(sqlite, "_INHERITED", kept)
-    store = opened(path)
-    run(store, "a")
-    inherited = store._db
-    assert inherited is not None
-    with store._lock:  # as a thread of the parent would have it for good
-        store._pid = -1
-        if closes:
-            store.close()
-        assert state(store, "a") is DONE
-        assert store._db is not inherited
-    assert kept == [inherited]
-    assert inherited.execute("SELECT 1").fetchone() == (1,)
-    inherited.close()
-
-
-def test_a_fork_does_not_wait_for_a_call_that_hangs(
-    path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "_FORK_WAIT", 0.05)
-    store = opened(path)
-    run(store, "a")
-    with store._lock:
-        store.before_fork()
-        store.after_fork_in_parent()
-        assert store._lock.locked(), "it is not the fork's to give back"
-    store.before_fork()
-    assert store._db is None
-    store.after_fork_in_parent()
-    assert state(store, "a") is DONE
 
 
 def test_a_store_that_nobody_has_any_more_is_not_kept_for_the_next_fork(path: Path) -> None:

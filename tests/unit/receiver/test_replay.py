@@ -21,7 +21,7 @@ import pytest
 
 import catga_sync
 from catga_sync.errors import CatgaError, ConfigurationError
-from catga_sync.receiver.replay import MemoryNonces, NonceStore, NonceStoreError, SqliteNonces
+from catga_sync.receiver.replay import MemoryNonces, NonceStore, NonceStoreError, SqliteNonces, _file_of_this_boot
 
 LIFETIME = 130.0
 
@@ -221,18 +221,18 @@ class TestSqlite(NonceStoreContract):
     def test_a_file_that_others_can_read_is_refused(self, store):
         store.add("a", LIFETIME)
         store.close()
-        store._file.chmod(0o640)
+        file_of(store).chmod(0o640)
         with pytest.raises(NonceStoreError, match="remove it"):
             store.add("b", LIFETIME)
-        store._file.chmod(0o600)
+        file_of(store).chmod(0o600)
         assert store.add("b", LIFETIME)
         assert not store.add("a", LIFETIME)
 
     def test_a_link_is_refused(self, store, tmp_path):
         store.add("a", LIFETIME)
         store.close()
-        store._file.rename(tmp_path / "elsewhere")
-        store._file.symlink_to(tmp_path / "elsewhere")
+        file_of(store).rename(tmp_path / "elsewhere")
+        file_of(store).symlink_to(tmp_path / "elsewhere")
         with pytest.raises(NonceStoreError, match="remove it"):
             store.add("b", LIFETIME)
 
@@ -256,11 +256,11 @@ class TestSqlite(NonceStoreContract):
     def test_a_damaged_file_refuses_and_does_not_forget(self, store):
         store.add("a", LIFETIME)
         store.close()
-        store._file.write_bytes(b"no database at all" * 1000)
+        file_of(store).write_bytes(b"no database at all" * 1000)
         for _ in range(2):
             with pytest.raises(NonceStoreError, match=r"^nonces: .* cannot be used"):
                 store.add("b", LIFETIME)
-        store._file.unlink()
+        file_of(store).unlink()
         assert store.add("b", LIFETIME)
 
     def test_who_finds_the_file_removed_meets_the_others_in_the_new_one(self, store, clock, tmp_path):
@@ -295,7 +295,7 @@ class TestSqlite(NonceStoreContract):
 
     def test_waiting_for_another_process_is_bounded(self, store):
         store.add("a", LIFETIME)
-        with contextlib.closing(sqlite3.connect(store._file, isolation_level=None)) as other:
+        with contextlib.closing(sqlite3.connect(file_of(store), isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             started = time.monotonic()
             with pytest.raises(NonceStoreError, match="locked"):
@@ -306,7 +306,7 @@ class TestSqlite(NonceStoreContract):
         assert not store.add("a", LIFETIME)
 
     def test_waiting_for_another_thread_is_bounded(self, store):
-        with store._turn:
+        with store._file._turn:
             started = time.monotonic()
             with pytest.raises(NonceStoreError, match="by other threads"):
                 store.add("a", LIFETIME)
@@ -319,8 +319,12 @@ class TestSqlite(NonceStoreContract):
             SqliteNonces(tmp_path / "n", max_bytes=max_bytes)
 
 
+def file_of(store: SqliteNonces) -> Path:
+    return _file_of_this_boot(store.path)
+
+
 def count(store: SqliteNonces) -> int:
-    with contextlib.closing(sqlite3.connect(store._file)) as db:
+    with contextlib.closing(sqlite3.connect(file_of(store))) as db:
         (found,) = db.execute("SELECT count(*) FROM nonces").fetchone()
         return int(found)
 
