@@ -1,4 +1,4 @@
-"""Options as text: the ``CATGA_*`` names of environment variables and of an app's config, and their values.
+"""The ``CATGA_*`` names of environment variables and of an app's config, and which of them are options.
 
 Not every variable with the prefix is an option. Kubernetes and Docker put the addresses of a service named ``catga-x``
 into every container, as ``CATGA_X_SERVICE_HOST``, ``CATGA_X_PORT=tcp://10.0.0.1:6379`` and so on ("service links"):
@@ -7,15 +7,11 @@ https://kubernetes.io/docs/concepts/services-networking/service/#environment-var
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from catga_sync._redaction import shown
-from catga_sync.errors import ConfigurationError
-
-__all__ = ["PREFIX", "layered", "option_values", "read_text"]
+__all__ = ["PREFIX", "layered", "option_values"]
 
 PREFIX = "CATGA_"
 
@@ -59,26 +55,6 @@ def layered(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def read_text(name: str, text: str) -> Any:
-    """
-    Return the value of an option that is written as text.
-
-    Raises:
-        ConfigurationError: It cannot be read.
-    """
-    reader = _READERS.get(name)
-    if reader is None:
-        return text
-    try:
-        return reader(text)
-    except (ValueError, RecursionError) as exc:
-        # Not chained: the texts and fields of these errors may hold the whole value, which may be a key.
-        position = getattr(exc, "pos", None) if reader is json.loads else None
-        reason = _WANTED[reader] if position is None else f"no JSON from character {position} on"
-    given = "the value" if reader in (_secret, json.loads) else shown(text)
-    raise ConfigurationError(f"{name}: {given} cannot be read ({reason})")
-
-
 def _is_no_option(name: str, value: object) -> bool:
     if name in _NO_OPTIONS or name.startswith(_TESTS):
         return True
@@ -86,51 +62,3 @@ def _is_no_option(name: str, value: object) -> bool:
         return True
     text = value if isinstance(value, str) else ""
     return any(names.fullmatch(name) and values.fullmatch(text) for names, values in _LINK_BY_VALUE)
-
-
-def _boolean(text: str) -> bool:
-    lowered = text.strip().lower()
-    if lowered in ("1", "true", "yes", "on"):
-        return True
-    if lowered in ("0", "false", "no", "off"):
-        return False
-    raise ValueError(_WANTED[_boolean])
-
-
-def _secret(text: str) -> str | list[str]:
-    """Several keys are written as a JSON list; anything else is one key."""
-    return json.loads(text) if text.startswith("[") else text
-
-
-def _verify(text: str) -> bool | str:
-    try:
-        return _boolean(text)
-    except ValueError:
-        return text
-
-
-_READERS: dict[str, Callable[[str], Any]] = {
-    "request_timeout": float,
-    "heartbeat_interval": float,
-    "heartbeat_timeout": float,
-    "retry_delay": float,
-    "max_retries": int,
-    "max_body_bytes": int,
-    "pool_size": int,
-    "max_concurrency": int,
-    "enable_failover": _boolean,
-    "insecure": _boolean,
-    "verify": _verify,
-    "secret": _secret,
-    "metadata": json.loads,
-    "peers": json.loads,
-}
-
-#: What to write, for those whose own errors would show the text.
-_WANTED: dict[Callable[[str], Any], str] = {
-    _boolean: "write true or false",
-    int: "write a whole number",
-    float: "write a number",
-    json.loads: "write JSON with numbers of fewer digits",
-    _secret: "write one key, or several as a JSON list",
-}

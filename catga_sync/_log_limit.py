@@ -21,6 +21,9 @@ _MOST, _SECONDS = 10, 1.0
 #: Reasons after which those are dropped whose window is over.
 _MANY_REASONS = 500
 
+#: Where the lines go, and what they have in common.
+_Key = tuple[logging.Logger, str]
+
 
 class _Window:
     """What came of one reason since a time. Guarded by the lock of its log."""
@@ -39,36 +42,35 @@ class LimitedLog:
     Write at most ten lines a second for each reason, and then how many were left out. Thread-safe, also after a fork.
 
     Args:
-        log: Where to write.
         clock: Tells the time; None means the system's.
     """
 
-    def __init__(self, log: logging.Logger, clock: Clock | None = None) -> None:
-        self._log = log
+    def __init__(self, clock: Clock | None = None) -> None:
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._lock = threading.Lock()
         # Guarded by _lock.
-        self._windows: dict[str, _Window] = {}
+        self._windows: dict[_Key, _Window] = {}
         _fork.watch(self)
 
-    def log(self, level: int, reason: str, text: str, *args: object) -> None:
+    def log(self, log: logging.Logger, level: int, reason: str, text: str, *args: object) -> None:
         """
         Write a line, or count it as left out.
 
         Args:
+            log: Where to write.
             level: As in ``logging``.
             reason: What it has in common with others like it; few of them differ.
             text: As in ``logging``, and so are ``args``.
         """
-        now = self._clock.monotonic()
+        key, now = (log, reason), self._clock.monotonic()
         with self._lock:
             over = self._pop_over_locked(now) if len(self._windows) >= _MANY_REASONS else {}
-            window = self._windows.get(reason)
+            window = self._windows.get(key)
             if window is not None and now - window.began >= _SECONDS:
-                over[reason] = self._windows.pop(reason)
+                over[key] = self._windows.pop(key)
                 window = None
             if window is None:
-                window = self._windows[reason] = _Window(now, level)
+                window = self._windows[key] = _Window(now, level)
             is_written = window.written < _MOST
             if is_written:
                 window.written += 1
@@ -76,7 +78,7 @@ class LimitedLog:
                 window.left_out += 1
         self._tell(over)
         if is_written:
-            self._log.log(level, text, *args, stacklevel=2)
+            log.log(level, text, *args, stacklevel=2)
 
     def tell_left_out(self) -> None:
         """Write how many lines were left out, as far as their second is over; for whoever is called now and then."""
@@ -98,14 +100,14 @@ class LimitedLog:
         self._lock = threading.Lock()
         self._windows = {}
 
-    def _pop_over_locked(self, now: float) -> dict[str, _Window]:
+    def _pop_over_locked(self, now: float) -> dict[_Key, _Window]:
         """Return the windows that are over, and keep the others; with the lock held."""
-        over = {reason: window for reason, window in self._windows.items() if now - window.began >= _SECONDS}
-        for reason in over:
-            del self._windows[reason]
+        over = {key: window for key, window in self._windows.items() if now - window.began >= _SECONDS}
+        for key in over:
+            del self._windows[key]
         return over
 
-    def _tell(self, over: dict[str, _Window]) -> None:
-        for reason, window in over.items():
+    def _tell(self, over: dict[_Key, _Window]) -> None:
+        for (log, reason), window in over.items():
             if window.left_out:
-                self._log.log(window.level, "left out of this log: %d x %s", window.left_out, reason)
+                log.log(window.level, "left out of this log: %d x %s", window.left_out, reason)

@@ -19,10 +19,12 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, replace
 
 from catga_sync.deadline import Deadline
-from catga_sync.wire.call_path import Hop
 
-__all__ = ["CallContext", "current_call", "enter_call", "leave_call", "new_request_id"]
+__all__ = ["CallContext", "Hop", "current_call", "enter_call", "leave_call", "new_request_id"]
 
+
+#: A node, and how many more calls it could have taken when it sent a call on; None when it cannot tell.
+Hop = tuple[str, "int | None"]
 
 #: https://www.w3.org/TR/trace-context/: version ff and ids of nothing but zeros are invalid, later versions have more.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")

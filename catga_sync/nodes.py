@@ -199,7 +199,7 @@ class ClusterNode:
     incarnation: str = ""
     #: Names of the event types it has subscribers for; None when it has not said.
     subscribes: frozenset[str] | None = None
-    #: Type name -> contract, for the types of which it has told one; see ``catga_sync.serialization.contract``.
+    #: Type name -> contract, for the types of which it has told one; see ``serialization/contract.py``.
     contracts: Mapping[str, str] = field(default_factory=dict)
     #: Seconds that it keeps an idle connection open; None when it has not said.
     keep_alive: float | None = None

@@ -1,6 +1,6 @@
 """The options of a cluster: one frozen value, checked when it is made.
 
-Each option's comment says what it is, what raising and lowering it does, and what None means.
+Each option is described once, with ``option``: the table in docs/options.md is made from it.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import dataclasses
 import difflib
 import functools
 import json
-import math
 import re
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
 
-from catga_sync._environment import PREFIX, layered, option_values, read_text
+from catga_sync._environment import PREFIX, layered, option_values
+from catga_sync._option import Kind, anything, boolean, json_object, of, option, read_boolean, read_text, seconds, whole
 from catga_sync._redaction import Secret, shown
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import (
@@ -59,6 +59,48 @@ def _suggesting(cls: type[T]) -> type[T]:
     return cls
 
 
+def _host_name() -> str:
+    return re.sub(r"[^A-Za-z0-9._\-]", "-", socket.gethostname())[:128] or "node"
+
+
+def _metadata(name: str, value: Any) -> Mapping[str, Any]:
+    try:
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            plain = dict(json.loads(json.dumps(dict(value), allow_nan=False)))
+            if is_plain_json(plain):
+                return MappingProxyType(plain)
+    except (TypeError, ValueError, RecursionError):
+        pass
+    raise ConfigurationError(
+        f"{name}: give a mapping of names to JSON values, at most {MAX_LEVELS} levels deep, not {shown(value)}"
+    )
+
+
+def _secret(name: str, value: Any) -> Secret | None:
+    if value is None:
+        return None
+    secret = Secret(value)
+    KeyRing(secret)  # raises what is wrong with it
+    return secret
+
+
+def _read_secret(text: str) -> str | list[str]:
+    """Several keys are written as a JSON list; anything else is one key."""
+    return json.loads(text) if text.startswith("[") else text
+
+
+def _read_verify(text: str) -> bool | str:
+    try:
+        return read_boolean(text)
+    except ValueError:
+        return text
+
+
+def _is_cert(value: Any) -> bool:
+    pair = isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, str) for part in value)
+    return value is None or isinstance(value, str) or pair
+
+
 @_suggesting
 @dataclass(frozen=True, kw_only=True)
 class ClusterOptions:
@@ -75,122 +117,142 @@ class ClusterOptions:
     .. versionadded:: 0.1
     """
 
-    #: What this node is called; unique in the cluster. None means the host's name.
-    node_id: str | None = None
-    #: Where the others reach this node: ``http://host:port``. None makes it a pure client, which is never a target.
-    endpoint: str | None = None
-    #: Nodes of one name see each other.
-    cluster_name: str = "default"
-    #: Where nodes find each other: ``memory://``, ``sqlite:///path``, ``redis://host``, ``rediss://host``,
-    #: ``kubernetes://namespace/service``, ``static`` (with ``peers``), or an object with the methods of
-    #: ``catga_sync.discovery.Discovery``. None means ``static`` if ``peers`` are given, else an SQLite file of this
-    #: user on this machine; in a test run (pytest, or an app with ``TESTING``) this process alone.
-    discovery: Any = None
-    #: With ``discovery="static"``: node id -> endpoint of the others, or -> mapping with ``url`` and what else is
-    #: known: ``handles`` (the names of its request types) and ``signed``. Where a secret is in use, False (it cannot
-    #: sign) has it called and believed unsigned, and a peer of which nothing is said must show first that it signs.
-    peers: Mapping[str, str | Mapping[str, Any]] | None = None
-    #: Which node takes a request: ``local-first``, ``round-robin``, ``weighted-round-robin``, ``consistent-hash``,
-    #: ``least-connections``, ``least-load``, ``p2c-ewma``, ``random``, or an object with ``route(message, nodes)``.
-    router: Any = "local-first"
-    #: Seconds for a whole call, all tries included, when ``send`` is not told otherwise.
-    request_timeout: float = 30.0
-    #: Seconds between two signs of life of this node. Lower notices a return sooner, at more writes to the store.
-    heartbeat_interval: float = 5.0
-    #: Seconds without one after which a node is gone. Lower notices sooner, and takes a busy node for dead sooner.
-    heartbeat_timeout: float = 30.0
-    #: Whether another node is tried when one fails in a way that allows it.
-    enable_failover: bool = True
-    #: Further tries after the first.
-    max_retries: int = 2
-    #: Seconds; the wait before a further try is drawn from 0 to this, then from 0 to twice as much, up to 0.25 s.
-    retry_delay: float = 0.1
-    #: What this node tells of itself, such as zone or version: names and JSON values, at most 31 levels deep.
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    #: Key for signing requests and answers, at least 32 bytes; several while one takes the place of another: the first
-    #: signs, all are accepted. None: see ``insecure``. It is kept as a ``Secret``, which shows none of it.
-    secret: Any = None
-    #: Where request ids are remembered, so that none runs twice: ``memory`` (this process only), ``sqlite:///path``
-    #: (this machine), ``redis://host`` (the cluster), ``off``, or an object with the methods of
-    #: ``catga_sync.idempotency.IdempotencyStore``. With a store that all nodes share, plain requests may be sent
-    #: again, too.
-    idempotency: Any = "memory"
-    #: A ``requests.Session`` of the user's own for all calls; None means one made for the purpose.
-    session: Any = None
-    #: As in ``requests``: True, False (no check of certificates), or a path to CA certificates.
-    verify: bool | str = True
-    #: As in ``requests``: a path to a client certificate, or (certificate, key). None means none.
-    cert: Any = None
-    #: True: no key is used, and unsigned calls are served: on a loopback endpoint those that come straight from this
-    #: machine, elsewhere all. False, without a secret: the nodes of one user on one machine share a key by themselves.
-    insecure: bool = False
-    #: ``auto`` or ``off``. Compression is not available yet: both send as it is.
-    compression: str = "auto"
-    #: The longest body that is sent or read, in bytes. The large requests that a worker reads at once take 48 times as
-    #: much of its memory at most; further ones wait.
-    max_body_bytes: int = 4 * 1024 * 1024
-    #: Calls of other nodes that one worker process runs at once; one more is refused, so that health checks and
-    #: refusals get through. None means one or two less than the server's threads where a server hook tells them, else
-    #: any number.
-    max_concurrency: int | None = None
-    #: Returns the load of this node, 0 to 100, before each heartbeat. None means the larger of the share of
-    #: ``max_concurrency`` in use and the load of the processors.
-    load_reporter: Any = None
-    #: Connections to one node, and so calls to it at once; more callers wait for a free one.
-    pool_size: int = 64
+    node_id: str | None = option(
+        None,
+        Kind(lambda name, value: check_node_id(_host_name() if value is None else value)),
+        "what this node is called; unique in the cluster. None: the host's name",
+    )
+    endpoint: str | None = option(
+        None,
+        Kind(lambda name, value: None if value is None else check_endpoint(value)),
+        "where the others reach this node, `http://host:port`. None: a pure client, which sends and is never a target",
+    )
+    cluster_name: str = option(
+        "default",
+        of(
+            lambda value: isinstance(value, str) and _CLUSTER_NAME.fullmatch(value),
+            "give 1 to 64 characters of A-Z a-z 0-9 . _ -",
+        ),
+        "nodes of one name see each other",
+    )
+    discovery: Any = option(
+        None,
+        anything,
+        "where nodes find each other: `sqlite:///path`, `redis://host`, `rediss://host`, "
+        "`kubernetes://namespace/service`, `memory://` (within one process), `static` with `peers`, or an object with "
+        "the methods of `catga_sync.discovery.Discovery`. None: `static` if `peers` are given, else an SQLite file of "
+        "this user on this machine; in a test run (pytest, or an app with `TESTING`) this process alone",
+    )
+    peers: Mapping[str, str | Mapping[str, Any]] | None = option(
+        None,
+        json_object(lambda name, value: value),
+        "for `static`: node id -> endpoint of the others, or -> a mapping with `url` and what else is known: `handles` "
+        "(the names of its request types) and `signed` (False: it cannot sign, and is called and believed unsigned)",
+    )
+    router: Any = option(
+        "local-first",
+        anything,
+        "which node takes a request that several handle: `local-first`, `round-robin`, `weighted-round-robin`, "
+        "`consistent-hash`, `least-connections`, `least-load`, `p2c-ewma`, `random`, or an object with "
+        "`route(message, nodes)`",
+    )
+    request_timeout: float = option(
+        30.0, seconds(), "seconds for a whole call, all attempts included, unless `send` says otherwise"
+    )
+    heartbeat_interval: float = option(
+        5.0,
+        seconds(),
+        "seconds between two signs of life. Lower notices a return sooner, at more writes to the store",
+    )
+    heartbeat_timeout: float = option(
+        30.0,
+        seconds(),
+        "seconds without one after which a node is gone. Lower notices sooner, and takes a busy node for dead sooner",
+    )
+    enable_failover: bool = option(
+        True, boolean, "whether another node is tried when one fails in a way that allows it"
+    )
+    max_retries: int = option(2, whole(0), "further attempts after the first")
+    retry_delay: float = option(
+        0.1,
+        seconds(zero=True),
+        "seconds; the wait before a further attempt is drawn from 0 to this, then from 0 to twice as much, and so on "
+        "up to 0.25 s",
+    )
+    metadata: Mapping[str, Any] = option(
+        {},
+        json_object(_metadata),
+        f"what this node tells of itself: zone, version; JSON of at most {MAX_LEVELS} levels",
+    )
+    secret: Any = option(
+        None,
+        Kind(_secret, _read_secret, "write one key, or several as a JSON list", hidden=True),
+        "key of at least 32 bytes with which requests and responses are signed; several while one takes the place of "
+        "another: the first signs, all are accepted. None: the processes of one user on one machine share a key by "
+        "themselves, for calls over loopback",
+    )
+    idempotency: Any = option(
+        "memory",
+        of(lambda value: value is not None and value is not True, "give 'memory', 'off', a URL or an object"),
+        "where request ids are remembered, so that none runs twice: `memory` (one process, and forgotten with it: "
+        "after a restart a repeated id runs again), `sqlite:///path` (one machine), `redis://host` (the cluster), "
+        "`off`, or an object with the methods of `catga_sync.idempotency.IdempotencyStore`",
+    )
+    session: Any = option(
+        None,
+        of(
+            lambda value: value is None or (hasattr(value, "get_adapter") and hasattr(value, "send")),
+            "give a requests.Session, or None",
+        ),
+        "a `requests.Session` of your own, with its adapters",
+    )
+    verify: bool | str = option(
+        True,
+        of(
+            lambda value: isinstance(value, (bool, str)),
+            "give True, False, or a path to CA certificates",
+            _read_verify,
+        ),
+        "as in `requests`: True, False, or a path to CA certificates",
+    )
+    cert: Any = option(
+        None,
+        of(_is_cert, "give a path, a pair (certificate, key), or None"),
+        "as in `requests`: a path to a client certificate, or (certificate, key)",
+    )
+    insecure: bool = option(
+        False,
+        boolean,
+        "True: no key is used, and unsigned calls (`curl`, a .NET node) are served: on a loopback endpoint those that "
+        "come straight from this machine, elsewhere all. Not behind a reverse proxy on the same machine",
+    )
+    compression: str = option(
+        "auto", of(lambda value: value in ("auto", "off"), "give 'auto' or 'off'"), "reserved; not there yet"
+    )
+    max_body_bytes: int = option(4 * 1024 * 1024, whole(1024), "the longest body that is sent or read")
+    max_concurrency: int | None = option(
+        None,
+        whole(1, optional=True),
+        "calls of other nodes that one worker runs at once; one more is refused, so that health checks and refusals "
+        "get through. None: one or two less than the server's threads where a server hook tells them, else any number",
+    )
+    load_reporter: Any = option(
+        None,
+        of(lambda value: value is None or callable(value), "give a function that returns 0 to 100"),
+        "a function that returns this node's load, 0 to 100, for the weighted routers. None: the larger of the share "
+        "of `max_concurrency` in use and the load of the processors",
+    )
+    pool_size: int = option(64, whole(1), "connections to one node, and so calls to it at once; further callers wait")
 
     def __post_init__(self) -> None:
-        fill = object.__setattr__
-        if self.node_id is None:
-            fill(self, "node_id", _host_name())
-        check_node_id(self.node_id)
-        if self.endpoint is not None:
-            fill(self, "endpoint", check_endpoint(self.endpoint))
-        _check(
-            isinstance(self.cluster_name, str) and _CLUSTER_NAME.fullmatch(self.cluster_name),
-            f"cluster_name: give 1 to 64 characters of A-Z a-z 0-9 . _ -, not {shown(self.cluster_name)}",
-        )
-        for name in ("request_timeout", "heartbeat_interval", "heartbeat_timeout"):
-            fill(self, name, _seconds(name, getattr(self, name), zero=False))
-        fill(self, "retry_delay", _seconds("retry_delay", self.retry_delay, zero=True))
-        _check(
-            self.heartbeat_timeout > self.heartbeat_interval,
-            f"heartbeat_timeout: give more than heartbeat_interval ({self.heartbeat_interval} s), "
-            f"not {self.heartbeat_timeout} s",
-        )
-        for name, least in (("max_retries", 0), ("max_body_bytes", 1024), ("pool_size", 1)):
-            _whole(name, getattr(self, name), least)
-        if self.max_concurrency is not None:
-            _whole("max_concurrency", self.max_concurrency, 1)
-        _check(
-            self.load_reporter is None or callable(self.load_reporter),
-            f"load_reporter: give a function that returns 0 to 100, not {shown(self.load_reporter)}",
-        )
-        for name in ("enable_failover", "insecure"):
-            value = getattr(self, name)
-            _check(isinstance(value, bool), f"{name}: give True or False, not {shown(value)}")
-        fill(self, "metadata", MappingProxyType(_json_object("metadata", self.metadata)))
-        _check(
-            self.verify is True or self.verify is False or isinstance(self.verify, str),
-            f"verify: give True, False, or a path to CA certificates, not {shown(self.verify)}",
-        )
-        pair = isinstance(self.cert, tuple) and len(self.cert) == 2 and all(isinstance(part, str) for part in self.cert)
-        _check(
-            self.cert is None or isinstance(self.cert, str) or pair,
-            f"cert: give a path, a pair (certificate, key), or None, not {shown(self.cert)}",
-        )
-        _check(
-            self.session is None or (hasattr(self.session, "get_adapter") and hasattr(self.session, "send")),
-            f"session: give a requests.Session, or None, not {shown(self.session)}",
-        )
-        _check(self.compression in ("auto", "off"), f"compression: give 'auto' or 'off', not {shown(self.compression)}")
-        if self.secret is not None:
-            fill(self, "secret", Secret(self.secret))
-            KeyRing(self.secret)
-        _check(
-            self.idempotency is not None and self.idempotency is not True,
-            "idempotency: give 'memory', 'off', a URL or an object",
-        )
+        for each in dataclasses.fields(self):
+            kind: Kind = each.metadata["kind"]
+            object.__setattr__(self, each.name, kind.check(each.name, getattr(self, each.name)))
+        if self.heartbeat_timeout <= self.heartbeat_interval:
+            raise ConfigurationError(
+                f"heartbeat_timeout: give more than heartbeat_interval ({self.heartbeat_interval} s), "
+                f"not {self.heartbeat_timeout} s"
+            )
         self._check_discovery()
         self._check_exposure()
 
@@ -203,15 +265,17 @@ class ClusterOptions:
             object.__setattr__(self, "discovery", "static")
         if self.discovery == "static":
             wanted = '{"node-2": "http://host:port"}'
-            _check(self.peers is not None, f'peers: discovery="static" needs them, as in {wanted}')
-            _check(isinstance(self.peers, Mapping), f"peers: give a mapping such as {wanted}, not {shown(self.peers)}")
-            peers = self.peers or {}
+            if self.peers is None:
+                raise ConfigurationError(f'peers: discovery="static" needs them, as in {wanted}')
+            if not isinstance(self.peers, Mapping):
+                raise ConfigurationError(f"peers: give a mapping such as {wanted}, not {shown(self.peers)}")
+            peers = self.peers
             for node_id, given in peers.items():
                 check_peer(node_id, given)
             kept = {name: MappingProxyType(dict(x)) if isinstance(x, Mapping) else x for name, x in peers.items()}
             object.__setattr__(self, "peers", MappingProxyType(kept))
-        else:
-            _check(self.peers is None, 'peers: they go with discovery="static" only')
+        elif self.peers is not None:
+            raise ConfigurationError('peers: they go with discovery="static" only')
 
     def _check_exposure(self) -> None:
         if self.endpoint is None or self.insecure or self.secret is not None or is_loopback(self.endpoint):
@@ -256,7 +320,12 @@ class ClusterOptions:
             import os
 
             environ = os.environ
-        given = {name: read_text(name, text) for name, text in option_values(environ).items() if name not in overrides}
+        kinds = {each.name: each.metadata["kind"] for each in dataclasses.fields(cls)}
+        given = {
+            name: read_text(name, kinds.get(name, anything), text)
+            for name, text in option_values(environ).items()
+            if name not in overrides
+        }
         return cls.make(layered(given, overrides))
 
     @classmethod
@@ -306,45 +375,3 @@ class OptionValues(TypedDict, total=False):
     max_concurrency: int | None
     load_reporter: Any
     pool_size: int
-
-
-def _check(condition: object, text: str) -> None:
-    if not condition:
-        raise ConfigurationError(text)
-
-
-def _host_name() -> str:
-    return re.sub(r"[^A-Za-z0-9._\-]", "-", socket.gethostname())[:128] or "node"
-
-
-def _seconds(name: str, value: object, *, zero: bool) -> float:
-    bound = "of at least 0" if zero else "above 0"
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not _is_finite(value) or value < 0 or (value == 0 and not zero):  # type: ignore[operator]
-        raise ConfigurationError(f"{name}: give seconds {bound}, not {shown(value)}")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
-
-
-def _whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{name}: give a whole number of at least {least}, not {shown(value)}")
-
-
-def _json_object(name: str, value: object) -> dict[str, Any]:
-    try:
-        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-            plain = dict(json.loads(json.dumps(dict(value), allow_nan=False)))
-            if is_plain_json(plain):
-                return plain
-    except (TypeError, ValueError, RecursionError):
-        pass
-    raise ConfigurationError(
-        f"{name}: give a mapping of names to JSON values, at most {MAX_LEVELS} levels deep, not {shown(value)}"
-    )

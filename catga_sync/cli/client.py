@@ -19,16 +19,17 @@ from catga_sync.cluster.absence import unreadable
 from catga_sync.cluster.snapshot import Snapshot, not_preferred, reason_against
 from catga_sync.cluster.stores import discovery_of
 from catga_sync.cluster.trust import trust_of
-from catga_sync.context import new_request_id
+from catga_sync.context import CallContext, new_request_id
 from catga_sync.discovery.base import place_of
 from catga_sync.errors import CatgaError, ConfigurationError
 from catga_sync.messages import MAX_NAME
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
 from catga_sync.results import CatgaResult
+from catga_sync.serialization import MessageRegistry
+from catga_sync.transport import create_invoker
 from catga_sync.transport.http.diagnosis import trouble_of
 from catga_sync.transport.http.probe import HttpProbe, Probe, ProbeOutcome
-from catga_sync.transport.raw import RawInvoker
 
 __all__ = ["OperatorClient", "Seen", "StoreDown", "Verdicts", "judge"]
 
@@ -103,7 +104,8 @@ class OperatorClient:
         self._options = options
         self._discovery = discovery_of(options)
         self._probe = HttpProbe(verify=options.verify, cert=options.cert, signing=signing)
-        self._invoker = RawInvoker(
+        self._invoker = create_invoker(
+            MessageRegistry(),
             source_node_id=options.node_id,
             pool_size=1,
             max_body_bytes=options.max_body_bytes,
@@ -174,7 +176,7 @@ class OperatorClient:
             payload,
             response_name=response_name,
             timeout=self._options.request_timeout,
-            request_id=new_request_id(),
+            call=CallContext(new_request_id()),
         )
 
     def drain(self, node: ClusterNode, tell: Callable[[str], None]) -> str | None:

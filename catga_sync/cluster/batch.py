@@ -12,17 +12,15 @@ Rules of this file:
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import replace
 from typing import Any
 
-from catga_sync.cluster.failover import NO_NODE, Failover, Plan, Step
-from catga_sync.context import CallContext, enter_call, leave_call
-from catga_sync.errors import Delivery, ErrorCode, ends_process
+from catga_sync.cluster.failover import NO_NODE, Failover, Plan
+from catga_sync.cluster.sender import Sender
+from catga_sync.errors import Delivery
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
 
@@ -31,11 +29,6 @@ __all__ = ["Batch", "at_once"]
 #: Exchanges at once that one ``broadcast``, ``publish`` or ``send_batch`` makes.
 _FAN_OUT = 16
 
-_log = logging.getLogger(__name__)
-
-#: Carries requests under their ids to a node, as one exchange within so many seconds.
-Carry = Callable[[ClusterNode, Sequence[Any], float, Sequence[str]], Sequence[CatgaResult[Any]]]
-
 
 class Batch:
     """
@@ -43,28 +36,14 @@ class Batch:
 
     Args:
         plans: A plan for each, by its place in the batch.
-        call: The call that they are part of.
         failover: Picks nodes, and says what is tried again.
-        step: Runs one request on one node.
-        carry: Runs several on another node; None means that it cannot be done.
-        travels: Tells whether a node takes several at once.
+        sender: Makes the attempts.
     """
 
-    def __init__(
-        self,
-        plans: Mapping[int, Plan],
-        call: CallContext,
-        failover: Failover,
-        step: Step,
-        carry: Carry | None,
-        travels: Callable[[ClusterNode], bool],
-    ) -> None:
+    def __init__(self, plans: Mapping[int, Plan], failover: Failover, sender: Sender) -> None:
         self._plans = plans
-        self._call = call
         self._failover = failover
-        self._step = step
-        self._carry = carry
-        self._travels = travels
+        self._sender = sender
         self._results: dict[int, CatgaResult[Any]] = {}
 
     def run(self) -> dict[int, CatgaResult[Any]]:
@@ -84,7 +63,7 @@ class Batch:
         groups: dict[tuple[str, str | None], tuple[ClusterNode, list[int]]] = {}
         alone: list[tuple[int, ClusterNode | None]] = []
         for index, node in due:
-            if node is not None and self._carry is not None and self._travels(node):
+            if node is not None and self._sender.takes_batches(node):
                 groups.setdefault((node.node_id, self._plans[index].store), (node, []))[1].append(index)
             else:
                 alone.append((index, node))
@@ -97,7 +76,7 @@ class Batch:
                 self._results[index] = self._alone(self._plans[index], node)
 
         # What runs here runs in the caller's thread, while the round trips are under way.
-        tried = at_once(self._together, list(groups.values()), self._call, meanwhile=meanwhile if alone else None)
+        tried = at_once(self._together, list(groups.values()), meanwhile=meanwhile if alone else None)
         pause = 0.0
         again: list[int] = []
         for answers in tried:
@@ -108,13 +87,9 @@ class Batch:
         return [(index, self._failover.pick(self._plans[index])) for index in again]
 
     def _alone(self, plan: Plan, node: ClusterNode | None) -> CatgaResult[Any]:
-        token = enter_call(plan.call)
-        try:
-            if node is None:
-                return self._failover.result(plan, self._last(plan))
-            return self._failover.run_from(plan, node, self._step)
-        finally:
-            leave_call(token)
+        if node is None:
+            return self._failover.result(plan, self._last(plan))
+        return self._failover.run_from(plan, node)
 
     def _together(self, group: tuple[ClusterNode, list[int]]) -> dict[int, CatgaResult[Any]]:
         """Make one round trip; return the answer to each item."""
@@ -123,7 +98,9 @@ class Batch:
         # A plain request needs all the time there is; what travels with it has no more and no less.
         time_given = max(self._failover.share(plan, node) for plan in plans)
         started = time.monotonic()
-        answers = self._exchange(node, plans, time_given)
+        requests, calls = [plan.request for plan in plans], [plan.call for plan in plans]
+        calls[0] = self._failover.call_of(plans[0])
+        answers = self._sender.send_batch(node, requests, time_given, calls)
         elapsed = time.monotonic() - started
         for plan, answer in zip(plans, answers, strict=True):
             self._failover.note(plan, node, answer, elapsed)
@@ -132,24 +109,6 @@ class Batch:
         found = dict(zip(indexes, answers, strict=True))
         again = [index for index in indexes if self._failover.forgoes_store(self._plans[index], found[index])]
         return {**found, **self._together((node, again))} if again else found
-
-    def _exchange(self, node: ClusterNode, plans: list[Plan], time_given: float) -> Sequence[CatgaResult[Any]]:
-        assert self._carry is not None
-        ids = [plan.call.request_id for plan in plans]
-        token = enter_call(replace(self._call, store=plans[0].store))
-        try:
-            answers = self._carry(node, [plan.request for plan in plans], time_given, ids)
-            if len(answers) == len(plans) and all(isinstance(answer, CatgaResult) for answer in answers):
-                return answers
-            counts, call = (len(answers), len(plans)), self._call.ids
-            _log.error("the invoker has answered %d of %d requests: %s node=%s", *counts, call, node.node_id)
-        except BaseException as exc:
-            if ends_process(exc):
-                raise
-            _log.exception("the invoker failed: %s node=%s", self._call.ids, node.node_id)
-        finally:
-            leave_call(token)
-        return [INVOKER_FAILED] * len(plans)
 
     def _sort_out(self, answers: Mapping[int, CatgaResult[Any]]) -> dict[int, float]:
         """Keep the results of what is done with; return the waits before another try of the rest."""
@@ -171,41 +130,27 @@ class Batch:
         return CatgaResult.failure(last.error or "", last.code, delivery=last.delivery)
 
 
-INVOKER_FAILED: CatgaResult[Any] = CatgaResult.failure(
-    "the invoker failed; see the log", ErrorCode.INTERNAL, delivery=Delivery.UNKNOWN
-)
-
-
 def at_once(
-    function: Callable[[Any], Any],
-    items: Sequence[Any],
-    call: CallContext,
-    *,
-    meanwhile: Callable[[], None] | None = None,
+    function: Callable[[Any], Any], items: Sequence[Any], *, meanwhile: Callable[[], None] | None = None
 ) -> list[Any]:
     """
-    Call ``function`` with each item at the same time, as the given call; return what it returned, in order.
+    Call ``function`` with each item at the same time; return what it returned, in order.
 
     Args:
         function: Called in threads of its own, unless there is but one item and nothing else to do.
         items: What it is called with.
-        call: The call that it is part of.
         meanwhile: Called in this thread while the others run.
     """
-    token = enter_call(call)
-    try:
-        if not items or (len(items) == 1 and meanwhile is None):
-            # Nothing is won by a thread that this one would have to wait for.
-            if meanwhile is not None:
-                meanwhile()
-            return [function(item) for item in items]
-        with ThreadPoolExecutor(min(len(items), _FAN_OUT), thread_name_prefix="catga-fan-out") as pool:
-            running = [_start(pool, function, item) for item in items]
-            if meanwhile is not None:
-                meanwhile()
-            return [each.result() for each in running]
-    finally:
-        leave_call(token)
+    if not items or (len(items) == 1 and meanwhile is None):
+        # Nothing is won by a thread that this one would have to wait for.
+        if meanwhile is not None:
+            meanwhile()
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(len(items), _FAN_OUT), thread_name_prefix="catga-fan-out") as pool:
+        running = [_start(pool, function, item) for item in items]
+        if meanwhile is not None:
+            meanwhile()
+        return [each.result() for each in running]
 
 
 def _start(pool: ThreadPoolExecutor, function: Callable[[Any], Any], item: Any) -> Future[Any]:

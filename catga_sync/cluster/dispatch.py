@@ -8,45 +8,42 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
 from catga_sync.cluster.absence import absence
-from catga_sync.cluster.batch import INVOKER_FAILED, Batch, at_once
+from catga_sync.cluster.batch import Batch, at_once
 from catga_sync.cluster.failover import Failover, Plan
+from catga_sync.cluster.local_node import SHARED_IDEMPOTENCY
 from catga_sync.cluster.membership import Membership
+from catga_sync.cluster.routers import Routers
+from catga_sync.cluster.sender import Sender
 from catga_sync.cluster.snapshot import not_preferred, reason_against
-from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
+from catga_sync.context import CallContext, enter_call, leave_call, new_request_id
 from catga_sync.errors import ConfigurationError, Delivery, ErrorCode, ends_process
 from catga_sync.explanation import Explanation, Verdict
-from catga_sync.mediator import Mediator, expired_before_start, nested_call
+from catga_sync.mediator import Mediator, expired_before_start
 from catga_sync.messages import Event
 from catga_sync.nodes import ClusterNode
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import INSIDE, CatgaResult
-from catga_sync.routing.base import Router
 from catga_sync.serialization import MessageType
-from catga_sync.transport.base import RemoteInvoker
 from catga_sync.wire.call_path import LONGEST, full_nodes
 
-__all__ = ["SHARED_IDEMPOTENCY", "Dispatcher"]
+__all__ = ["Dispatcher"]
 
 #: The oldest snapshot, in seconds, on which "nobody handles this" is answered.
 _FRESH = 0.1
-#: What a node says of itself, followed by the identity of its store, when it remembers request ids in one that other
-#: nodes may have, too.
-SHARED_IDEMPOTENCY = "shared-idempotency:"
 
 _log = logging.getLogger(__name__)
 
 
 class Dispatcher:
     """
-    Bring messages to nodes. Thread-safe.
+    Brings messages to nodes. Thread-safe.
 
     Args:
         local: The handlers of this process.
@@ -55,12 +52,9 @@ class Dispatcher:
         ejection: Those that are left out for their failures.
         budget: Shown by ``explain``.
         failover: Tries one node after the other.
-        invoker: Carries a message to another node.
-        router: Picks one of the candidates.
-        routers: Returns the router that a message type asks for by name.
-        surroundings: What the framework puts around a call that runs here; None means nothing.
-        room: Returns how many more calls this process takes; None when it cannot tell.
-        one_thread: Tells whether this process is known to serve with one thread.
+        sender: Makes an attempt at a node.
+        routers: Pick one of the candidates.
+        surroundings: What the framework puts around a call that runs here.
         timeout: Seconds of a call that was given none.
     """
 
@@ -72,13 +66,10 @@ class Dispatcher:
         ejection: Ejection,
         budget: RetryBudget,
         failover: Failover,
-        invoker: RemoteInvoker,
-        router: Router,
-        routers: Callable[[str], Router],
+        sender: Sender,
+        routers: Routers,
         *,
-        surroundings: Surroundings | None = None,
-        room: Callable[[], int | None],
-        one_thread: Callable[[], bool] = lambda: False,
+        surroundings: Surroundings,
         timeout: float,
     ) -> None:
         self._local = local
@@ -87,61 +78,26 @@ class Dispatcher:
         self._ejection = ejection
         self._budget = budget
         self._failover = failover
-        self._invoker = invoker
-        self._router = router
+        self._sender = sender
         self._routers = routers
-        self._surroundings = Surroundings() if surroundings is None else surroundings
-        self._room = room
-        self._one_thread = one_thread
-        self._one_thread_is_told = False
+        self._surroundings = surroundings
         self._timeout = timeout
 
-    def forward(self, request: Any) -> CatgaResult[Any]:
-        """Run a request on whichever node may take it, as the current call."""
-        call = current_call()
-        if call is None:  # a behaviour has moved the call to a thread of its own, without its context
-            call = nested_call(self._timeout)
-        plan = self._plan(request, call)
+    def send(self, request: Any, entry: MessageType, call: CallContext) -> CatgaResult[Any]:
+        """Run a request of a type on whichever node may take it."""
+        plan = self._plan(request, entry, call)
         if isinstance(plan, CatgaResult):
             return plan
-        return _told(plan, self._failover.run(plan, self.on))
+        return _told(plan, self._failover.run(plan))
 
-    def candidates(self, entry: MessageType, here: bool) -> tuple[ClusterNode, ...]:
+    def candidates(self, entry: MessageType, here: bool, call: CallContext) -> tuple[ClusterNode, ...]:
         """Return the nodes that may take a request of this type."""
-        nodes = self._membership.snapshot.candidates(entry.name, entry.contract, here)
+        nodes = self._membership.look(call).candidates(entry.name, entry.contract, here)
         if not nodes:
             # Perhaps the node has just come up: before saying that there is none, look at the store once more.
-            self._membership.refresh(_FRESH)
+            self._membership.refresh(_FRESH, call=call)
             nodes = self._membership.snapshot.candidates(entry.name, entry.contract, here)
         return nodes
-
-    def on(self, node: ClusterNode, message: Any, timeout: float) -> CatgaResult[Any]:
-        """Run a message on one node, as the current call."""
-        call = current_call() or nested_call(timeout)
-        if node.node_id == self._this.node_id:
-            return self.here(message, call)
-        token = enter_call(self._leaving(call))
-        try:
-            result: Any = self._invoker.invoke(node, message, timeout=timeout, request_id=call.request_id)
-        except BaseException as exc:
-            if ends_process(exc):
-                raise
-            _log.exception("the invoker failed: %s node=%s", call.ids, node.node_id)
-            return INVOKER_FAILED
-        finally:
-            leave_call(token)
-        if isinstance(result, CatgaResult):
-            return result
-        _log.error("the invoker returned %s: %s", type(result).__name__, call.ids)
-        return INVOKER_FAILED
-
-    def here(self, message: Any, call: CallContext) -> CatgaResult[Any]:
-        """Run a message in this process, as the given call."""
-
-        def run() -> CatgaResult[Any]:
-            return self._local.dispatch(message, call, self._this.node_id)
-
-        return self._surroundings.run_here(run, type(message).__qualname__)
 
     def deliver_here(self, event: Event, call: CallContext) -> CatgaResult[None] | None:
         """Call the subscribers of this process, as the given call; None when there is none."""
@@ -158,13 +114,13 @@ class Dispatcher:
 
         def one(node: ClusterNode) -> CatgaResult[Any]:
             left = call.remaining()
-            return self.on(node, message, self._timeout if left is None else left)
+            return self._sender.send(node, message, self._timeout if left is None else left, call)
 
-        return dict(zip([node.node_id for node in nodes], at_once(one, nodes, call), strict=True))
+        return dict(zip([node.node_id for node in nodes], at_once(one, nodes), strict=True))
 
     def broadcast(self, entry: MessageType, request: Any, call: CallContext) -> dict[str, CatgaResult[Any]]:
         """Run a request on every other node that handles its type; one that cannot take it is told as a failure."""
-        self.candidates(entry, here=False)  # a node that has just come up is to be among them
+        self.candidates(entry, here=False, call=call)  # a node that has just come up is to be among them
         nodes = self._membership.snapshot.addressees(entry.name, here=self._local.handles(entry.cls))
         reasons = {node.node_id: reason_against(node, entry.name, entry.contract) for node in nodes}
         results = self.on_each([node for node in nodes if reasons[node.node_id] is None], request, call)
@@ -188,23 +144,22 @@ class Dispatcher:
         results: dict[int, CatgaResult[Any]] = {}
         for index, request in enumerate(requests):
             item = call.nested(new_request_id(), self._timeout)
-            plan = self._plan(request, item)
+            plan = self._plan(request, self._local.registry.ensure(type(request)), item)
             if isinstance(plan, CatgaResult):
                 results[index] = plan._with(request_id=item.request_id)
             else:
                 plans[index] = plan
-        carry = self._carry if hasattr(self._invoker, "invoke_batch") else None
-        done = Batch(plans, call, self._failover, self.on, carry, self._takes_batches).run()
+        done = Batch(plans, self._failover, self._sender).run()
         results.update((index, _told(plans[index], result)) for index, result in done.items())
         return [results[index] for index in range(len(requests))]
 
     def explain(self, request: Any, call: CallContext) -> Explanation:
-        """Return what ``forward`` would do; nothing is sent, and no router's turn is used up but by its choice."""
+        """Return what ``send`` would do; nothing is sent, and no router's turn is used up but by its choice."""
         entry = self._local.registry.ensure(type(request))
         here = self._local.handles(entry.cls)
         full = full_nodes(call.chain)
         alone = (self._this,) if here else ()
-        nodes = self.candidates(entry, here) if entry.remote else alone
+        nodes = self.candidates(entry, here, call) if entry.remote else alone
         usable = tuple(node for node in self._ejection.usable(nodes) if node.node_id not in full) if nodes else ()
         excluded = []
         for node in self._membership.snapshot.nodes:
@@ -222,7 +177,7 @@ class Dispatcher:
         left = call.remaining()
         return Explanation(
             type_name=entry.name,
-            router=entry.route or type(self._router).__name__,
+            router=entry.route or type(self._routers.default).__name__,
             candidates=usable,
             excluded=tuple(excluded),
             chosen=self._look_up(entry, request, usable) if usable else None,
@@ -232,13 +187,6 @@ class Dispatcher:
             note=None if usable else self._why_none(entry, bool(nodes)),
         )
 
-    def forget(self) -> None:
-        """In a forked child: the routers drop the locks and the counts of the parent."""
-        for each in (self._router, self._routers):
-            forget = getattr(each, "forget", None)
-            if forget is not None:
-                forget()
-
     def _why_none(self, entry: MessageType, waiting: bool) -> str:
         if waiting:
             return "every node that handles it waits for this very call"
@@ -246,12 +194,11 @@ class Dispatcher:
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
-    def _plan(self, request: Any, call: CallContext) -> Plan | CatgaResult[Any]:
-        """Return the plan of a request, or the failure of one that nobody may take."""
-        entry = self._local.registry.ensure(type(request))
+    def _plan(self, request: Any, entry: MessageType, call: CallContext) -> Plan | CatgaResult[Any]:
+        """Return the plan of a request, or the failure of one that no node may take."""
         here = self._local.handles(entry.cls)
         if entry.remote:
-            nodes = self.candidates(entry, here)
+            nodes = self.candidates(entry, here, call)
         elif here:
             nodes = (self._this,)
         else:
@@ -267,7 +214,7 @@ class Dispatcher:
         if call.deadline is not None and call.deadline.expired:
             return expired_before_start()
         try:
-            router = self._router_of(entry)
+            router = self._routers.of(entry)
         except ConfigurationError as exc:
             return CatgaResult.failure(
                 f"the route of {entry.name} is wrong: {exc}", ErrorCode.INTERNAL, delivery=Delivery.NOT_EXECUTED
@@ -276,25 +223,10 @@ class Dispatcher:
         store = None if entry.idempotent or alone else _store_of_all(nodes)
         return Plan(request, nodes, call, router, entry.idempotent or store is not None, store)
 
-    def _carry(
-        self, node: ClusterNode, requests: Sequence[Any], timeout: float, request_ids: Sequence[str]
-    ) -> Sequence[CatgaResult[Any]]:
-        call = current_call() or nested_call(timeout)
-        token = enter_call(self._leaving(call))
-        try:
-            invoke_batch: Any = getattr(self._invoker, "invoke_batch")  # noqa: B009 - not every invoker has it
-            answers: Sequence[CatgaResult[Any]] = invoke_batch(node, requests, timeout=timeout, request_ids=request_ids)
-            return answers
-        finally:
-            leave_call(token)
-
-    def _takes_batches(self, node: ClusterNode) -> bool:
-        return node.node_id != self._this.node_id and "batch" in node.features
-
     def _look_up(self, entry: MessageType, request: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode | None:
         """Return whom the router would take, and tell it that nobody was asked; None when it takes nobody."""
         try:
-            router = self._router_of(entry)
+            router = self._routers.of(entry)
             node = router.route(request, nodes)
             withdraw = getattr(router, "withdraw", None)
             if withdraw is not None:
@@ -305,26 +237,6 @@ class Dispatcher:
                 raise
             _log.exception("the router failed")
             return None
-
-    def _leaving(self, call: CallContext) -> CallContext:
-        """Return the call as it is when it leaves this node: with this node at the end of its chain."""
-        if self._this.endpoint is None:
-            return call
-        if call.depth and not self._one_thread_is_told and self._one_thread():
-            self._one_thread_is_told = True
-            _log.warning(
-                "a handler of node %s sends a request, and its server has one thread: what comes in meanwhile waits, "
-                "and a call that comes back here fails; start the server with more threads (gunicorn --threads 8)",
-                self._this.node_id,
-            )
-        room = self._room()
-        if room is not None and call.source_node_id is None and not call.chain and room > 0:
-            # A view of the app itself sends: its thread is one of the server's, too, and counted nowhere else.
-            room -= 1
-        return replace(call, chain=(*call.chain, (self._this.node_id, room)))
-
-    def _router_of(self, entry: MessageType) -> Router:
-        return self._router if entry.route is None else self._routers(entry.route)
 
     def _would_wait_for_itself(self, entry: MessageType, call: CallContext) -> CatgaResult[Any]:
         way = " -> ".join(name for name, _ in call.chain)

@@ -70,6 +70,10 @@ class EventBoard:
         with self._lock:
             return tuple(self._past)
 
+    def tell_ejected(self, node: ClusterNode, ejected: bool) -> None:
+        """Tell that a node is left out, or let back."""
+        self.tell(ClusterEvent(EventKind.NODE_FAULTED if ejected else EventKind.NODE_RECOVERED, node))
+
     def tell(self, event: ClusterEvent) -> None:
         """Keep an event and call the listeners, outside the lock; one that raises is logged."""
         _log.info("%s: node=%s endpoint=%s", event.kind.name, event.node.node_id, event.node.endpoint)

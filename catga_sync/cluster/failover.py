@@ -23,7 +23,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
-from catga_sync.context import CallContext, enter_call, leave_call
+from catga_sync.cluster.sender import Sender
+from catga_sync.context import CallContext
 from catga_sync.errors import Delivery, ErrorCode, ends_process
 from catga_sync.nodes import ClusterNode
 from catga_sync.resilience.budget import RetryBudget
@@ -47,8 +48,6 @@ _UNANSWERED = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED, Err
 
 _log = logging.getLogger(__name__)
 
-Step = Callable[[ClusterNode, Any, float], CatgaResult[Any]]
-
 
 @dataclass
 class Plan:
@@ -71,8 +70,8 @@ class Plan:
 
     def remaining(self) -> float:
         """Return the seconds left for the call."""
-        left = self.call.remaining()
-        return float("inf") if left is None else left
+        deadline = self.call.deadline
+        return float("inf") if deadline is None else deadline.remaining()
 
 
 class Failover:
@@ -81,6 +80,7 @@ class Failover:
 
     Args:
         this: The id of this node; what happens to calls that run here says nothing about other nodes.
+        sender: Makes an attempt at a node.
         ejection: Keeps the record of failing nodes.
         budget: Grants further tries.
         enabled: False makes the first try the only one.
@@ -94,6 +94,7 @@ class Failover:
     def __init__(
         self,
         this: str,
+        sender: Sender,
         ejection: Ejection,
         budget: RetryBudget,
         *,
@@ -105,6 +106,7 @@ class Failover:
         rng: random.Random | None = None,
     ) -> None:
         self._this = this
+        self._sender = sender
         self._ejection = ejection
         self._budget = budget
         self._tries = 1 + max_retries if enabled else 1
@@ -118,22 +120,16 @@ class Failover:
         """Whether there is ever a further try."""
         return self._tries > 1
 
-    def run(self, plan: Plan, step: Step) -> CatgaResult[Any]:
-        """
-        Return the result of a request on one of the plan's nodes.
-
-        Args:
-            plan: The call.
-            step: Runs the request on one node within so many seconds.
-        """
+    def run(self, plan: Plan) -> CatgaResult[Any]:
+        """Return the result of a request on one of the plan's nodes."""
         self.count()
-        return self.run_from(plan, self.pick(plan), step)
+        return self.run_from(plan, self.pick(plan))
 
-    def run_from(self, plan: Plan, node: ClusterNode | None, step: Step) -> CatgaResult[Any]:
+    def run_from(self, plan: Plan, node: ClusterNode | None) -> CatgaResult[Any]:
         """Do what ``run`` does with a call that was counted, beginning with a node that ``pick`` has returned."""
         result = NO_NODE
         while node is not None:
-            result = self._try(plan, node, step)
+            result = self._try(plan, node)
             wait = self.wait_before_next(plan, result)
             if wait is None or not self.pay():
                 break
@@ -165,7 +161,10 @@ class Failover:
         try:
             node = plan.router.route(plan.request, options)
             # By identity: comparing a thousand nodes by value takes longer than all the rest of a call.
-            return node if any(node is each for each in options) or node in options else None
+            for each in options:
+                if each is node:
+                    return node
+            return node if node in options else None
         except BaseException as exc:
             if ends_process(exc):
                 raise
@@ -177,6 +176,11 @@ class Failover:
         left = plan.remaining()
         another = len(plan.attempts) + 1 < self._tries and len(plan.tried | {node.node_id}) < len(plan.nodes)
         return left / 2 if plan.repeatable and another and plan.unknown + 1 < _MOST_UNKNOWN else left
+
+    @staticmethod
+    def call_of(plan: Plan) -> CallContext:
+        """Return the call as an attempt has it: with the store on which it relies."""
+        return plan.call if plan.store is None else replace(plan.call, store=plan.store)
 
     def note(self, plan: Plan, node: ClusterNode, result: CatgaResult[Any], elapsed: float) -> None:
         """Take note of a try, in the plan and at the router."""
@@ -238,21 +242,18 @@ class Failover:
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
-    def _try(self, plan: Plan, node: ClusterNode, step: Step) -> CatgaResult[Any]:
+    def _try(self, plan: Plan, node: ClusterNode) -> CatgaResult[Any]:
         time_given = self.share(plan, node)
         started = self._monotonic()
-        # All tries have the same id, also where the caller's thread has no current call.
-        token = enter_call(plan.call if plan.store is None else replace(plan.call, store=plan.store))
         try:
-            result = step(node, plan.request, time_given)
+            call = plan.call if plan.store is None else self.call_of(plan)
+            result = self._sender.send(node, plan.request, time_given, call)
         except BaseException:
             _tell(plan, node, _ABANDONED, self._monotonic() - started)
             raise
-        finally:
-            leave_call(token)
         self.note(plan, node, result, self._monotonic() - started)
         self.learn(node, result, time_given)
-        return self._try(plan, node, step) if self.forgoes_store(plan, result) else result
+        return self._try(plan, node) if self.forgoes_store(plan, result) else result
 
     def _wait_before_next(self, plan: Plan, result: CatgaResult[Any]) -> float | None:
         """Return the seconds to wait before the next try, or None when there is to be none."""

@@ -11,19 +11,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
-from catga_sync.cluster.events import ClusterEvent, EventBoard, EventKind
+from catga_sync._log_limit import LimitedLog
+from catga_sync.cluster.local_node import LocalNode
 from catga_sync.cluster.membership import Membership
+from catga_sync.cluster.peers import Peers
 from catga_sync.cluster.presence import Presence
+from catga_sync.cluster.sender import Sender
 from catga_sync.nodes import ClusterNode
-from catga_sync.receiver.receiver import Receiver
-from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
-from catga_sync.transport.base import RemoteInvoker
 
-__all__ = ["Upkeep"]
+__all__ = ["Housekeeping"]
 
 #: Seconds, on top of what the store needs, that others get to notice that this node goes offline.
 SETTLE = 1.0
@@ -37,7 +38,14 @@ _AT_ONCE = 8
 _log = logging.getLogger(__name__)
 
 
-class Upkeep:
+class Store(Protocol):
+    """What has files or connections."""
+
+    def close(self) -> None:
+        """Close them."""
+
+
+class Housekeeping:
     """
     Keep the parts of a cluster mediator going. ``step`` is run by one thread; the rest is thread-safe.
 
@@ -45,12 +53,11 @@ class Upkeep:
         membership: Looks who is there.
         presence: Says that we are; None for a pure client.
         ejection: Keeps the nodes that are left out.
-        budget: Reset in a forked child.
-        events: Told of nodes that are left out and let back.
-        receiver: Drained.
-        invoker: Tidied.
-        is_alive: Asks a node that was left out whether it answers again.
-        close_discovery: Lets go of the store.
+        local_node: Drained.
+        sender: Tidied.
+        peers: Asks a node that was left out whether it responds again.
+        stores: Closed at the end.
+        limited_log: Asked now and then to tell how many lines it has left out.
     """
 
     def __init__(
@@ -58,25 +65,20 @@ class Upkeep:
         membership: Membership,
         presence: Presence | None,
         ejection: Ejection,
-        budget: RetryBudget,
-        events: EventBoard,
-        receiver: Receiver,
-        invoker: RemoteInvoker,
-        *,
-        is_alive: Callable[[ClusterNode], bool],
-        close_discovery: Callable[[], None],
-        forget_discovery: Callable[[], None],
+        local_node: LocalNode,
+        sender: Sender,
+        peers: Peers,
+        stores: Sequence[Store],
+        limited_log: LimitedLog,
     ) -> None:
         self._membership = membership
         self._presence = presence
         self._ejection = ejection
-        self._budget = budget
-        self._events = events
-        self._receiver = receiver
-        self._invoker = invoker
-        self._is_alive = is_alive
-        self._close_discovery = close_discovery
-        self._forget_discovery = forget_discovery
+        self._local_node = local_node
+        self._sender = sender
+        self._peers = peers
+        self._stores = stores
+        self._limited_log = limited_log
         self._drain_seen_at: float | None = None
         #: node id -> when it was last asked whether it is there, for those that are to be asked
         self._asked_at: dict[str, float] = {}
@@ -92,28 +94,21 @@ class Upkeep:
             pause = min(pause, self._presence.step())
         self._ejection.keep_only(nodes)
         self._look_around(nodes)
-        self._receiver.tell_left_out()
-        tidy = getattr(self._invoker, "tidy", None)
-        if tidy is not None:
-            tidy(nodes)
+        self._limited_log.tell_left_out()
+        self._sender.tidy(nodes)
         return pause
-
-    def tell_ejected(self, node: ClusterNode, ejected: bool) -> None:
-        """Tell the world that a node is left out, or let back."""
-        kind = EventKind.NODE_FAULTED if ejected else EventKind.NODE_RECOVERED
-        self._events.tell(ClusterEvent(kind, node))
 
     def begin_drain(self) -> None:
         """Wish the whole node drained; every worker follows within its next steps."""
         if self._presence is None or not self._presence.wish_drain():
-            self._receiver.drain()
+            self._local_node.drain()
 
     def drain(self, timeout: float) -> bool:
         """Drain the node and wait for all its workers; return whether nothing runs any more."""
         end = time.monotonic() + timeout
         self.begin_drain()
         if self._presence is None or not self._presence.visible:
-            return self._receiver.wait_idle(timeout)
+            return self._local_node.wait_idle(timeout)
         pause = threading.Event()
         while not self._presence.all_idle():
             if time.monotonic() >= end:
@@ -121,41 +116,23 @@ class Upkeep:
             pause.wait(_LOOK)
         return True
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether the node is drained and no worker of it runs anything."""
-        if self._presence is None or not self._presence.visible:
-            return self._receiver.draining and self._receiver.in_flight == 0
-        return self._presence.drain_wished and self._presence.all_idle()
-
     def close(self) -> None:
         """Leave the cluster and let go of connections."""
         if self._presence is not None:
             self._presence.leave()
-        self._invoker.close()
-        self._close_discovery()
+        self._sender.close()
+        for store in self._stores:
+            store.close()
 
     def forget(self) -> None:
-        """In a forked child: drop what belongs to the parent."""
-        self._membership.forget()
-        self._ejection.forget()
-        self._budget.forget()
-        self._receiver.forget()
+        """In a forked child: a drain that the parent has seen is not followed here."""
         self._drain_seen_at = None
-        if self._presence is not None:
-            self._presence.forget()
-        self._forget_discovery()
-        forget = getattr(self._invoker, "forget", None)
-        if forget is not None:
-            forget()
 
     def _look_around(self, nodes: tuple[ClusterNode, ...]) -> None:
         """Ask nodes whether they are there: those that are avoided, ejected and due, or silent towards calls."""
         probed = {node.node_id: node for node in self._ejection.due_for_probe(nodes)}
         suspects = {node.node_id: node for node in self._ejection.due_for_a_look(nodes)}
-        silent = getattr(self._invoker, "silent", None)
-        if silent is not None:
-            suspects.update((node.node_id, node) for node in silent(nodes, _SILENCE))
+        suspects.update((node.node_id, node) for node in self._sender.silent(nodes, _SILENCE))
         due = {**suspects, **probed}
         # One that hangs takes its whole time, so several are asked at once, and who was not asked for longest first.
         chosen = sorted(due.values(), key=lambda node: self._asked_at.get(node.node_id, float("-inf")))[:_AT_ONCE]
@@ -167,18 +144,13 @@ class Upkeep:
                 self._ejection.probed(node, answered=answered)
             # A handler may take its time, and the node answers all the same: only one that does not is silent.
             elif self._ejection.looked_at(node, answered=answered):
-                self._release(node)
+                self._sender.abandon(node)
 
     def _are_alive(self, nodes: list[ClusterNode]) -> list[bool]:
         if len(nodes) < 2:
-            return [self._is_alive(node) for node in nodes]
+            return [self._peers.is_alive(node) for node in nodes]
         with ThreadPoolExecutor(len(nodes), thread_name_prefix="catga-look") as pool:
-            return list(pool.map(self._is_alive, nodes))
-
-    def _release(self, node: ClusterNode) -> None:
-        release = getattr(self._invoker, "release", None)
-        if release is not None:
-            release(node)
+            return list(pool.map(self._peers.is_alive, nodes))
 
     def _follow_drain(self, presence: Presence) -> None:
         if not presence.visible or not presence.drain_wished:
@@ -188,8 +160,8 @@ class Upkeep:
             _log.info("going offline: told the others, still serving")
             self._drain_seen_at = now
             presence.hasten()
-        elif not self._receiver.draining and now - self._drain_seen_at >= SETTLE + self._membership.refresh_interval:
+        elif not self._local_node.draining and now - self._drain_seen_at >= SETTLE + self._membership.refresh_interval:
             _log.info("going offline: new requests are refused")
-            self._receiver.drain()
-        elif self._receiver.draining and self._receiver.in_flight == 0:
+            self._local_node.drain()
+        elif self._local_node.draining and self._local_node.in_flight == 0:
             presence.say_idle()

@@ -15,14 +15,14 @@ LoadReporter = Callable[[], float]
 STEP = 5.0
 
 
-def default_load(in_use: Callable[[], float]) -> float:
+def default_load(in_use: float) -> float:
     """
     Return the larger of two shares: of the calls that this process takes, and of the machine's processors.
 
     Args:
-        in_use: Returns the share of this process's room that is taken, 0 to 1.
+        in_use: The share of this process's room that is taken, 0 to 1.
     """
-    return 100.0 * max(in_use(), _processors())
+    return 100.0 * max(in_use, _processors())
 
 
 def rounded(load: float) -> float:

@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from catga_sync.cluster.background import Background
 from catga_sync.cluster.dispatch import Dispatcher
 from catga_sync.cluster.events import ClusterEvent, EventBoard
-from catga_sync.cluster.exits import close_at_exit, warn_of_unclosed
-from catga_sync.cluster.housekeeping import Upkeep
+from catga_sync.cluster.exits import warn_of_unclosed
+from catga_sync.cluster.lifecycle import Lifecycle
+from catga_sync.cluster.local_node import LocalNode
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.presence import Presence
-from catga_sync.context import CallContext, enter_call, leave_call, new_request_id
+from catga_sync.cluster.sender import Sender
+from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import RegistrationError
 from catga_sync.explanation import Explanation
@@ -34,7 +35,7 @@ from catga_sync.receiver.receiver import Receiver
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import CatgaResult
-from catga_sync.serialization import MessageRegistry
+from catga_sync.serialization import MessageRegistry, MessageType
 
 __all__ = ["ClusterMediator"]
 
@@ -55,59 +56,42 @@ class ClusterMediator:
     def __init__(
         self,
         local: Mediator,
-        *,
-        this: ClusterNode,
-        dispatcher: Dispatcher,
-        membership: Membership,
-        presence: Presence | None,
-        ejection: Ejection,
-        events: EventBoard,
-        receiver: Receiver,
-        upkeep: Upkeep,
-        surroundings: Surroundings,
-        describe: Callable[[], ClusterNode],
-        let_go: Callable[[], object],
-        tell_of_tests: list[Callable[[], bool]],
-        check_keys: Callable[[], object],
         options: ClusterOptions,
+        *,
+        local_node: LocalNode,
+        surroundings: Surroundings,
+        events: EventBoard,
+        membership: Membership,
+        ejection: Ejection,
+        presence: Presence | None,
+        dispatcher: Dispatcher,
+        sender: Sender,
+        receiver: Receiver,
+        lifecycle: Lifecycle,
     ) -> None:
         self.local = local
+        #: The message types.
+        self.registry: MessageRegistry = local.registry
         self.options = options
-        #: Answers the requests of other nodes; what the integrations hand their requests to.
+        #: Responds to the requests of other nodes; what the integrations hand their requests to.
         self.receiver = receiver
         #: What the framework puts around the handlers that run here; the integrations add to it.
         self.surroundings = surroundings
-        self._this = this
-        self._dispatcher = dispatcher
-        self._membership = membership
-        self._presence = presence
-        self._ejection = ejection
+        self._local_node = local_node
         self._events = events
-        self._upkeep = upkeep
-        self._describe = describe
-        self._check_keys = check_keys
+        self._membership = membership
+        self._ejection = ejection
+        self._presence = presence
+        self._dispatcher = dispatcher
+        self._sender = sender
+        self._lifecycle = lifecycle
         self._timeout = options.request_timeout
+        self._lock = threading.Lock()
+        # Guarded by _lock.
         self._behaviors: tuple[Behavior, ...] = ()
         self._chain = self._chain_of(())
-        self._lock = threading.Lock()
-        self.closed = False  # an app that gets it opens it again
-        self._tell_of_tests = tell_of_tests
-        #: Whether an app has it, and it ends with the app.
-        self._has_app = False
-        self._background = Background(
-            f"catga-cluster-{this.node_id}",
-            upkeep.step,
-            in_child=self._in_child,
-            in_parent=self._in_parent,
-            at_end=let_go,
-        )
 
     # -- registration goes to the local mediator ------------------------------------------------------------------
-
-    @property
-    def registry(self) -> MessageRegistry:
-        """The message types."""
-        return self.local.registry
 
     def handler(self, function: F = NO_FUNCTION) -> F:
         """See ``Mediator.handler``."""
@@ -156,8 +140,8 @@ class ClusterMediator:
             TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
         """
         # A class that cannot be registered is a mistake of the caller: told before a behaviour can take it for another.
-        self.registry.ensure(type(self.local.require_request(request)))
-        return self._send(request, nested_call(self._timeout if timeout is None else check_timeout(timeout)))
+        entry = self.registry.ensure(type(self.local.require_request(request)))
+        return self._send(request, entry, nested_call(self._timeout if timeout is None else check_timeout(timeout)))
 
     def send_batch(self, requests: Iterable[Request[Any]], *, timeout: float | None = None) -> list[CatgaResult[Any]]:
         """
@@ -169,15 +153,12 @@ class ClusterMediator:
         """
         items = [self.local.require_request(request) for request in requests]
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
-        token = enter_call(call)
-        try:
-            self._look_after_cluster()
-            if not self._behaviors:
-                return self._dispatcher.batch(items, call)
-            # Behaviours are written for one call in its caller's thread, so with them every item is one.
-            return [self._send(item, call.nested(new_request_id(), self._timeout)) for item in items]
-        finally:
-            leave_call(token)
+        self._lifecycle.look_around(call)
+        if not self._behaviors:
+            return self._dispatcher.batch(items, call)
+        # Behaviours are written for one call in its caller's thread, so with them every item is one.
+        ensure = self.registry.ensure
+        return [self._send(item, ensure(type(item)), call.nested(new_request_id(), self._timeout)) for item in items]
 
     def send_stream(self, requests: Iterable[Request[Any]]) -> Iterator[CatgaResult[Any]]:
         """Send each request when its result is asked for; yield the results in order. Holds one at a time."""
@@ -196,16 +177,12 @@ class ClusterMediator:
         """
         entry = self.registry.ensure(type(require_event(event)))
         call = nested_call(self._timeout)
-        token = enter_call(call)
-        try:
-            self._look_after_cluster()
-            nodes = self._membership.snapshot.subscribers(entry.name) if entry.remote else []
-            results = self._dispatcher.on_each(nodes, event, call)
-            here = self._dispatcher.deliver_here(event, call)
-        finally:
-            leave_call(token)
+        self._lifecycle.look_around(call)
+        nodes = self._membership.look(call).subscribers(entry.name) if entry.remote else []
+        results = self._dispatcher.on_each(nodes, event, call)
+        here = self._dispatcher.deliver_here(event, call)
         if here is not None:
-            results[self._this.node_id] = here
+            results[self._local_node.node_id] = here
         return results
 
     def publish_batch(self, events: Iterable[Event]) -> list[dict[str, CatgaResult[None]]]:
@@ -225,14 +202,10 @@ class ClusterMediator:
         """
         entry = self.registry.ensure(type(self.local.require_request(request)))
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
-        token = enter_call(call)
-        try:
-            self._look_after_cluster()
-            results = self._dispatcher.broadcast(entry, request, call) if entry.remote else {}
-        finally:
-            leave_call(token)
+        self._lifecycle.look_around(call)
+        results = self._dispatcher.broadcast(entry, request, call) if entry.remote else {}
         if self.local.handles(entry.cls):
-            results[self._this.node_id] = self._dispatcher.here(request, call)
+            results[self._local_node.node_id] = self._sender.run_here(request, call)
         return results
 
     def explain(self, request: Request[Any], *, timeout: float | None = None) -> Explanation:
@@ -245,8 +218,8 @@ class ClusterMediator:
             TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
         """
         self.local.require_request(request)
-        self._look_after_cluster()
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
+        self._lifecycle.look_around(call)
         return replace(self._dispatcher.explain(request, call), troubles=self._troubles())
 
     # -- the cluster ----------------------------------------------------------------------------------------------
@@ -254,7 +227,7 @@ class ClusterMediator:
     @property
     def node(self) -> ClusterNode:
         """This node as it is now."""
-        return self._describe()
+        return self._local_node.describe()
 
     @property
     def trouble(self) -> str | None:
@@ -271,7 +244,7 @@ class ClusterMediator:
 
         The first call fetches the first snapshot, which takes as long as the store takes.
         """
-        self._look_after_cluster()
+        self._lifecycle.look_around()
         found = [
             replace(
                 node,
@@ -301,20 +274,11 @@ class ClusterMediator:
         Args:
             under_test: Tells whether the app is being tested; asked again and again. None means that it cannot tell.
         """
-        if under_test is not None:
-            self._tell_of_tests.append(under_test)
-        self._has_app = True
-        self.start()
+        self._lifecycle.attach(under_test)
 
     def start(self) -> ClusterMediator:
         """Start the background thread now, not with the first call; a node with an endpoint means to serve."""
-        self._check_keys()
-        self.closed = False
-        if self._presence is not None:
-            self._presence.attach()
-            close_at_exit(self)
-        self._background.reopen()
-        self._background.ensure()
+        self._lifecycle.start()
         return self
 
     def drain(self, timeout: float | None = None) -> bool:
@@ -330,15 +294,11 @@ class ClusterMediator:
         Returns:
             Whether nothing was running any more at the end.
         """
-        self._background.ensure()
-        seconds = self._timeout if timeout is None else check_timeout(timeout)
-        return self._upkeep.drain(seconds)
+        return self._lifecycle.drain(self._timeout if timeout is None else check_timeout(timeout))
 
     def close(self) -> None:
         """Leave the cluster and let go of the thread and the connections. Safe to call twice."""
-        self.closed = True
-        self._background.stop()
-        self._upkeep.close()
+        self._lifecycle.close()
 
     def __enter__(self) -> ClusterMediator:
         return self
@@ -347,54 +307,44 @@ class ClusterMediator:
         self.close()
 
     def __del__(self) -> None:
-        background = getattr(self, "_background", None)
-        if background is not None and background.running and not self._has_app:
-            warn_of_unclosed(self._this.node_id, self)
+        lifecycle = getattr(self, "_lifecycle", None)
+        if lifecycle is not None and lifecycle.running and not lifecycle.has_app:
+            warn_of_unclosed(self._local_node.node_id, self)
 
-    def notice_request(self) -> None:
-        """Take note that this process serves: the receiver calls it at the start of every request."""
-        # First: in a process that was forked in C, this is where that is noticed.
-        if not self._background.running:
-            self._background.ensure()
-        presence = self._presence
-        if presence is not None and presence.serves_first():
-            close_at_exit(self)
-
-    def _look_after_cluster(self) -> None:
-        """Have the background thread do it; where there is none, look who is there, as the current call."""
-        if self._background.running or self._background.ensure() or self.closed:
-            return
-        self._membership.refresh(self._membership.refresh_interval)
+    @property
+    def closed(self) -> bool:
+        """Whether it has left the cluster; an app that gets it opens it again."""
+        return self._local_node.closed
 
     # -- one send -------------------------------------------------------------------------------------------------
 
     def _chain_of(self, behaviors: tuple[Behavior, ...]) -> Handler:
         def answers_none(request: Any) -> bool:
-            return self.local.registry.ensure(type(request)).answers_none
+            return self.registry.ensure(type(request)).answers_none
 
-        return build_chain(self._dispatcher.forward, behaviors, "the call", answers_none, sends=True)
+        return build_chain(self._send_current, behaviors, "the call", answers_none, sends=True)
 
-    def _send(self, request: Request[T], call: CallContext) -> CatgaResult[T]:
-        token = enter_call(call)
-        try:
-            if not self._background.running:
-                self._look_after_cluster()
-            result: CatgaResult[T] = self._chain(request)
-        finally:
-            leave_call(token)
+    def _send(self, request: Request[T], entry: MessageType, call: CallContext) -> CatgaResult[T]:
+        if not self._lifecycle.running:
+            self._lifecycle.look_around(call)
+        if not self._behaviors:
+            result: CatgaResult[T] = self._dispatcher.send(request, entry, call)
+        else:
+            # A behaviour finds its call as a handler does.
+            token = enter_call(call)
+            try:
+                result = self._chain(request)
+            finally:
+                leave_call(token)
         return result if result._request_id is not None else result._with(request_id=call.request_id)
+
+    def _send_current(self, request: Any) -> CatgaResult[Any]:
+        """The step below the behaviours: send the request as the current call."""
+        call = current_call()
+        if call is None:  # a behaviour has moved the call to a thread of its own, without its context
+            call = nested_call(self._timeout)
+        return self._dispatcher.send(request, self.registry.ensure(type(request)), call)
 
     def _troubles(self) -> tuple[str, ...]:
         own = () if self.trouble is None else (f"this node is not visible to other nodes: {self.trouble}",)
         return (*own, *(f"{node_id} does not describe itself: {text}" for node_id, text in self._membership.troubles))
-
-    # -- the background thread ------------------------------------------------------------------------------------
-
-    def _in_parent(self) -> bool:
-        return self._presence is None or self._presence.goes_on_after_fork()
-
-    def _in_child(self) -> bool:
-        self._lock = threading.Lock()
-        self._upkeep.forget()
-        self._dispatcher.forget()
-        return self._presence is not None and self._presence.attached

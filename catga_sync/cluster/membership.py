@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._redaction import cause_of
 from catga_sync.cluster.absence import StoreView, unreadable
 from catga_sync.cluster.descriptions import Descriptions
 from catga_sync.cluster.events import ClusterEvent, EventBoard, EventKind
+from catga_sync.cluster.peers import Peers
 from catga_sync.cluster.snapshot import Snapshot
-from catga_sync.context import current_call
+from catga_sync.context import CallContext
 from catga_sync.discovery.base import Discovery, place_of
 from catga_sync.errors import ends_process
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
-from catga_sync.transport.http.diagnosis import Trouble
 
 __all__ = ["Membership"]
 
@@ -49,11 +48,9 @@ class Membership:
         discovery: Where the records are.
         this: This node; it is left out of what the store says.
         events: Told of nodes that come and go.
+        peers: Asks a node what it is, and whether it is gone.
         suspect_after: Seconds without a sign of life after which a node is used only when there is no better one.
         keep_missing: Seconds for which nodes are kept that went missing all at once, unless they are found gone.
-        describe: Asks a node what it says of itself; returns a ``Trouble`` when it says nothing, or None for a reason
-            that is not known.
-        is_gone: Asks a node whether it is gone: True or False, or None when it does not answer and may be either.
         clock: None means the system's.
     """
 
@@ -62,11 +59,10 @@ class Membership:
         discovery: Discovery,
         this: ClusterNode,
         events: EventBoard,
+        peers: Peers,
         *,
         suspect_after: float,
         keep_missing: float,
-        describe: Callable[[ClusterNode], Mapping[str, Any] | Trouble | None],
-        is_gone: Callable[[ClusterNode], bool | None],
         clock: Clock | None = None,
     ) -> None:
         self._discovery = discovery
@@ -74,9 +70,9 @@ class Membership:
         self._events = events
         self._suspect_after = suspect_after
         self._keep_missing = keep_missing
-        self._is_gone = is_gone
+        self._peers = peers
         self._clock = SYSTEM_CLOCK if clock is None else clock
-        self._descriptions = Descriptions(describe, self._clock)
+        self._descriptions = Descriptions(peers.describe, self._clock)
         self._lock = threading.Lock()
         # Guarded by _lock, which also lets only one refresh run at a time:
         #: node id -> its last (incarnation, seq), and the epoch time of it
@@ -99,10 +95,21 @@ class Membership:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The present one. The first call of a process fetches it; it waits briefly for nodes to say what they are."""
+        """The present one; see ``look``."""
+        return self.look(None)
+
+    def look(self, call: CallContext | None) -> Snapshot:
+        """
+        Return the present snapshot.
+
+        The first look of a process fetches it, and waits briefly for nodes to say what they are.
+
+        Args:
+            call: The call within whose time it waits; None means that it waits for as long as it takes.
+        """
         if not self._is_ready:
-            self._get_ready()
-        # Without one the store is down and has never been up: there is nobody but this node.
+            self._get_ready(call)
+        # Without one the store is down and has never been up: there is no node but this one.
         return self._nobody if self._snapshot is None else self._snapshot
 
     @property
@@ -125,7 +132,7 @@ class Membership:
         sighting = self._sightings.get(node_id)
         return None if sighting is None else sighting[1]
 
-    def refresh(self, max_age: float = 0.0, *, ask: bool = False) -> None:
+    def refresh(self, max_age: float = 0.0, *, ask: bool = False, call: CallContext | None = None) -> None:
         """
         Fetch the records and swap the snapshot.
 
@@ -133,8 +140,9 @@ class Membership:
             max_age: Do nothing if that was done less than so many seconds ago.
             ask: Whether to ask the nodes themselves where the store leaves doubts. It takes as long as they take, so
                 only the background thread does it.
+            call: The call within whose time another thread that does the same is waited for; None means any time.
         """
-        self._refresh(max_age)
+        self._refresh(max_age, call)
         if ask:
             self._ask()
             self._complete.set()
@@ -145,17 +153,17 @@ class Membership:
         self._complete = threading.Event()
         self._events.forget()
 
-    def _get_ready(self) -> None:
+    def _get_ready(self, call: CallContext | None) -> None:
         if self._snapshot is None:
             # Not by every call: a store that is down stays down for a while.
-            self.refresh(_FIRST_LOOKS)
+            self.refresh(_FIRST_LOOKS, call=call)
         if self._snapshot is not None and any(node.handles is None for node in self._snapshot.nodes):
-            self._complete.wait(_within_call(_FIRST_WAIT))
+            self._complete.wait(_within(call, _FIRST_WAIT))
         self._is_ready = self._snapshot is not None
 
-    def _refresh(self, max_age: float) -> None:
+    def _refresh(self, max_age: float, call: CallContext | None) -> None:
         # The background thread waits for its turn; a call does not, whatever the other thread is at.
-        if not self._lock.acquire(timeout=_within_call(self._caller_patience) if max_age else -1):
+        if not self._lock.acquire(timeout=_within(call, self._caller_patience) if max_age else -1):
             return
         try:
             if max_age and self._clock.monotonic() - self._refreshed_at < max_age:
@@ -200,7 +208,7 @@ class Membership:
 
     def _ask_missing(self) -> set[str]:
         """Ask the nodes that went missing; return those that are gone, and tell once of those that are not."""
-        answers = {node_id: self._is_gone(node) for node_id, (node, _) in list(self._missing.items())}
+        answers = {node_id: self._peers.is_gone(node) for node_id, (node, _) in list(self._missing.items())}
         lost = frozenset(node_id for node_id, gone in answers.items() if gone is False)
         if lost - self._lost:
             _log.warning(
@@ -267,8 +275,7 @@ class Membership:
         return [*found.values(), *kept]
 
 
-def _within_call(seconds: float) -> float:
-    """Return the seconds that may be waited for, which is no longer than the current call has left."""
-    call = current_call()
+def _within(call: CallContext | None, seconds: float) -> float:
+    """Return the seconds that may be waited for, which is no longer than the call has left."""
     left = None if call is None else call.remaining()
     return seconds if left is None else max(0.0, min(seconds, left))

@@ -50,50 +50,63 @@ class Asker(Protocol):
         """Ask the node at an endpoint what it says of itself."""
 
 
+class Describable(Protocol):
+    """What presence needs of this node."""
+
+    @property
+    def this(self) -> ClusterNode:
+        """Its id and endpoint."""
+
+    def before_heartbeat(self) -> None:
+        """
+        Get ready to be described.
+
+        Called before each heartbeat, and about as often in the workers that send none, since each of them may be asked
+        what the node is. Raises nothing.
+        """
+
+    def describe(self) -> ClusterNode:
+        """Return it as it is now."""
+
+
 class Presence:
     """
     The visibility of this node. Its steps are run by one thread; the rest is thread-safe.
 
     Args:
-        node_id: Of this node.
-        endpoint: Where it is reached.
+        local_node: This node; it has an endpoint.
         group: Its processes on this machine.
+        visibility: Told why it is not visible.
         discovery: Where its record goes.
         probe: Asks the endpoint.
-        describe: Returns this node as it is now.
         heartbeat_interval: Seconds between two heartbeats.
         heartbeat_timeout: Seconds after which its record may be forgotten.
-        before_heartbeat: Called before each heartbeat, and about as often in the workers that send none, since each of
-            them may be asked what the node is. Raises nothing.
         listens: Returns where this process listens, as in ``127.0.0.1:5001``; None means that it looks.
         clock: None means the system's.
     """
 
     def __init__(
         self,
-        node_id: str,
-        endpoint: str,
+        local_node: Describable,
         group: WorkerGroup,
+        visibility: Visibility,
         discovery: Discovery,
         probe: Asker,
-        describe: Callable[[], ClusterNode],
         *,
         heartbeat_interval: float,
         heartbeat_timeout: float,
-        before_heartbeat: Callable[[], None] = lambda: None,
         listens: Callable[[], Sequence[str]] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._node_id = node_id
-        self._endpoint = endpoint
+        self._local_node = local_node
+        self._node_id = local_node.this.node_id
+        self._endpoint = endpoint = local_node.this.endpoint or ""
         self._port = port_of(endpoint)
         self._group = group
         self._discovery = discovery
         self._probe = probe
-        self._describe = describe
         self._interval = heartbeat_interval
         self._timeout = heartbeat_timeout
-        self._before_heartbeat = before_heartbeat
         self._listens = listening if listens is None else listens
         self._clock = SYSTEM_CLOCK if clock is None else clock
         #: Whether this process means to serve.
@@ -107,7 +120,7 @@ class Presence:
         self._answered_at = float("-inf")
         self._leads = False
         self._seq = 0
-        self._visibility = Visibility(node_id, self._clock)
+        self._visibility = visibility
 
     @property
     def visible(self) -> bool:
@@ -115,19 +128,9 @@ class Presence:
         return self._group.joined
 
     @property
-    def incarnation(self) -> str:
-        """The incarnation of the node, or "" while this process does not serve it."""
-        return self._group.incarnation
-
-    @property
     def trouble(self) -> str | None:
         """Why the node is not visible to others, in a sentence; None when it is, or does not mean to be."""
         return self._visibility.trouble
-
-    @property
-    def present_incarnation(self) -> str:
-        """The incarnation of the node, or "" while no process of this machine serves it."""
-        return self._group.present
 
     def step(self) -> float:
         """Do what is due; return the seconds until there may be more to do."""
@@ -231,7 +234,7 @@ class Presence:
         self._leads = self._group.lead()
         if not self._leads:
             # Somebody else speaks for the node; be ready to take over soon after that process is gone.
-            self._before_heartbeat()
+            self._local_node.before_heartbeat()
             return min(self._interval, _LAST_LOOK)
         if not led:
             # Whoever led before has listened; only from now on is silence ours to judge.
@@ -251,13 +254,13 @@ class Presence:
         return self._beat()
 
     def _beat(self) -> float:
-        self._before_heartbeat()
+        self._local_node.before_heartbeat()
         self._leads = self._group.lead()
         if not self._leads:
             self._visibility.done()
             return min(self._interval, _LAST_LOOK)
         self._seq += 1
-        node = replace(self._describe(), incarnation=self._group.incarnation)
+        node = replace(self._local_node.describe(), incarnation=self._group.incarnation)
         try:
             self._register(NodeRecord(node, self._seq))
         except NodeIdTaken as exc:

@@ -19,7 +19,6 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from catga_sync._clock import Clock
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import shown
 from catga_sync.deadline import Deadline
@@ -61,15 +60,15 @@ class Once:
 
     Args:
         store: Remembers ids and answers.
-        clock: Tells how many lines a second are logged; None means the system's.
+        limited_log: Bounds the lines that are logged; None means one of its own.
 
     .. versionadded:: 0.1
     """
 
-    def __init__(self, store: IdempotencyStore, *, clock: Clock | None = None) -> None:
+    def __init__(self, store: IdempotencyStore, limited_log: LimitedLog | None = None) -> None:
         self.store = store
         self.identity = StoreIdentity(store)
-        self._troubles = LimitedLog(_log, clock)
+        self._limited_log = LimitedLog() if limited_log is None else limited_log
 
     def run(
         self,
@@ -111,7 +110,7 @@ class Once:
                 raise
             cause = f"{_DOWN}: {shown(exc)}"
             if repeatable:
-                self._troubles.log(logging.ERROR, _DOWN, "%s", cause)
+                self._limited_log.log(_log, logging.ERROR, _DOWN, "%s", cause)
                 return handle()
             text = "the node cannot tell whether this request ran before: its idempotency store is down"
             raise Refused(503, ErrorCode.UNAVAILABLE, text, cause=cause) from exc
@@ -125,10 +124,6 @@ class Once:
         """In a forked child: drop what belongs to the parent."""
         self.identity.forget()
         self.store.forget()
-
-    def tell_left_out(self) -> None:
-        """Log how many lines were left out of the log."""
-        self._troubles.tell_left_out()
 
     def close(self) -> None:
         """Let go of the store."""
@@ -188,4 +183,4 @@ class Once:
         except BaseException as exc:  # a store of the application's own
             if ends_process(exc):
                 raise
-            self._troubles.log(logging.ERROR, _DOWN, f"{_DOWN}: %s", shown(exc))
+            self._limited_log.log(_log, logging.ERROR, _DOWN, f"{_DOWN}: %s", shown(exc))

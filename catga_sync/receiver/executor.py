@@ -129,11 +129,6 @@ class Runner:
         if self._once is not None:
             self._once.forget()
 
-    def tell_left_out(self) -> None:
-        """Log how many lines about the store of ids were left out of the log."""
-        if self._once is not None:
-            self._once.tell_left_out()
-
     def run(self, raw: RawRequest, envelope: RequestEnvelope, run: Run) -> ReplyEnvelope:
         """
         Run one request, or answer with what it was answered with before.

@@ -13,15 +13,13 @@ Rules of this file:
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
-from catga_sync._clock import Clock
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import escaped
 from catga_sync.context import CallContext
@@ -79,6 +77,18 @@ class RawReply:
     seconds: float = 30.0
 
 
+class ServingNode(Protocol):
+    """What the receiver needs of the node that it serves."""
+
+    node_id: str
+
+    def admit(self) -> AbstractContextManager[None]:
+        """Count a call in while it runs; raises ``Refused`` for one that the node does not take."""
+
+    def to_wire(self) -> Mapping[str, Any]:
+        """Return what the node says of itself, as a JSON object."""
+
+
 class Receiver:
     """
     Answer the requests of other nodes. Thread-safe.
@@ -87,11 +97,8 @@ class Receiver:
         local:
             Where the handlers are.
 
-        node_id:
-            The id of this node.
-
-        describe:
-            Returns what this node says of itself, as a JSON object.
+        node:
+            This node.
 
         guard:
             Says who is let in; see ``catga_sync.receiver.authentication``.
@@ -111,14 +118,11 @@ class Receiver:
         max_body_bytes:
             The longest body that is read. Large requests take 48 times as much memory at once; see ``memory.py``.
 
-        max_concurrency:
-            Returns how many calls run at once in this process; one more is refused. None means any number.
-
         default_timeout:
             Seconds for a call whose sender gave no time.
 
-        clock:
-            Tells how many refusals a second are logged; None means the system's.
+        limited_log:
+            Bounds the refusals that are logged; None means one of its own.
 
     .. versionadded:: 0.1
     """
@@ -126,81 +130,39 @@ class Receiver:
     def __init__(
         self,
         local: Handlers,
+        node: ServingNode,
         *,
-        node_id: str,
-        describe: Callable[[], Mapping[str, Any]],
         guard: Guard,
         once: Once | None = None,
         surroundings: Surroundings | None = None,
         on_request: Callable[[], None] = lambda: None,
         on_drain: Callable[[], None] = lambda: None,
         max_body_bytes: int = 4 * 1024 * 1024,
-        max_concurrency: Callable[[], int | None] = lambda: None,
         default_timeout: float = 30.0,
-        clock: Clock | None = None,
+        limited_log: LimitedLog | None = None,
     ) -> None:
         around = Surroundings() if surroundings is None else surroundings
         self._memory = MemoryBudget(BUDGET * max_body_bytes)
         self._runner = Runner(
             local,
-            node_id,
+            node.node_id,
             once,
             around,
             self._memory,
             max_body_bytes=max_body_bytes,
             default_timeout=default_timeout,
         )
-        self._node_id = node_id
-        self._describe = describe
+        self._node = node
+        self._node_id = node.node_id
         self._guard = guard
         self._on_request = on_request
         self._on_drain = on_drain
         self._max_body_bytes = max_body_bytes
-        self._max_concurrency = max_concurrency
         self._default_timeout = default_timeout
-        self._refusals = LimitedLog(_log, clock)
-        self._idle = threading.Condition()
-        # Guarded by _idle: how many handlers run, and whether new work is refused.
-        self._running = 0
-        self._draining = False
-
-    # -- draining -------------------------------------------------------------------------------------------------
-
-    @property
-    def in_flight(self) -> int:
-        """How many received requests are running; one that is still being read is none of them."""
-        return self._running
-
-    @property
-    def room(self) -> int | None:
-        """How many more calls this process takes; None when there is no limit."""
-        most = self._max_concurrency()
-        return None if most is None else max(0, most - self._running)
-
-    @property
-    def draining(self) -> bool:
-        """Whether new requests are refused."""
-        return self._draining
-
-    def drain(self) -> None:
-        """Refuse new requests from now on; what runs goes on."""
-        with self._idle:
-            self._draining = True
-
-    def wait_idle(self, timeout: float) -> bool:
-        """Wait until no request is running; return False when ``timeout`` seconds were not enough."""
-        with self._idle:
-            return self._idle.wait_for(lambda: self._running == 0, timeout)
-
-    def tell_left_out(self) -> None:
-        """Log how many refusals were left out of the log. Called about once a second."""
-        self._refusals.tell_left_out()
-        self._runner.tell_left_out()
+        self._limited_log = LimitedLog() if limited_log is None else limited_log
 
     def forget(self) -> None:
-        """In a forked child: none of the parent's requests run here."""
-        self._idle = threading.Condition()
-        self._running = 0
+        """In a forked child: drop what belongs to the parent."""
         self._guard.forget()
         self._memory.forget()
         self._runner.forget()
@@ -253,7 +215,7 @@ class Receiver:
 
     def _serve_invoke(self, raw: RawRequest, run: Run) -> bytes:
         body = self._body(raw, run)
-        with self._admitted():
+        with self._node.admit():
             try:
                 with self._memory.share(body, lambda: self._seconds_left(raw, run)):
                     envelope = RequestEnvelope.decode(body)
@@ -266,7 +228,7 @@ class Receiver:
 
     def _serve_batch(self, raw: RawRequest, run: Run) -> bytes:
         body = self._body(raw, run)
-        with self._admitted():
+        with self._node.admit():
             try:
                 with self._memory.share(body, lambda: self._seconds_left(raw, run)):
                     items = read_batch(body)
@@ -325,15 +287,15 @@ class Receiver:
 
     def _serve_description(self, raw: RawRequest, run: Run) -> bytes:
         if raw.method in ("GET", "HEAD") and raw.refused is None and self._guard.is_stranger(raw):
-            return json.dumps({"status": self._describe()["status"]}).encode("ascii")
+            return json.dumps({"status": self._node.to_wire()["status"]}).encode("ascii")
         self._let_in(raw, "GET", "HEAD")
         run.caller = self._guard.verify(raw, b"", self._node_id)
-        return json.dumps(dict(self._describe())).encode("ascii")
+        return json.dumps(dict(self._node.to_wire())).encode("ascii")
 
     def _serve_drain(self, raw: RawRequest, run: Run) -> bytes:
         self._body(raw, run)
         self._on_drain()
-        return json.dumps(dict(self._describe())).encode("ascii")
+        return json.dumps(dict(self._node.to_wire())).encode("ascii")
 
     _routes: Mapping[str, Callable[[Receiver, RawRequest, Run], bytes]] = {
         INVOKE_PATH: _serve_invoke,
@@ -372,31 +334,12 @@ class Receiver:
     def _seconds_left(self, raw: RawRequest, run: Run) -> float:
         return time_of(raw, self._default_timeout) - run.seconds
 
-    @contextlib.contextmanager
-    def _admitted(self) -> Iterator[None]:
-        """Count a call in while it runs, or refuse it."""
-        with self._idle:
-            if self._draining:
-                text = f"node {self._node_id} is going offline; ask another node"
-                raise Refused(503, ErrorCode.UNAVAILABLE, text)
-            if self.room == 0:
-                text = f"node {self._node_id} is busy; ask another node"
-                raise Refused(503, ErrorCode.RESOURCE_EXHAUSTED, text)
-            self._running += 1
-        try:
-            yield
-        finally:
-            with self._idle:
-                self._running -= 1
-                if self._running == 0:
-                    self._idle.notify_all()
-
     def _log_refusal(self, raw: RawRequest, run: Run, exc: Refused) -> None:
         text = escaped(exc.cause or str(exc))
         # What is wrong with a call is its caller's; what keeps this node from checking one is its own.
         level = logging.ERROR if exc.cause and exc.status >= 500 else logging.WARNING
         kind = f"status={exc.status} code={exc.code.name}"
-        self._refusals.log(level, f"refused: {kind}", "refused: %s %s: %s", _ids(raw, run), kind, text)
+        self._limited_log.log(_log, level, f"refused: {kind}", "refused: %s %s: %s", _ids(raw, run), kind, text)
 
 
 def _ids(raw: RawRequest, run: Run) -> str:

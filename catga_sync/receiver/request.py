@@ -9,9 +9,10 @@ from datetime import datetime, timezone
 from io import BytesIO
 from typing import Any
 
+from catga_sync.context import Hop
 from catga_sync.deadline import Deadline
 from catga_sync.errors import ErrorCode
-from catga_sync.wire.call_path import LONGEST, Hop, read_chain
+from catga_sync.wire.call_path import LONGEST, read_chain
 from catga_sync.wire.envelope import MAX_TIME_MS
 
 __all__ = ["RawRequest", "Refused", "chain_of", "check_media_type", "deadline_of", "in_memory", "read_body", "time_of"]

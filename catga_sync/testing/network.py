@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import enum
 import io
-import logging
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
-from catga_sync._log_limit import LimitedLog
-from catga_sync.errors import Delivery, ErrorCode, SerializationError
-from catga_sync.mediator import Mediator
+from catga_sync.errors import ErrorCode
 from catga_sync.nodes import ClusterNode
 from catga_sync.receiver.receiver import INVOKE_PATH, RawReply, RawRequest, Receiver
-from catga_sync.results import CatgaResult
 from catga_sync.testing.clock import FakeClock
-from catga_sync.transport.outcome import Call
-from catga_sync.wire.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
+from catga_sync.transport.base import ExchangeFailed, Response
 
-__all__ = ["Fault", "Network", "SimulatedInvoker"]
+__all__ = ["Fault", "Network", "SimulatedChannel"]
 
 #: Seconds after which a connection that nobody answers is given up.
 _CONNECT_TIMEOUT = 1.0
@@ -54,13 +48,12 @@ class Peer(Protocol):
     """What the network needs of a node."""
 
     node_id: str
-    local: Mediator
     clock: FakeClock
     receiver: Receiver
     is_running: bool
     is_paused: bool
-    #: What has arrived while it was paused: envelope, time given, and when.
-    backlog: list[tuple[Any, float, float]]
+    #: What has arrived while it was paused: headers, body, and when its caller gives up.
+    backlog: list[tuple[Mapping[str, str], bytes, float]]
 
 
 class Network:
@@ -104,35 +97,33 @@ class Network:
         """Return whether there is a way from one node to another."""
         return self._island_of(source) == self._island_of(target)
 
-    def exchange(self, source: str, call: Call, envelope: RequestEnvelope, timeout: float) -> CatgaResult[Any]:
-        """Carry one request, and judge what came of it as the real transport would."""
-        target = self.nodes.get(call.node.node_id)
-        scripted = self._next_fault(call.node.node_id)
+    def exchange(self, source: str, node_id: str, headers: Mapping[str, str], body: bytes, timeout: float) -> RawReply:
+        """Carry one request, and do to it what the script says; raises what a channel raises."""
+        target = self.nodes.get(node_id)
+        scripted = self._next_fault(node_id)
         fault = None if scripted is None else scripted.fault
         if target is None or not target.is_running or fault is Fault.REFUSE:
             self._sleep(min(self.latency, timeout))
-            return call.failed("network", f"{call.where} refused", ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
-        if not self.reaches(source, target.node_id):
+            raise ExchangeFailed("refused", sent=False)
+        if not self.reaches(source, node_id):
             self._sleep(min(_CONNECT_TIMEOUT, timeout))
-            return call.failed("network", f"{call.where} is cut off", ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
+            raise ExchangeFailed("is cut off", sent=False)
+        expires = target.clock.monotonic() + timeout
         if target.is_paused or fault is Fault.DROP_REQUEST:
             if target.is_paused:
-                target.backlog.append((envelope, timeout, target.clock.monotonic()))
+                target.backlog.append((headers, body, expires))
             self._sleep(timeout)
-            return call.expired(Delivery.UNKNOWN, "while waiting for its answer")
+            raise _no_response()
         delay = self.latency + (scripted.seconds if scripted is not None and fault is Fault.SLOW else 0.0)
         self._sleep(min(delay, timeout))
-        reply = deliver(target, envelope, max(0.001, timeout - delay) if delay < timeout else timeout)
+        # A caller closes its connection when its time is up.
+        reply = deliver(target, headers, body, hung_up=delay >= timeout)
         if fault is Fault.DUPLICATE:
-            reply = deliver(target, envelope, max(0.001, timeout - delay))
+            reply = deliver(target, headers, body, hung_up=delay >= timeout)
         if fault is Fault.DROP_REPLY or delay >= timeout:
             self._sleep(max(0.0, timeout - delay))
-            return call.expired(Delivery.UNKNOWN, "while waiting for its answer")
-        try:
-            answer = ReplyEnvelope.decode(reply.body)
-        except EnvelopeError as exc:
-            return call.no_envelope(reply.status, exc)
-        return call.answered(answer, reply.status, reply.headers.get("Catga-Executed"))
+            raise _no_response()
+        return reply
 
     def _next_fault(self, target: str) -> _Scripted | None:
         for scripted in self._script:
@@ -145,46 +136,50 @@ class Network:
         return next((island for island in self._islands if node_id in island), None)
 
 
-def deliver(target: Peer, envelope: RequestEnvelope, timeout: float, waited: float = 0.0) -> RawReply:
-    """Hand a request to a node's receiver, as one that has been on its way for ``waited`` seconds."""
-    body = replace(envelope, timestamp=time.time() - waited).encode()
-    headers = {
-        "content-type": "application/json",
-        "catga-request-id": envelope.request_id,
-        "catga-timeout-ms": str(max(1, int(timeout * 1000))),
-    }
+def _no_response() -> ExchangeFailed:
+    return ExchangeFailed("", sent=True, code=ErrorCode.DEADLINE_EXCEEDED)
+
+
+def deliver(target: Peer, headers: Mapping[str, str], body: bytes, *, hung_up: bool) -> RawReply:
+    """Hand a request to a node's receiver, its caller still there or not."""
     raw = RawRequest(
         "POST",
         INVOKE_PATH,
-        headers,
+        {name.lower(): value for name, value in headers.items()},
         io.BytesIO(body).read,
         len(body),
         remote_address="127.0.0.1",
-        # A caller closes its connection when its time is up.
-        hung_up=lambda: waited >= timeout,
+        hung_up=lambda: hung_up,
     )
     return target.receiver.handle(raw)
 
 
-class SimulatedInvoker:
-    """The invoker of a simulated node."""
+class SimulatedChannel:
+    """The channel of a simulated node."""
 
-    def __init__(self, network: Network, node: Peer) -> None:
+    def __init__(self, network: Network, source: Peer) -> None:
         self._network = network
-        self._node = node
-        self._failures = LimitedLog(logging.getLogger("catga_sync.transport.invoker"), node.clock)
+        self._source = source
 
-    def invoke(self, node: ClusterNode, request: Any, *, timeout: float, request_id: str) -> CatgaResult[Any]:
-        """See ``RemoteInvoker``."""
-        entry = self._node.local.registry.ensure(type(request))
-        call = Call(node, entry, request_id, self._failures)
-        try:
-            payload = entry.codec.encode(request)
-        except SerializationError as exc:
-            return call.unwritable(exc)
-        answer = entry.response_name or "none"
-        envelope = RequestEnvelope(entry.name, answer, payload, request_id, self._node.node_id)
-        return self._network.exchange(self._node.node_id, call, envelope, timeout)
+    def exchange(
+        self,
+        node: ClusterNode,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        expires: float,
+        renew: Callable[[Mapping[str, str]], Mapping[str, str]] | None = None,
+    ) -> Response:
+        """See ``Channel``."""
+        left = expires - self._source.clock.monotonic()
+        came = self._network.exchange(self._source.node_id, node.node_id, headers, body, left)
+        return Response(came.status, came.headers, came.body, lambda: None)
+
+    def tidy(self, nodes: Iterable[ClusterNode]) -> None:
+        """See ``Channel``."""
+
+    def forget(self) -> None:
+        """See ``Channel``."""
 
     def close(self) -> None:
-        """See ``RemoteInvoker``."""
+        """See ``Channel``."""

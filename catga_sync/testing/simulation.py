@@ -9,18 +9,26 @@ Calls are made one after the other: what is simulated is what happens to a call,
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from catga_sync._log_limit import LimitedLog
 from catga_sync.cluster.dispatch import Dispatcher
 from catga_sync.cluster.events import ClusterEvent, EventBoard
 from catga_sync.cluster.failover import Failover
-from catga_sync.cluster.housekeeping import Upkeep
+from catga_sync.cluster.housekeeping import Housekeeping
+from catga_sync.cluster.local_node import LocalNode
 from catga_sync.cluster.membership import Membership
-from catga_sync.context import CallContext, current_call, enter_call, leave_call
+from catga_sync.cluster.routers import Routers
+from catga_sync.cluster.sender import Sender
+from catga_sync.cluster.visibility import Visibility
+from catga_sync.cluster.worker_group import WorkerGroup
+from catga_sync.context import CallContext, current_call
 from catga_sync.deadline import Deadline
 from catga_sync.errors import Delivery
 from catga_sync.explanation import Explanation
@@ -28,17 +36,19 @@ from catga_sync.idempotency import IdempotencyStore, MemoryIdempotency
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode, NodeRecord
+from catga_sync.options import ClusterOptions
 from catga_sync.pipeline import Handler
 from catga_sync.receiver.authentication import OpenGuard
 from catga_sync.receiver.deduplication import Once
 from catga_sync.receiver.receiver import Receiver
+from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import CatgaResult
-from catga_sync.routing import create_router, router_options
 from catga_sync.testing.clock import FakeClock
-from catga_sync.testing.network import Network, SimulatedInvoker, deliver
+from catga_sync.testing.network import Network, SimulatedChannel, deliver
 from catga_sync.testing.store import SimulatedStore
+from catga_sync.transport.invoker import EnvelopeInvoker
 
 __all__ = ["Execution", "Outcome", "SimulatedNode", "Simulation"]
 
@@ -65,6 +75,19 @@ class Outcome:
     repeatable: bool
 
 
+def _nowhere() -> Path:
+    raise OSError("a simulated node has no files")
+
+
+class _StampingClock:
+    """The simulation's clock, but for the time that stands in a request: receivers compare it with the real one."""
+
+    time = staticmethod(time.time)
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.monotonic = clock.monotonic
+
+
 class SimulatedNode:
     """One node of a simulation; made by ``Simulation.add_node`` and ``add_client``."""
 
@@ -75,8 +98,8 @@ class SimulatedNode:
         self.clock = simulation.clock
         self.is_running = True
         self.is_paused = False
-        #: What has arrived while it was paused: envelope, time given, and when.
-        self.backlog: list[tuple[Any, float, float]] = []
+        #: What has arrived while it was paused: headers, body, and when its caller gives up.
+        self.backlog: list[tuple[Mapping[str, str], bytes, float]] = []
         self.load = 0.0
         self._runs = 0
         self._seq = 0
@@ -91,22 +114,36 @@ class SimulatedNode:
         self._events = EventBoard()
         rng = random.Random(f"{simulation.seed}/{self.node_id}/{self._runs}")  # noqa: S311 - repeatable on purpose
         budget = RetryBudget(monotonic=self.clock.monotonic)
-        ejection = Ejection(self._tell_ejected, monotonic=self.clock.monotonic, rng=rng)
+        ejection = Ejection(self._events.tell_ejected, monotonic=self.clock.monotonic, rng=rng)
         store = simulation.shared_idempotency or MemoryIdempotency(clock=self.clock)
-        self.receiver = Receiver(self.local, node_id=self.node_id, describe=dict, guard=OpenGuard(), once=Once(store))
+        limited_log = LimitedLog(self.clock)
+        once = Once(store, limited_log)
+        peers = _SimulatedPeers(simulation, self.node_id)
+        options = ClusterOptions(node_id=self.node_id, router=simulation.router, request_timeout=simulation.timeout)
+        group = WorkerGroup(_nowhere, self.node_id)
+        local_node = LocalNode(self.this, self.local, group, Visibility(self.node_id, self.clock), once, options)
+        self.receiver = Receiver(self.local, local_node, guard=OpenGuard(), once=once, limited_log=limited_log)
         self.membership = Membership(
             simulation.store,
             self.this,
             self._events,
+            peers,
             suspect_after=3 * simulation.heartbeat_interval,
             keep_missing=simulation.heartbeat_timeout,
-            describe=lambda node: None,
-            is_gone=lambda node: not self._simulation.network.nodes[node.node_id].is_running,
             clock=self.clock,
         )
-        invoker = SimulatedInvoker(simulation.network, self)
+        invoker = EnvelopeInvoker(
+            self.local.registry,
+            SimulatedChannel(simulation.network, self),
+            source_node_id=self.node_id,
+            limited_log=limited_log,
+            clock=_StampingClock(self.clock),
+        )
+        surroundings = Surroundings()
+        sender = Sender(local_node, self.local, invoker, ejection, surroundings, monotonic=self.clock.monotonic)
         failover = Failover(
             self.node_id,
+            sender,
             ejection,
             budget,
             enabled=True,
@@ -116,9 +153,6 @@ class SimulatedNode:
             sleep=self.clock.sleep,
             rng=rng,
         )
-        known = router_options(simulation.router)
-        options = {"node_id": self.node_id, "rng": rng, "clock": self.clock}
-        router = create_router(simulation.router, **{name: options[name] for name in options if name in known})
         self.dispatcher = Dispatcher(
             self.local,
             self.this,
@@ -126,24 +160,12 @@ class SimulatedNode:
             ejection,
             budget,
             failover,
-            invoker,
-            router,
-            create_router,
-            room=lambda: None,
+            sender,
+            Routers(simulation.router, local_node, self.local.registry, rng=rng, clock=self.clock),
+            surroundings=surroundings,
             timeout=simulation.timeout,
         )
-        self.upkeep = Upkeep(
-            self.membership,
-            None,
-            ejection,
-            budget,
-            self._events,
-            self.receiver,
-            invoker,
-            is_alive=self._answers,
-            close_discovery=lambda: None,
-            forget_discovery=lambda: None,
-        )
+        self.housekeeping = Housekeeping(self.membership, None, ejection, local_node, sender, peers, (), limited_log)
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -154,11 +176,7 @@ class SimulatedNode:
         simulation = self._simulation
         deadline = Deadline.after(simulation.timeout if timeout is None else timeout, self.clock.monotonic)
         call = CallContext(request_id or simulation.next_id(), deadline)
-        token = enter_call(call)
-        try:
-            result: CatgaResult[T] = self.dispatcher.forward(request)
-        finally:
-            leave_call(token)
+        result: CatgaResult[T] = self.dispatcher.send(request, self.local.registry.ensure(type(request)), call)
         repeatable = self.local.registry.ensure(type(request)).idempotent
         simulation.results.append(Outcome(call.request_id, result, repeatable))
         return result
@@ -197,8 +215,8 @@ class SimulatedNode:
         """Let it go on: it finds everything that has arrived meanwhile."""
         self.is_paused = False
         backlog, self.backlog = self.backlog, []
-        for envelope, timeout, arrived in backlog:
-            deliver(self, envelope, timeout, self.clock.monotonic() - arrived)
+        for headers, body, expires in backlog:
+            deliver(self, headers, body, hung_up=self.clock.monotonic() >= expires)
 
     # -- what the background does ---------------------------------------------------------------------------------
 
@@ -228,15 +246,27 @@ class SimulatedNode:
     def look(self) -> None:
         """Do one step of the background thread, if it can."""
         if self.is_running and not self.is_paused:
-            self.upkeep.step()
+            self.housekeeping.step()
 
-    def _tell_ejected(self, node: ClusterNode, ejected: bool) -> None:
-        self.upkeep.tell_ejected(node, ejected)
 
-    def _answers(self, node: ClusterNode) -> bool:
-        other = self._simulation.network.nodes[node.node_id]
-        reached = self._simulation.network.reaches(self.node_id, node.node_id)
-        return reached and other.is_running and not other.is_paused
+class _SimulatedPeers:
+    """What a simulated node finds out of others."""
+
+    def __init__(self, simulation: Simulation, node_id: str) -> None:
+        self._network = simulation.network
+        self._node_id = node_id
+
+    def describe(self, node: ClusterNode) -> None:
+        """See ``Peers``."""
+
+    def is_gone(self, node: ClusterNode) -> bool:
+        """See ``Peers``."""
+        return not self._network.nodes[node.node_id].is_running
+
+    def is_alive(self, node: ClusterNode) -> bool:
+        """See ``Peers``."""
+        other = self._network.nodes[node.node_id]
+        return self._network.reaches(self._node_id, node.node_id) and other.is_running and not other.is_paused
 
 
 class Simulation:

@@ -1,6 +1,65 @@
-"""Ways to another node: ``base.py`` says what an invoker is, ``http.py`` is the one over ``requests``."""
+"""Ways to other nodes: ``base.py`` says what an invoker and a channel are, ``invoker.py`` is the one invoker."""
 
-from catga_sync.transport.base import RemoteInvoker
-from catga_sync.transport.invoker import HttpInvoker
+from __future__ import annotations
 
-__all__ = ["HttpInvoker", "RemoteInvoker"]
+import requests
+
+from catga_sync._log_limit import LimitedLog
+from catga_sync.serialization import MessageRegistry
+from catga_sync.transport.base import Channel, ExchangeFailed, RemoteInvoker, Response
+from catga_sync.transport.http.channel import HttpChannel
+from catga_sync.transport.http.probe import HttpProbe
+from catga_sync.transport.invoker import EnvelopeInvoker
+from catga_sync.transport.proof import Proof
+from catga_sync.transport.signing import Signing
+
+__all__ = [
+    "Channel",
+    "EnvelopeInvoker",
+    "ExchangeFailed",
+    "HttpChannel",
+    "RemoteInvoker",
+    "Response",
+    "create_invoker",
+]
+
+
+def create_invoker(
+    registry: MessageRegistry,
+    *,
+    source_node_id: str | None = None,
+    pool_size: int = 64,
+    max_body_bytes: int = 4 * 1024 * 1024,
+    session: requests.Session | None = None,
+    verify: bool | str = True,
+    cert: str | tuple[str, str] | None = None,
+    signing: Signing | None = None,
+    limited_log: LimitedLog | None = None,
+) -> EnvelopeInvoker:
+    """
+    Return the invoker over HTTP. It opens nothing before it is used.
+
+    Args:
+        registry: The message types.
+        source_node_id: The id of this node, told to the peer.
+        pool_size: Connections that are kept for a node.
+        max_body_bytes: The longest request that is sent and the longest response that is read.
+        session: A ``requests.Session`` of the user's own, see ``BorrowedSession``; None means one of its own.
+        verify: As in ``requests``: True, False, or a path to a bundle of CA certificates.
+        cert: As in ``requests``: path to a client certificate, or a pair (certificate, key); None means none.
+        signing: Signs requests and checks responses; None means that neither is signed.
+        limited_log: Bounds the failures that are logged; None means one of its own.
+
+    .. versionadded:: 0.1
+    """
+    channel = HttpChannel(pool_size=pool_size, max_body_bytes=max_body_bytes, session=session, verify=verify, cert=cert)
+    proves = signing is not None and not signing.loopback_only
+    return EnvelopeInvoker(
+        registry,
+        channel,
+        source_node_id=source_node_id,
+        max_body_bytes=max_body_bytes,
+        signing=signing,
+        proof=Proof(HttpProbe(verify=verify, cert=cert, signing=signing)) if proves else None,
+        limited_log=limited_log,
+    )

@@ -1,15 +1,17 @@
-"""What an invoker is: it carries one request to one node and brings back one result."""
+"""What carries requests to other nodes: a ``RemoteInvoker`` takes requests, a ``Channel`` takes bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple, Protocol, TypeVar
 
+from catga_sync.context import CallContext
+from catga_sync.errors import ErrorCode
 from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
 
-__all__ = ["RemoteInvoker", "UpkeptInvoker"]
+__all__ = ["Channel", "ExchangeFailed", "RemoteInvoker", "Response", "UpkeptInvoker"]
 
 T = TypeVar("T")
 
@@ -21,7 +23,7 @@ class RemoteInvoker(Protocol):
     .. versionadded:: 0.1
     """
 
-    def invoke(self, node: ClusterNode, request: Request[T], *, timeout: float, request_id: str) -> CatgaResult[T]:
+    def invoke(self, node: ClusterNode, request: Request[T], *, timeout: float, call: CallContext) -> CatgaResult[T]:
         """
         Send ``request`` to ``node`` once; never anywhere else and never again.
 
@@ -32,20 +34,20 @@ class RemoteInvoker(Protocol):
             node: Where to.
             request: The message; an ``Event`` is carried the same way, and answered with None.
             timeout: Seconds in which it must return, whatever the peer does.
-            request_id: The id of the call; the same for every attempt of it.
+            call: The call, whose id is the same for every attempt of it. Its trace and its path travel with it.
 
         Returns:
-            The answer, or a failure whose ``delivery`` is decided by evidence; its ``metadata`` may say more about
-            another try, see ``results.RETRY``. It raises nothing.
+            The response, or a failure whose ``delivery`` is decided by evidence; its ``metadata`` may say more about
+            another attempt, see ``results.RETRY``. It raises nothing.
         """
 
     def close(self) -> None:
-        """Let go of connections. Safe to call twice; a later ``invoke`` opens new ones."""
+        """Close connections. Safe to call twice; a later ``invoke`` opens new ones."""
 
 
 class UpkeptInvoker(RemoteInvoker, Protocol):
     """
-    An invoker that the background thread looks after. Every one of these methods may be missing.
+    An invoker that the background thread looks after. Each of these methods may be missing.
 
     .. versionadded:: 0.1
     """
@@ -53,11 +55,78 @@ class UpkeptInvoker(RemoteInvoker, Protocol):
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:
         """Close what has been idle for too long, and forget every node but these. Called about once a second."""
 
-    def silent(self, nodes: Iterable[ClusterNode], seconds: float) -> list[ClusterNode]:
-        """Return those at which calls are under way and none has ended for so many seconds."""
+    def forget(self) -> None:
+        """In a forked child: drop the parent's connections without a word to the other side."""
 
-    def release(self, node: ClusterNode) -> None:
-        """Have the calls that wait for a place at this node go without one: it is known not to answer."""
+
+class Response(NamedTuple):
+    """What came back, read to its end. Immutable."""
+
+    status: int
+    #: Names in any letter case.
+    headers: Mapping[str, str]
+    body: bytes
+    #: Has the connection closed instead of used again: what came on it cannot be trusted.
+    retire: Callable[[], None]
+
+
+class ExchangeFailed(Exception):
+    """
+    An exchange ended without a response.
+
+    Args:
+        what: What the node did, as the end of a sentence that begins with its name.
+        sent: Whether the request may have reached the node whole.
+        code: What kind of failure it is; DEADLINE_EXCEEDED needs no ``what``.
+        layer: For the log: network or serialization.
+    """
+
+    def __init__(
+        self, what: str, *, sent: bool, code: ErrorCode = ErrorCode.UNAVAILABLE, layer: str = "network"
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.sent = sent
+        self.code = code
+        self.layer = layer
+
+
+class Channel(Protocol):
+    """
+    Carries bytes to a node and back. Called by many threads at once.
+
+    .. versionadded:: 0.1
+    """
+
+    def exchange(
+        self,
+        node: ClusterNode,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        expires: float,
+        renew: Callable[[Mapping[str, str]], Mapping[str, str]] | None = None,
+    ) -> Response:
+        """
+        Send one request and wait for its response.
+
+        Args:
+            node: Where to.
+            path: The cluster's route.
+            headers: The request's.
+            body: The request's.
+            expires: Monotonic time at which it ends, whatever the peer does.
+            renew: Returns the headers as they are to travel, where something below has added to them; None leaves them.
+
+        Raises:
+            ExchangeFailed: No response came. It tells by evidence whether the request may have arrived.
+        """
+
+    def tidy(self, nodes: Iterable[ClusterNode]) -> None:
+        """Close what has been idle for too long, and forget every node but these."""
 
     def forget(self) -> None:
         """In a forked child: drop the parent's connections without a word to the other side."""
+
+    def close(self) -> None:
+        """Close connections. Safe to call twice; a later ``exchange`` opens new ones."""

@@ -5,12 +5,12 @@ A batch is cut where the node would refuse it as a whole: where it has more requ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from catga_sync.results import CatgaResult
-from catga_sync.transport.http.connection import Exchange
-from catga_sync.transport.outcome import Answer, Call
+from catga_sync.transport.base import Response
+from catga_sync.transport.outcome import Outcome
 from catga_sync.wire.envelope import MAX_BATCH, STAMP_LENGTH, EnvelopeError, ReplyEnvelope, read_batch_reply, stamped
 
 __all__ = ["FRAME", "Item", "judge_batch", "parts", "write_batch"]
@@ -24,7 +24,7 @@ class Item(NamedTuple):
 
     #: Which of all the requests it is.
     number: int
-    call: Call
+    outcome: Outcome
     #: Its envelope, but for the time of sending.
     unstamped: bytes
 
@@ -54,28 +54,33 @@ def parts(items: Iterable[Item], max_bytes: int) -> Iterator[list[Item]]:
         yield part
 
 
-def write_batch(part: list[Item], clock: Callable[[], float]) -> bytes:
-    """Return the body of a batch that is sent now, by a clock that tells seconds since the epoch."""
-    now = clock()
+def write_batch(part: list[Item], now: float) -> bytes:
+    """Return the body of a batch that is sent now, in seconds since the epoch."""
     return b'{"requests":[%b]}' % b",".join(stamped(item.unstamped, now) for item in part)
 
 
-def judge_batch(calls: list[Call], answer: Answer, exchange: Exchange) -> list[CatgaResult[Any]]:
+def judge_batch(outcomes: list[Outcome], response: Response) -> list[CatgaResult[Any]]:
     """Judge what came back for a batch: a ``Judge``."""
-    status, executed = answer.status, answer.headers.get("Catga-Executed")
+    status, executed = response.status, response.headers.get("Catga-Executed")
     try:
-        replies = read_batch_reply(answer.body) if status == 200 else [(ReplyEnvelope.decode(answer.body), executed)]
+        replies = (
+            read_batch_reply(response.body) if status == 200 else [(ReplyEnvelope.decode(response.body), executed)]
+        )
     except EnvelopeError as exc:
-        exchange.retire()
-        return [call.no_envelope(status, exc) for call in calls]
+        response.retire()
+        return [outcome.no_envelope(status, exc) for outcome in outcomes]
+    first = outcomes[0].call.request_id
     if status != 200:
         # The batch as a whole was refused, under the id of its first item.
         ((refusal, _),) = replies
-        if refusal.request_id != calls[0].request_id:
-            exchange.retire()
-        return [call.refused_whole(refusal, status, executed, calls[0].request_id) for call in calls]
-    answers = {reply.request_id: (reply, ran) for reply, ran in replies}
-    if len(answers) != len(calls) or any(call.request_id not in answers for call in calls):
-        exchange.retire()
-        return [call.crossed() for call in calls]
-    return [call.answered(answers[call.request_id][0], 200, answers[call.request_id][1]) for call in calls]
+        if refusal.request_id != first:
+            response.retire()
+        return [outcome.refused_whole(refusal, status, executed, first) for outcome in outcomes]
+    by_id = {reply.request_id: (reply, ran) for reply, ran in replies}
+    if len(by_id) != len(outcomes) or any(outcome.call.request_id not in by_id for outcome in outcomes):
+        response.retire()
+        return [outcome.crossed() for outcome in outcomes]
+    return [
+        outcome.answered(by_id[outcome.call.request_id][0], 200, by_id[outcome.call.request_id][1])
+        for outcome in outcomes
+    ]

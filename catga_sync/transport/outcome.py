@@ -1,41 +1,31 @@
-"""What to say of one attempt: the judgement of every way in which it can end, as a result and as a line in the log.
+"""How one attempt ends, as a result and as a line in the log: every way in which it can.
 
     the time was up, no connection, cut off   network error        UNAVAILABLE, DEADLINE_EXCEEDED
-    an answer that is no envelope             serialization error  INTERNAL (or what its HTTP status says)
+    a response that is no envelope            serialization error  INTERNAL (or what its HTTP status says)
     an envelope that says no                  business error       the code in it
 
-Whether the handler ran is judged by evidence (``Exchange``): a request that the kernel never took whole did not
-run, since a receiver checks the length before it runs anything; after that only a complete answer proves
-anything. No exception class decides it, except where a request went over connections that are not ours, which give no
-evidence.
+Whether the handler ran is told by the envelope, or else by the evidence of the channel (``ExchangeFailed.sent``).
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
-
-import requests
-from urllib3.exceptions import ConnectTimeoutError, EmptyPoolError, NewConnectionError
+from collections.abc import Callable
+from typing import Any
 
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import escaped, shown
-from catga_sync.context import CallContext, current_call
-from catga_sync.errors import Delivery, ErrorCode, SerializationError
+from catga_sync.context import CallContext
+from catga_sync.errors import ConfigurationError, Delivery, ErrorCode, SerializationError
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import error_text, limit_text, unreadable_answer
-from catga_sync.resilience.concurrency import NoPlace
 from catga_sync.results import INSIDE, NEVER, OTHER_NODE, RETRY, CatgaResult
-from catga_sync.serialization import MessageType
-from catga_sync.transport.http.causes import causes_of, in_words
-from catga_sync.transport.http.connection import Exchange
+from catga_sync.transport.base import ExchangeFailed, Response
 from catga_sync.wire.envelope import EnvelopeError, ReplyEnvelope
 
-__all__ = ["Answer", "AnswerTooLong", "Call", "Judge", "check_encoding", "judge_one"]
+__all__ = ["Judge", "Outcome", "judge_one"]
 
-_log = logging.getLogger("catga_sync.transport.invoker")
+_log = logging.getLogger(__name__)
 
 _STATUS_CODES = {
     400: ErrorCode.INTERNAL,
@@ -54,57 +44,43 @@ _STATUS_CODES = {
 #: Ids in the answer of a peer that failed before it had read which request it was, or that forgets it when it fails.
 _NO_ID = ("unknown", "")
 
-_NO_PLACE = {
-    NoPlace.CROWDED: "has more to do than it gets done; there was no place for this call in half of its time",
-    NoPlace.STALLED: "has ended none of its calls in half of this call's time; there was no place for it",
-    NoPlace.RELEASED: "does not answer; this call no longer waits for a place there",
-}
 
+class Outcome:
+    """
+    The outcome of one attempt.
 
-class Answer(NamedTuple):
-    """What came back, read to its end."""
+    Args:
+        node: Where the request goes.
+        type_name: The request type, as it is named on the wire.
+        decode: Reads the payload of the response; None where there is none.
+        call: The call that it is an attempt of.
+        limited_log: Bounds the failures that are logged.
+    """
 
-    status: int
-    #: Names in any letter case.
-    headers: Mapping[str, str]
-    body: bytes
+    __slots__ = ("_decode", "_limited_log", "_type_name", "call", "node")
 
-
-class AnswerTooLong(Exception):
-    """The answer is longer than ``max_body_bytes``."""
-
-
-class AnswerEncoded(Exception):
-    """The answer has a ``Content-Encoding``, though identity was asked for. It is not read: it may be a bomb."""
-
-
-def check_encoding(headers: Mapping[str, str]) -> None:
-    """Raise ``AnswerEncoded`` if the headers say so."""
-    encoding = headers.get("Content-Encoding")
-    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
-        raise AnswerEncoded(encoding)
-
-
-class Call:
-    """One attempt: it knows what to say of every way in which it can end."""
-
-    def __init__(self, node: ClusterNode, entry: MessageType, request_id: str, failures: LimitedLog) -> None:
+    def __init__(
+        self,
+        node: ClusterNode,
+        type_name: str,
+        decode: Callable[[bytes], Any] | None,
+        call: CallContext,
+        limited_log: LimitedLog,
+    ) -> None:
         self.node = node
-        self.entry = entry
-        self.request_id = request_id
-        self.where = f"node {node.node_id} at {node.endpoint}"
-        self._failures = failures
-        self._started = time.monotonic()
+        self.call = call
+        self._type_name = type_name
+        self._decode = decode
+        self._limited_log = limited_log
 
     @property
-    def context(self) -> CallContext:
-        """The call that this is an attempt of; in a batch it is a part of the current one."""
-        around = current_call()
-        return CallContext(self.request_id) if around is None else around.nested(self.request_id, None)
+    def where(self) -> str:
+        """The node, for texts."""
+        return f"node {self.node.node_id} at {self.node.endpoint}"
 
     def answered(self, reply: ReplyEnvelope, status: int, executed: str | None) -> CatgaResult[Any]:
         """Judge an answer that could be read."""
-        if reply.request_id != self.request_id:
+        if reply.request_id != self.call.request_id:
             return self.crossed(reply, status)
         if reply.is_success:
             if status != 200 or executed == "0":
@@ -164,19 +140,19 @@ class Call:
 
     def succeeded(self, reply: ReplyEnvelope) -> CatgaResult[Any]:
         value = None
-        if self.entry.response_codec is not None:
+        if self._decode is not None:
             try:
-                value = self.entry.response_codec.decode(b"null" if reply.payload is None else reply.payload)
+                value = self._decode(b"null" if reply.payload is None else reply.payload)
             except SerializationError as exc:
-                return unreadable_answer(self.entry.name, exc, self.context)._with(
-                    request_id=self.request_id,
+                return unreadable_answer(self._type_name, exc, self.call)._with(
+                    request_id=self.call.request_id,
                     node_id=reply.processed_by_node_id or self.node.node_id,
                     processing_time_ms=float(reply.processing_time_ms),
                 )
         return CatgaResult(
             True,
             value,
-            request_id=self.request_id,
+            request_id=self.call.request_id,
             node_id=reply.processed_by_node_id or self.node.node_id,
             processing_time_ms=float(reply.processing_time_ms),
         )
@@ -190,7 +166,7 @@ class Call:
             error,
             reply.error_code,
             delivery,
-            request_id=self.request_id,
+            request_id=self.call.request_id,
             node_id=reply.processed_by_node_id or self.node.node_id,
             processing_time_ms=float(reply.processing_time_ms),
             metadata=None if retry is None else {RETRY: retry},
@@ -212,15 +188,11 @@ class Call:
         metadata: dict[str, Any] = {} if retry is None else {RETRY: retry}
         if inside:
             metadata[INSIDE] = True
-        return CatgaResult(False, None, text, code, delivery, request_id=self.request_id, metadata=metadata)
+        return CatgaResult(False, None, text, code, delivery, request_id=self.call.request_id, metadata=metadata)
 
     def expired(self, delivery: Delivery, when: str) -> CatgaResult[Any]:
         text = f"the time of the call to {self.where} was up {when}"
         return self.failed("network", text, ErrorCode.DEADLINE_EXCEEDED, delivery)
-
-    def no_place(self, why: NoPlace) -> CatgaResult[Any]:
-        text = f"{self.where} {_NO_PLACE[why]}"
-        return self.failed("network", text, ErrorCode.RESOURCE_EXHAUSTED, Delivery.NOT_EXECUTED)
 
     def no_envelope(self, status: int, exc: EnvelopeError) -> CatgaResult[Any]:
         if 300 <= status < 400:
@@ -240,33 +212,31 @@ class Call:
         retry = None if code in (ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL) else OTHER_NODE
         return self.failed("network", text, code, Delivery.UNKNOWN, retry=retry)
 
-    def broken(self, exc: BaseException, exchange: Exchange) -> CatgaResult[Any]:
-        """Judge an exchange that ended without an answer."""
-        sent = exchange.request_complete if exchange.is_evident else not _never_connected(exc)
-        delivery = Delivery.UNKNOWN if sent else Delivery.NOT_EXECUTED
-        _log.debug("%s: %s", self.context.ids, shown(exc))
-        if isinstance(exc, AnswerTooLong):
-            text = f"the answer of {self.where} is longer than max_body_bytes allows"
-            return self.failed("network", text, ErrorCode.RESOURCE_EXHAUSTED, delivery)
-        if isinstance(exc, AnswerEncoded):
-            text = f"the answer of {self.where} is encoded ({str(exc)[:40]!r}), which it was asked not to be"
-            return self.failed("serialization", text, ErrorCode.INTERNAL, delivery)
-        if time.monotonic() >= exchange.expires:
-            when = "while waiting for its answer" if sent else "before the request was handed over"
-            return self.expired(delivery, when)
-        what = "gave no complete answer" if sent else "cannot be reached"
-        why = in_words(exc, self.node.endpoint or "")
-        return self.failed("network", f"{self.where} {what} ({why})", ErrorCode.UNAVAILABLE, delivery)
+    def broken(self, exc: ExchangeFailed) -> CatgaResult[Any]:
+        """Judge an exchange that ended without a response."""
+        delivery = Delivery.UNKNOWN if exc.sent else Delivery.NOT_EXECUTED
+        _log.debug("%s: %s", self.call.ids, shown(exc.__cause__))
+        if exc.code is ErrorCode.DEADLINE_EXCEEDED:
+            return self.expired(
+                delivery, "while waiting for its response" if exc.sent else "before the request was handed over"
+            )
+        return self.failed(exc.layer, f"{self.where} {exc.what}", exc.code, delivery)
+
+    def unsigned(self, exc: ConfigurationError) -> CatgaResult[Any]:
+        """Judge a request that was not sent, since there is no key to sign it with."""
+        text = f"{self.where} cannot be reached ({exc})"
+        return self.failed("network", text, ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
 
     def _log(self, layer: str, text: str, code: object, delivery: Delivery) -> None:
         # A peer may make up any number of codes of its own.
         kind = code.name if isinstance(code, ErrorCode) else "of its own"
-        self._failures.log(
+        self._limited_log.log(
+            _log,
             logging.WARNING,
             f"failed: node={self.node.node_id} layer={layer} code={kind} delivery={delivery.name}",
             "%s failed: %s node=%s layer=%s code=%s delivery=%s: %s",
-            self.entry.name,
-            self.context.ids,
+            self._type_name,
+            self.call.ids,
             self.node.node_id,
             layer,
             getattr(code, "name", code),
@@ -275,29 +245,23 @@ class Call:
         )
 
 
-#: Says what came of each of these calls, which went in one exchange.
-Judge = Callable[[list[Call], Answer, Exchange], list[CatgaResult[Any]]]
+#: Says what came of each of these attempts, which went in one exchange.
+Judge = Callable[[list[Outcome], Response], list[CatgaResult[Any]]]
 
 
-def judge_one(calls: list[Call], answer: Answer, exchange: Exchange) -> list[CatgaResult[Any]]:
+def judge_one(outcomes: list[Outcome], response: Response) -> list[CatgaResult[Any]]:
     """Judge what came back for a single request: a ``Judge``."""
-    (call,) = calls
+    (outcome,) = outcomes
     try:
-        reply = ReplyEnvelope.decode(answer.body)
+        reply = ReplyEnvelope.decode(response.body)
     except EnvelopeError as exc:
-        exchange.retire()
-        return [call.no_envelope(answer.status, exc)]
-    if reply.request_id != call.request_id:
-        exchange.retire()
-    return [call.answered(reply, answer.status, answer.headers.get("Catga-Executed"))]
+        response.retire()
+        return [outcome.no_envelope(response.status, exc)]
+    if reply.request_id != outcome.call.request_id:
+        response.retire()
+    return [outcome.answered(reply, response.status, response.headers.get("Catga-Executed"))]
 
 
 def _retry_after(status: int) -> str | None:
     """Return what the status of a refusal says of another try: a body that is too long for a node stays so."""
     return OTHER_NODE if status == 413 else None
-
-
-def _never_connected(exc: BaseException) -> bool:
-    """Return whether the connection was never made, as far as urllib3 tells through ``requests``."""
-    never = (NewConnectionError, ConnectTimeoutError, EmptyPoolError, requests.ConnectTimeout)
-    return any(isinstance(cause, never) for cause in causes_of(exc))

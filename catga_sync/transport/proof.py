@@ -15,7 +15,7 @@ from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import OTHER_NODE, CatgaResult
 from catga_sync.transport.http.probe import HttpProbe, Probe, ProbeOutcome
-from catga_sync.transport.outcome import Call
+from catga_sync.transport.outcome import Outcome
 
 __all__ = ["Proof", "judge_unproven"]
 
@@ -66,16 +66,17 @@ class Proof:
         self._lock = threading.Lock()
 
 
-def judge_unproven(call: Call, probe: Probe) -> CatgaResult[Any]:
+def judge_unproven(outcome: Outcome, probe: Probe) -> CatgaResult[Any]:
     """Judge a call that is not made, since its node has not shown that it signs."""
+    node = outcome.node
     if probe.outcome is not ProbeOutcome.OTHER:
         what = "cannot be reached" if probe.outcome is ProbeOutcome.REFUSED else "does not describe itself in time"
-        text = f"{call.where} {what}; where a secret is in use, it is called once it has signed its description"
-        return call.failed("network", text, ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
+        text = f"{outcome.where} {what}; where a secret is in use, it is called once it has signed its description"
+        return outcome.failed("network", text, ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
     came = "" if probe.status is None else f" (HTTP status {probe.status})"
     hint = "; are secret and cluster_name the same there, and both clocks right?" if probe.status == 401 else ""
     text = (
-        f"{call.where} was not called: a secret is in use, and it has not signed its description{came}{hint}; if it "
-        f'cannot sign, declare it: peers={{"{call.node.node_id}": {{"url": "{call.node.endpoint}", "signed": False}}}}'
+        f"{outcome.where} was not called: a secret is in use, and it has not signed its description{came}{hint}; if it "
+        f'cannot sign, declare it: peers={{"{node.node_id}": {{"url": "{node.endpoint}", "signed": False}}}}'
     )
-    return call.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.NOT_EXECUTED, retry=OTHER_NODE)
+    return outcome.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.NOT_EXECUTED, retry=OTHER_NODE)

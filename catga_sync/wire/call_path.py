@@ -11,13 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["LONGEST", "Hop", "full_nodes", "read_chain", "write_chain"]
+from catga_sync.context import Hop
+
+__all__ = ["LONGEST", "full_nodes", "read_chain", "write_chain"]
 
 #: Nodes in a chain; a longer one is a loop.
 LONGEST = 16
-
-#: A node, and how many more calls it could have taken when it sent this one on; None when it cannot tell.
-Hop = tuple[str, "int | None"]
 
 _HOP = re.compile(r"([A-Za-z0-9._:\-]{1,128})(?:=(\d{1,6}))?", re.ASCII)
 

@@ -91,7 +91,7 @@ class AdapterContract(Exchanges):
         assert answer.reply.request_id == "r-1"
         assert b"hunter2" not in answer.body
         assert "hunter2" in caplog.text
-        assert node.receiver.in_flight == 0
+        assert node._local_node.in_flight == 0
 
     @pytest.mark.parametrize("error", [ValueError(SECRET), OSError(2, SECRET), KeyError(SECRET)])
     def test_the_text_of_an_exception_stays_with_the_node(

@@ -281,7 +281,7 @@ class Exchanges:
         assert reply.error_message
         assert len(reply.error_message) <= 512
         assert answer.headers["Content-Type"] == "application/json"
-        assert node.receiver.in_flight == 0
+        assert node._local_node.in_flight == 0
         return answer
 
 
@@ -580,7 +580,7 @@ class ReceiverContract(Exchanges):
         assert self.exchange(node, invocation(timestamp="0001-01-01T00:00:00")).status == 200
 
     def test_a_draining_node_is_503_and_names_itself(self, node: ClusterMediator, ran: list[Any]) -> None:
-        node.receiver.drain()
+        node._local_node.drain()
         call = invocation(headers={"Catga-Request-Id": "r-9"})
         answer = self.refused(node, call, 503, ErrorCode.UNAVAILABLE, "r-9")
         assert "node-1" in (answer.reply.error_message or "")
@@ -650,7 +650,7 @@ class ReceiverContract(Exchanges):
 
     def test_a_handler_knows_its_call(self, node: ClusterMediator) -> None:
         seen: list[Any] = []
-        node.register(Unhandled, lambda request: seen.append((current_call(), node.receiver.in_flight)))
+        node.register(Unhandled, lambda request: seen.append((current_call(), node._local_node.in_flight)))
         trace = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "tracestate": "vendor=x"}
         self.exchange(node, invocation("users.Nobody", {}, trace, responseTypeName="int", requestId="r-7"))
         ((call, in_flight),) = seen
@@ -658,7 +658,7 @@ class ReceiverContract(Exchanges):
         assert (call.traceparent, call.tracestate) == (trace["traceparent"], trace["tracestate"])
         assert in_flight == 1
         assert current_call() is None
-        assert node.receiver.in_flight == 0
+        assert node._local_node.in_flight == 0
 
     # -- events --------------------------------------------------------------------------------------------------------
 
@@ -806,7 +806,7 @@ class ReceiverContract(Exchanges):
     @pytest.mark.parametrize("changes", STRANGERS.values(), ids=STRANGERS)
     def test_a_node_goes_offline_for_no_stranger(self, node: ClusterMediator, changes: dict[str, Any]) -> None:
         self.refused(node, Call(path=DRAIN_PATH, **changes), 403, ErrorCode.PERMISSION_DENIED, "unknown")
-        assert not node.receiver.draining
+        assert not node._local_node.draining
 
     @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
     def test_what_any_page_may_send_takes_no_node_offline(
@@ -814,8 +814,8 @@ class ReceiverContract(Exchanges):
     ) -> None:
         call = Call(path=DRAIN_PATH, content_type=content_type)
         self.refused(node, call, 415, ErrorCode.INVALID_ARGUMENT, "unknown")
-        assert not node.receiver.draining
+        assert not node._local_node.draining
 
     def test_looking_at_the_drain_route_changes_nothing(self, node: ClusterMediator) -> None:
         self.refused(node, Call(method="GET", path=DRAIN_PATH), 405, ErrorCode.UNIMPLEMENTED, "unknown")
-        assert not node.receiver.draining
+        assert not node._local_node.draining

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from catga_sync.wire import signatures as security
+from catga_sync import security
 from tests.conftest import require_module, require_service
 from tests.fuzz import planted
 from tests.fuzz.engine import ENGINES

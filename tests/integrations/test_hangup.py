@@ -15,6 +15,7 @@ from flask import Flask
 
 from catga_sync import Mediator, create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
+from catga_sync.context import CallContext
 from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.integrations import _hangup
@@ -23,7 +24,7 @@ from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.integrations.wsgi import ClusterMiddleware, raw_request
 from catga_sync.nodes import ClusterNode
 from catga_sync.serialization import MessageRegistry
-from catga_sync.transport import HttpInvoker
+from catga_sync.transport import create_invoker
 from tests.conftest import require_module
 from tests.contracts.receiver import Call, GetUser, User, batch, envelope, invocation
 from tests.processes import until
@@ -187,9 +188,9 @@ def test_a_caller_that_gives_up_hangs_up_at_its_deadline() -> None:
     """What the receiver relies on: no connection of a call whose time is up stays open."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         node = ClusterNode("slow", f"http://127.0.0.1:{listener.getsockname()[1]}")
-        invoker = HttpInvoker(MessageRegistry())
+        invoker = create_invoker(MessageRegistry())
         try:
-            result = invoker.invoke(node, GetUser("7"), timeout=0.05, request_id="r-1")
+            result = invoker.invoke(node, GetUser("7"), timeout=0.05, call=CallContext("r-1"))
             assert (result.code, result.delivery) == (ErrorCode.DEADLINE_EXCEEDED, Delivery.UNKNOWN)
             server, _ = listener.accept()
             with server:

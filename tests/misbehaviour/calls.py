@@ -12,11 +12,16 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from catga_sync import CatgaResult, Query, Request
+from catga_sync import CatgaResult, Mediator, Query, Request
+from catga_sync.cluster.sender import Sender
+from catga_sync.context import CallContext
 from catga_sync.nodes import ClusterNode
+from catga_sync.receiver.surroundings import Surroundings
+from catga_sync.resilience.ejection import Ejection
 from catga_sync.serialization import MessageRegistry
-from catga_sync.transport import HttpInvoker
+from catga_sync.transport import EnvelopeInvoker, create_invoker
 from tests.misbehaviour.peers import Script, serving
+from tests.unit.serving_node import local_node
 
 __all__ = [
     "REQUEST_ID",
@@ -28,6 +33,8 @@ __all__ = [
     "invoking",
     "own",
     "result_of_a_request_received",
+    "send",
+    "sender_to_few",
 ]
 
 REQUEST_ID = "0123456789abcdef0123456789abcdef"
@@ -48,7 +55,7 @@ class Look(Query[None]):
 
 
 def invoke(
-    invoker: HttpInvoker,
+    invoker: EnvelopeInvoker,
     endpoint: str,
     message: Request[None],
     timeout: float = 5.0,
@@ -57,7 +64,17 @@ def invoke(
 ) -> CatgaResult[None]:
     """Send a message to the node at ``endpoint``, once."""
     node = ClusterNode("peer", endpoint, keep_alive=keep_alive)
-    return invoker.invoke(node, message, timeout=timeout, request_id=REQUEST_ID)
+    return invoker.invoke(node, message, timeout=timeout, call=CallContext(REQUEST_ID))
+
+
+def sender_to_few(invoker: EnvelopeInvoker, pool_size: int) -> Sender:
+    """Return what sends so many calls at once to a node."""
+    return Sender(local_node("caller"), Mediator(), invoker, Ejection(), Surroundings(), pool_size=pool_size)
+
+
+def send(sender: Sender, endpoint: str, message: Request[None], timeout: float = 5.0) -> CatgaResult[None]:
+    """Send a message to the node at ``endpoint``, once its turn has come."""
+    return sender.send(ClusterNode("peer", endpoint), message, timeout, CallContext(REQUEST_ID))
 
 
 class Mounted(HTTPAdapter):
@@ -82,8 +99,8 @@ def own(adapter: HTTPAdapter | None = None) -> requests.Session:
 
 
 @contextlib.contextmanager
-def invoking(session: requests.Session | None, **options: object) -> Iterator[HttpInvoker]:
-    made = HttpInvoker(MessageRegistry(), session=session, max_body_bytes=100_000, **options)  # type: ignore[arg-type]
+def invoking(session: requests.Session | None, **options: object) -> Iterator[EnvelopeInvoker]:
+    made = create_invoker(MessageRegistry(), session=session, max_body_bytes=100_000, **options)  # type: ignore[arg-type]
     with contextlib.closing(made):
         yield made
     if session is not None:

@@ -12,12 +12,13 @@ from datetime import datetime
 import pytest
 
 from catga_sync import CatgaResult, Delivery, ErrorCode
+from catga_sync.context import CallContext
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import OTHER_NODE, RETRY
 from catga_sync.serialization import MessageRegistry
-from catga_sync.transport import HttpInvoker
-from tests.misbehaviour import peers
-from tests.misbehaviour.calls import Order, invoke
+from catga_sync.transport import EnvelopeInvoker, create_invoker
+from tests.misbehaviour import calls, peers
+from tests.misbehaviour.calls import Order, sender_to_few
 from tests.misbehaviour.peers import Peer, Script, read_request, reply, serving
 from tests.processes import until
 
@@ -50,9 +51,9 @@ def answering(on_batch: Callable[[], object] = lambda: None, most: int = 10_000)
     return answers
 
 
-def send(invoker: HttpInvoker, endpoint: str, *orders: Order, timeout: float = 20.0) -> list[CatgaResult[None]]:
-    ids = [f"r-{number}" for number in range(len(orders))]
-    return invoker.invoke_batch(ClusterNode("peer", endpoint), orders, timeout=timeout, request_ids=ids)
+def send(invoker: EnvelopeInvoker, endpoint: str, *orders: Order, timeout: float = 20.0) -> list[CatgaResult[None]]:
+    contexts = [CallContext(f"r-{number}") for number in range(len(orders))]
+    return invoker.invoke_batch(ClusterNode("peer", endpoint), orders, timeout=timeout, calls=contexts)
 
 
 def parts(peer: Peer) -> list[list[dict[str, str]]]:
@@ -72,9 +73,9 @@ class WallClock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> WallClock:
+def clock(invoker: EnvelopeInvoker, monkeypatch: pytest.MonkeyPatch) -> WallClock:
     made = WallClock()
-    monkeypatch.setattr("catga_sync.transport.invoker.time", made)
+    monkeypatch.setattr(invoker, "_clock", made)
     return made
 
 
@@ -82,7 +83,7 @@ def stamp_of(item: dict[str, str]) -> float:
     return datetime.fromisoformat(item["timestamp"].replace("Z", "+00:00")).timestamp()
 
 
-def test_a_batch_goes_in_one_request_and_comes_back_in_order(invoker: HttpInvoker) -> None:
+def test_a_batch_goes_in_one_request_and_comes_back_in_order(invoker: EnvelopeInvoker) -> None:
     with serving(answering()) as peer:
         results = send(invoker, peer.endpoint, *[Order(str(number)) for number in range(20)])
         assert len(peer.requests) == 1
@@ -91,7 +92,7 @@ def test_a_batch_goes_in_one_request_and_comes_back_in_order(invoker: HttpInvoke
 
 
 def test_a_batch_is_cut_where_it_has_more_requests_than_a_node_takes(
-    invoker: HttpInvoker, monkeypatch: pytest.MonkeyPatch
+    invoker: EnvelopeInvoker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("catga_sync.transport.batch.MAX_BATCH", 2)
     with serving(answering()) as peer:
@@ -99,7 +100,7 @@ def test_a_batch_is_cut_where_it_has_more_requests_than_a_node_takes(
         assert [len(part) for part in parts(peer)] == [2, 2, 1]
 
 
-def test_a_batch_is_cut_where_it_is_longer_than_a_body_may_be(invoker: HttpInvoker) -> None:
+def test_a_batch_is_cut_where_it_is_longer_than_a_body_may_be(invoker: EnvelopeInvoker) -> None:
     with serving(answering()) as peer:
         results = send(invoker, peer.endpoint, *[Order("x" * 30_000)] * 4, Order("x" * 90_000))
         sizes = [len(request.partition(b"\r\n\r\n")[2]) for request in peer.requests]
@@ -109,7 +110,7 @@ def test_a_batch_is_cut_where_it_is_longer_than_a_body_may_be(invoker: HttpInvok
     assert max(sizes) <= 100_000
 
 
-def test_a_batch_that_is_too_long_for_the_node_is_cut_until_it_fits(invoker: HttpInvoker) -> None:
+def test_a_batch_that_is_too_long_for_the_node_is_cut_until_it_fits(invoker: EnvelopeInvoker) -> None:
     with serving(answering(most=3)) as peer:
         results = send(invoker, peer.endpoint, *[Order(str(number)) for number in range(10)])
         assert [len(part) for part in parts(peer)] == [10, 5, 2, 3, 5, 2, 3]
@@ -117,7 +118,7 @@ def test_a_batch_that_is_too_long_for_the_node_is_cut_until_it_fits(invoker: Htt
     assert [result.request_id for result in results] == [f"r-{number}" for number in range(10)]
 
 
-def test_a_node_for_which_every_item_is_too_long_is_sent_each_once(invoker: HttpInvoker) -> None:
+def test_a_node_for_which_every_item_is_too_long_is_sent_each_once(invoker: EnvelopeInvoker) -> None:
     with serving(answering(most=0)) as peer:
         results = send(invoker, peer.endpoint, *[Order()] * 2)
         assert [len(part) for part in parts(peer)] == [2, 1, 1]
@@ -127,7 +128,7 @@ def test_a_node_for_which_every_item_is_too_long_is_sent_each_once(invoker: Http
 
 
 def test_every_part_says_when_it_was_sent(
-    invoker: HttpInvoker, clock: WallClock, monkeypatch: pytest.MonkeyPatch
+    invoker: EnvelopeInvoker, clock: WallClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("catga_sync.transport.batch.MAX_BATCH", 2)
     began = clock.now
@@ -140,8 +141,8 @@ def test_every_part_says_when_it_was_sent(
         assert [[stamp_of(item) - began for item in part] for part in parts(peer)] == [[0.0, 0.0], [60.0, 60.0]]
 
 
-def test_a_request_that_waited_for_its_turn_says_when_it_was_sent(clock: WallClock) -> None:
-    narrow, go = HttpInvoker(MessageRegistry(), pool_size=1), threading.Event()
+def test_a_request_that_waited_for_its_turn_says_when_it_was_sent(invoker: EnvelopeInvoker, clock: WallClock) -> None:
+    narrow, go = sender_to_few(invoker, 1), threading.Event()
     began = clock.now
 
     def answers_when_told(connection: socket.socket, over: threading.Event) -> None:
@@ -150,17 +151,16 @@ def test_a_request_that_waited_for_its_turn_says_when_it_was_sent(clock: WallClo
             connection.sendall(reply(request))
 
     with serving(answers_when_told) as peer:
-        calls = [threading.Thread(target=invoke, args=(narrow, peer.endpoint, Order(), 40.0)) for _ in range(2)]
-        calls[0].start()
+        callers = [threading.Thread(target=calls.send, args=(narrow, peer.endpoint, Order(), 40.0)) for _ in range(2)]
+        callers[0].start()
         until(lambda: peer.requests, "the first is under way")
-        calls[1].start()
-        until(lambda: narrow._places[peer.endpoint]._waiting, "the second waits")
+        callers[1].start()
+        until(lambda: narrow._limiters[peer.endpoint]._waiting, "the second waits")
         clock.now += 10.0
         go.set()
-        for call in calls:
-            call.join(20)
+        for caller in callers:
+            caller.join(20)
         envelopes = [json.loads(request.partition(b"\r\n\r\n")[2]) for request in peer.requests]
-    narrow.close()
     assert [stamp_of(envelope) - began for envelope in envelopes] == [0.0, 10.0]
 
 
@@ -172,7 +172,9 @@ def test_a_request_that_waited_for_its_turn_says_when_it_was_sent(clock: WallClo
         (peers.answers_a_bare_503, ErrorCode.UNAVAILABLE),
     ],
 )
-def test_a_batch_without_a_proper_answer_may_have_run(invoker: HttpInvoker, script: Script, code: ErrorCode) -> None:
+def test_a_batch_without_a_proper_answer_may_have_run(
+    invoker: EnvelopeInvoker, script: Script, code: ErrorCode
+) -> None:
     with serving(script) as peer:
         results = send(invoker, peer.endpoint, Order(), Order())
     assert {(result.delivery, result.code) for result in results} == {(Delivery.UNKNOWN, code)}
@@ -180,7 +182,7 @@ def test_a_batch_without_a_proper_answer_may_have_run(invoker: HttpInvoker, scri
 
 def test_a_batch_that_fails_without_an_id_says_what_the_peer_said_of_each_and_ends_the_connection() -> None:
     with serving(peers.fails_as_dotnet_does) as peer:
-        invoker = HttpInvoker(MessageRegistry())
+        invoker = create_invoker(MessageRegistry())
         results = [*send(invoker, peer.endpoint, Order(), timeout=5), *send(invoker, peer.endpoint, Order(), timeout=5)]
         invoker.close()
     assert peer.connections == 2

@@ -7,15 +7,16 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from catga_sync import ClusterMediator, Delivery, ErrorCode, Mediator, create_cluster
 from catga_sync.nodes import ClusterNode
 from catga_sync.serialization import MessageRegistry
-from catga_sync.transport import HttpInvoker
+from catga_sync.transport import EnvelopeInvoker, create_invoker
 from tests.misbehaviour import peers
-from tests.misbehaviour.calls import REQUEST_ID, Look, Order, invoke
+from tests.misbehaviour.calls import REQUEST_ID, Look, Order, invoke, send, sender_to_few
 from tests.misbehaviour.peers import PEERS, read_request, reply, serving
 from tests.processes import free_port
 
@@ -29,7 +30,7 @@ def cluster_of(**endpoints: str) -> Iterator[ClusterMediator]:
 
 
 @pytest.mark.parametrize("script", PEERS, ids=lambda script: script.__name__)
-def test_every_misbehaviour_has_its_delivery_and_code(script: peers.Script, invoker: HttpInvoker) -> None:
+def test_every_misbehaviour_has_its_delivery_and_code(script: peers.Script, invoker: EnvelopeInvoker) -> None:
     delivery, code = PEERS[script]
     with serving(script) as peer:
         result = invoke(invoker, peer.endpoint, Order(), timeout=0.5)
@@ -61,7 +62,7 @@ def test_a_query_is_answered_by_the_other_node(script: peers.Script) -> None:
     assert [result.is_success for result in results].count(True) >= (2 if expected else 1)
 
 
-def test_a_refused_connection_proves_that_nothing_ran(invoker: HttpInvoker) -> None:
+def test_a_refused_connection_proves_that_nothing_ran(invoker: EnvelopeInvoker) -> None:
     result = invoke(invoker, f"http://127.0.0.1:{free_port()}", Order())
     assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.UNAVAILABLE)
 
@@ -73,8 +74,8 @@ def test_a_plain_request_goes_to_another_node_when_it_provably_did_not_run() -> 
     assert any(len(result.attempts) == 2 for result in results)
 
 
-def test_a_request_that_the_kernel_never_took_whole_did_not_run(invoker: HttpInvoker) -> None:
-    big = HttpInvoker(MessageRegistry(), max_body_bytes=64 * 1024 * 1024)
+def test_a_request_that_the_kernel_never_took_whole_did_not_run(invoker: EnvelopeInvoker) -> None:
+    big = create_invoker(MessageRegistry(), max_body_bytes=64 * 1024 * 1024)
 
     def reads_a_little_then_resets(connection: socket.socket, over: threading.Event) -> None:
         connection.recv(1000)
@@ -87,7 +88,7 @@ def test_a_request_that_the_kernel_never_took_whole_did_not_run(invoker: HttpInv
 
 
 def test_a_peer_that_stops_reading_ends_at_the_deadline_with_nothing_run() -> None:
-    big = HttpInvoker(MessageRegistry(), max_body_bytes=64 * 1024 * 1024)
+    big = create_invoker(MessageRegistry(), max_body_bytes=64 * 1024 * 1024)
 
     def reads_nothing(connection: socket.socket, over: threading.Event) -> None:
         over.wait()
@@ -98,14 +99,14 @@ def test_a_peer_that_stops_reading_ends_at_the_deadline_with_nothing_run() -> No
     assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.DEADLINE_EXCEEDED)
 
 
-def test_an_unaccepted_connection_ends_at_the_deadline(invoker: HttpInvoker) -> None:
+def test_an_unaccepted_connection_ends_at_the_deadline(invoker: EnvelopeInvoker) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
         result = invoke(invoker, f"http://127.0.0.1:{listener.getsockname()[1]}", Order(), timeout=0.3)
     assert result.code is ErrorCode.DEADLINE_EXCEEDED
 
 
 def test_a_resolver_that_never_answers_ends_within_the_time_to_connect(
-    invoker: HttpInvoker, monkeypatch: pytest.MonkeyPatch
+    invoker: EnvelopeInvoker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go, real = threading.Event(), socket.getaddrinfo
 
@@ -127,12 +128,12 @@ def test_a_resolver_that_never_answers_ends_within_the_time_to_connect(
         go.set()
 
 
-def test_a_name_that_does_not_exist_proves_that_nothing_ran(invoker: HttpInvoker) -> None:
+def test_a_name_that_does_not_exist_proves_that_nothing_ran(invoker: EnvelopeInvoker) -> None:
     result = invoke(invoker, "http://no-such-host.invalid:1", Order())
     assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.UNAVAILABLE)
 
 
-def test_the_next_address_of_a_name_is_tried(invoker: HttpInvoker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_address_of_a_name_is_tried(invoker: EnvelopeInvoker, monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.getaddrinfo
 
     def two(host: str, port: int, *args: object, **options: object) -> object:
@@ -147,7 +148,7 @@ def test_the_next_address_of_a_name_is_tried(invoker: HttpInvoker, monkeypatch: 
         assert invoke(invoker, peer.endpoint.replace("127.0.0.1", "users.test"), Order())
 
 
-def test_localhost_is_found_at_either_address(invoker: HttpInvoker) -> None:
+def test_localhost_is_found_at_either_address(invoker: EnvelopeInvoker) -> None:
     with serving(peers.answers) as peer:
         assert invoke(invoker, peer.endpoint.replace("127.0.0.1", "localhost"), Order())
     result = invoke(invoker, f"http://localhost:{free_port()}", Order())
@@ -155,14 +156,14 @@ def test_localhost_is_found_at_either_address(invoker: HttpInvoker) -> None:
     assert "refused" in (result.error or "")
 
 
-def test_a_time_that_is_up_sends_nothing(invoker: HttpInvoker) -> None:
+def test_a_time_that_is_up_sends_nothing(invoker: EnvelopeInvoker) -> None:
     with serving(peers.answers) as peer:
         result = invoke(invoker, peer.endpoint, Order(), timeout=0.0)
         assert peer.connections == 0
     assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.DEADLINE_EXCEEDED)
 
 
-def test_a_connection_that_the_server_closed_while_idle_costs_nothing(invoker: HttpInvoker) -> None:
+def test_a_connection_that_the_server_closed_while_idle_costs_nothing(invoker: EnvelopeInvoker) -> None:
     closed = threading.Event()
 
     def answers_once(connection: socket.socket, over: threading.Event) -> None:
@@ -179,7 +180,7 @@ def test_a_connection_that_the_server_closed_while_idle_costs_nothing(invoker: H
 
 
 def test_a_connection_is_not_used_again_when_it_was_idle_or_alive_for_too_long(
-    invoker: HttpInvoker, monkeypatch: pytest.MonkeyPatch
+    invoker: EnvelopeInvoker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [time.monotonic()]
 
@@ -191,7 +192,8 @@ def test_a_connection_is_not_used_again_when_it_was_idle_or_alive_for_too_long(
     with serving(peers.answers) as peer:
         invoke(invoker, peer.endpoint, Order())
         monkeypatch.setattr("catga_sync.transport.http.connection.time", Clock)
-        monkeypatch.setattr("catga_sync.transport.invoker.time", _With(Clock))
+        monkeypatch.setattr("catga_sync.transport.http.verdict.time", _With(Clock))
+        monkeypatch.setattr(invoker, "_clock", _With(Clock))
         now[0] += 0.9
         assert invoke(invoker, peer.endpoint, Order())
         assert peer.connections == 1
@@ -204,7 +206,8 @@ def test_a_connection_is_not_used_again_when_it_was_idle_or_alive_for_too_long(
         assert peer.connections == 3
         now[0] += 1.1
         invoker.tidy([ClusterNode("peer", peer.endpoint)])
-        pool = invoker._pools[peer.endpoint]
+        channel: Any = invoker._channel
+        pool = channel._pools[peer.endpoint]
         assert all(conn is None or conn.sock is None for conn in pool.pool.queue)
 
 
@@ -214,7 +217,7 @@ class _With:
         self.time = time.time
 
 
-def test_interim_answers_are_skipped(invoker: HttpInvoker) -> None:
+def test_interim_answers_are_skipped(invoker: EnvelopeInvoker) -> None:
     def hints_first(connection: socket.socket, over: threading.Event) -> None:
         while request := read_request(connection):
             hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"
@@ -225,7 +228,7 @@ def test_interim_answers_are_skipped(invoker: HttpInvoker) -> None:
         assert peer.connections == 1
 
 
-def test_a_surplus_of_bytes_never_becomes_the_next_answer(invoker: HttpInvoker) -> None:
+def test_a_surplus_of_bytes_never_becomes_the_next_answer(invoker: EnvelopeInvoker) -> None:
     def sends_too_much(connection: socket.socket, over: threading.Event) -> None:
         while request := read_request(connection):
             connection.sendall(reply(request) + reply(request, requestId="stale", isSuccess=False))
@@ -235,13 +238,13 @@ def test_a_surplus_of_bytes_never_becomes_the_next_answer(invoker: HttpInvoker) 
     assert all(results)
 
 
-def test_more_callers_than_connections_wait_for_a_free_one() -> None:
-    narrow = HttpInvoker(MessageRegistry(), pool_size=2)
+def test_more_callers_than_connections_wait_for_a_free_one(invoker: EnvelopeInvoker) -> None:
+    narrow = sender_to_few(invoker, 2)
     with serving(peers.answers) as peer:
         results: list[bool] = []
 
         def call() -> None:
-            results.extend(bool(invoke(narrow, peer.endpoint, Order())) for _ in range(20))
+            results.extend(bool(send(narrow, peer.endpoint, Order())) for _ in range(20))
 
         threads = [threading.Thread(target=call) for _ in range(8)]
         for thread in threads:
@@ -249,25 +252,23 @@ def test_more_callers_than_connections_wait_for_a_free_one() -> None:
         for thread in threads:
             thread.join()
         assert peer.connections <= 2
-    narrow.close()
     assert results == [True] * 160
 
 
-def test_a_caller_that_finds_no_free_connection_in_time_has_sent_nothing() -> None:
-    narrow = HttpInvoker(MessageRegistry(), pool_size=1)
+def test_a_caller_that_finds_no_free_connection_in_time_has_sent_nothing(invoker: EnvelopeInvoker) -> None:
+    narrow = sender_to_few(invoker, 1)
     with serving(peers.never_answers) as peer:
-        first = threading.Thread(target=invoke, args=(narrow, peer.endpoint, Order(), 1.5))
+        first = threading.Thread(target=send, args=(narrow, peer.endpoint, Order(), 1.5))
         first.start()
         while not peer.requests:
             assert first.is_alive()
-        result = invoke(narrow, peer.endpoint, Order(), timeout=0.1)
+        result = send(narrow, peer.endpoint, Order(), timeout=0.1)
         first.join()
         assert len(peer.requests) == 1
-    narrow.close()
     assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.RESOURCE_EXHAUSTED)
 
 
-def test_what_is_sent_is_what_the_contract_says(invoker: HttpInvoker) -> None:
+def test_what_is_sent_is_what_the_contract_says(invoker: EnvelopeInvoker) -> None:
     import base64
     import json
 

@@ -18,7 +18,7 @@ from urllib3.util import Retry
 
 from catga_sync import Delivery, ErrorCode
 from catga_sync.serialization import MessageRegistry
-from catga_sync.transport import HttpInvoker
+from catga_sync.transport import EnvelopeInvoker, create_invoker
 from tests.misbehaviour import peers
 from tests.misbehaviour.calls import Mounted, Order, every_way, invoke, invoking, own, result_of_a_request_received
 from tests.misbehaviour.peers import PEERS, read_request, reply, serving
@@ -40,7 +40,7 @@ def test_a_failure_is_judged_by_evidence(make: Callable[[], requests.Session | N
         connection.recv(1000)
         peers._reset(connection)
 
-    big = HttpInvoker(MessageRegistry(), session=make(), max_body_bytes=64 * 1024 * 1024)
+    big = create_invoker(MessageRegistry(), session=make(), max_body_bytes=64 * 1024 * 1024)
     with serving(reads_a_little_then_resets) as peer, contextlib.closing(big):
         result = invoke(big, peer.endpoint, Order("x" * 30_000_000))
         assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.UNAVAILABLE)
@@ -291,7 +291,7 @@ def test_responses_can_stand_in_for_the_peer(make: Callable[[], requests.Session
     ids=["connect timeout", "read timeout", "connection error"],
 )
 def test_without_evidence_only_a_connection_never_made_proves_anything(
-    invoker: HttpInvoker, raised: Exception, delivery: Delivery
+    invoker: EnvelopeInvoker, raised: Exception, delivery: Delivery
 ) -> None:
     responses.add(responses.POST, "http://node.test:5000/catga/cluster/invoke", body=raised)
     assert invoke(invoker, "http://node.test:5000", Order()).delivery is delivery
@@ -308,7 +308,7 @@ def test_an_adapter_that_the_user_mounted_is_used() -> None:
     session = requests.Session()
     session.mount("http://127.0.0.1", Noting())
     session.headers["X-Team"] = "blue"
-    mine = HttpInvoker(MessageRegistry(), session=session)
+    mine = create_invoker(MessageRegistry(), session=session)
     with serving(peers.answers) as peer:
         assert invoke(mine, peer.endpoint, Order())
         assert b"x-team: blue" in peer.requests[0].lower()

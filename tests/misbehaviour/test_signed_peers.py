@@ -17,11 +17,12 @@ import requests
 import urllib3
 
 from catga_sync import Delivery, ErrorCode
+from catga_sync.context import CallContext
 from catga_sync.nodes import ClusterNode
 from catga_sync.receiver.authentication import SignatureGuard
 from catga_sync.receiver.replay import MemoryNonces
 from catga_sync.receiver.request import RawRequest, Refused
-from catga_sync.transport import HttpInvoker
+from catga_sync.transport import EnvelopeInvoker
 from catga_sync.transport.http.probe import HttpProbe, ProbeOutcome
 from catga_sync.transport.signing import Signing
 from catga_sync.wire.signatures import KeyRing, sign_reply
@@ -95,25 +96,25 @@ def asked_for(peer: Peer) -> list[str]:
 
 
 @pytest.fixture
-def signed() -> Iterator[Callable[..., HttpInvoker]]:
+def signed() -> Iterator[Callable[..., EnvelopeInvoker]]:
     with contextlib.ExitStack() as stack:
         yield lambda session=None: stack.enter_context(invoking(session, signing=Signing(RING, "default")))
 
 
-def send(invoker: HttpInvoker, endpoint: str, known: str = "old", message: Any = None) -> Any:
+def send(invoker: EnvelopeInvoker, endpoint: str, known: str = "old", message: Any = None) -> Any:
     node = ClusterNode("peer", endpoint, incarnation=known, signed=True)
-    return invoker.invoke(node, Order() if message is None else message, timeout=5.0, request_id=REQUEST_ID)
+    return invoker.invoke(node, Order() if message is None else message, timeout=5.0, call=CallContext(REQUEST_ID))
 
 
-def batch(invoker: HttpInvoker, endpoint: str, known: str = "old") -> Any:
+def batch(invoker: EnvelopeInvoker, endpoint: str, known: str = "old") -> Any:
     node = ClusterNode("peer", endpoint, incarnation=known, signed=True)
-    return invoker.invoke_batch(node, [Look(), Look()], timeout=5.0, request_ids=["r-1", "r-2"])
+    return invoker.invoke_batch(node, [Look(), Look()], timeout=5.0, calls=[CallContext("r-1"), CallContext("r-2")])
 
 
 @every_way
 @pytest.mark.parametrize("known", ["old", ""])
 def test_a_call_is_signed_again_for_the_run_that_the_node_names_and_the_next_one_for_it_at_once(
-    make: Callable[[], requests.Session | None], known: str, signed: Callable[..., HttpInvoker]
+    make: Callable[[], requests.Session | None], known: str, signed: Callable[..., EnvelopeInvoker]
 ) -> None:
     node = Node(["new"])
     node.guard._began += 60.0  # what is signed for no run is older than that
@@ -129,14 +130,14 @@ def test_a_call_is_signed_again_for_the_run_that_the_node_names_and_the_next_one
 
 @pytest.mark.parametrize("odd", ['of "odd" name\nin two lines', "\u00e9", "a;mac=b", "x" * 65])
 def test_a_run_with_a_name_that_no_node_has_given_itself_is_signed_for_as_unknown(
-    odd: str, signed: Callable[..., HttpInvoker]
+    odd: str, signed: Callable[..., EnvelopeInvoker]
 ) -> None:
     with serving(Node(["new"]).script) as peer:
         assert send(signed(), peer.endpoint, odd).is_success
         assert asked_for(peer) == [""]
 
 
-def test_a_batch_is_signed_again_as_a_whole(signed: Callable[..., HttpInvoker]) -> None:
+def test_a_batch_is_signed_again_as_a_whole(signed: Callable[..., EnvelopeInvoker]) -> None:
     node = Node(["new"])
     with serving(node.script) as peer:
         assert [each.delivery for each in batch(signed(), peer.endpoint)] == [Delivery.EXECUTED] * 2
@@ -144,13 +145,13 @@ def test_a_batch_is_signed_again_as_a_whole(signed: Callable[..., HttpInvoker]) 
     assert node.served == ["/catga/cluster/batch"]
 
 
-def test_a_node_that_has_no_name_for_its_run_yet_is_called_under_none(signed: Callable[..., HttpInvoker]) -> None:
+def test_a_node_that_has_no_name_for_its_run_yet_is_called_under_none(signed: Callable[..., EnvelopeInvoker]) -> None:
     with serving(Node([""]).script) as peer:
         assert send(signed(), peer.endpoint).is_success
         assert asked_for(peer) == ["old", ""]
 
 
-def test_a_node_that_gets_its_name_in_between_still_serves_the_call(signed: Callable[..., HttpInvoker]) -> None:
+def test_a_node_that_gets_its_name_in_between_still_serves_the_call(signed: Callable[..., EnvelopeInvoker]) -> None:
     with serving(Node(["", "new"]).script) as peer:
         assert send(signed(), peer.endpoint).is_success
         assert asked_for(peer) == ["old", ""]
@@ -158,7 +159,7 @@ def test_a_node_that_gets_its_name_in_between_still_serves_the_call(signed: Call
 
 @pytest.mark.parametrize("call", [send, batch])
 def test_a_call_is_signed_again_once_and_is_provably_not_run_then(
-    call: Callable[..., Any], signed: Callable[..., HttpInvoker]
+    call: Callable[..., Any], signed: Callable[..., EnvelopeInvoker]
 ) -> None:
     node = Node([f"run-{number}" for number in range(9)])
     with serving(node.script) as peer:
@@ -208,7 +209,7 @@ def says(status: int, executed: str | None, *, ring: KeyRing | None) -> Script:
     ids=["not signed", "another key", "no proof", "not known", "it ran", "another status"],
 )
 def test_a_call_is_not_made_again_without_proof_that_it_has_not_run(
-    script: Script, signed: Callable[..., HttpInvoker]
+    script: Script, signed: Callable[..., EnvelopeInvoker]
 ) -> None:
     with serving(script) as peer:
         assert send(signed(), peer.endpoint).delivery is not Delivery.NOT_EXECUTED
@@ -239,7 +240,7 @@ def test_a_drain_is_signed_again_once() -> None:
 def test_what_traces_the_application_below_us_breaks_no_signature(
     make: Callable[[], requests.Session | None],
     monkeypatch: pytest.MonkeyPatch,
-    signed: Callable[..., HttpInvoker],
+    signed: Callable[..., EnvelopeInvoker],
 ) -> None:
     real = urllib3.HTTPConnectionPool.urlopen
 

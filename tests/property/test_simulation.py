@@ -110,15 +110,14 @@ def test_queries_outlive_any_single_node():
         assert all(client.send(Look()) for _ in range(30))
 
 
-def test_a_paused_node_costs_five_plain_requests_and_is_then_left_out_until_it_answers():
+def test_a_paused_node_costs_one_plain_request_and_is_then_avoided_until_it_answers():
     with Simulation(seed=1) as sim:
         (a, *_), client = cluster(sim)
         a.pause()
         results = [client.send(Order()) for _ in range(60)]
-        assert [result.delivery for result in results if not result] == [Delivery.UNKNOWN] * 5
+        assert [result.delivery for result in results if not result] == [Delivery.UNKNOWN]
         a.resume()
         sim.run(20)
-        assert [event.kind.name for event in client.events()][-2:] == ["NODE_FAULTED", "NODE_RECOVERED"]
         assert {client.send(Order()).node_id for _ in range(9)} == {"a", "b", "c"}
         sim.assert_at_most_once()
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from catga_sync import ClusterNode, Mediator, Query, Request, message
+from catga_sync._log_limit import LimitedLog
+from catga_sync.context import CallContext
 from catga_sync.idempotency import MemoryIdempotency
 from catga_sync.receiver.authentication import Guard, LoopbackGuard, OpenGuard, SignatureGuard
 from catga_sync.receiver.deduplication import Once
@@ -17,9 +19,10 @@ from catga_sync.receiver.receiver import INVOKE_PATH, RawRequest, Receiver
 from catga_sync.receiver.replay import MemoryNonces
 from catga_sync.serialization import MessageRegistry
 from catga_sync.testing import FakeClock
-from catga_sync.transport.invoker import HttpInvoker
+from catga_sync.transport import create_invoker
 from catga_sync.wire.envelope import RequestEnvelope
 from catga_sync.wire.signatures import HEADER, KeyRing, sign_request
+from tests.unit.serving_node import local_node
 
 MANY = 1_000
 NOW = 1_800_000_000.0
@@ -57,11 +60,11 @@ def guard(nonces: MemoryNonces | None = None) -> SignatureGuard:
     return SignatureGuard(RING, store, cluster="c", incarnation=lambda: "run", clock=FakeClock(NOW))
 
 
-def receiver(guard: Guard, clock: FakeClock, once: Once | None = None) -> Receiver:
+def receiver(guard: Guard, limited_log: LimitedLog, once: Once | None = None) -> Receiver:
     local = Mediator()
     local.register(Do, lambda request: request.number)
     local.register(Ask, lambda request: request.number)
-    return Receiver(local, node_id="n", describe=dict, guard=guard, once=once, clock=clock)
+    return Receiver(local, local_node("n", local), guard=guard, once=once, limited_log=limited_log)
 
 
 def call(signature: str | None = None, *, name: str = "Do", path: str = INVOKE_PATH, body: bytes = b"") -> RawRequest:
@@ -97,7 +100,8 @@ REFUSED: dict[str, tuple[Callable[[], Guard], Callable[[], RawRequest], Callable
 def test_a_refusal_is_one_line_and_a_thousand_are_few(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     make_guard, make_call, make_once, why = REFUSED[kind]
     clock = FakeClock(NOW)
-    node = receiver(make_guard(), clock, make_once())
+    limited_log = LimitedLog(clock)
+    node = receiver(make_guard(), limited_log, make_once())
     if kind == "a replay":
         assert node.handle(make_call()).status == 200
     assert node.handle(make_call()).headers["Catga-Executed"] == "0"
@@ -108,7 +112,7 @@ def test_a_refusal_is_one_line_and_a_thousand_are_few(kind: str, caplog: pytest.
         node.handle(make_call())
     assert len(caplog.messages) == 10
     clock.advance(1.0)
-    node.tell_left_out()
+    limited_log.tell_left_out()
     (told,) = caplog.messages[10:]
     assert f"{MANY - 10} x " in told
 
@@ -117,24 +121,26 @@ def test_a_store_that_is_down_is_a_few_lines_where_the_request_runs_all_the_same
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = FakeClock(NOW)
-    node = receiver(OpenGuard(), clock, Once(FullIdempotency(), clock=clock))
+    limited_log = LimitedLog(clock)
+    node = receiver(OpenGuard(), limited_log, Once(FullIdempotency(), limited_log))
     for _ in range(MANY):
         assert node.handle(call(name="Ask")).status == 200
     assert len(caplog.messages) == 10
     clock.advance(1.0)
-    node.tell_left_out()
+    limited_log.tell_left_out()
     assert f"{MANY - 10} x " in caplog.messages[-1]
 
 
 def test_a_thousand_failed_calls_are_a_few_lines_at_the_caller(caplog: pytest.LogCaptureFixture) -> None:
     clock = FakeClock(NOW)
-    invoker = HttpInvoker(MessageRegistry(), clock=clock)
+    limited_log = LimitedLog(clock)
+    invoker = create_invoker(MessageRegistry(), limited_log=limited_log)
     nobody = ClusterNode("peer", "http://127.0.0.1:1")
     for _ in range(MANY):
-        assert not invoker.invoke(nobody, Do(), timeout=0.0, request_id="r-1")
+        assert not invoker.invoke(nobody, Do(), timeout=0.0, call=CallContext("r-1"))
     assert len(caplog.messages) == 10
     clock.advance(1.0)
-    invoker.tidy([nobody])
+    limited_log.tell_left_out()
     assert f"{MANY - 10} x " in caplog.messages[-1]
 
 
@@ -147,7 +153,7 @@ def test_a_line_of_a_refusal_is_never_long(letter: str, caplog: pytest.LogCaptur
         envelope.encode().replace(b'"r-1"', b'"' + b"r" * 900_000 + b'"'),
         RequestEnvelope("Do", "int", f'["{letter * 100_000}"]'.encode(), "r-1", timestamp=NOW).encode(),
     ]
-    node = receiver(OpenGuard(), FakeClock(NOW))
+    node = receiver(OpenGuard(), LimitedLog(FakeClock(NOW)))
     for body in bodies:
         node.handle(call(body=body))
     assert len(caplog.messages) == len(bodies)

@@ -11,6 +11,8 @@ import pytest
 from catga_sync._log_limit import LimitedLog
 from catga_sync.testing import FakeClock
 
+LOG = logging.getLogger("tests.limited")
+
 
 @pytest.fixture
 def clock() -> FakeClock:
@@ -19,17 +21,17 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def limited(clock: FakeClock) -> LimitedLog:
-    return LimitedLog(logging.getLogger("tests.limited"), clock=clock)
+    return LimitedLog(clock)
 
 
 def test_of_one_reason_ten_lines_a_second_are_written_and_then_how_many_more_there_were(
     limited: LimitedLog, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(1_000):
-        limited.log(logging.WARNING, "refused: status=401", "call %d", number)
+        limited.log(LOG, logging.WARNING, "refused: status=401", "call %d", number)
     assert caplog.messages == [f"call {number}" for number in range(10)]
     clock.advance(1.0)
-    limited.log(logging.WARNING, "refused: status=401", "call %d", 1_000)
+    limited.log(LOG, logging.WARNING, "refused: status=401", "call %d", 1_000)
     assert caplog.messages[10:] == ["left out of this log: 990 x refused: status=401", "call 1000"]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
     assert {record.funcName for record in caplog.records if record.msg.startswith("call")} == {
@@ -39,8 +41,8 @@ def test_of_one_reason_ten_lines_a_second_are_written_and_then_how_many_more_the
 
 def test_one_reason_takes_no_line_from_another(limited: LimitedLog, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(50):
-        limited.log(logging.WARNING, "a", "a")
-    limited.log(logging.ERROR, "b", "b")
+        limited.log(LOG, logging.WARNING, "a", "a")
+    limited.log(LOG, logging.ERROR, "b", "b")
     assert caplog.messages == ["a"] * 10 + ["b"]
 
 
@@ -48,7 +50,7 @@ def test_lines_that_are_not_many_are_all_written(
     limited: LimitedLog, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(100):
-        limited.log(logging.WARNING, "a", "a")
+        limited.log(LOG, logging.WARNING, "a", "a")
         clock.advance(0.125)
     assert caplog.messages == ["a"] * 100
 
@@ -57,7 +59,7 @@ def test_what_was_left_out_is_told_once_without_another_line(
     limited: LimitedLog, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(12):
-        limited.log(logging.ERROR, "a", "a")
+        limited.log(LOG, logging.ERROR, "a", "a")
     limited.tell_left_out()
     assert len(caplog.messages) == 10, "its second is not over"
     clock.advance(1.0)
@@ -69,7 +71,7 @@ def test_what_was_left_out_is_told_once_without_another_line(
 
 def test_any_number_of_reasons_is_remembered_for_a_second_only(limited: LimitedLog, clock: FakeClock) -> None:
     for number in range(5_000):
-        limited.log(logging.WARNING, f"reason {number}", "a")
+        limited.log(LOG, logging.WARNING, f"reason {number}", "a")
         clock.advance(0.01)
     assert len(limited._windows) <= 1_000
 
@@ -77,7 +79,7 @@ def test_any_number_of_reasons_is_remembered_for_a_second_only(limited: LimitedL
 def test_threads_at_once_lose_no_line(limited: LimitedLog, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
     def flood() -> None:
         for _ in range(500):
-            limited.log(logging.WARNING, "a", "a")
+            limited.log(LOG, logging.WARNING, "a", "a")
 
     threads = [threading.Thread(target=flood) for _ in range(4)]
     for thread in threads:
@@ -92,10 +94,14 @@ def test_threads_at_once_lose_no_line(limited: LimitedLog, clock: FakeClock, cap
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks of POSIX")
 def test_a_forked_child_begins_anew_though_a_thread_of_the_parent_was_writing(limited: LimitedLog) -> None:
     for _ in range(20):
-        limited.log(logging.WARNING, "a", "a")
+        limited.log(LOG, logging.WARNING, "a", "a")
     with limited._lock:
         pid = os.fork()
         if pid == 0:
-            limited.log(logging.WARNING, "a", "a")
-            os._exit(len(limited._windows) + 10 * limited._windows["a"].left_out)
+            status = 100
+            try:
+                limited.log(LOG, logging.WARNING, "a", "a")
+                status = len(limited._windows) + 10 * limited._windows[LOG, "a"].left_out
+            finally:
+                os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1

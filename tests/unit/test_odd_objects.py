@@ -88,10 +88,10 @@ def test_a_load_reporter_that_raises_anything_makes_the_node_a_loaded_one() -> N
 
 
 class InvokerOfTheUser:
-    def invoke(self, node: Any, request: Any, *, timeout: float, request_id: str) -> Any:
+    def invoke(self, node: Any, request: Any, *, timeout: float, call: Any) -> Any:
         raise SystemExit("hunter2")
 
-    def invoke_batch(self, node: Any, requests: Any, *, timeout: float, request_ids: Any) -> Any:
+    def invoke_batch(self, node: Any, requests: Any, *, timeout: float, calls: Any) -> Any:
         raise Custom("hunter2")
 
     def close(self) -> None:

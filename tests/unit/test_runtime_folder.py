@@ -113,19 +113,18 @@ def shared() -> Iterator[Path]:
 SCRIPT = """
 import encodings.ascii  # now: the interpreter may lie where only root can read
 import os, sys
-from catga_sync import Mediator
-from catga_sync.cluster.factory import _Assembly
-from catga_sync.options import ClusterOptions
+from catga_sync import Mediator, create_cluster
 
 def serve():
-    node = ClusterOptions(node_id="a", endpoint="http://127.0.0.1:1", secret="s" * 32)
-    made = _Assembly(Mediator(), node, None)
-    made.make()
+    made = create_cluster(
+        Mediator(), node_id="a", endpoint="http://127.0.0.1:1", secret="s" * 32, environ={}
+    )
+    discovery = made._membership._discovery
     def use():
-        made.group.join()
-        made.nonces.add("a", 60.0)
-        made.discovery.nodes()
-        return made.discovery.shared.path.parent
+        made._local_node._group.join()
+        made.receiver._guard._nonces.add("a", 60.0)
+        discovery.nodes()
+        return discovery.shared.path.parent
     return use
 
 use = serve()

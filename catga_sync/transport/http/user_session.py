@@ -6,6 +6,7 @@ from ``.netrc``, and keeps cookies, which ignore ports, so that one node's cooki
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -17,15 +18,33 @@ from requests.utils import select_proxy
 
 from catga_sync.transport.http.adapter import DeadlineAdapter, adopt
 from catga_sync.transport.http.connection import Exchange
-from catga_sync.transport.outcome import Answer, AnswerTooLong, check_encoding
 
-__all__ = ["BorrowedSession", "is_stock", "new_session", "post_directly", "post_through"]
+__all__ = [
+    "BorrowedSession",
+    "ResponseEncoded",
+    "ResponseTooLong",
+    "is_stock",
+    "new_session",
+    "post_directly",
+    "post_through",
+]
 
 #: Hosts for which pools are kept. A pool that is pushed out is closed under the threads that use it, so: plenty.
 _POOLS = 10_000
 _CHUNK = 64 * 1024
 
 _STOCK_SEND = HTTPAdapter.send
+
+#: Status, headers and body of a response.
+_Came = tuple[int, Mapping[str, str], bytes]
+
+
+class ResponseTooLong(Exception):
+    """The response is longer than ``max_body_bytes``."""
+
+
+class ResponseEncoded(Exception):
+    """The response has a ``Content-Encoding``, though identity was asked for. It is not read: it may be a bomb."""
 
 
 def new_session(pool_size: int) -> requests.Session:
@@ -93,7 +112,7 @@ class BorrowedSession:
 
 def post_directly(
     pool: Any, path: str, body: bytes, headers: dict[str, str], timeout: urllib3.Timeout, limit: int
-) -> Answer:
+) -> _Came:
     """
     Send a request the short way, straight to the pool: ``Session.post`` alone takes longer than urllib3 does.
 
@@ -106,7 +125,7 @@ def post_directly(
         limit: Bytes of the longest answer.
 
     Raises:
-        AnswerTooLong, AnswerEncoded: It is not read, or not to its end.
+        ResponseTooLong, ResponseEncoded: It is not read, or not to its end.
     """
     response = pool.urlopen(
         "POST",
@@ -120,8 +139,8 @@ def post_directly(
         timeout=timeout,
     )
     try:
-        check_encoding(response.headers)
-        return Answer(response.status, response.headers, _read(response, limit))
+        _check_encoding(response.headers)
+        return response.status, response.headers, _read(response, limit)
     finally:
         if not response.closed:
             # Not read to its end: what is left of it must never be taken for the next answer.
@@ -139,7 +158,7 @@ def post_through(
     verify: bool | str,
     cert: str | tuple[str, str] | None,
     limit: int,
-) -> Answer:
+) -> _Came:
     """
     Send a request the long way, through ``Session.send``, hooks and mounted adapters and all; return the answer.
 
@@ -155,7 +174,7 @@ def post_through(
         limit: Bytes of the longest answer.
 
     Raises:
-        AnswerTooLong, AnswerEncoded: It is not read, or not to its end.
+        ResponseTooLong, ResponseEncoded: It is not read, or not to its end.
     """
     with Exchange(exchange.expires).run():
         # The session's ``auth`` may ask somebody for a token: it has no more time than this call, and what comes of it
@@ -172,20 +191,26 @@ def post_through(
         allow_redirects=False,
     )
     with response:
-        check_encoding(response.headers)
+        _check_encoding(response.headers)
         parts, size = [], 0
         for part in response.iter_content(_CHUNK):
             size += len(part)
             exchange.left()
             if size > limit:
-                raise AnswerTooLong
+                raise ResponseTooLong
             parts.append(part)
-    return Answer(response.status_code, response.headers, b"".join(parts))
+    return response.status_code, response.headers, b"".join(parts)
 
 
 def is_stock(adapter: object) -> bool:
     """Return whether nothing stands between a call and our connections: no adapter of the user's, no other ``send``."""
     return type(adapter) is DeadlineAdapter and HTTPAdapter.send is _STOCK_SEND
+
+
+def _check_encoding(headers: Mapping[str, str]) -> None:
+    encoding = headers.get("Content-Encoding")
+    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+        raise ResponseEncoded(encoding)
 
 
 def _make_plain(session: requests.Session) -> None:
@@ -212,6 +237,6 @@ def _read(response: Any, limit: int) -> bytes:
         raw = response.read(_CHUNK)
         size += len(raw)
         if size > limit:
-            raise AnswerTooLong
+            raise ResponseTooLong
         parts.append(raw)
     return b"".join(parts)

@@ -25,6 +25,7 @@ from catga_sync.wire.signatures import HEADER, sign_request
 from tests.fuzz.target import Check, Finding, OfTheApplication, Target, join, split
 from tests.fuzz.targets.headers import as_header
 from tests.fuzz.targets.signatures import CLUSTER, NOW, RING, SIGNED_HEADERS
+from tests.unit.serving_node import local_node
 
 __all__ = ["TARGETS", "Ask", "Order"]
 
@@ -68,8 +69,7 @@ class _Node:
         self.ran = 0
         return Receiver(
             self._local,
-            node_id=_NODE,
-            describe=lambda: {"nodeId": _NODE, "status": "ONLINE"},
+            local_node(_NODE, self._local),
             guard=guard,
             once=Once(MemoryIdempotency()) if once else None,
             max_body_bytes=64 * 1024,

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from catga_sync.cluster.descriptions import Descriptions
+from catga_sync.context import CallContext
 from catga_sync.errors import Delivery
 from catga_sync.messages import Query, message
 from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry
 from catga_sync.testing.clock import FakeClock
+from catga_sync.transport import EnvelopeInvoker, create_invoker
 from catga_sync.transport.http.probe import HttpProbe, Probe, ProbeOutcome
-from catga_sync.transport.invoker import HttpInvoker
 from catga_sync.transport.signing import Signing
 from catga_sync.wire.envelope import ReplyEnvelope, batch_item, write_batch_reply
 from tests.fuzz.peer import Peer
@@ -38,8 +39,8 @@ def _node(peer: Peer) -> ClusterNode:
     return ClusterNode("node-1", peer.url, handles=frozenset({"Fuzzed"}), features=frozenset({"batch"}))
 
 
-def _invoker(signing: Signing | None = None) -> HttpInvoker:
-    return HttpInvoker(MessageRegistry(), signing=signing, max_body_bytes=64 * 1024)
+def _invoker(signing: Signing | None = None) -> EnvelopeInvoker:
+    return create_invoker(MessageRegistry(), signing=signing, max_body_bytes=64 * 1024)
 
 
 def _judge(result: CatgaResult[object], data: bytes) -> bool:
@@ -63,7 +64,7 @@ def _prepare_one(place: str) -> Check:
 
     def check(data: bytes) -> bool:
         with peer.sending(data):
-            result = invoker.invoke(node, Fuzzed(), timeout=_TIMEOUT, request_id="r-1")
+            result = invoker.invoke(node, Fuzzed(), timeout=_TIMEOUT, call=CallContext("r-1"))
         return _judge(result, data)
 
     return check
@@ -75,7 +76,9 @@ def _prepare_batch(place: str) -> Check:
 
     def check(data: bytes) -> bool:
         with peer.sending(data):
-            found = invoker.invoke_batch(node, [Fuzzed(1), Fuzzed(2)], timeout=_TIMEOUT, request_ids=["r-1", "r-2"])
+            found = invoker.invoke_batch(
+                node, [Fuzzed(1), Fuzzed(2)], timeout=_TIMEOUT, calls=[CallContext("r-1"), CallContext("r-2")]
+            )
         if len(found) != 2:
             raise Finding(f"{len(found)} results of two requests")
         judged = [_judge(each, data) for each in found]
@@ -90,7 +93,7 @@ def _prepare_signed(place: str) -> Check:
 
     def check(data: bytes) -> bool:
         with peer.sending(data):
-            result = invoker.invoke(node, Fuzzed(), timeout=_TIMEOUT, request_id="r-1")
+            result = invoker.invoke(node, Fuzzed(), timeout=_TIMEOUT, call=CallContext("r-1"))
         # No response can be signed for a nonce that is made for this very call.
         if result.is_success or result.delivery is not Delivery.UNKNOWN:
             raise Finding(f"a response that nobody signed is believed: {result!a}")

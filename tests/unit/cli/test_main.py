@@ -121,7 +121,7 @@ application.registry.ensure(AskElsewhere)
 @pytest.mark.usefixtures("node")
 @pytest.mark.parametrize("command", ["explain", "call"])
 def test_a_form_that_the_node_cannot_read_is_told_by_field(run: Run, command: str) -> None:
-    code, _, err = run(command, "ops.Ask", "--app", "tests.unit.test_cli:application")
+    code, _, err = run(command, "ops.Ask", "--app", "tests.unit.cli.test_main:application")
     assert code == 3
     assert (
         "no node can take ops.Ask now: n1: its form of this type cannot be read from here: "

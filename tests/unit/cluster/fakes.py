@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from catga_sync.context import current_call
+from catga_sync.context import CallContext
 from catga_sync.errors import NodeIdTaken
 from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.results import CatgaResult
@@ -111,11 +111,11 @@ class FakeInvoker:
         self.ids: list[str] = []
         self.closed = 0
 
-    def invoke(self, node: ClusterNode, request: Any, *, timeout: float, request_id: str) -> CatgaResult[Any]:
+    def invoke(self, node: ClusterNode, request: Any, *, timeout: float, call: CallContext) -> CatgaResult[Any]:
         self.calls.append((node.node_id, request))
         self.timeouts.append(timeout)
-        self.contexts.append(current_call())
-        self.ids.append(request_id)
+        self.contexts.append(call)
+        self.ids.append(call.request_id)
         answer = self.answers[node.node_id.replace("-", "_")]
         if isinstance(answer, list):
             answer = answer.pop(0)
@@ -124,7 +124,7 @@ class FakeInvoker:
         if isinstance(answer, Callable):  # type: ignore[arg-type]
             answer = answer(request)
         made = answer if isinstance(answer, CatgaResult) else CatgaResult.success(answer)
-        return made._with(node_id=node.node_id, request_id=request_id)
+        return made._with(node_id=node.node_id, request_id=call.request_id)
 
     @property
     def asked(self) -> list[str]:

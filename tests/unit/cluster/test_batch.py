@@ -59,10 +59,10 @@ class Invoker(FakeInvoker):
         self.batch_ids: list[str] = []
 
     def invoke_batch(
-        self, node: ClusterNode, requests: Sequence[Any], *, timeout: float, request_ids: Sequence[str]
+        self, node: ClusterNode, requests: Sequence[Any], *, timeout: float, calls: Sequence[CallContext]
     ) -> list[CatgaResult[Any]]:
         self.batches.append((node.node_id, list(requests)))
-        self.batch_ids += request_ids
+        self.batch_ids += [call.request_id for call in calls]
         answer = self.answers[node.node_id]
         if isinstance(answer, list):
             answer = answer.pop(0)

@@ -67,6 +67,7 @@ class Call:
         self.ejection = Ejection(monotonic=self.clock.monotonic, rng=random.Random(1))
         self.failover = Failover(
             "me",
+            self,
             self.ejection,
             RetryBudget(reserve=reserve, monotonic=self.clock.monotonic),
             **{"enabled": True, "max_retries": 2, "retry_delay": 0.1, **options},
@@ -80,7 +81,7 @@ class Call:
         self.waits.append(seconds)
         self.clock.advance(seconds)
 
-    def step(self, node: ClusterNode, request: Any, timeout: float) -> CatgaResult[Any]:
+    def send(self, node: ClusterNode, request: Any, timeout: float, call: CallContext) -> CatgaResult[Any]:
         self.asked.append(node.node_id)
         self.times.append(timeout)
         self.clock.advance(self.takes)
@@ -90,7 +91,7 @@ class Call:
         return answer
 
     def run(self) -> CatgaResult[Any]:
-        return self.failover.run(self.plan, self.step)
+        return self.failover.run(self.plan)
 
 
 # -- which results are followed by another try -------------------------------------------------------------------------

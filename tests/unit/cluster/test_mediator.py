@@ -85,7 +85,7 @@ def make() -> Iterator[Make]:
 
 
 def invoker_of(mediator: ClusterMediator) -> FakeInvoker:
-    return mediator._dispatcher._invoker  # type: ignore[return-value]
+    return mediator._sender._invoker  # type: ignore[return-value]
 
 
 def failed(code: ErrorCode = ErrorCode.UNAVAILABLE, delivery: Delivery = Delivery.NOT_EXECUTED) -> CatgaResult[Any]:
@@ -403,10 +403,9 @@ def test_an_empty_batch_is_empty(make: Make) -> None:
 @pytest.mark.parametrize("behaviors", [0, 1])
 def test_what_runs_here_runs_in_the_callers_thread_in_a_batch_too(make: Make, behaviors: int) -> None:
     class Batches(FakeInvoker):
-        def invoke_batch(self, node: Any, requests: Any, *, timeout: float, request_ids: Any) -> Any:
+        def invoke_batch(self, node: Any, requests: Any, *, timeout: float, calls: Any) -> Any:
             return [
-                self.invoke(node, each, timeout=timeout, request_id=one)
-                for each, one in zip(requests, request_ids, strict=True)
+                self.invoke(node, each, timeout=timeout, call=one) for each, one in zip(requests, calls, strict=True)
             ]
 
     mediator = make(record("a", "Do", features={"batch"}), invoker=Batches(a=1))
@@ -640,7 +639,7 @@ def test_one_that_was_closed_can_be_started_again(make: Make) -> None:
 def test_draining_a_client_waits_for_nothing(make: Make) -> None:
     mediator = make()
     assert mediator.drain(timeout=0) is True
-    assert mediator.receiver.draining
+    assert mediator._local_node.draining
 
 
 def test_a_store_that_is_down_at_first_is_nobody_there(make: Make) -> None:

@@ -38,14 +38,23 @@ class World:
             self.store,
             ME,
             self.events,
+            self,
             suspect_after=15.0,
             keep_missing=KEEP,
-            describe=self.describe if describe is None else describe,
-            is_gone=lambda node: node.node_id in self.gone if gone is None else gone(node.node_id),
             clock=self.clock,
         )
+        self._describe = describe
+        self._is_gone = gone
+
+    def is_gone(self, node: ClusterNode) -> bool | None:
+        return node.node_id in self.gone if self._is_gone is None else self._is_gone(node.node_id)
+
+    def is_alive(self, node: ClusterNode) -> bool:
+        raise AssertionError("nothing is avoided here")
 
     def describe(self, node: ClusterNode) -> Mapping[str, Any] | None:
+        if self._describe is not None:
+            return self._describe(node)
         self.asked.append(node.node_id)
         return self.said.get(node.node_id)
 

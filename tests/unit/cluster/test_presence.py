@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from catga_sync.cluster.presence import Presence
+from catga_sync.cluster.visibility import Visibility
 from catga_sync.cluster.worker_group import WorkerGroup
 from catga_sync.nodes import ClusterNode
 from catga_sync.transport.http.probe import ProbeOutcome
@@ -19,20 +21,39 @@ INTERVAL, TIMEOUT = 5.0, 30.0
 ME = ClusterNode("me", ENDPOINT, metadata={"zone": "a"}, handles={"T"})
 
 
+class Me:
+    """This node, as it is told to others."""
+
+    this = ME
+
+    def __init__(self, before_heartbeat: Callable[[], None] = lambda: None) -> None:
+        self.before_heartbeat = before_heartbeat
+
+    def describe(self) -> ClusterNode:
+        return ME
+
+
 class Process:
     """One process of the node ``me``, with a place of its own among its workers."""
 
-    def __init__(self, folder: Path, clock: FakeClock, store: FakeStore, probe: FakeProbe, **changes: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: FakeClock,
+        store: FakeStore,
+        probe: FakeProbe,
+        before_heartbeat: Callable[[], None] = lambda: None,
+        **changes: Any,
+    ) -> None:
         self.clock = clock
         self.ports: set[int] = {5001}
         self.group = WorkerGroup(folder, "me")
         self.presence = Presence(
-            "me",
-            ENDPOINT,
+            Me(before_heartbeat),
             self.group,
+            Visibility("me", clock),
             store,
             probe,
-            lambda: ME,
             heartbeat_interval=INTERVAL,
             heartbeat_timeout=TIMEOUT,
             listens=lambda: [f"127.0.0.1:{port}" for port in self.ports],
@@ -97,7 +118,7 @@ def test_a_process_whose_endpoint_answers_as_this_node_becomes_visible(one: Proc
     assert one.presence.visible
     (record,) = store.registered
     assert (record.node.node_id, record.node.endpoint, record.seq) == ("me", ENDPOINT, 1)
-    assert record.node.incarnation == one.presence.incarnation != ""
+    assert record.node.incarnation == one.group.incarnation != ""
     assert (dict(record.node.metadata), record.node.handles) == ({"zone": "a"}, {"T"})
 
 
@@ -245,7 +266,7 @@ def test_nothing_is_done_before_its_time(one: Process, store: FakeStore, clock: 
 def test_one_process_speaks_for_all(one: Process, other: Process, store: FakeStore) -> None:
     one.go()
     assert other.go() <= 1.0
-    assert one.presence.incarnation == other.presence.incarnation
+    assert one.group.incarnation == other.group.incarnation
     assert other.presence.visible
     for _ in range(10):
         one.go(1)
@@ -304,7 +325,7 @@ def test_a_busy_node_is_silent_for_a_while_without_being_gone(one: Process, stor
 
 def test_a_node_that_is_silent_for_too_long_is_gone(one: Process, store: FakeStore, probe: FakeProbe) -> None:
     one.go()
-    incarnation = one.presence.incarnation
+    incarnation = one.group.incarnation
     probe.outcome = ProbeOutcome.SILENT
     one.go(TIMEOUT + INTERVAL + 1)
     assert (one.presence.visible, store.deregistered) == (False, [("me", incarnation)])
@@ -314,7 +335,7 @@ def test_a_node_where_nobody_listens_is_gone_at_the_next_beat_and_may_come_back(
     one: Process, store: FakeStore, probe: FakeProbe
 ) -> None:
     one.go()
-    first = one.presence.incarnation
+    first = one.group.incarnation
     probe.outcome = ProbeOutcome.REFUSED
     one.go(INTERVAL)
     assert (one.presence.visible, store.deregistered) == (False, [("me", first)])
@@ -322,7 +343,7 @@ def test_a_node_where_nobody_listens_is_gone_at_the_next_beat_and_may_come_back(
     probe.outcome = ProbeOutcome.ANSWERED
     one.go(2)
     assert one.presence.visible
-    assert one.presence.incarnation != first
+    assert one.group.incarnation != first
 
 
 def test_a_process_that_takes_over_gives_a_busy_node_its_time(
@@ -383,7 +404,7 @@ def test_what_stands_in_a_store_is_not_asked_unless_it_is_an_endpoint(
 def test_the_last_process_takes_the_record_along(one: Process, other: Process, store: FakeStore) -> None:
     one.go()
     other.go()
-    incarnation = one.presence.incarnation
+    incarnation = one.group.incarnation
     one.presence.leave()
     assert store.deregistered == []
     other.presence.leave()
@@ -423,4 +444,4 @@ def test_a_forked_child_still_has_to_become_what_its_parent_is(one: Process, oth
     assert not one.presence.attached  # what a serving process forks off serves nothing, unless it is told to
     one.presence.attach()
     one.go()
-    assert one.presence.incarnation == other.presence.incarnation
+    assert one.group.incarnation == other.group.incarnation

@@ -36,7 +36,7 @@ def asked(result: CatgaResult[Any]) -> list[str]:
 def assert_told_the_truth(result: CatgaResult[Any]) -> None:
     """The first try has left without a response: that is all that there is to say."""
     assert (result.is_success, result.delivery, result.code) == (False, Delivery.UNKNOWN, ErrorCode.UNAVAILABLE)
-    assert "no complete answer" in str(result.error)
+    assert "no complete response" in str(result.error)
 
 
 def send(pair: Pair, count: int, batch: bool) -> list[CatgaResult[Any]]:

@@ -18,6 +18,7 @@ from catga_sync.receiver.receiver import BATCH_PATH, INVOKE_PATH, RawRequest, Re
 from catga_sync.receiver.request import Refused
 from catga_sync.wire.envelope import ReplyEnvelope
 from tests.processes import until
+from tests.unit.serving_node import local_node
 
 #: Seconds that no test waits for.
 LONG = 60.0
@@ -208,9 +209,8 @@ class Node:
         def measure(request: Measure) -> int:
             return handle(request)
 
-        self.receiver = Receiver(
-            local, node_id="node-1", describe=lambda: {"nodeId": "node-1"}, guard=OpenGuard(), **options
-        )
+        self.local_node = local_node("node-1", local)
+        self.receiver = Receiver(local, self.local_node, guard=OpenGuard(), **options)
         self.budget = self.receiver._memory
 
     def post(self, body, path=INVOKE_PATH, timeout_ms=60_000):
@@ -270,7 +270,7 @@ def test_a_large_request_that_has_no_turn_in_time_is_refused_and_a_small_one_run
         assert node.budget.acquire(node.budget.size, 0.0)
     assert node.ask(SMALL, timeout_ms=100) == REFUSED
     assert node.ask(5) == (200, "1", None, b"5")
-    assert node.receiver.in_flight == 0
+    assert node.local_node.in_flight == 0
 
 
 def test_a_large_request_waits_for_its_turn():
@@ -279,7 +279,7 @@ def test_a_large_request_waits_for_its_turn():
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(node.ask, SMALL + number) for number in range(2)]
         until(lambda: node.budget.waiting == 2, "both wait")
-        assert node.receiver.in_flight == 2  # a drain waits for them
+        assert node.local_node.in_flight == 2  # a drain waits for them
         assert not any(call.done() for call in calls)
         node.budget.release(node.budget.size)
         assert [int(call.result(LONG)[3]) for call in calls] == [SMALL, SMALL + 1]

@@ -54,7 +54,7 @@ def through(change: Callable[[requests.Session], object], endpoint: str) -> Catg
 )
 def test_what_an_adapter_says_is_told_with_the_node(error: Exception, words: str) -> None:
     result = through(lambda session: session.mount("http://", Failing(error)), "http://node.test:5000")
-    assert result.error == f"node peer at http://node.test:5000 gave no complete answer ({words})"
+    assert result.error == f"node peer at http://node.test:5000 gave no complete response ({words})"
 
 
 def test_a_proxy_that_refuses_is_named_and_not_taken_for_the_node() -> None:
@@ -101,7 +101,7 @@ def test_the_node_itself_is_not_named_twice(host: str) -> None:
 def test_a_connection_that_broke_is_told_with_the_node(script: peers.Script, words: str) -> None:
     with serving(script) as peer, invoking(None) as invoker:
         result = invoke(invoker, peer.endpoint, Order())
-    assert result.error == f"node peer at {peer.endpoint} gave no complete answer ({words})"
+    assert result.error == f"node peer at {peer.endpoint} gave no complete response ({words})"
 
 
 def test_a_name_that_is_not_found_is_told_with_the_node() -> None:

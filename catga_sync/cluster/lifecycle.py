@@ -1,0 +1,126 @@
+"""How one process comes into its cluster, stays there and leaves: attach, start, drain, close, and forks in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+from catga_sync.cluster.background import Background
+from catga_sync.cluster.exits import close_at_exit
+from catga_sync.cluster.housekeeping import Housekeeping
+from catga_sync.cluster.local_node import LocalNode
+from catga_sync.cluster.membership import Membership
+from catga_sync.cluster.parting import Parting
+from catga_sync.cluster.presence import Presence
+from catga_sync.cluster.trust import Trust
+from catga_sync.context import CallContext
+
+__all__ = ["Lifecycle", "LivesAcrossForks"]
+
+
+@runtime_checkable
+class LivesAcrossForks(Protocol):
+    """What belongs to a process."""
+
+    def forget(self) -> None:
+        """In a forked child: drop what belongs to the parent."""
+
+
+class Lifecycle:
+    """
+    The life of a cluster mediator in one process. Thread-safe.
+
+    Args:
+        local_node: This node.
+        membership: Looks who is there.
+        presence: Makes the node visible; None for a pure client.
+        housekeeping: What the background thread does.
+        trust: Has the keys, which are looked at before anything else.
+        parting: Leaves the cluster for a mediator that was dropped.
+        tests: Each tells whether the app is being tested; filled here, read by the default discovery.
+        parts: What is to be told of a fork.
+    """
+
+    def __init__(
+        self,
+        local_node: LocalNode,
+        membership: Membership,
+        presence: Presence | None,
+        housekeeping: Housekeeping,
+        *,
+        trust: Trust,
+        parting: Parting,
+        tests: list[Callable[[], bool]],
+        parts: Sequence[LivesAcrossForks],
+    ) -> None:
+        self._local_node = local_node
+        self._membership = membership
+        self._presence = presence
+        self._housekeeping = housekeeping
+        self._trust = trust
+        self._tests = tests
+        self._parts = parts
+        #: Whether an app has the mediator, and it ends with the app.
+        self.has_app = False
+        self._background = Background(
+            f"catga-cluster-{local_node.node_id}",
+            housekeeping.step,
+            in_child=self._in_child,
+            in_parent=self._in_parent,
+            at_end=parting,
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether the background thread runs in this process."""
+        return self._background.running
+
+    def attach(self, under_test: Callable[[], bool] | None) -> None:
+        """Make this process one that means to serve; see ``ClusterMediator.attach``."""
+        if under_test is not None:
+            self._tests.append(under_test)
+        self.has_app = True
+        self.start()
+
+    def start(self) -> None:
+        """Start the background thread now, not with the first call; a node with an endpoint means to serve."""
+        self._trust.check()
+        self._local_node.closed = False
+        if self._presence is not None:
+            self._presence.attach()
+            close_at_exit(self)
+        self._background.reopen()
+        self._background.ensure()
+
+    def notice_request(self) -> None:
+        """Take note that this process serves: the receiver calls it at the start of every request."""
+        # First: in a process that was forked in C, this is where that is noticed.
+        if not self._background.running:
+            self._background.ensure()
+        if self._presence is not None and self._presence.serves_first():
+            close_at_exit(self)
+
+    def look_around(self, call: CallContext | None = None) -> None:
+        """Have the background thread do it; where there is none, look who is there, within the time of a call."""
+        if self._background.running or self._background.ensure() or self._local_node.closed:
+            return
+        self._membership.refresh(self._membership.refresh_interval, call=call)
+
+    def drain(self, timeout: float) -> bool:
+        """Go offline without losing a call; return whether nothing was running any more at the end."""
+        self._background.ensure()
+        return self._housekeeping.drain(timeout)
+
+    def close(self) -> None:
+        """Leave the cluster, end the thread, close the connections. Safe to call twice."""
+        self._local_node.closed = True
+        self._background.stop()
+        self._housekeeping.close()
+
+    def _in_parent(self) -> bool:
+        return self._presence is None or self._presence.goes_on_after_fork()
+
+    def _in_child(self) -> bool:
+        for part in self._parts:
+            part.forget()
+        return self._presence is not None and self._presence.attached

@@ -1,0 +1,208 @@
+"""This node as it is in this process: what it says of itself, how many calls it takes, and whether it goes offline."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from catga_sync._server_info import server_info
+from catga_sync.cluster.load import default_load, rounded
+from catga_sync.cluster.visibility import Visibility
+from catga_sync.cluster.worker_group import WorkerGroup
+from catga_sync.errors import ErrorCode, ends_process
+from catga_sync.mediator import Mediator
+from catga_sync.nodes import UNSIGNED, ClusterNode, NodeRecord, NodeStatus
+from catga_sync.options import ClusterOptions
+from catga_sync.receiver.deduplication import Once
+from catga_sync.receiver.request import Refused
+
+__all__ = ["SHARED_IDEMPOTENCY", "LocalNode"]
+
+#: What a node says of itself, followed by the identity of its store, when it remembers request ids in one that other
+#: nodes may have, too.
+SHARED_IDEMPOTENCY = "shared-idempotency:"
+
+_log = logging.getLogger(__name__)
+
+
+class LocalNode:
+    """
+    The node that this process serves, or the client that it is. Thread-safe.
+
+    Args:
+        this: Its id, endpoint and metadata.
+        local: The handlers of this process.
+        group: The processes of the node on this machine.
+        visibility: Why other nodes do not see it.
+        once: Where it remembers request ids; None where it does not.
+        options: The options of the process.
+        signs: Whether it signs its responses.
+    """
+
+    def __init__(
+        self,
+        this: ClusterNode,
+        local: Mediator,
+        group: WorkerGroup,
+        visibility: Visibility,
+        once: Once | None,
+        options: ClusterOptions,
+        *,
+        signs: bool = False,
+    ) -> None:
+        self.this = this
+        self.node_id = this.node_id
+        self._local = local
+        self._group = group
+        self._visibility = visibility
+        self._once = once
+        self._options = options
+        self._signs = signs
+        #: Whether it has left the cluster. An app that gets the mediator opens it again.
+        self.closed = False
+        self._idle = threading.Condition()
+        # Guarded by _idle: how many received calls run, and whether new ones are refused.
+        self._running = 0
+        self._draining = False
+
+    # -- what it says of itself -----------------------------------------------------------------------------------
+
+    def describe(self) -> ClusterNode:
+        """Return the node as it is now."""
+        handled = [entry for entry in self._local.handled if entry.remote]
+        info = server_info()
+        most = self.max_concurrency
+        return replace(
+            self.this,
+            status=self._status(),
+            load=self._load(),
+            handles=frozenset(entry.name for entry in handled),
+            subscribes=frozenset(entry.name for entry in self._local.subscribed if entry.remote),
+            contracts={entry.name: entry.contract for entry in handled},
+            incarnation=self._group.incarnation,
+            keep_alive=info.keep_alive,
+            concurrency=None if most is None else most * (info.workers or 1),
+            features=self._features(),
+        )
+
+    def to_wire(self) -> Mapping[str, Any]:
+        """Return what it says to other nodes, as a JSON object."""
+        types = {entry.name: entry.response_name for entry in self._local.handled if entry.remote}
+        extra = {"idle": self.is_idle, "responses": types, "trouble": self._visibility.trouble}
+        return {**NodeRecord(self.describe()).to_mapping(), **extra}
+
+    def before_heartbeat(self) -> None:
+        """Read what must not be waited for when the node is asked what it is. Raises nothing."""
+        if self._once is not None:
+            self._once.identity.refresh()
+
+    def _status(self) -> NodeStatus:
+        if self.closed:
+            return NodeStatus.OFFLINE
+        return NodeStatus.DRAINING if self._drain_wished or self._draining else NodeStatus.ONLINE
+
+    def _features(self) -> frozenset[str]:
+        found = {"batch"} if self._signs else {"batch", UNSIGNED}
+        if self._once is not None and self._once.identity.known is not None:
+            found.add(SHARED_IDEMPOTENCY + self._once.identity.known)
+        return frozenset(found)
+
+    def _load(self) -> float:
+        reporter = self._options.load_reporter
+        try:
+            return rounded(float(reporter()) if reporter is not None else default_load(self._share_in_use()))
+        except BaseException as exc:
+            if ends_process(exc):
+                raise
+            _log.exception("load_reporter failed; the node is reported as fully loaded")
+            return 100.0
+
+    def _share_in_use(self) -> float:
+        most = self.max_concurrency
+        return 0.0 if most is None else min(1.0, self._running / most)
+
+    # -- how many calls it takes ----------------------------------------------------------------------------------
+
+    @property
+    def max_concurrency(self) -> int | None:
+        """Received calls that run at once in this process; None when there is no limit."""
+        given = self._options.max_concurrency
+        if given is not None:
+            return given
+        threads = server_info().threads
+        if threads is None:
+            return None
+        # Some threads stay free, so that health checks and refusals always get through.
+        return max(1, threads - (2 if threads > 4 else 1))
+
+    @property
+    def in_flight(self) -> int:
+        """How many received calls are running; one that is still being read is none of them."""
+        return self._running
+
+    @property
+    def room(self) -> int | None:
+        """How many more calls this process takes; None when there is no limit."""
+        most = self.max_concurrency
+        return None if most is None else max(0, most - self._running)
+
+    @property
+    def room_for_a_return(self) -> int | None:
+        """How many calls this process takes while one of its threads sends and waits; None when it cannot tell."""
+        room = self.room
+        # Its one thread is the one that sends.
+        return 0 if room is None and server_info().one_thread else room
+
+    @contextlib.contextmanager
+    def admit(self) -> Iterator[None]:
+        """Count a received call in while it runs, or refuse it."""
+        with self._idle:
+            if self._draining:
+                raise Refused(503, ErrorCode.UNAVAILABLE, f"node {self.node_id} is going offline; ask another node")
+            if self.room == 0:
+                raise Refused(503, ErrorCode.RESOURCE_EXHAUSTED, f"node {self.node_id} is busy; ask another node")
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._running -= 1
+                if self._running == 0:
+                    self._idle.notify_all()
+
+    # -- going offline --------------------------------------------------------------------------------------------
+
+    @property
+    def draining(self) -> bool:
+        """Whether new calls are refused."""
+        return self._draining
+
+    def drain(self) -> None:
+        """Refuse new calls from now on; what runs goes on."""
+        with self._idle:
+            self._draining = True
+
+    def wait_idle(self, timeout: float) -> bool:
+        """Wait until no received call is running; return False when ``timeout`` seconds were not enough."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._running == 0, timeout)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the node is drained and no process of it runs anything."""
+        if not self._group.joined:
+            return self._draining and self._running == 0
+        return self._group.drain_is_wished() and self._group.all_idle()
+
+    @property
+    def _drain_wished(self) -> bool:
+        return self.this.endpoint is not None and self._group.drain_is_wished()
+
+    def forget(self) -> None:
+        """In a forked child: none of the parent's calls run here."""
+        self._idle = threading.Condition()
+        self._running = 0

@@ -1,0 +1,221 @@
+"""One attempt at one node: here in the caller's thread, or there over the invoker.
+
+Rules of this file:
+1. What runs here never goes over a socket, and takes no place in a queue.
+2. A node gets no more calls of this process at once than it takes; the others wait here, and are not refused there.
+3. Whatever an invoker does becomes a result.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from catga_sync._server_info import server_info
+from catga_sync.cluster.local_node import LocalNode
+from catga_sync.context import CallContext
+from catga_sync.errors import Delivery, ErrorCode, ends_process
+from catga_sync.mediator import Mediator
+from catga_sync.nodes import ClusterNode
+from catga_sync.receiver.surroundings import Surroundings
+from catga_sync.resilience.concurrency import ConcurrencyLimiter, Rejection
+from catga_sync.resilience.ejection import Ejection
+from catga_sync.results import CatgaResult
+from catga_sync.transport.base import RemoteInvoker
+
+__all__ = ["Sender"]
+
+_log = logging.getLogger(__name__)
+
+_REJECTED = {
+    Rejection.CROWDED: "has more to do than it gets done; there was no place for this call in half of its time",
+    Rejection.STALLED: "has ended none of its calls in half of this call's time; there was no place for it",
+    Rejection.ABANDONED: "does not answer; this call no longer waits for a place there",
+}
+_INVOKER_FAILED: CatgaResult[Any] = CatgaResult.failure(
+    "the invoker failed; see the log", ErrorCode.INTERNAL, delivery=Delivery.UNKNOWN
+)
+
+
+class Sender:
+    """
+    Makes attempts at nodes. Thread-safe.
+
+    Args:
+        local_node: This node.
+        local: The handlers of this process.
+        invoker: Carries requests to other nodes.
+        ejection: Told of a node at which nothing ends any more.
+        surroundings: What the framework puts around a call that runs here.
+        pool_size: Calls at once to one node; a node that takes fewer gets fewer.
+        monotonic: The clock; None means the system's.
+    """
+
+    def __init__(
+        self,
+        local_node: LocalNode,
+        local: Mediator,
+        invoker: RemoteInvoker,
+        ejection: Ejection,
+        surroundings: Surroundings,
+        *,
+        pool_size: int = 64,
+        monotonic: Callable[[], float] | None = None,
+    ) -> None:
+        self._local_node = local_node
+        self._this = local_node.this
+        self._local = local
+        self._invoker = invoker
+        self._ejection = ejection
+        self._surroundings = surroundings
+        self._pool_size = pool_size
+        self._one_thread_is_told = False
+        self._monotonic = time.monotonic if monotonic is None else monotonic
+        self._lock = threading.Lock()
+        # Endpoint -> limiter. Guarded by _lock; read without it.
+        self._limiters: dict[str, ConcurrencyLimiter] = {}
+
+    def takes_batches(self, node: ClusterNode) -> bool:
+        """Return whether several requests for this node can travel together."""
+        return (
+            node.node_id != self._this.node_id and "batch" in node.features and hasattr(self._invoker, "invoke_batch")
+        )
+
+    def send(self, node: ClusterNode, message: Any, timeout: float, call: CallContext) -> CatgaResult[Any]:
+        """Run a message on a node, within so many seconds."""
+        if node.node_id == self._this.node_id:
+            return self.run_here(message, call)
+        began = self._monotonic()
+        limiter = self._limiter(node)
+        since = limiter.acquire(timeout)
+        if isinstance(since, Rejection):
+            return self._rejected(node, since, call)
+        try:
+            left = timeout - (since - began)
+            result: Any = self._invoker.invoke(node, message, timeout=left, call=self._leaving(call))
+            if not isinstance(result, CatgaResult):
+                raise TypeError(f"the invoker returned {type(result).__name__}")
+            return result
+        except BaseException as exc:
+            return _invoker_failed(exc, node, call)
+        finally:
+            limiter.release(since)
+
+    def send_batch(
+        self, node: ClusterNode, messages: Sequence[Any], timeout: float, calls: Sequence[CallContext]
+    ) -> Sequence[CatgaResult[Any]]:
+        """Run messages on another node in one exchange, within so many seconds; ``calls`` has the call of each."""
+        began = self._monotonic()
+        limiter = self._limiter(node)
+        since = limiter.acquire(timeout)
+        if isinstance(since, Rejection):
+            return [self._rejected(node, since, calls[0])] * len(messages)
+        try:
+            left = timeout - (since - began)
+            invoke_batch: Any = getattr(self._invoker, "invoke_batch")  # noqa: B009 - not every invoker has it
+            # All of it travels by the way of its first call.
+            leaving = (self._leaving(calls[0]), *calls[1:])
+            results: Sequence[CatgaResult[Any]] = invoke_batch(node, messages, timeout=left, calls=leaving)
+            if len(results) != len(messages) or not all(isinstance(each, CatgaResult) for each in results):
+                raise TypeError(f"the invoker returned {len(results)} results for {len(messages)} requests")
+            return results
+        except BaseException as exc:
+            return [_invoker_failed(exc, node, calls[0])] * len(messages)
+        finally:
+            limiter.release(since)
+
+    def run_here(self, message: Any, call: CallContext) -> CatgaResult[Any]:
+        """Run a message in this process."""
+
+        def run() -> CatgaResult[Any]:
+            return self._local.dispatch(message, call, self._this.node_id)
+
+        return self._surroundings.run_here(run, type(message).__qualname__)
+
+    # -- upkeep ---------------------------------------------------------------------------------------------------
+
+    def tidy(self, nodes: Sequence[ClusterNode]) -> None:
+        """Forget every node but these, and close what has been idle for too long. Called about once a second."""
+        endpoints = {node.endpoint for node in nodes}
+        with self._lock:
+            # A call that has just got hold of a limiter shares it with no other: for a node that is gone, no harm.
+            for endpoint in [each for each, it in self._limiters.items() if each not in endpoints and not it.in_use]:
+                del self._limiters[endpoint]
+        tidy = getattr(self._invoker, "tidy", None)
+        if tidy is not None:
+            tidy(nodes)
+
+    def silent(self, nodes: Iterable[ClusterNode], seconds: float) -> list[ClusterNode]:
+        """Return those at which calls are under way and none has ended for so many seconds."""
+        return [
+            node
+            for node in nodes
+            if (limiter := self._limiters.get(node.endpoint or "")) is not None and limiter.silence >= seconds
+        ]
+
+    def abandon(self, node: ClusterNode) -> None:
+        """Reject the calls that wait for a place at this node: it is known not to answer."""
+        limiter = self._limiters.get(node.endpoint or "")
+        if limiter is not None:
+            limiter.abandon()
+
+    def forget(self) -> None:
+        """In a forked child: drop what belongs to the parent."""
+        self._lock = threading.Lock()
+        self._limiters = {}
+        forget = getattr(self._invoker, "forget", None)
+        if forget is not None:
+            forget()
+
+    def close(self) -> None:
+        """Close connections."""
+        self._invoker.close()
+
+    # -- parts ----------------------------------------------------------------------------------------------------
+
+    def _limiter(self, node: ClusterNode) -> ConcurrencyLimiter:
+        endpoint = node.endpoint or ""
+        limit = self._pool_size if node.concurrency is None else min(self._pool_size, node.concurrency)
+        limiter = self._limiters.get(endpoint)
+        if limiter is not None and limiter.limit == limit:
+            return limiter
+        with self._lock:
+            limiter = self._limiters.get(endpoint)
+            if limiter is None or limiter.limit != limit:  # restarted with another number of threads
+                limiter = self._limiters[endpoint] = ConcurrencyLimiter(limit, monotonic=self._monotonic)
+            return limiter
+
+    def _rejected(self, node: ClusterNode, why: Rejection, call: CallContext) -> CatgaResult[Any]:
+        if why is Rejection.STALLED:
+            self._ejection.avoid(node)
+        text = f"node {node.node_id} at {node.endpoint} {_REJECTED[why]}"
+        _log.warning("not sent: %s node=%s code=RESOURCE_EXHAUSTED: %s", call.ids, node.node_id, text)
+        return CatgaResult.failure(text, ErrorCode.RESOURCE_EXHAUSTED, delivery=Delivery.NOT_EXECUTED)
+
+    def _leaving(self, call: CallContext) -> CallContext:
+        """Return the call as it is when it leaves this node: with this node at the end of its path."""
+        if self._this.endpoint is None:
+            return call
+        if call.depth and not self._one_thread_is_told and server_info().one_thread:
+            self._one_thread_is_told = True
+            _log.warning(
+                "a handler of node %s sends a request, and its server has one thread: what comes in meanwhile waits, "
+                "and a call that comes back here fails; start the server with more threads (gunicorn --threads 8)",
+                self._this.node_id,
+            )
+        room = self._local_node.room_for_a_return
+        if room is not None and call.source_node_id is None and not call.chain and room > 0:
+            # A view of the app itself sends: its thread is one of the server's, too, and counted nowhere else.
+            room -= 1
+        return replace(call, chain=(*call.chain, (self._this.node_id, room)))
+
+
+def _invoker_failed(exc: BaseException, node: ClusterNode, call: CallContext) -> CatgaResult[Any]:
+    if ends_process(exc):
+        raise exc
+    _log.error("the invoker failed: %s node=%s", call.ids, node.node_id, exc_info=exc)
+    return _INVOKER_FAILED

@@ -1,0 +1,171 @@
+"""The channel over HTTP: one POST to one node, through the pools of a ``requests.Session``."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import BaseAdapter
+
+from catga_sync.errors import ends_process
+from catga_sync.nodes import ClusterNode
+from catga_sync.transport.base import Response
+from catga_sync.transport.http.adapter import abandon, close_stale, drop
+from catga_sync.transport.http.connection import Exchange
+from catga_sync.transport.http.user_session import (
+    BorrowedSession,
+    is_stock,
+    new_session,
+    post_directly,
+    post_through,
+)
+from catga_sync.transport.http.verdict import judge_broken
+
+__all__ = ["HttpChannel"]
+
+#: Seconds for making a connection, within the call's deadline.
+CONNECT_TIMEOUT = 1.0
+
+
+class HttpChannel:
+    """
+    Carries bytes to other nodes over HTTP. Thread-safe, and safe after a fork: a child opens its own connections.
+
+    Args:
+        pool_size: Connections that are kept for a node.
+        max_body_bytes: The longest response that is read.
+        session: A ``requests.Session`` of the user's own, see ``BorrowedSession``; None means one of its own.
+        verify: As in ``requests``: True, False, or a path to a bundle of CA certificates.
+        cert: As in ``requests``: path to a client certificate, or a pair (certificate, key); None means none.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(
+        self,
+        *,
+        pool_size: int = 64,
+        max_body_bytes: int = 4 * 1024 * 1024,
+        session: requests.Session | None = None,
+        verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None,
+    ) -> None:
+        self._pool_size = pool_size
+        self._max_body_bytes = max_body_bytes
+        self._given = session
+        self._verify = verify
+        self._cert = cert
+        self._lock = threading.Lock()
+        # Guarded by _lock; read without it: the session of process _pid, and the pool of each endpoint.
+        self._pid = -1
+        self._session: requests.Session | BorrowedSession | None = None
+        self._pools: dict[str, Any] = {}
+
+    def exchange(
+        self,
+        node: ClusterNode,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        expires: float,
+        renew: Callable[[Mapping[str, str]], Mapping[str, str]] | None = None,
+    ) -> Response:
+        """See ``Channel``."""
+        exchange = Exchange(expires, None if node.keep_alive is None else max(0.0, node.keep_alive - 0.5))
+        exchange.finish = renew
+        try:
+            opened = self._open_session()
+            session = opened.twin() if isinstance(opened, BorrowedSession) else opened
+            url = f"{node.endpoint}{path}"
+            adapter = session.get_adapter(url)
+            with exchange.run():
+                left = exchange.left()
+                connect = min(CONNECT_TIMEOUT, left)
+                if session is opened and is_stock(adapter):
+                    timeout = urllib3.Timeout(connect=connect, read=left)
+                    pool = self._pool_of(node, session, adapter)
+                    came = post_directly(pool, path, body, headers, timeout, self._max_body_bytes)
+                else:
+                    came = post_through(
+                        session,
+                        url,
+                        body,
+                        headers,
+                        exchange,
+                        connect=connect,
+                        verify=self._verify,
+                        cert=self._cert,
+                        limit=self._max_body_bytes,
+                    )
+        except BaseException as exc:  # a session of the user's own runs any code
+            if ends_process(exc):
+                raise
+            raise judge_broken(exc, exchange, node.endpoint or "") from exc
+        return Response(*came, exchange.retire)
+
+    def close(self) -> None:
+        """See ``Channel``."""
+        with self._lock:
+            session, self._session = self._session, None
+            self._pools = {}
+        if session is not None:
+            session.close()
+
+    def tidy(self, nodes: Iterable[ClusterNode]) -> None:
+        """See ``Channel``."""
+        endpoints = {node.endpoint for node in nodes}
+        with self._lock:
+            dropped = [self._pools.pop(endpoint) for endpoint in list(self._pools) if endpoint not in endpoints]
+        if self._pid != os.getpid():
+            return
+        for adapter in _adapters(self._session):
+            for pool in dropped:
+                drop(adapter, pool)
+            close_stale(adapter)
+
+    def forget(self) -> None:
+        """See ``Channel``. The parent's descriptors are closed, nothing is sent."""
+        self._lock = threading.Lock()
+        self._abandon()
+
+    def _open_session(self) -> requests.Session | BorrowedSession:
+        session = self._session
+        if session is not None and self._pid == os.getpid():
+            return session
+        with self._lock:
+            if self._pid != os.getpid():
+                self._abandon()
+            if self._session is None:
+                given, size = self._given, self._pool_size
+                self._session = new_session(size) if given is None else BorrowedSession(given, size)
+                self._pools = {}
+                self._pid = os.getpid()
+            return self._session
+
+    def _abandon(self) -> None:
+        for adapter in _adapters(self._session):
+            abandon(adapter)
+        self._session = None
+        self._pools = {}
+
+    def _pool_of(self, node: ClusterNode, session: requests.Session, adapter: Any) -> Any:
+        endpoint = node.endpoint or ""
+        pool = self._pools.get(endpoint)
+        if pool is None:
+            prepared = session.prepare_request(requests.Request("POST", f"{endpoint}/"))
+            pool = adapter.get_connection_with_tls_context(prepared, self._verify, cert=self._cert)
+            adapter.cert_verify(pool, prepared.url, self._verify, self._cert)
+            with self._lock:
+                if self._session is session:  # else it was closed meanwhile, and a later call wants another pool
+                    self._pools[endpoint] = pool
+        return pool
+
+
+def _adapters(session: requests.Session | BorrowedSession | None) -> list[BaseAdapter]:
+    if session is None:
+        return []
+    return session.adapters if isinstance(session, BorrowedSession) else list(session.adapters.values())
