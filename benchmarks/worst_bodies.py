@@ -29,8 +29,9 @@ from uuid import UUID
 
 from catga_sync import ClusterOptions, Mediator, Request
 from catga_sync.receiver.authentication import OpenGuard
-from catga_sync.receiver.receiver import BATCH_PATH, INVOKE_PATH, RawRequest, Receiver
-from catga_sync.wire.envelope import ReplyEnvelope, read_batch_reply
+from catga_sync.receiver.receiver import RawRequest, Receiver
+from catga_sync.wire.envelope import ResponseEnvelope, read_batch_response
+from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
 
 BODY = ClusterOptions().max_body_bytes
 #: Bytes of JSON that fit as a payload: base64 makes four of three.
@@ -309,7 +310,7 @@ def measure(receiver: Receiver, case: Case) -> tuple[float, float, str]:
 def said(path: str, body: bytes) -> str:
     """Return the code of a response, or of the first item of a batch."""
     batched = path == BATCH_PATH and body.startswith(b'{"responses"')
-    reply = read_batch_reply(body)[0][0] if batched else ReplyEnvelope.decode(body)
+    reply = read_batch_response(body)[0][0] if batched else ResponseEnvelope.decode(body)
     return "OK" if reply.is_success else f"{getattr(reply.error_code, 'name', reply.error_code)}"
 
 

@@ -16,7 +16,7 @@ from catga_sync._clock import Clock
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.transport.http.diagnosis import Trouble
-from catga_sync.transport.http.probe import NODE_PATH
+from catga_sync.wire.routes import NODE_PATH
 
 __all__ = ["Descriptions"]
 

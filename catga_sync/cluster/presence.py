@@ -31,7 +31,8 @@ from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ConfigurationError, NodeIdTaken
 from catga_sync.nodes import ClusterNode, NodeRecord, check_endpoint
 from catga_sync.transport.http.diagnosis import Trouble, trouble_of
-from catga_sync.transport.http.probe import NODE_PATH, Probe, ProbeOutcome
+from catga_sync.transport.http.probe import Probe, ProbeOutcome
+from catga_sync.wire.routes import NODE_PATH
 
 __all__ = ["Presence"]
 

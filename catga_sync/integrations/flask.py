@@ -20,7 +20,7 @@ from catga_sync.errors import ConfigurationError
 from catga_sync.integrations.wsgi import ROUTES, BodyFirst, check_mediator, end_writing, request_of
 from catga_sync.mediator import Mediator
 from catga_sync.options import ClusterOptions
-from catga_sync.receiver.receiver import NODE_PATH
+from catga_sync.wire.routes import NODE_PATH
 
 __all__ = ["CatgaCluster", "cluster_blueprint", "mediator"]
 

@@ -14,7 +14,8 @@ from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import ConfigurationError
 from catga_sync.integrations._cutoff import CutOff, shut_reading
 from catga_sync.integrations._hangup import hung_up
-from catga_sync.receiver.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawReply, RawRequest, Receiver
+from catga_sync.receiver.receiver import RawRequest, RawResponse, Receiver
+from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -142,10 +143,10 @@ class ClusterMiddleware:
         notice_server(environ)
         if environ.get("PATH_INFO") not in ROUTES:
             return self._app(environ, start_response)
-        return send_reply(self._receiver.handle(raw_request(environ)), environ, start_response)
+        return send_response(self._receiver.handle(raw_request(environ)), environ, start_response)
 
 
-def send_reply(reply: RawReply, environ: WSGIEnvironment, start_response: Callable[..., Any]) -> Iterable[bytes]:
+def send_response(reply: RawResponse, environ: WSGIEnvironment, start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Send a reply the WSGI way."""
     status = f"{reply.status} {HTTPStatus(reply.status).phrase}"
     start_response(status, [*reply.headers.items(), ("Content-Length", str(len(reply.body)))])

@@ -24,15 +24,15 @@ from catga_sync.errors import ConfigurationError, ErrorCode
 from catga_sync.nodes import is_loopback_host
 from catga_sync.receiver.replay import NonceStore
 from catga_sync.receiver.request import RawRequest, Refused
+from catga_sync.wire.headers import SIGNATURE
 from catga_sync.wire.keys import Keys
 from catga_sync.wire.signatures import (
-    HEADER,
     NONCE_LIFETIME,
     REFUSAL,
     NotAuthentic,
     Verified,
     named_key,
-    sign_reply,
+    sign_response,
     verify_request,
 )
 
@@ -141,7 +141,7 @@ class SignatureGuard:
     def admit(self, raw: RawRequest) -> None:
         """See ``Guard``. What cannot have been signed with a key of ours need not be read any further."""
         try:
-            key_id = named_key(raw.headers.get(HEADER.lower()))
+            key_id = named_key(raw.headers.get(SIGNATURE.lower()))
         except NotAuthentic as exc:
             self._refuse(exc.cause)
         try:
@@ -154,7 +154,7 @@ class SignatureGuard:
 
     def is_stranger(self, raw: RawRequest) -> bool:
         """See ``Guard``."""
-        return HEADER.lower() not in raw.headers
+        return SIGNATURE.lower() not in raw.headers
 
     def verify(self, raw: RawRequest, body: bytes, node_id: str) -> Verified:
         """See ``Guard``."""
@@ -162,7 +162,7 @@ class SignatureGuard:
         try:
             verified = verify_request(
                 self._ring,
-                raw.headers.get(HEADER.lower()),
+                raw.headers.get(SIGNATURE.lower()),
                 method=raw.method,
                 path=raw.path,
                 cluster=self._cluster,
@@ -184,7 +184,7 @@ class SignatureGuard:
         """See ``Guard``."""
         if caller is None:
             return {}
-        signature = sign_reply(
+        signature = sign_response(
             self._ring,
             nonce=caller.nonce,
             status=status,
@@ -196,7 +196,7 @@ class SignatureGuard:
             body=body,
             key_id=caller.key_id,
         )
-        return {HEADER: signature}
+        return {SIGNATURE: signature}
 
     def forget(self) -> None:
         """See ``Guard``."""

@@ -26,7 +26,7 @@ from catga_sync.errors import ErrorCode, ends_process
 from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore
 from catga_sync.idempotency.identity import StoreIdentity
 from catga_sync.receiver.request import Refused
-from catga_sync.wire.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope
+from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, ResponseEnvelope
 
 __all__ = ["Once", "other_store"]
 
@@ -76,10 +76,10 @@ class Once:
         envelope: RequestEnvelope,
         deadline: Deadline,
         running: Running,
-        handle: Callable[[], ReplyEnvelope],
+        handle: Callable[[], ResponseEnvelope],
         repeatable: bool,
         relied_on: str | None = None,
-    ) -> ReplyEnvelope:
+    ) -> ResponseEnvelope:
         """
         Return the answer of a request: by ``handle``, or the one that it was given before.
 
@@ -143,7 +143,9 @@ class Once:
             self._quietly(lambda: self.store.release(key, token))
             raise other_store(why, cause)
 
-    def _first(self, key: str, token: str, running: Running, handle: Callable[[], ReplyEnvelope]) -> ReplyEnvelope:
+    def _first(
+        self, key: str, token: str, running: Running, handle: Callable[[], ResponseEnvelope]
+    ) -> ResponseEnvelope:
         try:
             reply = handle()
         except Exception:
@@ -158,7 +160,7 @@ class Once:
         # Else nobody can tell whether it ran, and it counts as left behind when its lease is up.
         return reply
 
-    def _again(self, claim: Claim, request_id: str, running: Running) -> ReplyEnvelope:
+    def _again(self, claim: Claim, request_id: str, running: Running) -> ResponseEnvelope:
         if claim.state is ClaimState.MISMATCH:
             text = "this request id was used before with another payload; make a new id for a new request"
             raise Refused(200, ErrorCode.INVALID_ARGUMENT, text)
@@ -167,7 +169,7 @@ class Once:
             if claim.reply.body is None:
                 raise Refused(200, ErrorCode.DATA_LOSS, "the request ran before; its answer was too long to be kept")
             try:
-                return ReplyEnvelope.decode(claim.reply.body)
+                return ResponseEnvelope.decode(claim.reply.body)
             except EnvelopeError as exc:
                 raise Refused(200, ErrorCode.DATA_LOSS, "the request ran before; its stored answer is spoilt") from exc
         running.uncertain = True

@@ -22,7 +22,7 @@ from catga_sync.receiver.request import RawRequest, Refused, chain_of, deadline_
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.results import NEVER, RETRY, CatgaResult
 from catga_sync.serialization import MessageKind, MessageRegistry, MessageType
-from catga_sync.wire.envelope import ReplyEnvelope, RequestEnvelope
+from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope
 
 __all__ = ["Handlers", "Run", "Runner"]
 
@@ -129,7 +129,7 @@ class Runner:
         if self._once is not None:
             self._once.forget()
 
-    def run(self, raw: RawRequest, envelope: RequestEnvelope, run: Run) -> ReplyEnvelope:
+    def run(self, raw: RawRequest, envelope: RequestEnvelope, run: Run) -> ResponseEnvelope:
         """
         Run one request, or answer with what it was answered with before.
 
@@ -146,7 +146,7 @@ class Runner:
 
     def _run(
         self, raw: RawRequest, envelope: RequestEnvelope, entry: MessageType, deadline: Deadline, run: Run
-    ) -> ReplyEnvelope:
+    ) -> ResponseEnvelope:
         request = self._request(entry, envelope)
         call = CallContext(
             envelope.request_id,
@@ -173,7 +173,7 @@ class Runner:
 
     def _dispatch(
         self, entry: MessageType, request: Any, call: CallContext, deadline: Deadline, run: Run, raw: RawRequest
-    ) -> ReplyEnvelope:
+    ) -> ResponseEnvelope:
         if deadline.expired:
             raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
         if raw.hung_up():
@@ -196,7 +196,7 @@ class Runner:
         result = self._surroundings.run_received(handle, entry.name)
         run.executed = result.delivery is Delivery.EXECUTED
         run.uncertain = result.delivery is Delivery.UNKNOWN
-        return ReplyEnvelope(
+        return ResponseEnvelope(
             request_id=run.request_id,
             is_success=result.is_success,
             payload=payload if result.is_success else None,
@@ -255,9 +255,9 @@ class Runner:
             return None, CatgaResult.failure(text, ErrorCode.RESOURCE_EXHAUSTED)
         return payload, result
 
-    def refusal(self, exc: Refused, run: Run) -> ReplyEnvelope:
+    def refusal(self, exc: Refused, run: Run) -> ResponseEnvelope:
         """Return the answer to a request that is not run."""
-        return ReplyEnvelope(
+        return ResponseEnvelope(
             request_id=run.request_id,
             is_success=False,
             error_message=limit_text(str(exc)),

@@ -41,20 +41,17 @@ from catga_sync.receiver.request import (
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.wire.envelope import (
     EnvelopeError,
-    ReplyEnvelope,
     RequestEnvelope,
+    ResponseEnvelope,
     batch_item,
     read_batch,
     valid_id,
-    write_batch_reply,
+    write_batch_response,
 )
+from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
 
-__all__ = ["BATCH_PATH", "DRAIN_PATH", "INVOKE_PATH", "NODE_PATH", "RawReply", "RawRequest", "Receiver"]
+__all__ = ["RawResponse", "RawRequest", "Receiver"]
 
-INVOKE_PATH = "/catga/cluster/invoke"
-BATCH_PATH = "/catga/cluster/batch"
-NODE_PATH = "/catga/cluster/node"
-DRAIN_PATH = "/catga/cluster/drain"
 
 #: Bytes of a request to go offline, which has nothing to say.
 _DRAIN_LIMIT = 1024
@@ -67,7 +64,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class RawReply:
+class RawResponse:
     """What to answer. Immutable."""
 
     status: int
@@ -169,7 +166,7 @@ class Receiver:
 
     # -- one request ----------------------------------------------------------------------------------------------
 
-    def handle(self, raw: RawRequest) -> RawReply:
+    def handle(self, raw: RawRequest) -> RawResponse:
         """Answer one request. Raises nothing but what the server raises to end its process."""
         run = Run(valid_id(raw.headers.get("catga-request-id")) or "unknown", arrived=raw.arrived)
         extra: Mapping[str, str] = {}
@@ -195,7 +192,7 @@ class Receiver:
         if run.replayed:
             headers["Catga-Replayed"] = "1"
         headers.update(self._guard.seal(run.caller, status, headers["Catga-Executed"], self._node_id, body))
-        return RawReply(status, body, headers, max(_LAST_WORD, self._seconds_left(raw, run)))
+        return RawResponse(status, body, headers, max(_LAST_WORD, self._seconds_left(raw, run)))
 
     def take_in(self, raw: RawRequest) -> tuple[RawRequest, bytes]:
         """
@@ -251,9 +248,9 @@ class Receiver:
                 replies.append(self._fitting(reply, each, room - left))
                 room -= len(replies[-1]) + 1
                 run.executed = run.executed or each.executed
-            return write_batch_reply(replies)
+            return write_batch_response(replies)
 
-    def _fitting(self, reply: ReplyEnvelope, run: Run, room: int) -> bytes:
+    def _fitting(self, reply: ResponseEnvelope, run: Run, room: int) -> bytes:
         """Return an item of a batch in so many bytes at the most: the others have as much to say."""
         item = batch_item(reply, run.told)
         if len(item) > room and reply.payload is not None:
@@ -268,7 +265,7 @@ class Receiver:
             item = batch_item(replace(reply, error_message="", error_code=ErrorCode.RESOURCE_EXHAUSTED), run.told)
         return item
 
-    def _run_item(self, raw: RawRequest, item: RequestEnvelope | EnvelopeError, run: Run) -> ReplyEnvelope:
+    def _run_item(self, raw: RawRequest, item: RequestEnvelope | EnvelopeError, run: Run) -> ResponseEnvelope:
         try:
             if isinstance(item, EnvelopeError):
                 run.request_id = item.request_id or run.request_id

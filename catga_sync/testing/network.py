@@ -10,9 +10,10 @@ from typing import Protocol
 
 from catga_sync.errors import ErrorCode
 from catga_sync.nodes import ClusterNode
-from catga_sync.receiver.receiver import INVOKE_PATH, RawReply, RawRequest, Receiver
+from catga_sync.receiver.receiver import RawRequest, RawResponse, Receiver
 from catga_sync.testing.clock import FakeClock
 from catga_sync.transport.base import ExchangeFailed, Response
+from catga_sync.wire.routes import INVOKE_PATH
 
 __all__ = ["Fault", "Network", "SimulatedChannel"]
 
@@ -97,7 +98,9 @@ class Network:
         """Return whether there is a way from one node to another."""
         return self._island_of(source) == self._island_of(target)
 
-    def exchange(self, source: str, node_id: str, headers: Mapping[str, str], body: bytes, timeout: float) -> RawReply:
+    def exchange(
+        self, source: str, node_id: str, headers: Mapping[str, str], body: bytes, timeout: float
+    ) -> RawResponse:
         """Carry one request, and do to it what the script says; raises what a channel raises."""
         target = self.nodes.get(node_id)
         scripted = self._next_fault(node_id)
@@ -140,7 +143,7 @@ def _no_response() -> ExchangeFailed:
     return ExchangeFailed("", sent=True, code=ErrorCode.DEADLINE_EXCEEDED)
 
 
-def deliver(target: Peer, headers: Mapping[str, str], body: bytes, *, hung_up: bool) -> RawReply:
+def deliver(target: Peer, headers: Mapping[str, str], body: bytes, *, hung_up: bool) -> RawResponse:
     """Hand a request to a node's receiver, its caller still there or not."""
     raw = RawRequest(
         "POST",

@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 from catga_sync.results import CatgaResult
 from catga_sync.transport.base import Response
 from catga_sync.transport.outcome import Outcome
-from catga_sync.wire.envelope import MAX_BATCH, STAMP_LENGTH, EnvelopeError, ReplyEnvelope, read_batch_reply, stamped
+from catga_sync.wire.envelope import (
+    MAX_BATCH,
+    STAMP_LENGTH,
+    EnvelopeError,
+    ResponseEnvelope,
+    read_batch_response,
+    stamped,
+)
+from catga_sync.wire.headers import EXECUTED
 
 __all__ = ["FRAME", "Item", "judge_batch", "parts", "write_batch"]
 
@@ -61,10 +69,12 @@ def write_batch(part: list[Item], now: float) -> bytes:
 
 def judge_batch(outcomes: list[Outcome], response: Response) -> list[CatgaResult[Any]]:
     """Judge what came back for a batch: a ``Judge``."""
-    status, executed = response.status, response.headers.get("Catga-Executed")
+    status, executed = response.status, response.headers.get(EXECUTED)
     try:
         replies = (
-            read_batch_reply(response.body) if status == 200 else [(ReplyEnvelope.decode(response.body), executed)]
+            read_batch_response(response.body)
+            if status == 200
+            else [(ResponseEnvelope.decode(response.body), executed)]
         )
     except EnvelopeError as exc:
         response.retire()

@@ -26,13 +26,13 @@ from catga_sync.transport.proof import Proof, judge_unproven
 from catga_sync.transport.signing import MISDIRECTED, Signing
 from catga_sync.wire.call_path import write_chain
 from catga_sync.wire.envelope import MAX_TIME_MS, STAMP_LENGTH, RequestEnvelope, stamped
+from catga_sync.wire.headers import CHAIN, EXECUTED, REQUEST_ID, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
+from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
 
-__all__ = ["BATCH_PATH", "INVOKE_PATH", "EnvelopeInvoker"]
+__all__ = ["EnvelopeInvoker"]
 
 T = TypeVar("T")
 
-INVOKE_PATH = "/catga/cluster/invoke"
-BATCH_PATH = "/catga/cluster/batch"
 
 #: Makes the body of a request that is sent at that time, in seconds since the epoch: the time stands in it.
 _Write = Callable[[float], bytes]
@@ -227,7 +227,7 @@ class EnvelopeInvoker:
             if run is None and signing.needs_proof(node):
                 response.retire()
                 return [outcome.not_authentic(response.status) for outcome in outcomes]
-            misdirected = response.status == MISDIRECTED and response.headers.get("Catga-Executed") == "0"
+            misdirected = response.status == MISDIRECTED and response.headers.get(EXECUTED) == "0"
             if run is not None and misdirected and not again:
                 # The node was restarted, and has not run this: once more, signed for the run that it names.
                 signing.named(node.node_id, node.incarnation, run)
@@ -241,16 +241,16 @@ def write_headers(call: CallContext, left: float) -> dict[str, str]:
         "Content-Type": "application/json",
         "Accept-Encoding": "identity",
         "User-Agent": "catga-sync",
-        "Catga-Request-Id": call.request_id,
-        "Catga-Timeout-Ms": str(max(1, min(MAX_TIME_MS, int(left * 1000)))),
+        REQUEST_ID: call.request_id,
+        TIMEOUT: str(max(1, min(MAX_TIME_MS, int(left * 1000)))),
     }
     if call.chain:
-        headers["Catga-Chain"] = write_chain(call.chain)
+        headers[CHAIN] = write_chain(call.chain)
     if call.store is not None:
-        headers["Catga-Store"] = call.store
-    headers["traceparent"], state = call.trace()
+        headers[STORE] = call.store
+    headers[TRACEPARENT], state = call.trace()
     if state is not None:
-        headers["tracestate"] = state
+        headers[TRACESTATE] = state
     return headers
 
 

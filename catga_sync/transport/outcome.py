@@ -21,7 +21,8 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import error_text, limit_text, unreadable_answer
 from catga_sync.results import INSIDE, NEVER, OTHER_NODE, RETRY, CatgaResult
 from catga_sync.transport.base import ExchangeFailed, Response
-from catga_sync.wire.envelope import EnvelopeError, ReplyEnvelope
+from catga_sync.wire.envelope import EnvelopeError, ResponseEnvelope
+from catga_sync.wire.headers import EXECUTED
 
 __all__ = ["Judge", "Outcome", "judge_one"]
 
@@ -78,7 +79,7 @@ class Outcome:
         """The node, for texts."""
         return f"node {self.node.node_id} at {self.node.endpoint}"
 
-    def answered(self, reply: ReplyEnvelope, status: int, executed: str | None) -> CatgaResult[Any]:
+    def answered(self, reply: ResponseEnvelope, status: int, executed: str | None) -> CatgaResult[Any]:
         """Judge an answer that could be read."""
         if reply.request_id != self.call.request_id:
             return self.crossed(reply, status)
@@ -94,7 +95,7 @@ class Outcome:
         return self.refused(reply, Delivery.EXECUTED if ran else Delivery.UNKNOWN)
 
     def refused_whole(
-        self, reply: ReplyEnvelope, status: int, executed: str | None, request_id: str
+        self, reply: ResponseEnvelope, status: int, executed: str | None, request_id: str
     ) -> CatgaResult[Any]:
         """Judge the refusal of a batch as a whole, which names the first item's id."""
         if reply.request_id != request_id or reply.is_success:
@@ -119,7 +120,7 @@ class Outcome:
         # It may be of something in front of the node.
         return self.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.UNKNOWN, retry=OTHER_NODE)
 
-    def crossed(self, reply: ReplyEnvelope | None = None, status: int = 200) -> CatgaResult[Any]:
+    def crossed(self, reply: ResponseEnvelope | None = None, status: int = 200) -> CatgaResult[Any]:
         """Judge an answer that does not have the id of this request, if there is one."""
         if reply is None or reply.is_success or reply.request_id not in _NO_ID:
             text = f"{self.where} answered another request than was asked"
@@ -138,7 +139,7 @@ class Outcome:
         code, delivery = ErrorCode.INVALID_ARGUMENT, Delivery.NOT_EXECUTED
         return self.failed("serialization", str(exc), code, delivery, inside=False)
 
-    def succeeded(self, reply: ReplyEnvelope) -> CatgaResult[Any]:
+    def succeeded(self, reply: ResponseEnvelope) -> CatgaResult[Any]:
         value = None
         if self._decode is not None:
             try:
@@ -157,7 +158,7 @@ class Outcome:
             processing_time_ms=float(reply.processing_time_ms),
         )
 
-    def refused(self, reply: ReplyEnvelope, delivery: Delivery, *, retry: str | None = None) -> CatgaResult[Any]:
+    def refused(self, reply: ResponseEnvelope, delivery: Delivery, *, retry: str | None = None) -> CatgaResult[Any]:
         error = error_text(reply.error_message or "")
         self._log("business" if delivery is Delivery.EXECUTED else "network", error, reply.error_code, delivery)
         return CatgaResult(
@@ -253,13 +254,13 @@ def judge_one(outcomes: list[Outcome], response: Response) -> list[CatgaResult[A
     """Judge what came back for a single request: a ``Judge``."""
     (outcome,) = outcomes
     try:
-        reply = ReplyEnvelope.decode(response.body)
+        reply = ResponseEnvelope.decode(response.body)
     except EnvelopeError as exc:
         response.retire()
         return [outcome.no_envelope(response.status, exc)]
     if reply.request_id != outcome.call.request_id:
         response.retire()
-    return [outcome.answered(reply, response.status, response.headers.get("Catga-Executed"))]
+    return [outcome.answered(reply, response.status, response.headers.get(EXECUTED))]
 
 
 def _retry_after(status: int) -> str | None:

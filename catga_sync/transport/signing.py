@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from catga_sync.nodes import UNSIGNED, ClusterNode, is_loopback
+from catga_sync.wire.headers import EXECUTED, SIGNATURE
 from catga_sync.wire.keys import Keys
 from catga_sync.wire.signatures import (
-    HEADER,
     SIGNED_HEADERS,
     NotAuthentic,
     is_incarnation,
     sign_request,
-    verify_reply,
+    verify_response,
 )
 
 __all__ = ["MISDIRECTED", "Signed", "Signing"]
@@ -110,17 +110,17 @@ class Signing:
             )
 
         signed = _lowered(headers)
-        headers[HEADER] = signature(signed)
+        headers[SIGNATURE] = signature(signed)
 
         def renew(travelling: Mapping[str, str]) -> Mapping[str, str]:
             if travelling == headers:
                 return travelling
             lowered = _lowered(travelling)
             # Not what a hook of the user's session sends meanwhile, to somebody else.
-            ours = HEADER.lower() in lowered
+            ours = SIGNATURE.lower() in lowered
             if not ours or all(lowered.get(name) == signed.get(name) for name in SIGNED_HEADERS):
                 return travelling
-            return {**travelling, HEADER: signature(lowered)}
+            return {**travelling, SIGNATURE: signature(lowered)}
 
         return Signed(nonce, renew)
 
@@ -136,12 +136,12 @@ class Signing:
             body: As it came.
         """
         try:
-            signer = verify_reply(
+            signer = verify_response(
                 self._ring,
-                headers.get(HEADER),
+                headers.get(SIGNATURE),
                 nonce=nonce,
                 status=status,
-                executed=headers.get("Catga-Executed"),
+                executed=headers.get(EXECUTED),
                 content_type=headers.get("Content-Type"),
                 content_encoding=headers.get("Content-Encoding"),
                 body=body,

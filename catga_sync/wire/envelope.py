@@ -26,15 +26,15 @@ __all__ = [
     "MAX_TIME_MS",
     "STAMP_LENGTH",
     "EnvelopeError",
-    "ReplyEnvelope",
+    "ResponseEnvelope",
     "RequestEnvelope",
     "batch_item",
     "read_batch",
-    "read_batch_reply",
+    "read_batch_response",
     "stamped",
     "valid_id",
     "well_formed_id",
-    "write_batch_reply",
+    "write_batch_response",
 ]
 
 #: JSON values in one envelope. It has six to eight properties; what else is in it, and is ignored, has the rest.
@@ -141,7 +141,7 @@ class RequestEnvelope:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyEnvelope:
+class ResponseEnvelope:
     """The answer to one request. Immutable."""
 
     request_id: str
@@ -173,7 +173,7 @@ class ReplyEnvelope:
         )
 
     @classmethod
-    def decode(cls, raw: bytes) -> ReplyEnvelope:
+    def decode(cls, raw: bytes) -> ResponseEnvelope:
         """
         Read an envelope. What a peer sends back is as untrusted as what a client sends in.
 
@@ -183,7 +183,7 @@ class ReplyEnvelope:
         return cls.of_fields(_read(raw))
 
     @classmethod
-    def of_fields(cls, fields: Mapping[str, Any]) -> ReplyEnvelope:
+    def of_fields(cls, fields: Mapping[str, Any]) -> ResponseEnvelope:
         """Read an envelope from its properties, names in lower case; raises as ``decode`` does."""
         elapsed = _optional(fields, "processingTimeMs", int)
         final = _optional(fields, "final", bool)
@@ -238,22 +238,22 @@ def read_batch(raw: bytes) -> list[RequestEnvelope | EnvelopeError]:
     return read
 
 
-def batch_item(reply: ReplyEnvelope, told: str) -> bytes:
+def batch_item(reply: ResponseEnvelope, told: str) -> bytes:
     """Return an envelope for a batch: it has one property more, what ``Catga-Executed`` says of it."""
     return b'%b,"executed":%b}' % (reply.encode()[:-1], _text(told))
 
 
-def write_batch_reply(items: Iterable[bytes]) -> bytes:
+def write_batch_response(items: Iterable[bytes]) -> bytes:
     """Return ``{"responses": [...]}`` with what ``batch_item`` has made."""
     return b'{"responses":[%b]}' % b",".join(items)
 
 
-def read_batch_reply(raw: bytes) -> list[tuple[ReplyEnvelope, str | None]]:
+def read_batch_response(raw: bytes) -> list[tuple[ResponseEnvelope, str | None]]:
     """Return the answers of a batch, each with what ``Catga-Executed`` would say of it; raises as ``read_batch``."""
     replies = []
     for item in _items(raw, "responses"):
         fields = _lower(item)
-        replies.append((ReplyEnvelope.of_fields(fields), _required(fields, "executed", str)))
+        replies.append((ResponseEnvelope.of_fields(fields), _required(fields, "executed", str)))
     return replies
 
 

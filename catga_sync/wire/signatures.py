@@ -13,8 +13,8 @@ an empty line:
     response   "catga-hmac-v1-r", key id, nonce of the request, status, Catga-Executed, id of the node that responds,
                its incarnation, Content-Type, Content-Encoding, SHA-256 of the body as it travels
 
-A request for another run of the node is refused with status 421, signed; see ``access.py``. The caller then signs once
-more, for the incarnation that the refusal names.
+A request for another run of the node is refused with status 421, signed; see ``receiver/authentication.py``. The
+caller then signs once more, for the incarnation that the refusal names.
 
 Rules of this file:
 1. Nothing on the wire chooses how it is checked: the first line stands for one algorithm, and a key is one of ours.
@@ -37,21 +37,20 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from catga_sync.errors import CatgaError
+from catga_sync.wire.headers import CHAIN, REQUEST_ID, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
 from catga_sync.wire.keys import KeyRing, Keys
 
 __all__ = [
-    "HEADER", "LOCAL_REFUSAL", "NONCE_LIFETIME", "REFUSAL", "SIGNED_HEADERS", "WINDOW",
+    "LOCAL_REFUSAL", "NONCE_LIFETIME", "REFUSAL", "SIGNED_HEADERS", "WINDOW",
     "KeyRing", "NotAuthentic", "Signer", "Verified",
-    "is_incarnation", "named_key", "sign_reply", "sign_request", "verify_reply", "verify_request",
+    "is_incarnation", "named_key", "sign_response", "sign_request", "verify_response", "verify_request",
 ]  # fmt: skip
 
-HEADER = "Catga-Signature"
-
-#: The headers of a request that are signed, in this order: all that a node acts on.
-SIGNED_HEADERS = (
-    "content-type", "content-encoding", "catga-timeout-ms", "catga-request-id", "catga-chain", "traceparent",
-    "tracestate", "catga-store",
-)  # fmt: skip
+#: The headers of a request that are signed, in this order and in lower case: all that a node acts on.
+SIGNED_HEADERS = tuple(
+    name.lower()
+    for name in ("Content-Type", "Content-Encoding", TIMEOUT, REQUEST_ID, CHAIN, TRACEPARENT, TRACESTATE, STORE)
+)
 
 #: What a caller is told, whatever the cause.
 REFUSAL = (
@@ -72,7 +71,7 @@ WINDOW = 60.0
 NONCE_LIFETIME = 2 * WINDOW + 10.0
 
 _REQUEST_VERSION = "catga-hmac-v1"
-_REPLY_VERSION = "catga-hmac-v1-r"
+_RESPONSE_VERSION = "catga-hmac-v1-r"
 
 _MAX_HEADER, _MAX_TEXT = 320, 8192
 _NONCE = re.compile(r"[0-9a-f]{32}")
@@ -83,15 +82,15 @@ _REQUEST_HEADER = re.compile(
     rf"{_REQUEST_VERSION} key=([0-9a-f]{{16}});ts=([1-9][0-9]{{0,14}});nonce=([0-9a-f]{{32}});"
     rf"incarnation=({_INCARNATION.pattern});mac=([0-9a-f]{{64}})"
 )
-_REPLY_HEADER = re.compile(
-    rf"{_REPLY_VERSION} key=([0-9a-f]{{16}});node=({_NODE_ID.pattern});"
+_RESPONSE_HEADER = re.compile(
+    rf"{_RESPONSE_VERSION} key=([0-9a-f]{{16}});node=({_NODE_ID.pattern});"
     rf"incarnation=({_INCARNATION.pattern});mac=([0-9a-f]{{64}})"
 )
 
 
 class NotAuthentic(CatgaError):
     """
-    A request or a reply is not known to come from a holder of the secret.
+    A request or a response is not known to come from a holder of the secret.
 
     Args:
         cause: Why, for the log of this node and nobody else. Of what came from outside it repeats at most a
@@ -113,7 +112,7 @@ class Verified:
     """What is known of a request whose signature is good. Immutable. It may be a replay: a nonce store can tell."""
 
     nonce: str
-    #: The key to sign the reply with; the caller may have no other.
+    #: The key to sign the response with; the caller may have no other.
     key_id: str
     #: Of the run of this node that is meant; "" where the caller knows none.
     incarnation: str
@@ -122,7 +121,7 @@ class Verified:
 
 
 class Signer(NamedTuple):
-    """The node that signed a reply."""
+    """The node that signed a response."""
 
     node_id: str
     #: Of its present run; "" where it has none.
@@ -231,7 +230,7 @@ def verify_request(
     return Verified(nonce, key_id, incarnation, age)
 
 
-def sign_reply(
+def sign_response(
     ring: Keys,
     *,
     nonce: str,
@@ -245,7 +244,7 @@ def sign_reply(
     key_id: str | None = None,
 ) -> str:
     """
-    Return the value of the header ``Catga-Signature`` of a reply.
+    Return the value of the header ``Catga-Signature`` of a response.
 
     Only a request that was verified, and whose nonce was new, may be answered with one: a signed "did not run" that a
     replay gets would be believed of the request that did run.
@@ -271,13 +270,13 @@ def sign_reply(
     if not is_incarnation(incarnation):
         raise ValueError("incarnation: give up to 64 characters of A-Z a-z 0-9 . _ : -")
     fields = (nonce, status, executed, node_id, incarnation, content_type, content_encoding, body)
-    mac = ring.mac(chosen, _reply_text(chosen, fields))
+    mac = ring.mac(chosen, _response_text(chosen, fields))
     if mac is None:
         raise ValueError("key_id: there is no such key in the ring")
-    return f"{_REPLY_VERSION} key={chosen};node={node_id};incarnation={incarnation};mac={mac}"
+    return f"{_RESPONSE_VERSION} key={chosen};node={node_id};incarnation={incarnation};mac={mac}"
 
 
-def verify_reply(
+def verify_response(
     ring: Keys,
     header: str | None,
     *,
@@ -289,22 +288,22 @@ def verify_reply(
     body: bytes,
 ) -> Signer:
     """
-    Return the node that signed the reply, which should be the one that was asked.
+    Return the node that signed the response, which should be the one that was asked.
 
     Args:
         ring: The keys that are accepted.
         header: Value of ``Catga-Signature``; None means that there is none. What is not told of here is as in
-            ``sign_reply``, as it came.
+            ``sign_response``, as it came.
         nonce: That of the request.
 
     Raises:
-        NotAuthentic: For whatever is wrong, and nothing else. Then the reply proves nothing, and the connection on
+        NotAuthentic: For whatever is wrong, and nothing else. Then the response proves nothing, and the connection on
             which it came is not to be used again.
     """
-    key_id, node_id, incarnation, mac = _match(_REPLY_HEADER, header)
+    key_id, node_id, incarnation, mac = _match(_RESPONSE_HEADER, header)
     fields = (nonce, status, executed, node_id, incarnation, content_type, content_encoding, body)
     try:
-        text = _reply_text(key_id, fields)
+        text = _response_text(key_id, fields)
     except ValueError as exc:
         raise NotAuthentic(f"a signed value is malformed: {exc}") from None
     _judge(ring, key_id, text, mac)
@@ -335,11 +334,11 @@ def _request_text(needed: tuple[str, ...], incarnation: str, body: bytes, header
     return _joined((_REQUEST_VERSION, *needed), (incarnation or None, _digest(body), *signed))
 
 
-def _reply_text(key_id: str, fields: tuple[Any, ...]) -> bytes:
+def _response_text(key_id: str, fields: tuple[Any, ...]) -> bytes:
     nonce, status, executed, node_id, incarnation, content_type, content_encoding, body = fields
     if type(status) is not int or not 100 <= status <= 999:
         raise ValueError("status: give an HTTP status")
-    needed = (_REPLY_VERSION, key_id, nonce, str(status))
+    needed = (_RESPONSE_VERSION, key_id, nonce, str(status))
     return _joined(needed, (executed, node_id, incarnation or None, content_type, content_encoding, _digest(body)))
 
 

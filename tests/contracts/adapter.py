@@ -19,7 +19,7 @@ from catga_sync.context import current_call
 from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import ErrorCode
 from catga_sync.mediator import Mediator
-from catga_sync.receiver.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
+from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
 from tests.contracts.receiver import (
     LIMIT,
     SECRET,

@@ -22,9 +22,9 @@ from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import BusinessError, ErrorCode
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Event, Query, Request, message
-from catga_sync.receiver.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
 from catga_sync.results import CatgaResult
-from catga_sync.wire.envelope import ReplyEnvelope
+from catga_sync.wire.envelope import ResponseEnvelope
+from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
 from catga_sync.wire.signatures import REFUSAL
 
 __all__ = [
@@ -137,8 +137,8 @@ class Answer:
         return self.headers.get("Catga-Executed")
 
     @property
-    def reply(self) -> ReplyEnvelope:
-        return ReplyEnvelope.decode(self.body)
+    def reply(self) -> ResponseEnvelope:
+        return ResponseEnvelope.decode(self.body)
 
 
 def stamp(seconds: float = 0.0) -> str:

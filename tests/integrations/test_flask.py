@@ -11,7 +11,7 @@ from flask import Flask
 from catga_sync import Mediator
 from catga_sync.errors import ConfigurationError
 from catga_sync.integrations.flask import CatgaCluster, cluster_blueprint, mediator
-from catga_sync.receiver.receiver import NODE_PATH
+from catga_sync.wire.routes import NODE_PATH
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from catga_sync.errors import ConfigurationError, ErrorCode
 from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.integrations.wsgi import ROUTES, ClusterMiddleware
 from catga_sync.mediator import Mediator
-from catga_sync.receiver.receiver import INVOKE_PATH, NODE_PATH, RawRequest
-from catga_sync.wire.envelope import ReplyEnvelope
+from catga_sync.receiver.receiver import RawRequest
+from catga_sync.wire.envelope import ResponseEnvelope
+from catga_sync.wire.routes import INVOKE_PATH, NODE_PATH
 from tests.contracts.adapter import AdapterContract
 from tests.contracts.receiver import Answer, Call, ReceiverContract, invocation
 
@@ -105,7 +106,7 @@ class TestFlaskBlueprint(AdapterContract):
         app.add_url_rule("/hello", view_func=lambda: "hello")
         for path in ROUTES:
             with app.test_client().open(path, method="FOO") as answer:
-                assert ReplyEnvelope.decode(answer.data).error_code is ErrorCode.UNIMPLEMENTED
+                assert ResponseEnvelope.decode(answer.data).error_code is ErrorCode.UNIMPLEMENTED
         assert app.test_client().open("/hello", method="FOO").status_code == 405
 
     def test_a_body_limit_of_the_app_does_not_hide_the_answer(self, node: ClusterMediator) -> None:

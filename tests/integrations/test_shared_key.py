@@ -14,7 +14,7 @@ import requests
 from catga_sync import ClusterMediator, Mediator, create_cluster
 from catga_sync._runtime_dir import RUNTIME_DIR
 from catga_sync.errors import Delivery, ErrorCode
-from catga_sync.receiver.receiver import INVOKE_PATH, NODE_PATH
+from catga_sync.wire.routes import INVOKE_PATH, NODE_PATH
 from tests.contracts.receiver import GetUser, User, invocation
 from tests.integrations.test_unsigned_peers import DotNet, serve
 from tests.process.app import Do

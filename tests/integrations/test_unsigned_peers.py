@@ -20,7 +20,7 @@ from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.nodes import UNSIGNED
 from catga_sync.options import ClusterOptions
-from catga_sync.receiver.receiver import INVOKE_PATH, NODE_PATH
+from catga_sync.wire.routes import INVOKE_PATH, NODE_PATH
 from tests.contracts.receiver import GetUser, User
 from tests.processes import free_port, until
 

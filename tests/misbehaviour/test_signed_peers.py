@@ -25,7 +25,7 @@ from catga_sync.receiver.request import RawRequest, Refused
 from catga_sync.transport import EnvelopeInvoker
 from catga_sync.transport.http.probe import HttpProbe, ProbeOutcome
 from catga_sync.transport.signing import Signing
-from catga_sync.wire.signatures import KeyRing, sign_reply
+from catga_sync.wire.signatures import KeyRing, sign_response
 from tests.misbehaviour.calls import REQUEST_ID, Look, Order, every_way, invoking
 from tests.misbehaviour.peers import Peer, Script, read_request, reply, serving
 from tests.processes import until
@@ -180,7 +180,7 @@ def says(status: int, executed: str | None, *, ring: KeyRing | None) -> Script:
             assert nonce is not None
             headers = {} if executed is None else {"Catga-Executed": executed}
             if ring is not None:
-                headers["Catga-Signature"] = sign_reply(
+                headers["Catga-Signature"] = sign_response(
                     ring,
                     nonce=nonce[1].decode(),
                     status=status,

@@ -90,9 +90,10 @@ def test_slow_bodies_hold_some_threads_and_never_all(cluster_name: str, secret: 
 
 
 def _claim(secret: str) -> str:
-    from catga_sync.wire.signatures import HEADER, KeyRing, sign_request
+    from catga_sync.wire.headers import SIGNATURE
+    from catga_sync.wire.signatures import KeyRing, sign_request
 
-    assert HEADER == "Catga-Signature"
+    assert SIGNATURE == "Catga-Signature"
     return sign_request(
         KeyRing(secret),
         method="POST",

@@ -12,10 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from catga_sync.errors import ErrorCode
-from catga_sync.wire.envelope import EnvelopeError, ReplyEnvelope, RequestEnvelope, well_formed_id
+from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, ResponseEnvelope, well_formed_id
 from tests.thorough import thorough
 
-KINDS = (RequestEnvelope, ReplyEnvelope)
+KINDS = (RequestEnvelope, ResponseEnvelope)
 
 IDS = st.from_regex(r"[A-Za-z0-9._:\-]{1,128}", fullmatch=True)
 NAMES = st.text(min_size=1, max_size=1024).filter(str.isprintable)
@@ -44,7 +44,7 @@ REQUESTS = st.builds(
     TIMES.map(datetime.timestamp),
 )
 REPLIES = st.builds(
-    ReplyEnvelope,
+    ResponseEnvelope,
     st.text(max_size=200),
     st.booleans(),
     st.none() | st.binary(max_size=300),
@@ -123,13 +123,13 @@ def test_a_request_comes_back_as_it_went(envelope: RequestEnvelope) -> None:
 
 @thorough(300)
 @given(REPLIES)
-def test_an_answer_comes_back_as_it_went(reply: ReplyEnvelope) -> None:
-    assert ReplyEnvelope.decode(reply.encode()) == reply
+def test_an_answer_comes_back_as_it_went(reply: ResponseEnvelope) -> None:
+    assert ResponseEnvelope.decode(reply.encode()) == reply
 
 
 @thorough(200)
 @given(REQUESTS | REPLIES)
-def test_what_is_written_is_plain_json_that_anybody_reads(envelope: RequestEnvelope | ReplyEnvelope) -> None:
+def test_what_is_written_is_plain_json_that_anybody_reads(envelope: RequestEnvelope | ResponseEnvelope) -> None:
     raw = envelope.encode()
     assert raw.isascii()
     fields = json.loads(raw)

@@ -16,10 +16,10 @@ from catga_sync.wire.signatures import (
     KeyRing,
     NotAuthentic,
     Verified,
-    sign_reply,
     sign_request,
-    verify_reply,
+    sign_response,
     verify_request,
+    verify_response,
 )
 from tests.thorough import thorough
 
@@ -106,9 +106,9 @@ def test_what_any_key_signed_is_let_in_within_the_window(fields, key_id, nonce, 
 
 @given(REPLIES, st.sampled_from(RING.key_ids), NODE_IDS, RUNS)
 def test_what_any_key_signed_as_a_reply_is_believed(fields, key_id, node_id, run):
-    header = sign_reply(RING, **fields, node_id=node_id, incarnation=run, key_id=key_id)
+    header = sign_response(RING, **fields, node_id=node_id, incarnation=run, key_id=key_id)
     assert len(header) < 320
-    assert verify_reply(RING, header, **fields) == (node_id, run)
+    assert verify_response(RING, header, **fields) == (node_id, run)
 
 
 @given(REQUESTS, st.data())
@@ -132,11 +132,11 @@ def test_values_cannot_be_moved_from_one_line_to_another(fields, order, data):
 
 @given(REPLIES, st.data())
 def test_no_other_reply_goes_with_a_signature(fields, data):
-    header = sign_reply(RING, **fields, node_id="n", incarnation="run")
+    header = sign_response(RING, **fields, node_id="n", incarnation="run")
     other = {**fields, **data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(fields, ANYTHING)))}
     assume(any((type(other[name]), other[name]) != (type(fields[name]), fields[name]) for name in fields))
     with pytest.raises(NotAuthentic):
-        verify_reply(RING, header, **other)
+        verify_response(RING, header, **other)
 
 
 @thorough(300)
@@ -149,7 +149,7 @@ def test_whatever_comes_there_is_one_way_to_be_refused(header, junk):
     assert str(caught.value) == REFUSAL
     assert caught.value.cause.isprintable()
     with pytest.raises(NotAuthentic):
-        verify_reply(
+        verify_response(
             RING, header, nonce=NONCE, status=200, executed="0", content_type=None, content_encoding=None, body=b""
         )
 

@@ -15,13 +15,15 @@ from catga_sync.context import CallContext
 from catga_sync.idempotency import MemoryIdempotency
 from catga_sync.receiver.authentication import Guard, LoopbackGuard, OpenGuard, SignatureGuard
 from catga_sync.receiver.deduplication import Once
-from catga_sync.receiver.receiver import INVOKE_PATH, RawRequest, Receiver
+from catga_sync.receiver.receiver import RawRequest, Receiver
 from catga_sync.receiver.replay import MemoryNonces
 from catga_sync.serialization import MessageRegistry
 from catga_sync.testing import FakeClock
 from catga_sync.transport import create_invoker
 from catga_sync.wire.envelope import RequestEnvelope
-from catga_sync.wire.signatures import HEADER, KeyRing, sign_request
+from catga_sync.wire.headers import SIGNATURE
+from catga_sync.wire.routes import INVOKE_PATH
+from catga_sync.wire.signatures import KeyRing, sign_request
 from tests.unit.serving_node import local_node
 
 MANY = 1_000
@@ -69,7 +71,7 @@ def receiver(guard: Guard, limited_log: LimitedLog, once: Once | None = None) ->
 
 def call(signature: str | None = None, *, name: str = "Do", path: str = INVOKE_PATH, body: bytes = b"") -> RawRequest:
     sent = body or RequestEnvelope(name, "int", b"{}", "r-1", timestamp=NOW).encode()
-    headers = {"content-type": "application/json", **({} if signature is None else {HEADER.lower(): signature})}
+    headers = {"content-type": "application/json", **({} if signature is None else {SIGNATURE.lower(): signature})}
     return RawRequest("POST", path, headers, io.BytesIO(sent).read, len(sent))
 
 

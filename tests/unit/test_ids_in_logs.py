@@ -13,8 +13,8 @@ import pytest
 from catga_sync import BusinessError, CatgaResult, ClusterMediator, Mediator, Request
 from catga_sync.behaviors import logging_behavior, timing_behavior
 from catga_sync.context import current_call
-from catga_sync.receiver.receiver import INVOKE_PATH
 from catga_sync.receiver.request import RawRequest
+from catga_sync.wire.routes import INVOKE_PATH
 from tests.unit.serving import three_ways
 
 IDS = re.compile(r"request_id=(\S+) trace_id=(\S+)")

@@ -13,8 +13,9 @@ import pytest
 from catga_sync import CatgaResult, ClusterMediator, ErrorCode, Mediator, Query, create_cluster, message
 from catga_sync.pipeline import Handler
 from catga_sync.receiver.authentication import OpenGuard
-from catga_sync.receiver.receiver import INVOKE_PATH, RawRequest, Receiver
-from catga_sync.wire.envelope import ReplyEnvelope, RequestEnvelope
+from catga_sync.receiver.receiver import RawRequest, Receiver
+from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope
+from catga_sync.wire.routes import INVOKE_PATH
 from tests.unit.serving_node import local_node
 
 
@@ -69,7 +70,7 @@ def both_ways(handle: Callable[[ClusterMediator], Any], options: dict[str, Any])
 def received(local: Mediator) -> CatgaResult[Any]:
     body = RequestEnvelope("Outer", "int", b"{}", "r-1", timestamp=2e9).encode()
     raw = RawRequest("POST", INVOKE_PATH, {"content-type": "application/json"}, io.BytesIO(body).read, len(body))
-    reply = ReplyEnvelope.decode(Receiver(local, local_node("n", local), guard=OpenGuard()).handle(raw).body)
+    reply = ResponseEnvelope.decode(Receiver(local, local_node("n", local), guard=OpenGuard()).handle(raw).body)
     return CatgaResult.failure(reply.error_message or "", reply.error_code)
 
 

@@ -16,11 +16,10 @@ from catga_sync.transport.http.causes import in_words, is_refused
 from catga_sync.transport.http.connection import Exchange
 from catga_sync.transport.http.user_session import new_session
 from catga_sync.transport.signing import MISDIRECTED, Signing
+from catga_sync.wire.routes import DRAIN_PATH, NODE_PATH
 
-__all__ = ["NODE_PATH", "HttpProbe", "Probe", "ProbeOutcome", "nobody_listens"]
+__all__ = ["HttpProbe", "Probe", "ProbeOutcome", "nobody_listens"]
 
-NODE_PATH = "/catga/cluster/node"
-DRAIN_PATH = "/catga/cluster/drain"
 
 _LIMIT = 1024 * 1024
 #: Seconds for a connection within this machine.

@@ -9,13 +9,13 @@ from catga_sync.errors import ErrorCode
 from catga_sync.messages import MAX_NAME
 from catga_sync.wire.envelope import (
     EnvelopeError,
-    ReplyEnvelope,
     RequestEnvelope,
+    ResponseEnvelope,
     batch_item,
     read_batch,
-    read_batch_reply,
+    read_batch_response,
     well_formed_id,
-    write_batch_reply,
+    write_batch_response,
 )
 from tests.fuzz.target import Finding, Target, pure
 
@@ -40,12 +40,12 @@ def requests() -> list[RequestEnvelope]:
     ]
 
 
-def responses() -> list[ReplyEnvelope]:
+def responses() -> list[ResponseEnvelope]:
     """Return responses that are as they should be."""
     return [
-        ReplyEnvelope("r-1", True, b'{"name":"Ada"}', processed_by_node_id="node-1", processing_time_ms=3),
-        ReplyEnvelope("unknown", False, error_message="größer als \U0001f600", error_code=ErrorCode.INTERNAL),
-        ReplyEnvelope("r-2", False, error_message="no", error_code="OUT_OF_STOCK", final=True),
+        ResponseEnvelope("r-1", True, b'{"name":"Ada"}', processed_by_node_id="node-1", processing_time_ms=3),
+        ResponseEnvelope("unknown", False, error_message="größer als \U0001f600", error_code=ErrorCode.INTERNAL),
+        ResponseEnvelope("r-2", False, error_message="no", error_code="OUT_OF_STOCK", final=True),
     ]
 
 
@@ -66,11 +66,11 @@ def _request(data: bytes) -> bool:
 
 def _response(data: bytes) -> bool:
     try:
-        read = ReplyEnvelope.decode(data)
+        read = ResponseEnvelope.decode(data)
     except EnvelopeError as exc:
         _refused(exc)
         return False
-    _same(ReplyEnvelope.decode(read.encode()), read)
+    _same(ResponseEnvelope.decode(read.encode()), read)
     for word in (read.error_code, read.processed_by_node_id):
         text = word.name if isinstance(word, ErrorCode) else word or ""
         if not text.isprintable() or len(text) > 128:
@@ -95,11 +95,11 @@ def _batch(data: bytes) -> bool:
 
 def _batch_response(data: bytes) -> bool:
     try:
-        read = read_batch_reply(data)
+        read = read_batch_response(data)
     except EnvelopeError as exc:
         _refused(exc)
         return False
-    _same(read_batch_reply(write_batch_reply(batch_item(*each) for each in read)), read)
+    _same(read_batch_response(write_batch_response(batch_item(*each) for each in read)), read)
     return True
 
 
@@ -145,7 +145,9 @@ TARGETS = (
     Target(
         "batch-response",
         pure(_batch_response),
-        lambda: [write_batch_reply(batch_item(each, told) for each in responses()) for told in ("1", "0", "unknown")],
+        lambda: [
+            write_batch_response(batch_item(each, told) for each in responses()) for told in ("1", "0", "unknown")
+        ],
         _WORDS,
     ),
 )

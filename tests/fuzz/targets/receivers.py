@@ -12,16 +12,18 @@ from io import BytesIO
 from typing import Any
 
 from catga_sync.idempotency import MemoryIdempotency
-from catga_sync.integrations.wsgi import raw_request, send_reply
+from catga_sync.integrations.wsgi import raw_request, send_response
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Event, Query, Request, message
 from catga_sync.receiver.authentication import Guard, LoopbackGuard, OpenGuard, SignatureGuard
 from catga_sync.receiver.deduplication import Once
-from catga_sync.receiver.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, Receiver
+from catga_sync.receiver.receiver import Receiver
 from catga_sync.receiver.replay import MemoryNonces
 from catga_sync.testing.clock import FakeClock
-from catga_sync.wire.envelope import ReplyEnvelope, RequestEnvelope, read_batch_reply
-from catga_sync.wire.signatures import HEADER, sign_request
+from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope, read_batch_response
+from catga_sync.wire.headers import SIGNATURE
+from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
+from catga_sync.wire.signatures import sign_request
 from tests.fuzz.target import Check, Finding, OfTheApplication, Target, join, split
 from tests.fuzz.targets.headers import as_header
 from tests.fuzz.targets.signatures import CLUSTER, NOW, RING, SIGNED_HEADERS
@@ -111,7 +113,7 @@ def _exchange(receiver: Receiver, data: bytes) -> tuple[int, dict[str, str], byt
     environ = _environ(data)
     told: list[Any] = []
     body = b"".join(
-        send_reply(
+        send_response(
             receiver.handle(raw_request(environ)), environ, lambda status, headers: told.append((status, headers))
         )
     )
@@ -142,7 +144,7 @@ def _judge(node: _Node, guard: Guard, data: bytes, *, once: bool = True) -> int:
     elif status == 200 and path == BATCH_PATH:
         _judge_batch(body, first)
     else:
-        reply = ReplyEnvelope.decode(body)
+        reply = ResponseEnvelope.decode(body)
         if reply.is_success and headers["Catga-Executed"] != "1":
             raise Finding("a success that did not run")
         if status >= 500 and status not in (503, 504):
@@ -159,7 +161,7 @@ def _judge(node: _Node, guard: Guard, data: bytes, *, once: bool = True) -> int:
 
 
 def _judge_batch(body: bytes, ran: int) -> None:
-    told = [executed for _, executed in read_batch_reply(body)]
+    told = [executed for _, executed in read_batch_response(body)]
     if set(told) - {"0", "1", "unknown"}:
         raise Finding(f"executed: {told!a}")
     # An id that stands twice in a batch runs once, and is answered as having run both times.
@@ -251,7 +253,7 @@ def _signed_seeds() -> list[bytes]:
             body=body,
             now=NOW + 1.0,
         )
-        made.append(_request(body, path, **more, **{HEADER: signature}))
+        made.append(_request(body, path, **more, **{SIGNATURE: signature}))
     return made
 
 
@@ -260,7 +262,7 @@ def _signed_cells(data: bytes) -> tuple[object, ...]:
     raw = raw_request(_environ(data))
     length = raw.headers.get("content-length", "")
     body = raw.read(int(length[:9])) if length.isascii() and length.isdigit() else raw.read(-1)
-    return (raw.method, raw.path, raw.headers.get(HEADER.lower()), *map(raw.headers.get, SIGNED_HEADERS), body)
+    return (raw.method, raw.path, raw.headers.get(SIGNATURE.lower()), *map(raw.headers.get, SIGNED_HEADERS), body)
 
 
 def _prepare_signed(place: str) -> Check:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from catga_sync.errors import ConfigurationError
 from catga_sync.transport.signing import Signing
+from catga_sync.wire.headers import SIGNATURE
 from catga_sync.wire.keys import KeyRing
 from catga_sync.wire.signatures import (
-    HEADER,
     REFUSAL,
     NotAuthentic,
     named_key,
-    sign_reply,
     sign_request,
+    sign_response,
     verify_request,
 )
 from tests.fuzz.target import Check, Finding, Target, edited, edits, join, pure, split
@@ -160,7 +160,7 @@ def _response_seeds() -> list[bytes]:
         (503, "0", "application/json", "identity", b"", _NODE),
         (421, None, None, None, b"\x00", "node-2"),
     ):
-        signature = sign_reply(
+        signature = sign_response(
             RING,
             nonce=_NONCE,
             status=status,
@@ -182,7 +182,7 @@ _KNOWN_RESPONSES = frozenset(tuple(split(each, 7)) for each in _RESPONSES)
 
 def _prepare_response(place: str) -> Check:
     signing = Signing(RING, CLUSTER)
-    names = (HEADER, "Catga-Executed", "Content-Type", "Content-Encoding")
+    names = (SIGNATURE, "Catga-Executed", "Content-Type", "Content-Encoding")
 
     def check(data: bytes) -> bool:
         parts = split(edited(data, _RESPONSES, 7), 7)

@@ -11,7 +11,7 @@ from catga_sync.errors import ErrorCode
 from catga_sync.idempotency import MemoryIdempotency
 from catga_sync.receiver.deduplication import Once
 from catga_sync.receiver.request import Refused
-from catga_sync.wire.envelope import ReplyEnvelope, RequestEnvelope
+from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope
 from tests.unit.idempotency.named import Named
 
 
@@ -36,7 +36,7 @@ class World:
         error: Exception | None = None,
         relied_on: str | None = None,
         **changes: Any,
-    ) -> tuple[ReplyEnvelope, Running]:
+    ) -> tuple[ResponseEnvelope, Running]:
         """Receive the request; its handler runs, or does not, or nobody can tell."""
         envelope = RequestEnvelope(
             **{
@@ -50,12 +50,12 @@ class World:
         )
         running = Running()
 
-        def handle() -> ReplyEnvelope:
+        def handle() -> ResponseEnvelope:
             if error is not None:
                 raise error
             running.executed, running.uncertain = runs, unsure
             self.ran += runs
-            return ReplyEnvelope("r-1", is_success=runs, error_message=None if runs else "no")
+            return ResponseEnvelope("r-1", is_success=runs, error_message=None if runs else "no")
 
         return self.once.run("Ask", envelope, Deadline.after(10.0), running, handle, False, relied_on), running
 

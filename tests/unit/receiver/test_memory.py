@@ -14,9 +14,10 @@ from catga_sync.mediator import Mediator
 from catga_sync.messages import Query, message
 from catga_sync.receiver.authentication import OpenGuard
 from catga_sync.receiver.memory import BUDGET, SMALL, MemoryBudget, weight_of
-from catga_sync.receiver.receiver import BATCH_PATH, INVOKE_PATH, RawRequest, Receiver
+from catga_sync.receiver.receiver import RawRequest, Receiver
 from catga_sync.receiver.request import Refused
-from catga_sync.wire.envelope import ReplyEnvelope
+from catga_sync.wire.envelope import ResponseEnvelope
+from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
 from tests.processes import until
 from tests.unit.serving_node import local_node
 
@@ -220,7 +221,7 @@ class Node:
     def ask(self, length, timeout_ms=60_000):
         """Return status, ``Catga-Executed``, code and payload of the answer."""
         raw = self.post(envelope(length), timeout_ms=timeout_ms)
-        reply = ReplyEnvelope.decode(raw.body)
+        reply = ResponseEnvelope.decode(raw.body)
         return raw.status, raw.headers["Catga-Executed"], reply.error_code, reply.payload
 
 

@@ -20,10 +20,11 @@ from catga_sync.receiver import executor as runner
 from catga_sync.receiver import request as intake
 from catga_sync.receiver.authentication import OpenGuard
 from catga_sync.receiver.deduplication import Once
-from catga_sync.receiver.receiver import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, RawRequest, Receiver
+from catga_sync.receiver.receiver import RawRequest, Receiver
 from catga_sync.receiver.request import Refused
 from catga_sync.results import CatgaResult
-from catga_sync.wire.envelope import ReplyEnvelope, RequestEnvelope
+from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope
+from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
 from tests.unit.ending import ended_by_server
 from tests.unit.serving_node import local_node
 
@@ -103,7 +104,7 @@ def ask(timestamp=NOW, headers=None, **changes):
 
 
 def reply_of(raw):
-    return ReplyEnvelope.decode(raw.body)
+    return ResponseEnvelope.decode(raw.body)
 
 
 @pytest.fixture

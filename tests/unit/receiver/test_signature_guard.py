@@ -14,7 +14,8 @@ from catga_sync.receiver.authentication import SignatureGuard
 from catga_sync.receiver.replay import MemoryNonces
 from catga_sync.receiver.request import RawRequest, Refused
 from catga_sync.testing import FakeClock
-from catga_sync.wire.signatures import HEADER, REFUSAL, KeyRing, sign_request, verify_reply
+from catga_sync.wire.headers import SIGNATURE
+from catga_sync.wire.signatures import REFUSAL, KeyRing, sign_request, verify_response
 
 RING = KeyRing("k" * 32)
 BODY = b"{}"
@@ -40,7 +41,7 @@ def request(clock: FakeClock, incarnation: str, path: str = PATHS[0], **changes:
     given = {"cluster": "default", "audience": "node-1", "method": "POST", "headers": HEADERS, "body": BODY}
     signed = {**given, **changes}
     signature = sign_request(RING, path=path, incarnation=incarnation, now=clock.time(), **signed)
-    headers = {**signed["headers"], HEADER.lower(): signature}
+    headers = {**signed["headers"], SIGNATURE.lower(): signature}
     return RawRequest(signed["method"], path, headers, lambda size: b"", len(BODY))
 
 
@@ -74,9 +75,9 @@ def test_what_is_signed_for_another_run_is_refused_in_a_way_that_is_signed_and_n
     refusal = refuses(node, raw, 421)
     assert refusal.code is ErrorCode.UNAVAILABLE
     sealed = node.seal(refusal.caller, 421, "0", "node-1", b"no")
-    told = verify_reply(
+    told = verify_response(
         RING,
-        sealed[HEADER],
+        sealed[SIGNATURE],
         nonce=refusal.caller.nonce,
         status=421,
         executed="0",

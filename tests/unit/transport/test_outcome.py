@@ -14,7 +14,7 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.results import NEVER, OTHER_NODE, RETRY
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport.outcome import Outcome
-from catga_sync.wire.envelope import ReplyEnvelope
+from catga_sync.wire.envelope import ResponseEnvelope
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def outcome() -> Outcome:
     return outcome_of(Count)
 
 
-def no(code: ErrorCode = ErrorCode.RESOURCE_EXHAUSTED) -> ReplyEnvelope:
-    return ReplyEnvelope("r-1", False, error_message="no", error_code=code)
+def no(code: ErrorCode = ErrorCode.RESOURCE_EXHAUSTED) -> ResponseEnvelope:
+    return ResponseEnvelope("r-1", False, error_message="no", error_code=code)
 
 
 def test_a_request_that_is_too_long_for_a_node_may_fit_another(outcome: Outcome) -> None:
@@ -78,7 +78,7 @@ def test_a_batch_that_is_too_long_as_a_whole_is_so_at_this_node_only(outcome: Ou
 def test_a_success_of_nothing_is_no_answer_where_the_type_of_the_answer_does_not_allow_it(
     outcome: Outcome, payload: bytes | None
 ) -> None:
-    result = outcome.answered(ReplyEnvelope("r-1", True, payload=payload), 200, None)
+    result = outcome.answered(ResponseEnvelope("r-1", True, payload=payload), 200, None)
     assert (result.code, result.delivery, result.value) == (ErrorCode.INTERNAL, Delivery.EXECUTED, None)
     assert (result.error or "").endswith("Count cannot be read: int: may not be null")
 
@@ -87,22 +87,22 @@ def test_a_success_of_nothing_is_no_answer_where_the_type_of_the_answer_does_not
 @pytest.mark.parametrize("kind", [Maybe, Nothing, Anything])
 def test_a_success_of_nothing_is_an_answer_where_its_type_says_so(kind: type, payload: bytes | None) -> None:
     outcome = outcome_of(kind)
-    result = outcome.answered(ReplyEnvelope("r-1", True, payload=payload), 200, None)
+    result = outcome.answered(ResponseEnvelope("r-1", True, payload=payload), 200, None)
     assert (result.is_success, result.value) == (True, None)
 
 
 @pytest.mark.parametrize(
     "reply",
     [
-        ReplyEnvelope("r-1", True, payload=b"7"),
-        ReplyEnvelope("r-1", True, payload=b'"no number"'),
-        ReplyEnvelope("r-1", False, error_message="no", error_code=ErrorCode.NOT_FOUND),
+        ResponseEnvelope("r-1", True, payload=b"7"),
+        ResponseEnvelope("r-1", True, payload=b'"no number"'),
+        ResponseEnvelope("r-1", False, error_message="no", error_code=ErrorCode.NOT_FOUND),
     ],
     ids=["an answer", "an answer that cannot be read", "a refusal"],
 )
 @pytest.mark.parametrize("named", [None, "peer-7"])
-def test_what_has_run_has_run_at_a_node(outcome: Outcome, reply: ReplyEnvelope, named: str | None) -> None:
-    named_reply = ReplyEnvelope(
+def test_what_has_run_has_run_at_a_node(outcome: Outcome, reply: ResponseEnvelope, named: str | None) -> None:
+    named_reply = ResponseEnvelope(
         reply.request_id, reply.is_success, reply.payload, reply.error_message, reply.error_code, named
     )
     result = outcome.answered(named_reply, 200, "1")
@@ -128,7 +128,7 @@ def test_what_has_run_has_run_at_a_node(outcome: Outcome, reply: ReplyEnvelope, 
 def test_a_failure_that_names_no_request_says_what_the_peer_said_and_proves_nothing(
     outcome: Outcome, status: int, code: ErrorCode, request_id: str, executed: str | None
 ) -> None:
-    reply = ReplyEnvelope(request_id, False, error_message="Object reference not set to an instance of an object.")
+    reply = ResponseEnvelope(request_id, False, error_message="Object reference not set to an instance of an object.")
     for result in (outcome.answered(reply, status, executed), outcome.refused_whole(reply, status, executed, "r-0")):
         assert (result.delivery, result.code) == (Delivery.UNKNOWN, code)
         assert result.error == (
@@ -139,7 +139,7 @@ def test_a_failure_that_names_no_request_says_what_the_peer_said_and_proves_noth
 
 def test_what_a_peer_says_is_printable_and_bounded(outcome: Outcome) -> None:
     said = "At line 1\r\n\x1b[31m\u202e" + "x" * 10_000
-    result = outcome.answered(ReplyEnvelope("unknown", False, error_message=said), 500, None)
+    result = outcome.answered(ResponseEnvelope("unknown", False, error_message=said), 500, None)
     assert result.error is not None
     assert result.error.isprintable()
     assert len(result.error) <= 512
@@ -147,7 +147,7 @@ def test_what_a_peer_says_is_printable_and_bounded(outcome: Outcome) -> None:
 
 
 def test_a_failure_without_any_text_says_so(outcome: Outcome) -> None:
-    result = outcome.answered(ReplyEnvelope("unknown", False), 500, None)
+    result = outcome.answered(ResponseEnvelope("unknown", False), 500, None)
     assert result.error == (
         "node peer at http://127.0.0.1:1 failed without saying on which request (HTTP status 500): no reason was given"
     )
@@ -155,10 +155,14 @@ def test_a_failure_without_any_text_says_so(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize(
     "reply",
-    [ReplyEnvelope("r-2", False, error_message="hunter2"), ReplyEnvelope("unknown", True), ReplyEnvelope("", True)],
+    [
+        ResponseEnvelope("r-2", False, error_message="hunter2"),
+        ResponseEnvelope("unknown", True),
+        ResponseEnvelope("", True),
+    ],
     ids=["another id", "a success of nobody", "a success without an id"],
 )
-def test_the_answer_to_another_request_says_nothing_of_this_one(outcome: Outcome, reply: ReplyEnvelope) -> None:
+def test_the_answer_to_another_request_says_nothing_of_this_one(outcome: Outcome, reply: ResponseEnvelope) -> None:
     result = outcome.answered(reply, 500, None)
     assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.INTERNAL)
     assert result.error == "node peer at http://127.0.0.1:1 answered another request than was asked"

@@ -11,15 +11,15 @@ from catga_sync.wire.envelope import (
     MAX_BATCH,
     STAMP_LENGTH,
     EnvelopeError,
-    ReplyEnvelope,
     RequestEnvelope,
+    ResponseEnvelope,
     batch_item,
     read_batch,
-    read_batch_reply,
+    read_batch_response,
     stamped,
     valid_id,
     well_formed_id,
-    write_batch_reply,
+    write_batch_response,
 )
 
 DOTNET_TYPE = "Acme.Users.GetUserRequest, Acme.Users, Version=1.0.0.0, Culture=neutral, PublicKeyToken=null"
@@ -55,7 +55,7 @@ def read(**changes):
 
 
 def read_reply(**changes):
-    return ReplyEnvelope.decode(changed(GOOD_REPLY, **changes))
+    return ResponseEnvelope.decode(changed(GOOD_REPLY, **changes))
 
 
 # -- what is written ---------------------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def test_a_request_from_nobody_in_particular_has_null_for_its_source():
 
 
 def test_a_success_is_written_exactly_so():
-    reply = ReplyEnvelope("r-1", True, PAYLOAD, processed_by_node_id="node-1", processing_time_ms=3)
+    reply = ResponseEnvelope("r-1", True, PAYLOAD, processed_by_node_id="node-1", processing_time_ms=3)
     assert reply.encode() == (
         b'{"requestId":"r-1","isSuccess":true,"payloadData":"eyJ1c2VySWQiOiI3In0=","errorMessage":null,'
         b'"processedByNodeId":"node-1","processingTimeMs":3}'
@@ -91,7 +91,7 @@ def test_a_success_is_written_exactly_so():
 
 
 def test_a_failure_is_written_exactly_so():
-    reply = ReplyEnvelope("r-1", False, None, 'no "seat" left', ErrorCode.NOT_FOUND)
+    reply = ResponseEnvelope("r-1", False, None, 'no "seat" left', ErrorCode.NOT_FOUND)
     assert reply.encode() == (
         b'{"requestId":"r-1","isSuccess":false,"payloadData":null,"errorMessage":"no \\"seat\\" left",'
         b'"processedByNodeId":null,"processingTimeMs":0,"errorCode":"NOT_FOUND"}'
@@ -99,17 +99,17 @@ def test_a_failure_is_written_exactly_so():
 
 
 def test_an_application_s_own_code_is_written_as_it_is():
-    assert b'"errorCode":"shop.sold_out"' in ReplyEnvelope("r", False, error_code="shop.sold_out").encode()
+    assert b'"errorCode":"shop.sold_out"' in ResponseEnvelope("r", False, error_code="shop.sold_out").encode()
 
 
 @pytest.mark.parametrize(
     "text", ["Grüße", "\u202eevil", "line\nbreak", "\x00", "\ud800", "emoji 🙂", "</script>", '"quoted"', "back\\slash"]
 )
 def test_what_is_written_is_ascii_on_one_line_and_comes_back_the_same(text):
-    raw = ReplyEnvelope("r-1", False, None, text, text).encode()
+    raw = ResponseEnvelope("r-1", False, None, text, text).encode()
     assert raw.isascii()
     assert b"\n" not in raw
-    reply = ReplyEnvelope.decode(raw)
+    reply = ResponseEnvelope.decode(raw)
     assert reply.error_message == text
 
 
@@ -139,7 +139,7 @@ def test_an_answer_as_dotnet_writes_it_is_read():
         b'"ErrorMessage":"\\u0022Gr\\u00FC\\u00DFe\\u0022 \\u003C\\u0026\\u003E \\u0027\\u002B\\u0027",'
         b'"ProcessedByNodeId":"node-1","ProcessingTimeMs":12,"Extra":1.5}'
     )
-    assert ReplyEnvelope.decode(raw) == ReplyEnvelope("r-1", False, None, "\"Grüße\" <&> '+'", None, "node-1", 12)
+    assert ResponseEnvelope.decode(raw) == ResponseEnvelope("r-1", False, None, "\"Grüße\" <&> '+'", None, "node-1", 12)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_property_names_may_have_any_letter_case(spell):
     raw = json.dumps({spell(name): value for name, value in GOOD.items()}).encode()
     assert RequestEnvelope.decode(raw) == read()
     raw = json.dumps({spell(name): value for name, value in GOOD_REPLY.items()}).encode()
-    assert ReplyEnvelope.decode(raw) == read_reply()
+    assert ResponseEnvelope.decode(raw) == read_reply()
 
 
 def test_names_may_be_escaped():
@@ -251,7 +251,7 @@ NO_ENVELOPES = [
 
 
 @pytest.mark.parametrize("raw", NO_ENVELOPES, ids=lambda raw: ascii(raw)[:30])
-@pytest.mark.parametrize("kind", [RequestEnvelope, ReplyEnvelope])
+@pytest.mark.parametrize("kind", [RequestEnvelope, ResponseEnvelope])
 def test_what_is_no_json_object_is_no_envelope(kind, raw):
     with pytest.raises(EnvelopeError) as caught:
         kind.decode(raw)
@@ -332,7 +332,7 @@ def test_a_timestamp_that_is_no_time_is_refused(text):
         b'{"requestId":"a","requestId":"a","payloadData":null}',
     ],
 )
-@pytest.mark.parametrize("kind", [RequestEnvelope, ReplyEnvelope])
+@pytest.mark.parametrize("kind", [RequestEnvelope, ResponseEnvelope])
 def test_a_property_that_stands_twice_in_it_makes_it_no_envelope(kind, raw):
     with pytest.raises(EnvelopeError, match="twice") as caught:
         kind.decode(raw)
@@ -343,10 +343,10 @@ def test_a_property_that_stands_twice_in_it_makes_it_no_envelope(kind, raw):
 
 
 def test_what_may_be_absent_from_an_answer_may_be_null_too():
-    least = ReplyEnvelope("r-1", True)
-    assert ReplyEnvelope.decode(b'{"requestId":"r-1","isSuccess":true}') == least
+    least = ResponseEnvelope("r-1", True)
+    assert ResponseEnvelope.decode(b'{"requestId":"r-1","isSuccess":true}') == least
     nulls = dict.fromkeys(["payloadData", "errorMessage", "processedByNodeId", "processingTimeMs", "errorCode"])
-    assert ReplyEnvelope.decode(changed({"requestId": "r-1", "isSuccess": True, **nulls})) == least
+    assert ResponseEnvelope.decode(changed({"requestId": "r-1", "isSuccess": True, **nulls})) == least
 
 
 @pytest.mark.parametrize(("name", "code"), [("NOT_FOUND", ErrorCode.NOT_FOUND), ("shop.sold_out", "shop.sold_out")])
@@ -386,7 +386,7 @@ def test_what_a_peer_calls_itself_and_its_code_has_no_control_characters(name):
     assert f"{reply.error_code}{reply.processed_by_node_id}".isprintable()
 
 
-@pytest.mark.parametrize("kind", [RequestEnvelope, ReplyEnvelope])
+@pytest.mark.parametrize("kind", [RequestEnvelope, ResponseEnvelope])
 def test_an_envelope_cannot_be_changed(kind):
     envelope = read() if kind is RequestEnvelope else read_reply()
     with pytest.raises(AttributeError):
@@ -394,8 +394,8 @@ def test_an_envelope_cannot_be_changed(kind):
 
 
 def test_that_a_response_is_final_is_written_only_where_it_is_and_is_false_for_who_does_not_say_so():
-    assert b"final" not in ReplyEnvelope("r", False).encode()
-    assert ReplyEnvelope.decode(ReplyEnvelope("r", False, final=True).encode()).final is True
+    assert b"final" not in ResponseEnvelope("r", False).encode()
+    assert ResponseEnvelope.decode(ResponseEnvelope("r", False, final=True).encode()).final is True
     assert read_reply(isSuccess=False).final is False
 
 
@@ -422,11 +422,11 @@ def test_names_full_of_what_separates_values_are_no_values():
 def test_a_batch_may_have_all_its_requests_and_all_their_responses():
     request = RequestEnvelope(DOTNET_TYPE, DOTNET_TYPE, PAYLOAD, "r-1", "node-2", NOON).encode()
     assert len(read_batch(b'{"requests":[%b]}' % b",".join([request] * MAX_BATCH))) == MAX_BATCH
-    reply = batch_item(ReplyEnvelope("r-1", True, PAYLOAD, "no", ErrorCode.UNKNOWN, "node-2", 7, final=True), "1")
-    assert len(read_batch_reply(write_batch_reply([reply] * MAX_BATCH))) == MAX_BATCH
+    reply = batch_item(ResponseEnvelope("r-1", True, PAYLOAD, "no", ErrorCode.UNKNOWN, "node-2", 7, final=True), "1")
+    assert len(read_batch_response(write_batch_response([reply] * MAX_BATCH))) == MAX_BATCH
 
 
-@pytest.mark.parametrize("read_all", [read_batch, read_batch_reply])
+@pytest.mark.parametrize("read_all", [read_batch, read_batch_response])
 @pytest.mark.parametrize("item", [b"{}", b'{"x":[0,0,0,0]}'])
 def test_a_batch_of_more_values_than_its_requests_need_is_refused_before_it_is_parsed(read_all, item):
     with pytest.raises(EnvelopeError, match="more than 200000 values"):

@@ -30,10 +30,10 @@ from catga_sync.wire.signatures import (
     KeyRing,
     NotAuthentic,
     Verified,
-    sign_reply,
     sign_request,
-    verify_reply,
+    sign_response,
     verify_request,
+    verify_response,
 )
 
 OLD = "0f" * 32
@@ -89,11 +89,11 @@ def verify(header, ring=RING, now=NOW, **changes):
 
 
 def answer(ring=RING, key_id=None, node_id="node-1", incarnation=RUN, **changes):
-    return sign_reply(ring, **{**REPLY, **changes}, node_id=node_id, incarnation=incarnation, key_id=key_id)
+    return sign_response(ring, **{**REPLY, **changes}, node_id=node_id, incarnation=incarnation, key_id=key_id)
 
 
 def check(header, ring=RING, **changes):
-    return verify_reply(ring, header, **{**REPLY, **changes})
+    return verify_response(ring, header, **{**REPLY, **changes})
 
 
 def refuses(call, *args, **kwargs):
@@ -491,7 +491,7 @@ def test_a_reply_has_a_status(status):
 @pytest.mark.parametrize("node_id", ["", "a b", "a;b", "a\n", "n" * 129, None])
 def test_a_reply_has_a_node(node_id):
     with pytest.raises(ValueError, match=r"^node_id: "):
-        sign_reply(RING, **REPLY, node_id=node_id, incarnation=RUN)
+        sign_response(RING, **REPLY, node_id=node_id, incarnation=RUN)
 
 
 # -- in which order ---------------------------------------------------------------------------------------------------
@@ -517,7 +517,7 @@ def test_macs_are_compared_in_constant_time():
     tree = ast.parse(inspect.getsource(security))
     functions = {each.name: ast.unparse(each) for each in tree.body if isinstance(each, ast.FunctionDef)}
     assert "hmac.compare_digest(expected, mac)" in functions["_judge"]
-    for name in ("verify_request", "verify_reply"):
+    for name in ("verify_request", "verify_response"):
         assert "_judge(ring, key_id, text, mac)" in functions[name]
     for compare in (each for each in ast.walk(tree) if isinstance(each, ast.Compare)):
         if not all(isinstance(operator, (ast.Is, ast.IsNot)) for operator in compare.ops):

@@ -1,0 +1,30 @@
+"""The names of the headers that travel with requests and responses.
+
+They are written as they stand here. HTTP reads names in any letter case: what is looked up by a name in lower case
+(a ``RawRequest``) is looked up by ``name.lower()``.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CHAIN", "EXECUTED", "REPLAYED", "REQUEST_ID", "SIGNATURE", "STORE", "TIMEOUT", "TRACEPARENT", "TRACESTATE"]
+
+# Of a request.
+REQUEST_ID = "Catga-Request-Id"
+#: Milliseconds that the caller still has.
+TIMEOUT = "Catga-Timeout-Ms"
+#: The nodes through which the call has come; see ``call_path.py``.
+CHAIN = "Catga-Chain"
+#: The identity of the idempotency store on which the caller relies.
+STORE = "Catga-Store"
+# W3C trace context.
+TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+
+# Of a response.
+#: "1", "0" or "unknown": whether the handler was started.
+EXECUTED = "Catga-Executed"
+#: "1" for a stored response.
+REPLAYED = "Catga-Replayed"
+
+# Of both; see ``signatures.py``.
+SIGNATURE = "Catga-Signature"
