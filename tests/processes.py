@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import random
 import signal
@@ -60,12 +61,32 @@ def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
+#: The ports that this process was given.
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """Return a port of 127.0.0.1 on which nobody listens."""
+    """Return a port of 127.0.0.1 on which nobody listens, and which no other test of this machine is given."""
     for port in random.sample(_PORTS, 200):
-        if port_is_free(port):
+        if port not in _given and _reserve(port) and port_is_free(port):
+            _given.add(port)
             return port
     raise RuntimeError(f"no free port among 200 of {_PORTS.start}-{_PORTS.stop - 1}")
+
+
+@functools.cache
+def _reservations() -> int:
+    return os.open(Path(tempfile.gettempdir(), f"catga-tests-ports-{os.getuid()}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+
+
+def _reserve(port: int) -> bool:
+    """Keep a port from the other processes that run tests until this one ends; return whether it was to be had."""
+    try:
+        # A byte for each port. Such a lock belongs to the process: no child has it, and no server that is started.
+        fcntl.lockf(_reservations(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
 
 
 def until(probe: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:

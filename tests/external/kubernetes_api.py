@@ -33,6 +33,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from kubernetes.client import V1EndpointSlice
 
+from tests import processes
 from tests.external.kubernetes_objects import endpoint_slice, status
 from tests.external.kubernetes_store import Change, Expired, Store
 
@@ -88,7 +89,8 @@ class KubernetesApi:
         self.store = Store()
         self._tls = tls
         self._host = host
-        self._port = 0
+        # Not any port that is free: while the server is down no outgoing connection is to take it.
+        self._port = processes.free_port()
         self._server: _Server | None = None
         self._lock = threading.Lock()
         # Guarded by _lock:
@@ -111,7 +113,6 @@ class KubernetesApi:
     def start(self) -> None:
         """Listen, on the same port as before."""
         self._server = _Server(("127.0.0.1", self._port), self, self._tls)
-        self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), name="kubernetes-api", daemon=True).start()
 
     def stop(self) -> None:
