@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from catga_sync.discovery import kubernetes
 from catga_sync.discovery.kubernetes import KubernetesApiError, KubernetesDiscovery
 from tests import processes
 from tests.external.kubernetes_api import KubernetesApi
@@ -46,11 +47,17 @@ def ids(discovery: KubernetesDiscovery) -> list[str]:
 
 def until_ids(discovery: KubernetesDiscovery, *expected: str) -> None:
     """Wait until exactly those nodes are there."""
-    processes.until(lambda: ids(discovery) == list(expected), f"the nodes are {expected}", 10.0)
+    processes.until(lambda: ids(discovery) == list(expected), f"the nodes are {expected}")
 
 
 class KubernetesCase:
     """An API server, a token for it, and what makes discoveries that are closed at the end."""
+
+    @pytest.fixture(autouse=True)
+    def _patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Wait for longer than users do: a busy machine is no API server that hangs, nor a thread that does not end."""
+        monkeypatch.setattr(kubernetes, "_FIRST_LIST", 20.0)
+        monkeypatch.setattr(kubernetes, "_PATIENCE", 20.0)
 
     @pytest.fixture
     def api(self) -> Iterator[KubernetesApi]:
@@ -72,8 +79,8 @@ class KubernetesCase:
         with ExitStack() as discoveries:
 
             def discover(url: str = "kubernetes://shop/users", **options: Any) -> KubernetesDiscovery:
-                given = {"api_server": api.url, "token_file": token, "ca_file": None, "pause": pauses, **options}
-                return discoveries.enter_context(closing(KubernetesDiscovery(url, **given)))
+                given = {"api_server": api.url, "token_file": token, "ca_file": None, "pause": pauses, "timeout": 20.0}
+                return discoveries.enter_context(closing(KubernetesDiscovery(url, **{**given, **options})))
 
             yield discover
 
@@ -85,7 +92,7 @@ class FaultCase(KubernetesCase):
     def users(self, api: KubernetesApi, discover: Discover) -> KubernetesDiscovery:
         """A discovery that watches one pod, and draws the longest waits."""
         api.put(endpoint_slice("users-a", pod("users-0", "10.0.0.1")))
-        users = discover(rng=Highest(), timeout=1.0)
+        users = discover(rng=Highest())
         until_ids(users, "users-0")
         processes.until(lambda: api.open_watches == 1, "a watch is open")
         return users

@@ -101,7 +101,7 @@ class TestWatch:
     def follow(self, client: Any, **options: Any) -> Generator[tuple[str, str, str], None, None]:
         """Yield type, name and version of what happens."""
         watch: Any = Watch
-        for event in watch().stream(client.list_namespaced_endpoint_slice, **USERS, timeout_seconds=5, **options):
+        for event in watch().stream(client.list_namespaced_endpoint_slice, **USERS, timeout_seconds=60, **options):
             metadata = event["raw_object"]["metadata"]
             yield event["type"], metadata.get("name", ""), metadata["resourceVersion"]
 

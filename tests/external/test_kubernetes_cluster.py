@@ -76,7 +76,7 @@ class TestCluster(KubernetesCase):
         """Wait until exactly these are asked in turn."""
 
         def asked() -> bool:
-            results = [client.send(WhoAnswers(), timeout=5) for _ in range(2 * len(pods))]
+            results = [client.send(WhoAnswers(), timeout=20) for _ in range(2 * len(pods))]
             return {result.value.pod if result.value else result.error for result in results} == set(pods)
 
         processes.until(asked, f"{pods} answer")
@@ -95,6 +95,7 @@ class TestCluster(KubernetesCase):
 
         api.delete("slice-users-0")
         self.answering(client, "users-1")
+        processes.until(lambda: len(events) >= 3, "it is told")
         told = [(event.kind.name, event.node.node_id) for event in events]
         assert told == [("NODE_JOINED", "users-0"), ("NODE_JOINED", "users-1"), ("NODE_LEFT", "users-0")]
 
@@ -104,7 +105,7 @@ class TestCluster(KubernetesCase):
         serve("users-0")
         self.answering(client, "users-0")
         api.stop()
-        assert all(client.send(WhoAnswers(), timeout=5) for _ in range(50))
+        assert all(client.send(WhoAnswers(), timeout=20) for _ in range(50))
         api.start()
         serve("users-1")
         self.answering(client, "users-0", "users-1")
@@ -113,7 +114,7 @@ class TestCluster(KubernetesCase):
         self, api: KubernetesApi, serve: Serve, client: ClusterMediator
     ) -> None:
         api.stop()
-        error = client.send(WhoAnswers(), timeout=5).error or ""
+        error = client.send(WhoAnswers(), timeout=20).error or ""
         assert "; discovery: the EndpointSlices of shop/users cannot be read: " in error
         assert error.count("EndpointSlices") == 1
         api.start()
@@ -121,7 +122,7 @@ class TestCluster(KubernetesCase):
         self.answering(client, "users-0")
 
     def test_a_service_without_a_pod_is_named(self, client: ClusterMediator) -> None:
-        error = client.send(WhoAnswers(), timeout=5).error or ""
+        error = client.send(WhoAnswers(), timeout=20).error or ""
         assert "; no other node is in the EndpointSlices of shop/users: start one" in error
 
 

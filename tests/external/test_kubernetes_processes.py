@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,12 @@ from tests.external.kubernetes_objects import endpoint_slice, pod  # noqa: E402
 #: What all the programs begin with. From Python 3.12 on a fork beside another thread is a warning, so an error here.
 _HEAD = """
 import json, os, stat, sys, threading, time
-from catga_sync.discovery.kubernetes import KubernetesDiscovery
+from catga_sync.discovery import kubernetes
 
-users = KubernetesDiscovery("kubernetes://shop/users", api_server=sys.argv[1], token_file=sys.argv[2], ca_file=None)
+kubernetes._FIRST_LIST = kubernetes._PATIENCE = 20.0  # as in the tests: a busy machine is no server that hangs
+users = kubernetes.KubernetesDiscovery(
+    "kubernetes://shop/users", api_server=sys.argv[1], token_file=sys.argv[2], ca_file=None, timeout=60.0
+)
 
 def ids():
     return [record.node.node_id for record in users.nodes()]
@@ -162,40 +164,39 @@ users.close()
     def test_a_fork_does_not_wait_for_a_server_that_hangs(self, api: KubernetesApi, run: Any) -> None:
         api.hang("list")
         program = run("""
+kubernetes._FIRST_LIST = 0.1
 try:
     users.nodes()
 except Exception:
     pass
 wait()
-begun = time.monotonic()
 child = os.fork()
-took = time.monotonic() - begun
 if child == 0:
     os._exit(0)
 os.waitpid(child, 0)
-say(took=took)
+say(threads=threads())
 """)
         processes.until(lambda: api.count("list") == 1, "it waits for the server")
         self.tell(program)
-        assert self.said(program)["took"] < 1.0
+        # Had the fork waited in vain, the thread would be there still: the server hangs for longer than a fork waits.
+        assert self.said(program) == {"threads": ["MainThread"]}
         assert program.wait(20) == 0
 
     def test_many_forks_while_threads_ask_end_in_no_deadlock(self, api: KubernetesApi, run: Any) -> None:
         program = run("""
-import warnings
+import signal, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 until("users-0")
 stop = threading.Event()
 askers = [threading.Thread(target=lambda: [ids() for _ in iter(stop.is_set, True)]) for _ in range(4)]
 for asker in askers:
     asker.start()
-codes, longest = [], 0.0
+codes = []
 for _ in range(40):
     child = os.fork()
     if child == 0:
-        begun = time.monotonic()
-        ok = ids() == ["users-0"]
-        os._exit(0 if ok and time.monotonic() - begun < 2.0 else 1)
+        signal.alarm(20)
+        os._exit(0 if ids() == ["users-0"] else 1)
     codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 stop.set()
 for asker in askers:
@@ -209,10 +210,8 @@ users.close()
     def test_a_process_that_closes_nothing_ends_at_once(self, api: KubernetesApi, run: Any) -> None:
         program = run('until("users-0"); wait()')
         processes.until(lambda: api.open_watches == 1, "it watches")
-        begun = time.monotonic()
         self.tell(program)
-        assert program.wait(20) == 0
-        assert time.monotonic() - begun < 2.0
+        assert program.wait(20) == 0  # the watch would go on for longer
         processes.until(lambda: api.open_watches == 0, "the watch is closed")
 
     def test_importing_and_making_one_starts_nothing(self, api: KubernetesApi, run: Any) -> None:

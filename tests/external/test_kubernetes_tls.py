@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from catga_sync.discovery import kubernetes
 from catga_sync.discovery.kubernetes import KubernetesApiError
 from tests import processes
 from tests.conftest import require_module, require_service
@@ -108,12 +108,13 @@ class TestTls(KubernetesCase):
         processes.until(lambda: api.open_watches == 1, "a watch is open")
         api.put(endpoint_slice("users-b", pod("users-1", "10.0.0.2")))
         until_ids(users, "users-0", "users-1")
-        begun = time.monotonic()
         users.close()
-        assert time.monotonic() - begun < 1.0
         processes.until(lambda: api.open_watches == 0, "the watch is closed")
 
-    def test_that_is_never_begun_by_the_server_does_not_hold_up_closing(self, discover: Discover) -> None:
+    def test_that_is_never_begun_by_the_server_does_not_hold_up_closing(
+        self, discover: Discover, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(kubernetes, "_FIRST_LIST", 0.1)
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(20)
             users = discover(api_server=f"https://127.0.0.1:{server.getsockname()[1]}", timeout=60.0)
