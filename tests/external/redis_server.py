@@ -29,8 +29,9 @@ __all__ = ["RedisServer", "be_patient", "require_redis"]
 
 
 def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the store wait for longer than it does: a busy machine is no hung server. Not where time is the matter."""
+    """Let the stores wait for longer than they do: a busy machine is no hung server. Not where time is the matter."""
     monkeypatch.setattr("catga_sync._redis._TIMEOUT", 20.0)
+    monkeypatch.setattr("catga_sync.idempotency.redis._CLAIM_WITHIN", 20.0)
 
 
 def require_redis() -> Any:

@@ -31,8 +31,9 @@ from tests.contracts.idempotency import (
     SharedContract,
     done,
     in_threads,
+    patiently,
 )
-from tests.external.redis_server import RedisServer, require_redis
+from tests.external.redis_server import RedisServer, be_patient, require_redis
 
 redis = require_redis()
 
@@ -42,11 +43,29 @@ pytestmark = [pytest.mark.redis, pytest.mark.process]
 
 Opened = Callable[..., RedisIdempotency]
 
-#: Seconds that a call may take at the very most; it is to take half of one, but machines may be busy.
-BOUND = 3.0
+#: Seconds: it is to take half of one, but machines may be busy. redis-py by itself would try ten times for five.
+BOUND = 15.0
 #: The rights and the keys that docs/idempotency.md says are needed.
 RIGHTS = "+eval +evalsha +time +info +get +set +del +exists +hget +hmget +hset +pexpire"
 KEYS = "~catga:default:claim:* ~catga:default:store"
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient(monkeypatch)
+
+
+@pytest.fixture
+def real_waits(monkeypatch: pytest.MonkeyPatch) -> Callable[[RedisIdempotency], None]:
+    """Have a store, and all that are opened later, wait for no longer than they do for users."""
+
+    def real_waits(store: RedisIdempotency) -> None:
+        monkeypatch.setattr("catga_sync._redis._TIMEOUT", 0.5)
+        monkeypatch.setattr("catga_sync.idempotency.redis._CLAIM_WITHIN", 1.0)
+        store.close()
+        assert patiently(lambda: state(store, "a connection that waits so"))
+
+    return real_waits
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +122,7 @@ def fails_soon(call: Callable[[], Any]) -> None:
 
 
 class TestRedis(IdempotencyContract, ForkContract, SharedContract):
-    short = 1.0
+    short = 2.5
 
     @pytest.fixture
     def prefix(self) -> str:
@@ -148,19 +167,23 @@ def test_a_server_that_saves_remembers_when_it_is_back(opened: Opened) -> None:
 
 
 def test_a_server_that_hangs_fails_every_call_soon_and_works_when_it_goes_on(
-    server: RedisServer, store: RedisIdempotency, opened: Opened
+    server: RedisServer, store: RedisIdempotency, opened: Opened, real_waits: Callable[[RedisIdempotency], None]
 ) -> None:
     run(store, "a")
+    real_waits(store)
     with server.paused():
         for each in (store, opened(server.url)):
             for call in every_call(each):
                 fails_soon(call)
-    assert state(store, "a") is DONE
-    run(store, "c")
+    assert patiently(lambda: state(store, "a")) is DONE
+    assert patiently(lambda: store.claim(uuid.uuid4().hex, "f", LONG)).state is NEW
 
 
-def test_many_threads_that_call_a_server_that_hangs_all_fail_soon(server: RedisServer, store: RedisIdempotency) -> None:
+def test_many_threads_that_call_a_server_that_hangs_all_fail_soon(
+    server: RedisServer, store: RedisIdempotency, real_waits: Callable[[RedisIdempotency], None]
+) -> None:
     run(store, "a")
+    real_waits(store)
     with server.paused():
         begun = time.monotonic()
         outcomes = in_threads(16, lambda number: store.claim(f"key-{number}", "f", LONG))
@@ -290,16 +313,19 @@ def test_nothing_is_repeated_more_than_once_and_a_hang_never(line: Line, opened:
 
 
 def test_a_claim_that_was_given_up_is_not_made_by_a_server_that_wakes_up_later(
-    server: RedisServer, store: RedisIdempotency
+    server: RedisServer, store: RedisIdempotency, opened: Opened, real_waits: Callable[[RedisIdempotency], None]
 ) -> None:
-    run(store, "the server's time is known")
+    other = opened(server.url)
+    for each in (store, other):
+        run(each, f"the server's time is known to {id(each)}")
+    real_waits(store)
     with server.paused():
         for key in ("a-0", "a-1", "a-2"):
             fails_soon(functools.partial(store.claim, key, "f", LONG))
         end = time.monotonic() + 1.3
         processes.until(lambda: time.monotonic() > end, "nobody waits for these any more")
     assert server.command("PING")
-    assert [store.claim(f"a-{number}", "f", LONG).state for number in range(3)] == [NEW] * 3
+    assert [other.claim(f"a-{number}", "f", LONG).state for number in range(3)] == [NEW] * 3
 
 
 @pytest.mark.parametrize("hours", [-48, -1, 1, 48])
@@ -309,7 +335,7 @@ def test_a_server_whose_clock_was_set_is_asked_again(store: RedisIdempotency, ho
     assert known is not None
     store._ahead = known + hours * 3_600_000
     run(store, "a")
-    assert store._ahead == pytest.approx(known, abs=1000)
+    assert store._ahead == pytest.approx(known, abs=60_000)
 
 
 def test_a_claim_that_is_late_again_and_again_is_an_error(store: RedisIdempotency) -> None:
@@ -371,19 +397,25 @@ def test_nothing_is_opened_before_the_first_call_and_nothing_is_left_after_close
     def connections() -> int:
         return int(server.command("INFO", "clients")["connected_clients"])
 
-    before = connections()
+    def becomes(count: int) -> None:
+        """Those that were closed a moment ago count until the server has noticed."""
+        processes.until(lambda: connections() == count, f"{count} connections")
+
+    becomes(1)
     store = opened(server.url)
-    assert connections() == before
+    becomes(1)
     run(store, "a")
-    assert connections() == before + 1
+    becomes(2)
     store.close()
-    processes.until(lambda: connections() == before, "the server has noticed")
+    becomes(1)
 
 
 def test_a_childs_end_does_not_touch_the_parents_connection(server: RedisServer) -> None:
     script = (
         "import gc, os, sys\n"
-        "from catga_sync.idempotency import RedisIdempotency\n"
+        "from catga_sync import _redis\n"
+        "from catga_sync.idempotency import RedisIdempotency, redis\n"
+        "_redis._TIMEOUT = redis._CLAIM_WITHIN = 20.0\n"
         "store = RedisIdempotency(sys.argv[1])\n"
         "token = store.claim('a', 'f', 60.0).token\n"
         "mine = lambda: store._server.connected().client_id()\n"
@@ -404,7 +436,7 @@ def test_a_childs_end_does_not_touch_the_parents_connection(server: RedisServer)
 
 
 def test_a_client_of_ones_own_is_used_and_not_closed(server: RedisServer, opened: Opened) -> None:
-    with contextlib.closing(server.client(socket_timeout=0.5)) as client:
+    with contextlib.closing(server.client(socket_timeout=20.0)) as client:
         store = opened(client=client)
         run(store, "a")
         store.close()

@@ -13,11 +13,16 @@ from catga_sync.discovery.redis import RedisDiscovery
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Query
-from tests.external.redis_server import RedisServer, require_redis
+from tests.external.redis_server import RedisServer, be_patient, require_redis
 
 redis = require_redis()
 
 pytestmark = [pytest.mark.redis, pytest.mark.process]
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient(monkeypatch)
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ def test_a_server_without_a_node_is_named_with_database_and_cluster(server: Redi
 
 
 def test_a_client_of_the_users_own_is_named_as_such(server: RedisServer) -> None:
-    with redis.Redis(port=server.port, password="geheim", socket_timeout=5.0) as client:
+    with redis.Redis(port=server.port, password="geheim", socket_timeout=20.0) as client:
         text = refusal(RedisDiscovery(client=client, cluster_name="shop", prefix="mine"))
     assert "; no other node is in the client's Redis server (cluster_name 'shop', prefix 'mine'): start one" in text
 

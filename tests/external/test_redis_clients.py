@@ -34,9 +34,11 @@ def server() -> Iterator[RedisServer]:
 
 FORK = """
 import json, os, sys
+from catga_sync import _redis
 from catga_sync.discovery.redis import RedisDiscovery
 from catga_sync.nodes import ClusterNode, NodeRecord
 
+_redis._TIMEOUT = 20.0
 url, forgets = sys.argv[1:]
 store = RedisDiscovery(url)
 
@@ -103,6 +105,7 @@ def cluster() -> Iterator[tuple[RedisServer, RedisServer]]:
         processes.until(
             lambda: all(each.command("CLUSTER INFO")["cluster_state"] == "ok" for each in (one, two)),
             "the Redis Cluster is complete",
+            60.0,
         )
         yield one, two
 

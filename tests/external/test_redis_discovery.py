@@ -99,8 +99,8 @@ def test_it_uses_four_keys_and_they_go_with_the_last_node(store: RedisDiscovery,
 
 
 def test_what_dead_nodes_leave_behind_expires_too(store: RedisDiscovery, admin: Any) -> None:
-    store.register(record(), SHORT / 4)
-    store.register(record("node-2"), SHORT / 4)
+    store.register(record(), SHORT / 2)
+    store.register(record("node-2"), SHORT / 2)
     assert sorted(admin.keys()) == KEYS
     processes.until(lambda: not admin.keys(), "the keys of a cluster of which nobody is left are gone")
 
@@ -189,7 +189,7 @@ def test_an_expired_record_is_hidden_before_anybody_has_removed_it(
     store: RedisDiscovery, other: RedisDiscovery, admin: Any
 ) -> None:
     store.register(record(), LONG)
-    store.register(record("node-2"), SHORT / 2)
+    store.register(record("node-2"), SHORT)
     assert ids(other) == ["node-1", "node-2"]
     mark = other._view.mark
     processes.until(lambda: ids(other) == ["node-1"], "node-2 has expired")
@@ -213,7 +213,7 @@ def test_a_record_that_had_expired_and_was_not_removed_yet_comes_back_by_a_heart
 def test_a_node_that_takes_an_expired_id_before_anybody_has_removed_its_record_is_seen(
     store: RedisDiscovery, other: RedisDiscovery
 ) -> None:
-    store.register(record(), SHORT / 2)
+    store.register(record(), SHORT)
     assert ids(other) == ["node-1"]
     processes.until(lambda: ids(other) == [], "node-1 has expired")
     store.register(record(endpoint="http://host-2:5000"), LONG)

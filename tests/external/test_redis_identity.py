@@ -12,7 +12,7 @@ import pytest
 
 from catga_sync import Delivery, ErrorCode
 from tests import processes
-from tests.external.redis_server import RedisServer, require_redis
+from tests.external.redis_server import RedisServer, be_patient, require_redis
 from tests.faults.listening import listening
 from tests.unit.cluster.losing import Do, pair
 
@@ -39,8 +39,7 @@ def second() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
-    # No time is the matter here, and a busy machine is no hung server.
-    monkeypatch.setattr("catga_sync._redis._TIMEOUT", 20.0)
+    be_patient(monkeypatch)
     with contextlib.ExitStack() as stack:
         yield lambda *values, **options: stack.enter_context(contextlib.closing(RedisIdempotency(*values, **options)))
 

@@ -18,6 +18,7 @@ from catga_sync.discovery.redis import RedisDiscovery
 from catga_sync.errors import ConfigurationError
 from tests.conftest import require_module
 from tests.contracts.discovery import LONG, record
+from tests.processes import until
 
 redis = require_module("redis")
 
@@ -156,7 +157,7 @@ def peer(answer: Callable[[socket.socket], None]) -> Iterator[Peer]:
             yield found
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            acceptor.join(5)
+            acceptor.join(20)
             for connection in kept:
                 connection.close()
 
@@ -168,7 +169,7 @@ def test_nothing_is_opened_at_construction() -> None:
         store.forget()
         with pytest.raises(redis.exceptions.TimeoutError):
             store.nodes()
-        assert found.connections == 1
+        until(lambda: found.connections == 1, "it is accepted")
         store.close()
 
 
@@ -180,16 +181,18 @@ def test_a_call_is_made_once_and_gives_up_soon() -> None:
             begun = time.monotonic()
             with pytest.raises(redis.exceptions.TimeoutError):
                 call()
-            assert time.monotonic() - begun < 3
-            assert found.connections == number
+            # Half a second, and what a busy machine adds; redis-py by itself would try ten times for five.
+            assert time.monotonic() - begun < 15
+            until(lambda number=number: found.connections == number, f"{number} calls, {number} connections")
         store.close()
 
 
-def test_a_server_that_is_not_there_raises_at_once(free_port: int) -> None:
+def test_a_server_that_is_not_there_raises_at_once(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("catga_sync._redis._TIMEOUT", 60.0)
     begun = time.monotonic()
     with pytest.raises(redis.exceptions.ConnectionError):
         RedisDiscovery(f"redis://127.0.0.1:{free_port}").nodes()
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 30
 
 
 OK = b"+OK\r\n"
