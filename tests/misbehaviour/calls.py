@@ -58,7 +58,7 @@ def invoke(
     invoker: EnvelopeInvoker,
     endpoint: str,
     message: Request[None],
-    timeout: float = 5.0,
+    timeout: float = 20.0,
     *,
     keep_alive: float | None = None,
 ) -> CatgaResult[None]:

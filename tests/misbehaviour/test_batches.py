@@ -183,7 +183,7 @@ def test_a_batch_without_a_proper_answer_may_have_run(
 def test_a_batch_that_fails_without_an_id_says_what_the_peer_said_of_each_and_ends_the_connection() -> None:
     with serving(peers.fails_as_dotnet_does) as peer:
         invoker = create_invoker(MessageRegistry())
-        results = [*send(invoker, peer.endpoint, Order(), timeout=5), *send(invoker, peer.endpoint, Order(), timeout=5)]
+        results = [each for _ in range(2) for each in send(invoker, peer.endpoint, Order())]
         invoker.close()
     assert peer.connections == 2
     assert [result.delivery for result in results] == [Delivery.UNKNOWN] * 2

@@ -16,9 +16,9 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport import EnvelopeInvoker, create_invoker
 from tests.misbehaviour import peers
-from tests.misbehaviour.calls import REQUEST_ID, Look, Order, invoke, send, sender_to_few
+from tests.misbehaviour.calls import REQUEST_ID, Look, Order, invoke, result_of_a_request_received, send, sender_to_few
 from tests.misbehaviour.peers import PEERS, read_request, reply, serving
-from tests.processes import free_port
+from tests.processes import free_port, until
 
 
 @contextlib.contextmanager
@@ -32,8 +32,11 @@ def cluster_of(**endpoints: str) -> Iterator[ClusterMediator]:
 @pytest.mark.parametrize("script", PEERS, ids=lambda script: script.__name__)
 def test_every_misbehaviour_has_its_delivery_and_code(script: peers.Script, invoker: EnvelopeInvoker) -> None:
     delivery, code = PEERS[script]
-    with serving(script) as peer:
-        result = invoke(invoker, peer.endpoint, Order(), timeout=0.5)
+    if code == "DEADLINE_EXCEEDED":
+        result = result_of_a_request_received(script, lambda: None)
+    else:
+        with serving(script) as peer:
+            result = invoke(invoker, peer.endpoint, Order())
     assert (result.delivery, result.code) == (Delivery[delivery], ErrorCode[code])
     assert result.error
     assert result.value is None
@@ -43,9 +46,13 @@ def test_every_misbehaviour_has_its_delivery_and_code(script: peers.Script, invo
     "script", [script for script, (delivery, _) in PEERS.items() if delivery == "UNKNOWN"], ids=lambda s: s.__name__
 )
 def test_a_plain_request_that_may_have_run_is_never_sent_again(script: peers.Script) -> None:
-    with serving(script) as bad, serving(script) as worse, cluster_of(a=bad.endpoint, b=worse.endpoint) as mediator:
-        result = mediator.send(Order(), timeout=0.5)
-        posts = [r for r in bad.requests + worse.requests if r.startswith(b"POST")]
+    # On a busy machine a short time may be up before anything is sent.
+    for timeout in (0.5, 5.0, 20.0) if PEERS[script][1] == "DEADLINE_EXCEEDED" else (20.0,):
+        with serving(script) as bad, serving(script) as worse, cluster_of(a=bad.endpoint, b=worse.endpoint) as mediator:
+            result = mediator.send(Order(), timeout=timeout)
+            posts = [r for r in bad.requests + worse.requests if r.startswith(b"POST")]
+        if posts:
+            break
     assert result.delivery is Delivery.UNKNOWN
     assert len(posts) == len(result.attempts) == 1
 
@@ -53,12 +60,13 @@ def test_a_plain_request_that_may_have_run_is_never_sent_again(script: peers.Scr
 @pytest.mark.parametrize("script", PEERS, ids=lambda script: script.__name__)
 def test_a_query_is_answered_by_the_other_node(script: peers.Script) -> None:
     expected = PEERS[script][1] != "RESOURCE_EXHAUSTED"
+    timeout = 6.0 if PEERS[script][1] == "DEADLINE_EXCEEDED" else 20.0
     with (
         serving(script) as bad,
         serving(peers.answers) as good,
         cluster_of(a=bad.endpoint, b=good.endpoint) as mediator,
     ):
-        results = [mediator.send(Look(), timeout=2) for _ in range(2)]
+        results = [mediator.send(Look(), timeout=timeout) for _ in range(2)]
     assert [result.is_success for result in results].count(True) >= (2 if expected else 1)
 
 
@@ -109,20 +117,21 @@ def test_a_resolver_that_never_answers_ends_within_the_time_to_connect(
     invoker: EnvelopeInvoker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go, real = threading.Event(), socket.getaddrinfo
+    ended: list[str] = []
 
     def hang(host: str, *args: object, **options: object) -> object:
         if options.get("flags") != socket.AI_NUMERICHOST:
-            go.wait(30)
+            go.wait(60)
+            ended.append(host)
         return real(host, *args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("catga_sync.transport.http.resolver._resolver", None)
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     try:
-        for timeout, code in ((5.0, ErrorCode.UNAVAILABLE), (0.2, ErrorCode.DEADLINE_EXCEEDED)):
-            began = time.monotonic()
+        for timeout, code in ((20.0, ErrorCode.UNAVAILABLE), (0.2, ErrorCode.DEADLINE_EXCEEDED)):
             result = invoke(invoker, "http://users.test:1", Order(), timeout)
             assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, code)
-            assert time.monotonic() - began < 4.0
+            assert ended == []
         assert "resolver" in (invoke(invoker, "http://users.test:1", Order()).error or "")
     finally:
         go.set()
@@ -175,7 +184,7 @@ def test_a_connection_that_the_server_closed_while_idle_costs_nothing(invoker: E
         for _ in range(20):
             closed.clear()
             assert invoke(invoker, peer.endpoint, Order())
-            assert closed.wait(5)
+            assert closed.wait(20)
         assert peer.connections == 20
 
 
@@ -256,13 +265,19 @@ def test_more_callers_than_connections_wait_for_a_free_one(invoker: EnvelopeInvo
 
 
 def test_a_caller_that_finds_no_free_connection_in_time_has_sent_nothing(invoker: EnvelopeInvoker) -> None:
-    narrow = sender_to_few(invoker, 1)
-    with serving(peers.never_answers) as peer:
-        first = threading.Thread(target=send, args=(narrow, peer.endpoint, Order(), 1.5))
+    narrow, go = sender_to_few(invoker, 1), threading.Event()
+
+    def answers_when_told(connection: socket.socket, over: threading.Event) -> None:
+        request = read_request(connection)
+        go.wait(30)
+        connection.sendall(reply(request))
+
+    with serving(answers_when_told) as peer:
+        first = threading.Thread(target=send, args=(narrow, peer.endpoint, Order(), 60.0))
         first.start()
-        while not peer.requests:
-            assert first.is_alive()
+        until(lambda: peer.requests, "the first is under way")
         result = send(narrow, peer.endpoint, Order(), timeout=0.1)
+        go.set()
         first.join()
         assert len(peer.requests) == 1
     assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.RESOURCE_EXHAUSTED)
@@ -273,14 +288,15 @@ def test_what_is_sent_is_what_the_contract_says(invoker: EnvelopeInvoker) -> Non
     import json
 
     with serving(peers.answers) as peer:
-        assert invoke(invoker, peer.endpoint, Order("hé"), timeout=7)
+        assert invoke(invoker, peer.endpoint, Order("hé"), timeout=70)
         head, _, body = peer.requests[0].partition(b"\r\n\r\n")
     lines = head.decode().lower().split("\r\n")
     envelope = json.loads(body)
     assert lines[0] == "post /catga/cluster/invoke http/1.1"
     assert "content-type: application/json" in lines
     assert "accept-encoding: identity" in lines
-    assert any(line.startswith("catga-timeout-ms: 6") for line in lines)
+    (given,) = [int(line.partition(": ")[2]) for line in lines if line.startswith("catga-timeout-ms: ")]
+    assert 60_000 < given <= 70_000
     assert set(envelope) == {
         "requestTypeName", "responseTypeName", "payloadData", "sourceNodeId", "requestId", "timestamp",
     }  # fmt: skip

@@ -103,12 +103,12 @@ def signed() -> Iterator[Callable[..., EnvelopeInvoker]]:
 
 def send(invoker: EnvelopeInvoker, endpoint: str, known: str = "old", message: Any = None) -> Any:
     node = ClusterNode("peer", endpoint, incarnation=known, signed=True)
-    return invoker.invoke(node, Order() if message is None else message, timeout=5.0, call=CallContext(REQUEST_ID))
+    return invoker.invoke(node, Order() if message is None else message, timeout=20.0, call=CallContext(REQUEST_ID))
 
 
 def batch(invoker: EnvelopeInvoker, endpoint: str, known: str = "old") -> Any:
     node = ClusterNode("peer", endpoint, incarnation=known, signed=True)
-    return invoker.invoke_batch(node, [Look(), Look()], timeout=5.0, calls=[CallContext("r-1"), CallContext("r-2")])
+    return invoker.invoke_batch(node, [Look(), Look()], timeout=20.0, calls=[CallContext("r-1"), CallContext("r-2")])
 
 
 @every_way
