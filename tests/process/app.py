@@ -118,6 +118,7 @@ mediator = create_cluster(
     secret=os.environ.get("SECRET"),
     insecure=os.environ.get("INSECURE") == "1",
     heartbeat_interval=float(os.environ.get("HEARTBEAT", "5")),
+    heartbeat_timeout=float(os.environ.get("HEARTBEAT_TIMEOUT", "30")),
 )
 app = Flask(__name__)
 if os.environ.get("WAY") == "middleware":

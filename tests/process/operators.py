@@ -96,7 +96,7 @@ class Held:
         self._folder = folder
         folder.mkdir()
         # A process of its own: no connection of anybody else's is in the way.
-        self._process = cluster.start("call", "ops.Hold", f'{{"folder": "{folder}"}}')
+        self._process = cluster.start("call", "ops.Hold", f'{{"folder": "{folder}"}}', "--timeout", "120")
         until((folder / "started").exists, "the handler has started")
 
     def finish(self) -> tuple[int, str]:

@@ -69,7 +69,7 @@ def test_a_drain_waits_for_the_handler_that_runs_in_the_other_worker(
         asked = set()
         with cluster.operator() as operator:
             for _ in range(50):
-                told = operator._probe.ask("n1", server.url, 5.0).description
+                told = operator._probe.ask("n1", server.url, 20.0).description
                 asked.add((told["status"], told["idle"]))
         assert asked == {("DRAINING", False)}
         assert draining.poll() is None

@@ -50,7 +50,7 @@ def test_a_sync_worker_that_is_told_to_end_ends_in_the_middle_of_a_handler(
     """Gunicorn's handlers of SIGQUIT, and of the SIGABRT that a worker gets after its timeout, raise SystemExit."""
     with (
         ThreadPoolExecutor() as pool,
-        node("n1", cluster_name, *SYNC, *(("--timeout", "1") if how == "timeout" else ())) as server,
+        node("n1", cluster_name, *SYNC, *(("--timeout", "3") if how == "timeout" else ())) as server,
     ):
         wait_for(client, "n1")
         (worker,) = psutil.Process(server.pid).children()

@@ -20,7 +20,8 @@ from tests.processes import Process, exclusive
 require_module("gunicorn")
 require_service(Path("/proc/self/clear_refs").exists(), "needs Linux, which tells the peak of a process's memory")
 
-pytestmark = [pytest.mark.process, pytest.mark.xdist_group("memory")]
+# The tests of another checkout may have the machine first.
+pytestmark = [pytest.mark.process, pytest.mark.xdist_group("memory"), pytest.mark.timeout(600)]
 
 #: As many as the server has threads.
 AT_ONCE = 8
@@ -182,8 +183,8 @@ def test_eight_large_bodies_at_once_need_a_bounded_memory(cluster_name: str, nam
         figure = figures.peak / (AT_ONCE * len(body))
     print(f"{name}: {figure:.1f} x {len(body)} bytes, {set(answers)}")
     wanted = (200, "1") if status == "executed" else (status, "0")
-    # On a busy machine one may have no time left for its body, or for its turn: that is told, and nothing has run.
-    assert wanted in {answer[:2] for answer in answers[:-1]} <= {wanted, (408, "0"), (503, "0")}
+    # On a busy machine one may have no time left for its turn: that is told, and nothing has run.
+    assert wanted in {answer[:2] for answer in answers[:-1]} <= {wanted, (503, "0")}
     assert answers[-1][:2] == (200, "1")
     assert figure <= MOST
 

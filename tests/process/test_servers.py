@@ -69,8 +69,8 @@ def test_a_node_under_this_server_is_seen_serves_and_is_gone_with_it(
     ):
         wait_for(client, "n")
         for _ in range(10):
-            assert client.send(Ask("x"), timeout=5.0).is_success, process.output()
-            assert client.send(Do("x"), timeout=5.0).is_success, process.output()
+            assert client.send(Ask("x"), timeout=20.0).is_success, process.output()
+            assert client.send(Do("x"), timeout=20.0).is_success, process.output()
         assert [each.node_id for each in client.nodes()] == ["n"]
         process.stop()
         wait_for(client)
@@ -84,7 +84,7 @@ def test_connections_of_a_mediator_that_is_dropped_with_its_app_are_closed(clust
         )
         app.register_blueprint(cluster_blueprint(mediator))
         wait_for(mediator, "n")
-        assert mediator.send(Ask("x"), timeout=5.0).is_success
+        assert mediator.send(Ask("x"), timeout=20.0).is_success
         return app
 
     with node("n", cluster_name, "--keep-alive", "75") as server:

@@ -59,9 +59,9 @@ def test_a_node_with_threads_is_seen_serves_sends_and_leaves(
 ) -> None:
     with node("leaf", cluster_name, ROLE="leaf"), uwsgi("u", cluster_name, *options, ROLE="relay") as server:
         wait_for(client, "leaf", "u")
-        until(lambda: client.send(Relay("x"), timeout=5.0).is_success, "each sees the other")
+        until(lambda: client.send(Relay("x"), timeout=20.0).is_success, "each sees the other")
         for _ in range(20):
-            result = client.send(Relay("x"), timeout=5.0)
+            result = client.send(Relay("x"), timeout=20.0)
             assert (result.is_success, result.node_id) == (True, "u"), (result, server.output())
         assert "Traceback" not in server.output()
         server.stop()
@@ -78,7 +78,7 @@ def test_calls_from_and_to_a_node_without_threads_end_in_time_and_it_says_what_t
             until(lambda: direct.nodes()[0].handles, "the node has described itself")
 
             def relayed() -> bool:
-                result = direct.send(Relay("x"), timeout=3.0)
+                result = direct.send(Relay("x"), timeout=20.0)
                 assert result.is_success or "no other node is in the SQLite file" in str(result.error), result
                 return result.is_success
 
@@ -96,7 +96,7 @@ def test_calls_go_to_all_processes_of_one_node(client: ClusterMediator, cluster_
         pids: set[int] = set()
 
         def all_have_answered() -> bool:
-            result = client.send(Ask("x"), timeout=5.0)
+            result = client.send(Ask("x"), timeout=20.0)
             assert result.value is not None, (result, server.output())
             pids.add(result.value.pid)
             return len(pids) >= 2
@@ -115,7 +115,7 @@ def test_a_signed_node_that_forks_in_c_lets_each_call_in_once(cluster_name: str)
         ) as client,
     ):
         wait_for(client, "u")
-        results = [client.send(Do("x"), timeout=5.0) for _ in range(30)]
+        results = [client.send(Do("x"), timeout=20.0) for _ in range(30)]
         assert all(result.is_success for result in results), server.output()
 
 
@@ -123,12 +123,12 @@ def test_a_worker_that_uwsgi_starts_anew_goes_on_in_the_same_node(client: Cluste
     with uwsgi("u", cluster_name, *THREADED["forks in C"]) as server:
         wait_for(client, "u")
         before = client.nodes()[0].incarnation
-        first = client.send(Ask("x"), timeout=5.0).value
+        first = client.send(Ask("x"), timeout=20.0).value
         assert first is not None
         os.kill(first.pid, 9)
 
         def another_answers() -> bool:
-            answer = client.send(Ask("x"), timeout=5.0).value
+            answer = client.send(Ask("x"), timeout=20.0).value
             return answer is not None and answer.pid != first.pid
 
         until(another_answers, "another process answers")
@@ -144,10 +144,10 @@ def test_a_chunked_request_is_refused_in_time_and_the_node_goes_on(client: Clust
             "POST /catga/cluster/invoke HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
         )
-        with socket.create_connection(("127.0.0.1", server.port), 10) as sock:
+        with socket.create_connection(("127.0.0.1", server.port), 20) as sock:
             sock.sendall(head.encode("ascii"))
             assert sock.recv(12).endswith(b" 411")
-        assert client.send(Ask("x"), timeout=5.0).is_success
+        assert client.send(Ask("x"), timeout=20.0).is_success
 
 
 def test_it_is_the_real_thing() -> None:
