@@ -137,7 +137,7 @@ class Shop:
             "heartbeat_interval": 0.5,
         }
         with create_cluster(Mediator(), **{**given, **options}) as made:
-            until(lambda: [node.node_id for node in made.nodes()] == ["shop"], "the shop is visible")
+            until(lambda: [node.node_id for node in made.nodes()] == ["shop"], "the shop is visible", 60.0)
             yield made
 
     def drain(self) -> None:

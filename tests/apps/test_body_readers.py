@@ -29,7 +29,7 @@ SERVERS = {
 #: Bytes of a body that the node takes.
 LIMIT = 20_000
 #: Seconds for a call: one that hangs is to hang for no longer.
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 
 
 @dataclass

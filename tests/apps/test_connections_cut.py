@@ -36,7 +36,7 @@ FEW, MANY = (300, 30, 10), (1_000, 100, 10)
 #: How often connections are cut, and how many are cut at least: once in a while nobody has one.
 CUTS, LEAST = 50, 40
 #: Seconds for a call; many times what one needs.
-TIMEOUT = 15.0
+TIMEOUT = 60.0
 
 
 @pytest.fixture(scope="module")

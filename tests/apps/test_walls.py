@@ -92,13 +92,15 @@ def warnings(caplog: pytest.LogCaptureFixture, port: int) -> list[str]:
 def test_a_node_behind_a_wall_says_once_what_its_own_endpoint_answers_and_is_visible_when_that_is_gone(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
     wall: Callable[[], None] | None,
     config: dict[str, Any],
     status: str,
 ) -> None:
+    monkeypatch.setattr("catga_sync.cluster.presence._PROBE_TIMEOUT", 20.0)  # one cause, on a busy machine too
     walled = Walled(tmp_path, wall, **config)
     with walled.mediator, serving(walled.app, walled.port):
-        until(lambda: bool(warnings(caplog, walled.port)), "the node says that it is not visible", timeout=10.0)
+        until(lambda: bool(warnings(caplog, walled.port)), "the node says that it is not visible")
         asked = walled.asked
         until(lambda: walled.asked >= asked + MORE, "the node has asked again")
         [said] = warnings(caplog, walled.port)

@@ -114,7 +114,7 @@ def test_the_app_factories_share_a_stock(flask: Start) -> None:
     assert answer(f"{shop.url}/stock/apple").json() == {"available": 3}
     assert answer(f"{shop.url}/stock/plum", 404).json() == {"error": "there is no plum"}
 
-    reserved = [requests.post(f"{shop.url}/stock/apple/2", timeout=10) for _ in range(2)]
+    reserved = [requests.post(f"{shop.url}/stock/apple/2", timeout=30) for _ in range(2)]
     assert [(response.status_code, response.json()) for response in reserved] == [
         (200, {"left": 1}),
         (409, {"error": "only 1 of apple left"}),

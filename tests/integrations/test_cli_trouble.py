@@ -24,6 +24,7 @@ class Shell:
         self._capsys = capsys
         self._monkeypatch = monkeypatch
         monkeypatch.setenv("CATGA_DISCOVERY", self.url)
+        monkeypatch.setattr("catga_sync._cli_client._ASK", 20.0)  # a busy node is not a silent one
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         self._capsys.readouterr()

@@ -115,7 +115,7 @@ def test_150_apps_leave_no_thread_and_no_descriptor(tmp_path: Path) -> None:
     before = descriptors()
     for number in range(150):
         use(number)
-    until(dropped, "all threads end")
+    until(dropped, "all threads end", 60.0)
     until(lambda: descriptors() <= before, "no descriptor is left")
 
 
@@ -124,7 +124,7 @@ def test_a_thread_does_not_wait_for_its_next_step_to_notice(tmp_path: Path) -> N
     (thread,) = [each for each in threading.enumerate() if each.name == "catga-cluster-app-0"]
     del app
     until(dropped, "it ends")
-    thread.join(5)
+    thread.join(20)
     assert not thread.is_alive()
 
 

@@ -15,13 +15,13 @@ import pytest
 from flask import Flask
 
 from catga_sync import Mediator, create_cluster
-from catga_sync.cluster import descriptions, visibility
+from catga_sync.cluster import descriptions
 from catga_sync.cluster.stores import discovery_of
 from catga_sync.discovery import Discovery, MemoryDiscovery
 from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.options import ClusterOptions
 from tests.conftest import require_module, require_service
-from tests.integrations.visible import Ask, app_of, node, reason_of
+from tests.integrations.visible import Ask, app_of, node, reason_of, warn_soon
 from tests.processes import free_port, until
 from tests.unit.serving import serving_app
 
@@ -30,7 +30,7 @@ OURS, OTHER = "the secret of this cluster, which is long", "the secret of anothe
 
 @pytest.fixture(autouse=True)
 def _little_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visibility, "GRACE", 0.3)
+    warn_soon(monkeypatch)
 
 
 # -- an endpoint that is not ours --------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def store_of(kind: str, folder: Path) -> Discovery:
 
 def left_behind(store: Discovery, endpoint: str) -> None:
     """Write what a node leaves behind that was killed."""
-    store.register(NodeRecord(ClusterNode("node-1", endpoint, incarnation="f" * 32), 7), 30.0)
+    store.register(NodeRecord(ClusterNode("node-1", endpoint, incarnation="f" * 32), 7), 600.0)
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])

@@ -68,7 +68,7 @@ if endpoint is not None:
     waited = threading.Event()
     while mediator._presence.trouble is None and not mediator.nodes():
         waited.wait(0.02)
-result = mediator.send(Ask("the number of a card"), timeout=5)
+result = mediator.send(Ask("the number of a card"), timeout=20)
 trouble = None if endpoint is None else mediator._presence.trouble
 print(json.dumps([result.error, [each.node_id for each in mediator.nodes()], trouble]))
 mediator.close()

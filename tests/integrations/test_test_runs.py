@@ -79,7 +79,7 @@ def test_an_app_factory_under_testing_is_alone_with_any_runner_whoever_makes_the
         mediator = CatgaCluster().init_app(app)
     around.enter_context(mediator)
     assert names(mediator) == []
-    result = mediator.send(GetUser("7"), timeout=5.0)
+    result = mediator.send(GetUser("7"), timeout=20.0)
     assert (result.code, result.delivery) == (ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
 
 
@@ -95,7 +95,7 @@ def test_an_app_of_a_module_whose_testing_is_set_by_a_fixture_is_alone_under_pyt
 
 def test_without_any_app_it_is_pytest_that_tells(running: str, around: ExitStack) -> None:
     mediator = made(around, running)
-    assert mediator.send(GetUser("7"), timeout=5.0).delivery is Delivery.NOT_EXECUTED
+    assert mediator.send(GetUser("7"), timeout=20.0).delivery is Delivery.NOT_EXECUTED
     assert names(mediator) == []
 
 

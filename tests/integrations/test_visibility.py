@@ -11,18 +11,17 @@ from flask import Blueprint, Flask, Response, abort, redirect
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from catga_sync import ClusterMediator
-from catga_sync.cluster import visibility
 from catga_sync.errors import ConfigurationError
 from catga_sync.integrations.flask import CatgaCluster, cluster_blueprint
 from catga_sync.integrations.wsgi import ClusterMiddleware
-from tests.integrations.visible import Ask, app_of, node, reason_of
+from tests.integrations.visible import Ask, app_of, node, reason_of, warn_soon
 from tests.processes import free_port, until
 from tests.unit.serving import serving_app
 
 
 @pytest.fixture(autouse=True)
 def _little_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visibility, "GRACE", 0.3)
+    warn_soon(monkeypatch)
 
 
 # -- an app that is in the way -----------------------------------------------------------------------------------------
