@@ -58,7 +58,7 @@ def tapped(port: int) -> Iterator[Tap]:
                 each.shutdown(socket.SHUT_RDWR)
 
     def serve(caller: socket.socket) -> None:
-        with socket.create_connection(("127.0.0.1", port), timeout=5.0) as node:
+        with socket.create_connection(("127.0.0.1", port), timeout=20.0) as node:
             node.settimeout(None)
             kept = bytearray()
             tap.streams.append(kept)

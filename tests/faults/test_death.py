@@ -19,9 +19,11 @@ require_module("gunicorn")
 pytestmark = pytest.mark.process
 
 #: What a busy machine may add to a time that is promised, in seconds.
-PATIENCE = 3.0
+PATIENCE = 10.0
 #: Calls of one client that a node of 8 threads may hold at once.
 PLACES = 6
+#: Calls a second.
+RATE = 200
 
 
 @pytest.mark.parametrize("store", ["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
@@ -33,11 +35,12 @@ def test_a_killed_node_costs_no_query_and_only_the_plain_requests_it_was_running
         _, b, _ = nodes.start("a", "b", "c")
         with nodes.client(router=router) as client:
             nodes.see(client, "a", "b", "c")
-            with Load(client, nodes.told, rate=200.0) as load:
+            with Load(client, nodes.told, rate=RATE, timeout=20.0) as load:
                 until(load.answered(20, by="b"), "node b serves")
                 killed = b.kill()
+                gone = time.monotonic()
                 until(load.answered(100, after=killed), "calls are answered without it")
-                until(load.answered(200, after=killed + 2.0), "calls are answered two seconds later")
+                until(load.answered(RATE, after=killed + 2.0), "calls are answered two seconds later")
                 starting = time.monotonic()
                 listening = b.start()
                 until(load.answered(20, by="b", after=listening), "it serves again")
@@ -46,9 +49,10 @@ def test_a_killed_node_costs_no_query_and_only_the_plain_requests_it_was_running
     assert [each for each in load.failed if each.kind == "query"] == []
     for each in load.failed:
         assert (each.delivery, each.attempts[-1][0]) == ("UNKNOWN", "b"), each
-        assert each.sent <= killed + 0.5, each
+        assert each.sent <= gone, each
     assert len(load.failed) <= 2 * PLACES
-    # Nobody knocks at a dead node's door for longer than a second.
-    knocks = [at - killed for at, node in router.choices if node == "b" and at < starting]
-    assert max(knocks) <= 1.0
+    # Nobody knocks at a dead node's door for longer than a second: by the calls of one, for machines stand still.
+    choices = [node for at, node in router.choices if gone < at < starting]
+    assert len(choices) > RATE
+    assert "b" not in choices[RATE:]
     assert back - listening <= HEARTBEAT + 1.0 + PATIENCE

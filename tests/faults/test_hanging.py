@@ -55,7 +55,7 @@ def test_a_hanging_node_costs_a_few_calls_and_runs_nothing_that_has_expired(node
     waited = [each for each in load.told if any(node == "b" and ran != "EXECUTED" for node, ran, _ in each.attempts)]
     assert nodes.wrong() == []
     assert 0 < len(waited) <= CALLERS + IN_A_ROW
-    assert max(each.seconds for each in load.told) < TIMEOUT + 3.0
+    assert max(each.seconds for each in load.told) < TIMEOUT + 10.0
     # What it had taken on may have run; what only waited there was served by another node.
     assert {(each.kind, each.delivery, each.attempts[-1][0]) for each in load.failed} <= {("plain", "UNKNOWN", "b")}
     assert len(load.failed) <= (0 if queries else PLACES)

@@ -38,7 +38,7 @@ def raw(
     headers = {
         "Content-Type": "application/json",
         "Catga-Request-Id": envelope.request_id,
-        "Catga-Timeout-Ms": "5000",
+        "Catga-Timeout-Ms": "20000",
     }
     if secret is not None:
         path = "/catga/cluster/invoke"
