@@ -21,7 +21,7 @@ from tests import processes
 __all__ = ["require_free_port", "require_module", "require_service"]
 
 #: Seconds that a closed mediator's threads may take to end.
-THREAD_GRACE = 2.0
+THREAD_GRACE = 20.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from catga_sync import Event, Mediator, Query, create_cluster
 from catga_sync.discovery import MemoryDiscovery
 
-faulthandler.dump_traceback_later(60, exit=True)
+faulthandler.dump_traceback_later(90, exit=True)
 where = sys.argv[1]
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Hanging(MemoryDiscovery):
 parent = os.getpid()
 local = Mediator()
 store = Hanging()
-mediator = create_cluster(local, node_id="me", discovery=store, endpoint="http://127.0.0.1:1", request_timeout=5.0)
+mediator = create_cluster(local, node_id="me", discovery=store, endpoint="http://127.0.0.1:1", request_timeout=20.0)
 mediator.register(Here, lambda request: "here")
 mediator.subscribe(Done, lambda event: None)
 if where != "not started":
     mediator.start()
     # In a place of ours: elsewhere it might hold a lock of Python's own, which no child could let go.
-    store.inside.wait(10)
+    assert store.inside.wait(20)
 held = [mediator._membership._lock, mediator._lifecycle._background._lock, mediator._ejection._lock,
         mediator._events._lock,
         mediator._local_node._idle, mediator._dispatcher._budget._lock]
@@ -73,23 +73,23 @@ if where == "every lock held":
 # With the interpreter's lock, as uWSGI does; without Python's own hooks.
 pid = ctypes.PyDLL(None).fork()
 if pid == 0:
-    signal.alarm(40)
+    signal.alarm(80)
     said = {}
     def time_of(call):
         started = time.monotonic()
         result = call()
         return [str(result), time.monotonic() - started]
     def calls():
-        said["here"] = time_of(lambda: mediator.send(Here(), timeout=2.0).value)
-        said["there"] = time_of(lambda: mediator.send(There(), timeout=2.0).delivery.name)
-        said["batch"] = time_of(lambda: [each.value for each in mediator.send_batch([Here(), Here()], timeout=2.0)])
+        said["here"] = time_of(lambda: mediator.send(Here(), timeout=20.0).value)
+        said["there"] = time_of(lambda: mediator.send(There(), timeout=20.0).delivery.name)
+        said["batch"] = time_of(lambda: [each.value for each in mediator.send_batch([Here(), Here()], timeout=20.0)])
         said["publish"] = time_of(lambda: len(mediator.publish(Done())))
         said["nodes"] = time_of(lambda: mediator.nodes())
     callers = [threading.Thread(target=calls, daemon=True) for _ in range(4)]
     for caller in callers:
         caller.start()
     for caller in callers:
-        caller.join(20)
+        caller.join(60)
     said["stuck"] = sum(caller.is_alive() for caller in callers)
     there = {int(number) for number in os.listdir("/proc/self/task")}
     said["threads"] = [each.name for each in threading.enumerate()
@@ -122,7 +122,7 @@ def test_calls_in_a_child_that_was_forked_in_c_end_in_time_and_its_thread_is_the
         "publish": "1",
         "nodes": "()",
     }
-    assert max(seconds for _, seconds in said.values()) < 2.5
+    assert max(seconds for _, seconds in said.values()) < 15.0  # of the twenty that each has
 
 
 class Watched:

@@ -32,15 +32,15 @@ class Inner(Query[int]):
 
 
 def unwraps(node: ClusterMediator) -> Any:
-    return node.send(Inner(), timeout=2.0).unwrap()
+    return node.send(Inner(), timeout=20.0).unwrap()
 
 
 def returns(node: ClusterMediator) -> Any:
-    return node.send(Inner(), timeout=2.0)
+    return node.send(Inner(), timeout=20.0)
 
 
 def unwraps_of_a_batch(node: ClusterMediator) -> Any:
-    return node.send_batch([Inner(), Inner()], timeout=2.0)[1].unwrap()
+    return node.send_batch([Inner(), Inner()], timeout=20.0)[1].unwrap()
 
 
 HANDLERS = [unwraps, returns, unwraps_of_a_batch]
@@ -63,7 +63,7 @@ def both_ways(handle: Callable[[ClusterMediator], Any], options: dict[str, Any])
     local = Mediator()
     with create_cluster(local, node_id="outer", insecure=True, **options) as node:
         local.register(Outer, lambda request: handle(node))
-        yield node.send(Outer(), timeout=5.0)
+        yield node.send(Outer(), timeout=60.0)
         yield received(local)
 
 
@@ -103,7 +103,7 @@ def test_nor_does_a_behaviour_around_a_handler(
             return lambda request: handle(node)
 
         local.add_behavior(behavior)
-        results = [node.send(Outer(), timeout=5.0), received(local)]
+        results = [node.send(Outer(), timeout=60.0), received(local)]
     # A behaviour that does not call the handler says so of its delivery.
     assert_tells_nothing([CatgaResult.failure(each.error or "", each.code) for each in results], caplog.text)
 
@@ -114,9 +114,9 @@ def test_the_caller_itself_is_told_everything(options: dict[str, Any]) -> None:
         def unwrapping(next_: Handler) -> Callable[[Any], Any]:
             return lambda request: next_(request).unwrap()
 
-        plain = node.send(Inner(), timeout=2.0)
+        plain = node.send(Inner(), timeout=20.0)
         node.add_behavior(unwrapping)
-        for result in (plain, node.send(Inner(), timeout=2.0)):
+        for result in (plain, node.send(Inner(), timeout=20.0)):
             assert "hidden" in (result.error or "") or "127.0.0.1:1" in (result.error or "")
 
 
@@ -124,7 +124,7 @@ def test_and_so_is_a_handler_that_looks_for_itself(options: dict[str, Any]) -> N
     seen: list[str] = []
 
     def handle(node: ClusterMediator) -> int:
-        seen.append(node.send(Inner(), timeout=2.0).error or "")
+        seen.append(node.send(Inner(), timeout=20.0).error or "")
         return 7
 
     (here, _) = both_ways(handle, options)

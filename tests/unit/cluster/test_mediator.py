@@ -678,7 +678,7 @@ def test_a_store_that_falls_silent_costs_a_call_that_nobody_takes_no_more_than_i
         reads = store.reads
         until(lambda: store.reads > reads, "the background thread hangs in the store")
         caller.start()
-        caller.join(3)
+        caller.join(20)
         assert len(results) == 1
     finally:
         store.answers.set()

@@ -236,7 +236,7 @@ def test_a_store_that_hangs_keeps_nobody_waiting_who_looks_once_more() -> None:
     caller = threading.Thread(target=world.membership.refresh, args=(0.1,))
     caller.start()
     try:
-        caller.join(2)
+        caller.join(20)
         assert not caller.is_alive()
     finally:
         world.store.answers.set()

@@ -101,7 +101,7 @@ def test_what_is_heavier_than_all_runs_alone():
 def test_who_gives_up_keeps_nobody_waiting_who_is_lighter():
     budget, order = MemoryBudget(100), []
     assert budget.acquire(80, 0.0)
-    heavy = threading.Thread(target=lambda: order.append(budget.acquire(90, 0.3)))
+    heavy = threading.Thread(target=lambda: order.append(budget.acquire(90, 1.5)))
     heavy.start()
     until(lambda: budget.waiting == 1, "the heavy one waits")
     light = Waiter(budget, 10, order)
@@ -269,7 +269,7 @@ def test_a_large_request_that_has_no_turn_in_time_is_refused_and_a_small_one_run
         monkeypatch.setattr(MemoryBudget, "share", share)
     else:
         assert node.budget.acquire(node.budget.size, 0.0)
-    assert node.ask(SMALL, timeout_ms=100) == REFUSED
+    assert node.ask(SMALL, timeout_ms=1000) == REFUSED
     assert node.ask(5) == (200, "1", None, b"5")
     assert node.local_node.in_flight == 0
 
@@ -293,7 +293,7 @@ def test_a_large_call_that_comes_back_to_a_node_full_of_it_ends_with_the_truth_a
     def handle(request):
         if len(request.text) == 2 * SMALL:
             assert node.budget.free == 0  # heavier than all, so it runs alone
-            inner.append(node.ask(SMALL, timeout_ms=200))
+            inner.append(node.ask(SMALL, timeout_ms=2000))
             inner.append(node.ask(5))
         return len(request.text)
 
@@ -318,7 +318,7 @@ def test_items_of_a_batch_wait_one_by_one_and_are_refused_alone():
         return len(request.text)
 
     node = Node(handle)
-    raw = node.post(body, BATCH_PATH, timeout_ms=400)
+    raw = node.post(body, BATCH_PATH, timeout_ms=2000)
     responses = json.loads(raw.body)["responses"]
     assert [item["executed"] for item in responses] == ["1", "1", "0"]
     assert responses[2]["errorCode"] == "RESOURCE_EXHAUSTED"

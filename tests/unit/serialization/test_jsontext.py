@@ -65,7 +65,7 @@ def test_the_depth_of_text_made_to_be_slow_is_found_in_linear_time(raw):
     started = time.perf_counter()
     with contextlib.suppress(SerializationError):
         check_depth(b"[" * 33 + raw)
-    assert time.perf_counter() - started < 2.0  # quadratic would be hours
+    assert time.perf_counter() - started < 60.0  # quadratic would be hours
 
 
 @pytest.mark.parametrize(
