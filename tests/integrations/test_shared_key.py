@@ -19,7 +19,7 @@ from tests.contracts.receiver import GetUser, User, invocation
 from tests.integrations.test_unsigned_peers import DotNet, serve
 from tests.process.app import Do
 from tests.process.nodes import node
-from tests.processes import free_port
+from tests.processes import free_port, until
 from tests.unit.serving import serving
 
 
@@ -66,7 +66,7 @@ def test_a_peer_of_the_same_user_is_served_and_no_nonce_is_kept(
 ) -> None:
     client = client_of(around, served(around, ran))
     assert client.send(GetUser("7")).unwrap() == User("7", "Ada")
-    assert [each.handles is not None for each in client.nodes()] == [True], "its description was believed"
+    until(lambda: [each.handles is not None for each in client.nodes()] == [True], "its description is believed")
     assert (folder / "local.key").exists()
     assert list(folder.glob("*.nonces*")) == []
 

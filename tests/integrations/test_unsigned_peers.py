@@ -15,11 +15,12 @@ from flask import Flask
 from werkzeug import Request, Response
 from werkzeug.serving import make_server
 
-from catga_sync import ClusterMediator, Mediator, create_cluster
+from catga_sync import ClusterMediator, Mediator, config, create_cluster
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.nodes import UNSIGNED
 from catga_sync.options import ClusterOptions
+from catga_sync.transport import proof
 from catga_sync.wire.routes import INVOKE_PATH, NODE_PATH
 from tests.contracts.receiver import GetUser, User
 from tests.processes import free_port, until
@@ -50,6 +51,13 @@ class DotNet:
                 content_type="application/json",
             )
         return answer(environ, start_response)
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy peer is not a silent one."""
+    monkeypatch.setattr(config, "_DESCRIBE_TIMEOUT", 20.0)
+    monkeypatch.setattr(proof, "_TIMEOUT", 20.0)
 
 
 @pytest.fixture
