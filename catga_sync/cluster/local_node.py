@@ -13,12 +13,12 @@ from catga_sync._server_info import server_info
 from catga_sync.cluster.load import default_load, rounded
 from catga_sync.cluster.visibility import Visibility
 from catga_sync.cluster.worker_group import WorkerGroup
-from catga_sync.errors import ErrorCode, ends_process
+from catga_sync.errors import ends_process
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import UNSIGNED, ClusterNode, NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
 from catga_sync.receiver.deduplication import Once
-from catga_sync.receiver.request import Refused
+from catga_sync.receiver.refusal import Reason, Refused
 
 __all__ = ["SHARED_IDEMPOTENCY", "LocalNode"]
 
@@ -162,9 +162,9 @@ class LocalNode:
         """Count a received call in while it runs, or refuse it."""
         with self._idle:
             if self._draining:
-                raise Refused(503, ErrorCode.UNAVAILABLE, f"node {self.node_id} is going offline; ask another node")
+                raise Refused(Reason.DRAINING, f"node {self.node_id} is going offline; ask another node")
             if self.room == 0:
-                raise Refused(503, ErrorCode.RESOURCE_EXHAUSTED, f"node {self.node_id} is busy; ask another node")
+                raise Refused(Reason.BUSY, f"node {self.node_id} is busy; ask another node")
             self._running += 1
         try:
             yield

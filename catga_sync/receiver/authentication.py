@@ -20,10 +20,11 @@ from typing import Any, NoReturn, Protocol
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._redaction import shown
-from catga_sync.errors import ConfigurationError, ErrorCode
+from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import is_loopback_host
+from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.receiver.replay import NonceStore
-from catga_sync.receiver.request import RawRequest, Refused
+from catga_sync.receiver.request import RawRequest
 from catga_sync.wire.headers import SIGNATURE
 from catga_sync.wire.keys import Keys
 from catga_sync.wire.signatures import (
@@ -90,7 +91,7 @@ class LoopbackGuard(OpenGuard):
         """See ``Guard``."""
         reason = unsigned_refusal(raw.remote_address, raw.headers, raw.protocol)
         if reason is not None:
-            raise Refused(403, ErrorCode.PERMISSION_DENIED, reason)
+            raise Refused(Reason.NOT_ALLOWED, reason)
 
 
 class SignatureGuard:
@@ -148,7 +149,7 @@ class SignatureGuard:
             known = self._ring.knows(key_id)
         except ConfigurationError as exc:
             cause = f"no signed call is let in: {exc}"
-            raise Refused(503, ErrorCode.UNAVAILABLE, _CANNOT_CHECK, cause=cause) from exc
+            raise Refused(Reason.CANNOT_VERIFY, _CANNOT_CHECK, cause=cause) from exc
         if not known:
             self._refuse(f"it is signed with key {key_id}, and this node has {', '.join(self._ring.key_ids)}")
 
@@ -177,7 +178,7 @@ class SignatureGuard:
             self._refuse_a_replay(self._nonces, verified.nonce)
         if raw.path != _DESCRIPTION and not self._is_for_this_run(verified, now):
             text = f"node {node_id} has been restarted since this call was signed; it is to be signed again"
-            raise Refused(421, ErrorCode.UNAVAILABLE, text, caller=verified)
+            raise Refused(Reason.OTHER_RUN, text, caller=verified)
         return verified
 
     def seal(self, caller: Verified | None, status: int, executed: str, node_id: str, body: bytes) -> Mapping[str, str]:
@@ -210,7 +211,7 @@ class SignatureGuard:
         except Exception as exc:
             # A node that cannot tell whether it has seen a request must take it for a replay.
             cause = f"the nonces cannot be read, so no signed call is let in: {shown(exc)}"
-            raise Refused(503, ErrorCode.UNAVAILABLE, _CANNOT_CHECK, cause=cause) from exc
+            raise Refused(Reason.CANNOT_VERIFY, _CANNOT_CHECK, cause=cause) from exc
         if not new:
             self._refuse("it was let in before: a replay")
 
@@ -220,7 +221,7 @@ class SignatureGuard:
         return verified.incarnation == self._incarnation()
 
     def _refuse(self, cause: str) -> NoReturn:
-        raise Refused(401, ErrorCode.UNAUTHENTICATED, self._refusal, cause=cause)
+        raise Refused(Reason.UNAUTHENTICATED, self._refusal, cause=cause)
 
 
 _FORWARDING = frozenset(

@@ -22,10 +22,10 @@ from typing import Protocol
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import shown
 from catga_sync.deadline import Deadline
-from catga_sync.errors import ErrorCode, ends_process
+from catga_sync.errors import ends_process
 from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore
 from catga_sync.idempotency.identity import StoreIdentity
-from catga_sync.receiver.request import Refused
+from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, ResponseEnvelope
 
 __all__ = ["Once", "other_store"]
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 def other_store(why: str, cause: str | None = None) -> Refused:
     """Return the refusal of a request whose caller relies on a store that the node does not have."""
     text = f"the node does not remember request ids in the store on which the caller relies: {why}"
-    return Refused(412, ErrorCode.FAILED_PRECONDITION, text, cause=cause)
+    return Refused(Reason.OTHER_STORE, text, cause=cause)
 
 
 class Running(Protocol):
@@ -113,7 +113,7 @@ class Once:
                 self._limited_log.log(_log, logging.ERROR, _DOWN, "%s", cause)
                 return handle()
             text = "the node cannot tell whether this request ran before: its idempotency store is down"
-            raise Refused(503, ErrorCode.UNAVAILABLE, text, cause=cause) from exc
+            raise Refused(Reason.STORE_DOWN, text, cause=cause) from exc
         if claim.state is ClaimState.NEW and claim.token:
             if relied_on is not None:
                 self._check_store(relied_on, key, claim.token)
@@ -163,20 +163,20 @@ class Once:
     def _again(self, claim: Claim, request_id: str, running: Running) -> ResponseEnvelope:
         if claim.state is ClaimState.MISMATCH:
             text = "this request id was used before with another payload; make a new id for a new request"
-            raise Refused(200, ErrorCode.INVALID_ARGUMENT, text)
+            raise Refused(Reason.OTHER_PAYLOAD, text)
         if claim.state is ClaimState.DONE and claim.reply is not None:
             running.executed = running.replayed = True
             if claim.reply.body is None:
-                raise Refused(200, ErrorCode.DATA_LOSS, "the request ran before; its answer was too long to be kept")
+                raise Refused(Reason.RESPONSE_NOT_KEPT, "the request ran before; its response was too long to be kept")
             try:
                 return ResponseEnvelope.decode(claim.reply.body)
             except EnvelopeError as exc:
-                raise Refused(200, ErrorCode.DATA_LOSS, "the request ran before; its stored answer is spoilt") from exc
+                raise Refused(Reason.RESPONSE_SPOILT, "the request ran before; its stored response is spoilt") from exc
         running.uncertain = True
         if claim.state is ClaimState.LOST:
             text = "the request was left behind unfinished when its process died; it may have run once"
-            raise Refused(200, ErrorCode.ABORTED, text)
-        raise Refused(200, ErrorCode.ABORTED, f"request {request_id} is running already; wait for its answer")
+            raise Refused(Reason.LEFT_BEHIND, text)
+        raise Refused(Reason.STILL_RUNNING, f"request {request_id} is running already; wait for its response")
 
     def _quietly(self, call: Callable[[], object]) -> None:
         # The handler has answered: a store that fails now takes nothing back. The claim counts as left behind later.

@@ -18,7 +18,8 @@ from catga_sync.messages import Event
 from catga_sync.pipeline import limit_text, unwritable_answer
 from catga_sync.receiver.deduplication import Once, other_store
 from catga_sync.receiver.memory import MemoryBudget
-from catga_sync.receiver.request import RawRequest, Refused, chain_of, deadline_of
+from catga_sync.receiver.refusal import Reason, Refused
+from catga_sync.receiver.request import RawRequest, chain_of, deadline_of
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.results import NEVER, RETRY, CatgaResult
 from catga_sync.serialization import MessageKind, MessageRegistry, MessageType
@@ -175,11 +176,11 @@ class Runner:
         self, entry: MessageType, request: Any, call: CallContext, deadline: Deadline, run: Run, raw: RawRequest
     ) -> ResponseEnvelope:
         if deadline.expired:
-            raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
+            raise Refused(Reason.EXPIRED, "the time of the call was up before it was started")
         if raw.hung_up():
             # The last moment: a call may have waited for a paused process, or for the response to a duplicate.
             text = "the caller has closed its side of the connection before the call was started"
-            raise Refused(504, ErrorCode.CANCELLED, text)
+            raise Refused(Reason.HUNG_UP, text)
         run.uncertain = True
         payload: bytes | None = None
 
@@ -218,20 +219,20 @@ class Runner:
         entry = self._local.registry.find(envelope.request_type_name)
         if entry is None or entry.kind is MessageKind.DATA:
             name = envelope.request_type_name
-            raise Refused(200, ErrorCode.UNIMPLEMENTED, f"node {self._node_id} knows no request type {name!r}")
+            raise Refused(Reason.UNKNOWN_TYPE, f"node {self._node_id} knows no request type {name!r}")
         if not entry.remote:
-            raise Refused(403, ErrorCode.PERMISSION_DENIED, f"{entry.name} is not served to other nodes")
+            raise Refused(Reason.NOT_ALLOWED, f"{entry.name} is not served to other nodes")
         if entry.kind is MessageKind.EVENT:
             return entry
         if not self._local.handles(entry.cls):
             text = f"no handler for {entry.name}: register one with @mediator.handler"
-            raise Refused(200, ErrorCode.UNIMPLEMENTED, text)
+            raise Refused(Reason.NO_HANDLER, text)
         if not entry.accepts_response(envelope.response_type_name):
             text = (
                 f"responseTypeName: {entry.name} is answered with {entry.response_name}, not "
                 f"{envelope.response_type_name}; see @message(response_name=...)"
             )
-            raise Refused(200, ErrorCode.INVALID_ARGUMENT, text)
+            raise Refused(Reason.WRONG_RESPONSE_TYPE, text)
         return entry
 
     def _request(self, entry: MessageType, envelope: RequestEnvelope) -> Any:
@@ -239,7 +240,7 @@ class Runner:
             return entry.codec.decode(envelope.payload)
         except SerializationError as exc:
             _log.debug("payload of %s", envelope.request_id, exc_info=exc)
-            raise Refused(200, ErrorCode.INVALID_ARGUMENT, str(exc)) from exc
+            raise Refused(Reason.WRONG_PAYLOAD, str(exc)) from exc
 
     def _encode(
         self, entry: MessageType, result: CatgaResult[Any], call: CallContext
@@ -261,7 +262,7 @@ class Runner:
             request_id=run.request_id,
             is_success=False,
             error_message=limit_text(str(exc)),
-            error_code=exc.code,
+            error_code=exc.reason.code,
             processed_by_node_id=self._node_id,
             processing_time_ms=run.elapsed,
         )

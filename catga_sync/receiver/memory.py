@@ -30,8 +30,7 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
-from catga_sync.errors import ErrorCode
-from catga_sync.receiver.request import Refused
+from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.serialization import count_values
 
 __all__ = ["BUDGET", "SMALL", "MemoryBudget", "weight_of"]
@@ -176,7 +175,7 @@ class _Share:
     def __enter__(self) -> None:
         if not self._budget.acquire(self._weight, self._timeout):
             text = "the node has as many large requests in its memory as it may have; ask another node"
-            raise Refused(503, ErrorCode.RESOURCE_EXHAUSTED, text)
+            raise Refused(Reason.NO_MEMORY, text)
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
         self._budget.release(self._weight)

@@ -29,9 +29,9 @@ from catga_sync.receiver.authentication import Guard
 from catga_sync.receiver.deduplication import Once
 from catga_sync.receiver.executor import Handlers, Run, Runner
 from catga_sync.receiver.memory import BUDGET, MemoryBudget
+from catga_sync.receiver.refusal import FAULT_TEXT, OK, Reason, Refused
 from catga_sync.receiver.request import (
     RawRequest,
-    Refused,
     check_media_type,
     deadline_of,
     in_memory,
@@ -174,20 +174,20 @@ class Receiver:
         try:
             serve = self._routes.get(raw.path)
             if serve is None:
-                raise Refused(404, ErrorCode.UNIMPLEMENTED, "no such route of the cluster")
+                raise Refused(Reason.NO_ROUTE, "no such route of the cluster")
             body = serve(self, raw, run)
-            status = 200
+            status = OK
         except Refused as exc:
             self._log_refusal(raw, run, exc)
             run.caller = exc.caller or run.caller
-            status, body = exc.status, self._runner.refusal(exc, run).encode()
+            status, body = exc.reason.status, self._runner.refusal(exc, run).encode()
             extra = exc.headers
         except BaseException as exc:
             if ends_process(exc):
                 raise
             _log.exception("fault of the receiver: %s", _ids(raw, run))
-            fault = Refused(500, ErrorCode.INTERNAL, "the node failed on this request; its log has the details")
-            status, body = 500, self._runner.refusal(fault, run).encode()
+            fault = Refused(Reason.FAULT, FAULT_TEXT)
+            status, body = fault.reason.status, self._runner.refusal(fault, run).encode()
         headers = {"Content-Type": "application/json", "Catga-Executed": run.told, **extra}
         if run.replayed:
             headers["Catga-Replayed"] = "1"
@@ -218,7 +218,7 @@ class Receiver:
                     envelope = RequestEnvelope.decode(body)
             except EnvelopeError as exc:
                 run.request_id = exc.request_id or run.request_id
-                raise Refused(400, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
+                raise Refused(Reason.UNREADABLE, limit_text(str(exc))) from exc
             del body  # it may be long, and the handler may run for long
             run.request_id = envelope.request_id
             return self._runner.run(raw, envelope, run).encode()
@@ -230,7 +230,7 @@ class Receiver:
                 with self._memory.share(body, lambda: self._seconds_left(raw, run)):
                     items = read_batch(body)
             except EnvelopeError as exc:
-                raise Refused(400, ErrorCode.INVALID_ARGUMENT, limit_text(str(exc))) from exc
+                raise Refused(Reason.UNREADABLE, limit_text(str(exc))) from exc
             del body
             # One deadline for all of them, from when the batch came; each may still be too old by itself.
             shared = deadline_of(raw.headers.get("catga-timeout-ms"), None, self._default_timeout, run.seconds)
@@ -239,7 +239,7 @@ class Receiver:
             room = self._max_body_bytes - _LEAST
             if left > room:
                 text = f"the responses to so many requests are together longer than {self._max_body_bytes} bytes"
-                raise Refused(413, ErrorCode.RESOURCE_EXHAUSTED, text)
+                raise Refused(Reason.TOO_LONG, text)
             replies = []
             for item in items:
                 each = Run("unknown", run.caller, shared)
@@ -255,7 +255,7 @@ class Receiver:
         item = batch_item(reply, run.told)
         if len(item) > room and reply.payload is not None:
             text = "the responses of the batch are together longer than max_body_bytes allows"
-            reply = self._runner.refusal(Refused(200, ErrorCode.RESOURCE_EXHAUSTED, text), run)
+            reply = self._runner.refusal(Refused(Reason.RESPONSE_TOO_LONG, text), run)
             item = batch_item(reply, run.told)
         if len(item) > room:
             # A text may be cut, what became of the request may not.
@@ -269,7 +269,7 @@ class Receiver:
         try:
             if isinstance(item, EnvelopeError):
                 run.request_id = item.request_id or run.request_id
-                raise Refused(400, ErrorCode.INVALID_ARGUMENT, limit_text(str(item)))
+                raise Refused(Reason.UNREADABLE, limit_text(str(item)))
             run.request_id = item.request_id
             return self._runner.run(raw, item, run)
         except Refused as exc:
@@ -279,7 +279,7 @@ class Receiver:
             if ends_process(exc):
                 raise
             _log.exception("fault of the receiver: %s", _ids(raw, run))
-            fault = Refused(500, ErrorCode.INTERNAL, "the node failed on this request; its log has the details")
+            fault = Refused(Reason.FAULT, FAULT_TEXT)
             return self._runner.refusal(fault, run)
 
     def _serve_description(self, raw: RawRequest, run: Run) -> bytes:
@@ -309,7 +309,7 @@ class Receiver:
         try:
             if raw.method not in methods:
                 allow = {"Allow": ", ".join(methods)}
-                raise Refused(405, ErrorCode.UNIMPLEMENTED, f"this route takes {methods[0]}", allow)
+                raise Refused(Reason.WRONG_METHOD, f"this route takes {methods[0]}", headers=allow)
             self._guard.admit(raw)
         except Refused:
             # A server reads what is left of a body before it goes on, at a stranger's own pace.
@@ -334,8 +334,8 @@ class Receiver:
     def _log_refusal(self, raw: RawRequest, run: Run, exc: Refused) -> None:
         text = escaped(exc.cause or str(exc))
         # What is wrong with a call is its caller's; what keeps this node from checking one is its own.
-        level = logging.ERROR if exc.cause and exc.status >= 500 else logging.WARNING
-        kind = f"status={exc.status} code={exc.code.name}"
+        level = logging.ERROR if exc.cause and exc.reason.status >= Reason.FAULT.status else logging.WARNING
+        kind = f"status={exc.reason.status} code={exc.reason.code.name}"
         self._limited_log.log(_log, level, f"refused: {kind}", "refused: %s %s: %s", _ids(raw, run), kind, text)
 
 

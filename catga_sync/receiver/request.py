@@ -7,15 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from io import BytesIO
-from typing import Any
 
 from catga_sync.context import Hop
 from catga_sync.deadline import Deadline
-from catga_sync.errors import ErrorCode
+from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.wire.call_path import LONGEST, read_chain
 from catga_sync.wire.envelope import MAX_TIME_MS
 
-__all__ = ["RawRequest", "Refused", "chain_of", "check_media_type", "deadline_of", "in_memory", "read_body", "time_of"]
+__all__ = ["RawRequest", "chain_of", "check_media_type", "deadline_of", "in_memory", "read_body", "time_of"]
 
 #: Seconds by which two machines' clocks may differ when the age of a request is judged.
 CLOCK_SKEW = 60.0
@@ -70,37 +69,6 @@ class RawRequest:
     refused: Refused | None = None
 
 
-class Refused(Exception):
-    """
-    The request is refused before its handler starts.
-
-    Args:
-        status: The HTTP status.
-        code: What the caller is told.
-        text: The same in words; it is logged, too, where there is no ``cause``.
-        headers: Of the response, beside those of every response.
-        caller: What the guard knows of the caller, where the refusal is to be signed; None leaves it unsigned.
-        cause: Why, for the log of this node alone.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        code: ErrorCode,
-        text: str,
-        headers: Mapping[str, str] | None = None,
-        *,
-        caller: Any = None,
-        cause: str | None = None,
-    ) -> None:
-        super().__init__(text)
-        self.headers = {} if headers is None else headers
-        self.status = status
-        self.code = code
-        self.caller = caller
-        self.cause = cause
-
-
 def in_memory(raw: RawRequest, body: bytes, refused: Refused | None) -> RawRequest:
     """Return a request whose body was read, or that was refused instead."""
     return replace(raw, body=body, end_at=_no_end, cut=_no_cut, refused=refused)
@@ -110,9 +78,9 @@ def check_media_type(raw: RawRequest) -> None:
     """Refuse what is not plain JSON."""
     media_type = raw.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type != "application/json":
-        raise Refused(415, ErrorCode.INVALID_ARGUMENT, "Content-Type: application/json is expected")
+        raise Refused(Reason.MEDIA_TYPE, "Content-Type: application/json is expected")
     if raw.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise Refused(415, ErrorCode.INVALID_ARGUMENT, "Content-Encoding: none is accepted here")
+        raise Refused(Reason.MEDIA_TYPE, "Content-Encoding: none is accepted here")
 
 
 def read_body(raw: RawRequest, limit: int) -> bytes:
@@ -126,9 +94,9 @@ def read_body(raw: RawRequest, limit: int) -> bytes:
             "Content-Length: missing, and this server does not pass on where a body ends without it; send the length "
             "(not Transfer-Encoding: chunked), or run the node on a server that reads chunked bodies, such as gunicorn"
         )
-        raise Refused(411, ErrorCode.INVALID_ARGUMENT, text)
+        raise Refused(Reason.NO_LENGTH, text)
     if length is not None and length > limit:
-        raise Refused(413, ErrorCode.RESOURCE_EXHAUSTED, f"the body is longer than {limit} bytes")
+        raise Refused(Reason.TOO_LONG, f"the body is longer than {limit} bytes")
     wanted = limit + 1 if length is None else length
     body = BytesIO()  # which needs no second copy of it at its end, as a list of pieces does
     size = 0
@@ -149,7 +117,7 @@ def read_body(raw: RawRequest, limit: int) -> bytes:
     if broken is not None:
         raise _incomplete(late, "the body broke off") from broken
     if length is None and size > limit:
-        raise Refused(413, ErrorCode.RESOURCE_EXHAUSTED, f"the body is longer than {limit} bytes")
+        raise Refused(Reason.TOO_LONG, f"the body is longer than {limit} bytes")
     # gunicorn hands a body on that was cut off as if it were whole; a caller that could not hand everything over
     # relies on it that nothing runs then. Of one without a length nobody can tell whether it ended or was ended.
     if size != length and (length is not None or late):
@@ -166,9 +134,8 @@ def _time_for_body(raw: RawRequest) -> float:
 
 def _incomplete(late: bool, text: str) -> Refused:
     if not late:
-        return Refused(400, ErrorCode.INVALID_ARGUMENT, text)
-    # UNAVAILABLE, for it is the way to this node that is slow: another one may be tried.
-    return Refused(408, ErrorCode.UNAVAILABLE, "the body came too slowly")
+        return Refused(Reason.UNREADABLE, text)
+    return Refused(Reason.TOO_SLOW, "the body came too slowly")
 
 
 def _length(given: int | str | None) -> int | None:
@@ -176,7 +143,7 @@ def _length(given: int | str | None) -> int | None:
     if not isinstance(given, str):
         return given
     if not given.isdecimal() or not given.isascii():
-        raise Refused(400, ErrorCode.INVALID_ARGUMENT, "Content-Length: a whole number of bytes is expected")
+        raise Refused(Reason.UNREADABLE, "Content-Length: a whole number of bytes is expected")
     # Of twenty digits and more the number does not matter, and Python reads no more than 4300 of them.
     return int((given.lstrip("0") or "0")[:20])
 
@@ -195,15 +162,15 @@ def deadline_of(header: str | None, sent_at: float | None, default: float, waite
         return Deadline.after(default - waited)
     left = _milliseconds(header)
     if left is None:
-        raise Refused(400, ErrorCode.INVALID_ARGUMENT, "Catga-Timeout-Ms: a whole number of milliseconds is expected")
+        raise Refused(Reason.UNREADABLE, "Catga-Timeout-Ms: a whole number of milliseconds is expected")
     timeout = min(left, MAX_TIME_MS) / 1000.0
     if timeout <= waited:
-        raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, "the time of the call was up before it was started")
+        raise Refused(Reason.EXPIRED, "the time of the call was up before it was started")
     # The time that is left is relative, which no clock can spoil; but a node that was paused cannot see how long the
     # request has waited for it. The time of sending can tell, give or take two clocks' difference.
     now = time.time()
     if sent_at is not None and now > sent_at + timeout + CLOCK_SKEW:
-        raise Refused(504, ErrorCode.DEADLINE_EXCEEDED, _too_old(sent_at, now, timeout))
+        raise Refused(Reason.EXPIRED, _too_old(sent_at, now, timeout))
     return Deadline.after(timeout - waited)
 
 
@@ -236,5 +203,5 @@ def chain_of(header: str | None) -> tuple[Hop, ...]:
     chain = read_chain(header)
     if chain is None:
         text = f"Catga-Chain: it cannot be read, or the call has come over more than {LONGEST} nodes in a loop"
-        raise Refused(400, ErrorCode.INVALID_ARGUMENT, text)
+        raise Refused(Reason.UNREADABLE, text)
     return chain

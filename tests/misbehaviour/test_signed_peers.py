@@ -20,8 +20,9 @@ from catga_sync import Delivery, ErrorCode
 from catga_sync.context import CallContext
 from catga_sync.nodes import ClusterNode
 from catga_sync.receiver.authentication import SignatureGuard
+from catga_sync.receiver.refusal import Refused
 from catga_sync.receiver.replay import MemoryNonces
-from catga_sync.receiver.request import RawRequest, Refused
+from catga_sync.receiver.request import RawRequest
 from catga_sync.transport import EnvelopeInvoker
 from catga_sync.transport.http.probe import HttpProbe, ProbeOutcome
 from catga_sync.transport.signing import Signing
@@ -64,7 +65,7 @@ class Node:
             caller = self.guard.verify(raw, body, "peer")
             self.served.append(path)
         except Refused as exc:
-            status, executed, caller = exc.status, "0", exc.caller
+            status, executed, caller = exc.reason.status, "0", exc.caller
         code = {} if status == 200 else {"isSuccess": False, "payloadData": None, "errorCode": "UNAVAILABLE"}
         plain = reply(b"\r\n\r\n" + (body or b"{}"), **code) if "batch" not in path else _batch(body, status)
         content = plain.partition(b"\r\n\r\n")[2]

@@ -7,7 +7,8 @@ import time
 from requests.utils import check_header_validity
 
 from catga_sync.context import CallContext, enter_call, leave_call
-from catga_sync.receiver.request import RawRequest, Refused, chain_of, deadline_of, time_of
+from catga_sync.receiver.refusal import Refused
+from catga_sync.receiver.request import RawRequest, chain_of, deadline_of, time_of
 from catga_sync.transport.invoker import _headers
 from catga_sync.wire.call_path import LONGEST, full_nodes, read_chain, write_chain
 from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, valid_id
@@ -38,8 +39,8 @@ def _check(data: bytes) -> bool:
         deadline = deadline_of(timeout, sent_at, 30.0)
         hops = chain_of(chain)
     except Refused as exc:
-        if exc.status not in (400, 504) or not str(exc).isprintable():
-            raise Finding(f"refused with status {exc.status}: {str(exc)!a}") from exc
+        if exc.reason.status not in (400, 504) or not str(exc).isprintable():
+            raise Finding(f"refused with status {exc.reason.status}: {str(exc)!a}") from exc
         return False
     if deadline.remaining() > 300.0:
         raise Finding("a call has more time than the longest one may have")

@@ -10,7 +10,7 @@ from catga_sync.deadline import Deadline
 from catga_sync.errors import ErrorCode
 from catga_sync.idempotency import MemoryIdempotency
 from catga_sync.receiver.deduplication import Once
-from catga_sync.receiver.request import Refused
+from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope
 from tests.unit.idempotency.named import Named
 
@@ -92,7 +92,7 @@ def test_what_was_refused_before_its_handler_runs_the_next_time(world: World) ->
 
 def test_a_refusal_that_is_raised_is_forgotten_too(world: World) -> None:
     with pytest.raises(Refused):
-        world.receive(error=Refused(504, ErrorCode.DEADLINE_EXCEEDED, "too late"))
+        world.receive(error=Refused(Reason.EXPIRED, "too late"))
     world.receive()
     assert world.ran == 1
 
@@ -101,7 +101,7 @@ def test_what_may_have_run_is_not_run_again(world: World) -> None:
     world.receive(runs=False, unsure=True)
     with pytest.raises(Refused) as caught:
         world.receive()
-    assert caught.value.code is ErrorCode.ABORTED
+    assert caught.value.reason.code is ErrorCode.ABORTED
     assert world.ran == 0
 
 
@@ -109,7 +109,7 @@ def test_another_payload_under_the_same_id_is_refused(world: World) -> None:
     world.receive()
     with pytest.raises(Refused) as caught:
         world.receive(payload=b'{"a":1}')
-    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+    assert caught.value.reason.code is ErrorCode.INVALID_ARGUMENT
 
 
 # -- the store on which the caller relies ---------------------------------------------------------------------------
@@ -131,13 +131,13 @@ def test_what_relies_on_another_store_does_not_run_and_may_run_when_it_relies_on
     one = named.once.identity.read()
     named.once.store.told = told  # type: ignore[attr-defined]
     refusal = refused(named, str(one))
-    assert (refusal.status, refusal.code, named.ran) == (412, ErrorCode.FAILED_PRECONDITION, 0)
+    assert (refusal.reason, named.ran) == (Reason.OTHER_STORE, 0)
     named.receive()
     assert named.ran == 1
 
 
 def test_a_store_of_one_process_is_none_on_which_anybody_can_rely(world: World) -> None:
-    assert refused(world, "0" * 32).status == 412
+    assert refused(world, "0" * 32).reason is Reason.OTHER_STORE
     assert world.ran == 0
 
 
@@ -156,4 +156,4 @@ def test_the_store_is_asked_after_the_claim_since_it_may_be_emptied_in_between(n
             self.told = "another"
             return super().claim(*values)
 
-    assert refused(World(Emptied()), one).status == 412
+    assert refused(World(Emptied()), one).reason is Reason.OTHER_STORE

@@ -15,7 +15,7 @@ from catga_sync.messages import Query, message
 from catga_sync.receiver.authentication import OpenGuard
 from catga_sync.receiver.memory import BUDGET, SMALL, MemoryBudget, weight_of
 from catga_sync.receiver.receiver import RawRequest, Receiver
-from catga_sync.receiver.request import Refused
+from catga_sync.receiver.refusal import Refused
 from catga_sync.wire.envelope import ResponseEnvelope
 from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
 from tests.processes import until
@@ -182,7 +182,7 @@ def test_a_large_text_without_a_share_is_refused_as_a_call_above_the_limit_is():
     assert budget.acquire(1, 0.0)
     with pytest.raises(Refused, match="ask another node") as caught, budget.share(LARGE, lambda: 0.0):
         pytest.fail("it has run")
-    assert (caught.value.status, caught.value.code) == (503, ErrorCode.RESOURCE_EXHAUSTED)
+    assert (caught.value.reason.status, caught.value.reason.code) == (503, ErrorCode.RESOURCE_EXHAUSTED)
     assert budget.free == 99
 
 

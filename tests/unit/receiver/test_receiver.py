@@ -21,7 +21,7 @@ from catga_sync.receiver import request as intake
 from catga_sync.receiver.authentication import OpenGuard
 from catga_sync.receiver.deduplication import Once
 from catga_sync.receiver.receiver import RawRequest, Receiver
-from catga_sync.receiver.request import Refused
+from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.results import CatgaResult
 from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope
 from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
@@ -286,7 +286,7 @@ def test_what_the_server_raises_to_end_the_process_goes_through_and_leaves_nothi
 
 def test_every_request_is_noticed_even_one_that_is_refused(handlers):
     noticed = []
-    guard = StrictGuard(Refused(403, ErrorCode.PERMISSION_DENIED, "no"))
+    guard = StrictGuard(Refused(Reason.NOT_ALLOWED, "no"))
     made = make(handlers, on_request=lambda: noticed.append(1), guard=guard)
     made.handle(ask())
     made.handle(ask(path="/nowhere"))
@@ -297,14 +297,14 @@ def test_a_stranger_is_refused_before_the_body_is_read(handlers):
     def read(size):
         raise AssertionError("read")
 
-    guard = StrictGuard(Refused(403, ErrorCode.PERMISSION_DENIED, "not you"))
+    guard = StrictGuard(Refused(Reason.NOT_ALLOWED, "not you"))
     raw = make(handlers, guard=guard).handle(ask(headers={"x-a": "b"}, read=read, remote_address="10.0.0.1"))
     assert (raw.status, reply_of(raw).error_message) == (403, "not you")
     assert guard.seen == [("10.0.0.1", "b")]
 
 
 def test_the_raw_body_is_verified_before_it_is_parsed(handlers):
-    guard = StrictGuard(verify=Refused(401, ErrorCode.UNAUTHENTICATED, "not signed"))
+    guard = StrictGuard(verify=Refused(Reason.UNAUTHENTICATED, "not signed"))
     made = make(handlers, guard=guard)
     raw = made.handle(ask(read=io.BytesIO(b"{garbage").read, content_length=8))
     assert (raw.status, reply_of(raw).error_message) == (401, "not signed")
@@ -314,7 +314,7 @@ def test_the_raw_body_is_verified_before_it_is_parsed(handlers):
 
 
 def test_a_stranger_does_not_learn_that_the_node_is_draining(handlers):
-    made = make(handlers, guard=StrictGuard(verify=Refused(401, ErrorCode.UNAUTHENTICATED, "not signed")))
+    made = make(handlers, guard=StrictGuard(verify=Refused(Reason.UNAUTHENTICATED, "not signed")))
     made._node.drain()
     assert made.handle(ask()).status == 401
 
@@ -418,7 +418,7 @@ def test_the_end_of_a_body_is_called_off_when_it_has_been_read(handlers, held_cl
         return lambda: told.append("off")
 
     changes = {"read": lambda size: 1 / 0} if part == "error" else {}
-    guard = StrictGuard(verify=Refused(401, ErrorCode.UNAUTHENTICATED, "no") if part == "signature" else None)
+    guard = StrictGuard(verify=Refused(Reason.UNAUTHENTICATED, "no") if part == "signature" else None)
     held_clock.now = 7.0
     make(handlers, guard=guard).handle(ask(end_at=end_at, **changes))
     assert told == [12.0, "off"]
@@ -427,7 +427,7 @@ def test_the_end_of_a_body_is_called_off_when_it_has_been_read(handlers, held_cl
 @pytest.mark.parametrize("path", [INVOKE_PATH, BATCH_PATH, NODE_PATH, DRAIN_PATH])
 def test_what_a_stranger_still_sends_keeps_nobody_waiting(handlers, path):
     cuts = []
-    guard = StrictGuard(Refused(403, ErrorCode.PERMISSION_DENIED, "not you"))
+    guard = StrictGuard(Refused(Reason.NOT_ALLOWED, "not you"))
     for method in ("POST", "GET"):
         make(handlers, guard=guard).handle(ask(path=path, method=method, cut=lambda: cuts.append(path)))
     assert cuts == [path, path]

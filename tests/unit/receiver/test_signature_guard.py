@@ -11,8 +11,9 @@ import pytest
 
 from catga_sync.errors import ErrorCode
 from catga_sync.receiver.authentication import SignatureGuard
+from catga_sync.receiver.refusal import Refused
 from catga_sync.receiver.replay import MemoryNonces
-from catga_sync.receiver.request import RawRequest, Refused
+from catga_sync.receiver.request import RawRequest
 from catga_sync.testing import FakeClock
 from catga_sync.wire.headers import SIGNATURE
 from catga_sync.wire.signatures import REFUSAL, KeyRing, sign_request, verify_response
@@ -52,7 +53,7 @@ def serves(guard: SignatureGuard, raw: RawRequest, body: bytes = BODY) -> None:
 def refuses(guard: SignatureGuard, raw: RawRequest, status: int, body: bytes = BODY) -> Refused:
     with pytest.raises(Refused) as caught:
         guard.verify(raw, body, "node-1")
-    assert caught.value.status == status
+    assert caught.value.reason.status == status
     assert (caught.value.caller is None) == (status != 421), "only a caller that is known gets a signed refusal"
     return caught.value
 
@@ -73,7 +74,7 @@ def test_what_is_signed_for_another_run_is_refused_in_a_way_that_is_signed_and_n
     clock.advance(1.0)
     raw = request(clock, former, path)
     refusal = refuses(node, raw, 421)
-    assert refusal.code is ErrorCode.UNAVAILABLE
+    assert refusal.reason.code is ErrorCode.UNAVAILABLE
     sealed = node.seal(refusal.caller, 421, "0", "node-1", b"no")
     told = verify_response(
         RING,
