@@ -26,17 +26,10 @@ __all__ = ["CallContext", "Hop", "current_call", "enter_call", "leave_call", "ne
 #: A node, and how many more calls it could have taken when it sent a call on; None when it cannot tell.
 Hop = tuple[str, "int | None"]
 
+#: An id that can be the id of a trace, and its second half that of a span: no id of nothing but zeros is valid.
+_TRACE_ID = re.compile(r"[0-9a-f]{16}(?!0{16})[0-9a-f]{16}")
 #: https://www.w3.org/TR/trace-context/: version ff and ids of nothing but zeros are invalid, later versions have more.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
-
-
-def _traceparent(trace_id: str) -> str:
-    # "Sampled": the other flag would have a tracing peer leave out the spans of its own.
-    return f"00-{trace_id}-{trace_id[16:]}-01"
-
-
-def _digest(request_id: str) -> str:
-    return hashlib.sha256(request_id.encode()).hexdigest()[:32]
 
 
 def new_request_id() -> str:
@@ -83,8 +76,11 @@ class CallContext:
             # As it came, and not with a span of this call: nothing tells a tracing system of such a span.
             return given, self.tracestate
         # The id of the first call is unique enough for all that comes of it, and costs nothing.
-        begun = _traceparent(self.request_id)
-        return begun if _TRACEPARENT.fullmatch(begun) else _traceparent(_digest(self.request_id)), None
+        trace_id = self.request_id
+        if _TRACE_ID.fullmatch(trace_id) is None:
+            trace_id = hashlib.sha256(trace_id.encode()).hexdigest()[:32]
+        # "Sampled": the other flag would have a tracing peer leave out the spans of its own.
+        return f"00-{trace_id}-{trace_id[16:]}-01", None
 
     def nested(self, request_id: str, timeout: float | None, *, depth: int = 0) -> CallContext:
         """

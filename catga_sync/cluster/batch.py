@@ -68,8 +68,7 @@ class Batch:
             else:
                 alone.append((index, node))
         if first:
-            for _ in range(len(groups) + len(alone)):
-                self._failover.count()
+            self._failover.count(len(groups) + len(alone))
 
         def meanwhile() -> None:
             for index, node in alone:
@@ -89,7 +88,7 @@ class Batch:
     def _alone(self, plan: Plan, node: ClusterNode | None) -> CatgaResult[Any]:
         if node is None:
             return self._failover.result(plan, self._last(plan))
-        return self._failover.run_from(plan, node)
+        return self._failover.run(plan, node)
 
     def _together(self, group: tuple[ClusterNode, list[int]]) -> dict[int, CatgaResult[Any]]:
         """Make one round trip; return the answer to each item."""

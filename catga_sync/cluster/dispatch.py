@@ -35,9 +35,6 @@ from catga_sync.wire.call_path import LONGEST, full_nodes
 
 __all__ = ["Dispatcher"]
 
-#: The oldest snapshot, in seconds, on which "nobody handles this" is answered.
-_FRESH = 0.1
-
 _log = logging.getLogger(__name__)
 
 
@@ -87,17 +84,8 @@ class Dispatcher:
         """Run a request of a type on whichever node may take it."""
         plan = self._plan(request, entry, call)
         if isinstance(plan, CatgaResult):
-            return plan
+            return plan._with(request_id=call.request_id)
         return _told(plan, self._failover.run(plan))
-
-    def candidates(self, entry: MessageType, here: bool, call: CallContext) -> tuple[ClusterNode, ...]:
-        """Return the nodes that may take a request of this type."""
-        nodes = self._membership.look(call).candidates(entry.name, entry.contract, here)
-        if not nodes:
-            # Perhaps the node has just come up: before saying that there is none, look at the store once more.
-            self._membership.refresh(_FRESH, call=call)
-            nodes = self._membership.snapshot.candidates(entry.name, entry.contract, here)
-        return nodes
 
     def deliver_here(self, event: Event, call: CallContext) -> CatgaResult[None] | None:
         """Call the subscribers of this process, as the given call; None when there is none."""
@@ -120,7 +108,7 @@ class Dispatcher:
 
     def broadcast(self, entry: MessageType, request: Any, call: CallContext) -> dict[str, CatgaResult[Any]]:
         """Run a request on every other node that handles its type; one that cannot take it is told as a failure."""
-        self.candidates(entry, here=False, call=call)  # a node that has just come up is to be among them
+        self._membership.candidates(entry, here=False, call=call)  # one that has just come up is to be among them
         nodes = self._membership.snapshot.addressees(entry.name, here=self._local.handles(entry.cls))
         reasons = {node.node_id: reason_against(node, entry.name, entry.contract) for node in nodes}
         results = self.on_each([node for node in nodes if reasons[node.node_id] is None], request, call)
@@ -134,7 +122,7 @@ class Dispatcher:
                 )
         return results
 
-    def batch(self, requests: list[Any], call: CallContext) -> list[CatgaResult[Any]]:
+    def batch(self, requests: list[Any], entries: list[MessageType], call: CallContext) -> list[CatgaResult[Any]]:
         """
         Run requests with one round trip a node; see ``batch.py``.
 
@@ -142,9 +130,9 @@ class Dispatcher:
         """
         plans: dict[int, Plan] = {}
         results: dict[int, CatgaResult[Any]] = {}
-        for index, request in enumerate(requests):
+        for index, (request, entry) in enumerate(zip(requests, entries, strict=True)):
             item = call.nested(new_request_id(), self._timeout)
-            plan = self._plan(request, self._local.registry.ensure(type(request)), item)
+            plan = self._plan(request, entry, item)
             if isinstance(plan, CatgaResult):
                 results[index] = plan._with(request_id=item.request_id)
             else:
@@ -159,7 +147,7 @@ class Dispatcher:
         here = self._local.handles(entry.cls)
         full = full_nodes(call.chain)
         alone = (self._this,) if here else ()
-        nodes = self.candidates(entry, here, call) if entry.remote else alone
+        nodes = self._membership.candidates(entry, here, call) if entry.remote else alone
         usable = tuple(node for node in self._ejection.usable(nodes) if node.node_id not in full) if nodes else ()
         excluded = []
         for node in self._membership.snapshot.nodes:
@@ -198,7 +186,7 @@ class Dispatcher:
         """Return the plan of a request, or the failure of one that no node may take."""
         here = self._local.handles(entry.cls)
         if entry.remote:
-            nodes = self.candidates(entry, here, call)
+            nodes = self._membership.candidates(entry, here, call)
         elif here:
             nodes = (self._this,)
         else:
@@ -211,17 +199,16 @@ class Dispatcher:
                 nodes = tuple(node for node in nodes if node.node_id not in full)
         if not nodes:
             return self._nobody(entry)
-        if call.deadline is not None and call.deadline.expired:
-            return expired_before_start()
         try:
-            router = self._routers.of(entry)
+            router = self._routers.default if entry.route is None else self._routers.of(entry)
         except ConfigurationError as exc:
             return CatgaResult.failure(
                 f"the route of {entry.name} is wrong: {exc}", ErrorCode.INTERNAL, delivery=Delivery.NOT_EXECUTED
             )
         alone = len(nodes) == 1 or not self._failover.repeats
         store = None if entry.idempotent or alone else _store_of_all(nodes)
-        return Plan(request, nodes, call, router, entry.idempotent or store is not None, store)
+        plan = Plan(request, nodes, call, router, entry.idempotent or store is not None, store)
+        return plan if plan.remaining() > 0.0 else expired_before_start()
 
     def _look_up(self, entry: MessageType, request: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode | None:
         """Return whom the router would take, and tell it that nobody was asked; None when it takes nobody."""

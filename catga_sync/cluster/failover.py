@@ -71,7 +71,7 @@ class Plan:
     def remaining(self) -> float:
         """Return the seconds left for the call."""
         deadline = self.call.deadline
-        return float("inf") if deadline is None else deadline.remaining()
+        return float("inf") if deadline is None else deadline.at - deadline.monotonic()
 
 
 class Failover:
@@ -120,18 +120,22 @@ class Failover:
         """Whether there is ever a further try."""
         return self._tries > 1
 
-    def run(self, plan: Plan) -> CatgaResult[Any]:
-        """Return the result of a request on one of the plan's nodes."""
-        self.count()
-        return self.run_from(plan, self.pick(plan))
+    def run(self, plan: Plan, node: ClusterNode | None = None) -> CatgaResult[Any]:
+        """
+        Return the result of a request on one of the plan's nodes.
 
-    def run_from(self, plan: Plan, node: ClusterNode | None) -> CatgaResult[Any]:
-        """Do what ``run`` does with a call that was counted, beginning with a node that ``pick`` has returned."""
+        Args:
+            plan: The call.
+            node: The first node to try, for a call that was counted already; None means that it is picked here.
+        """
+        if node is None:
+            self._budget.pay_in()
+            node = self.pick(plan)
         result = NO_NODE
         while node is not None:
             result = self._try(plan, node)
             wait = self.wait_before_next(plan, result)
-            if wait is None or not self.pay():
+            if wait is None or not self._budget.take():
                 break
             self.sleep(wait)
             node = self.pick(plan)
@@ -139,9 +143,10 @@ class Failover:
 
     # -- the same in steps, for calls that travel together ---------------------------------------------------------
 
-    def count(self) -> None:
-        """Count a call, or several that travel together, in the budget."""
-        self._budget.pay_in()
+    def count(self, exchanges: int) -> None:
+        """Count calls in the budget; several that travel together are one."""
+        for _ in range(exchanges):
+            self._budget.pay_in()
 
     def pay(self) -> bool:
         """Pay for a further try; return False when the budget has none left."""
@@ -154,7 +159,7 @@ class Failover:
 
     def pick(self, plan: Plan) -> ClusterNode | None:
         """Return the node to try next; None when the router gives none."""
-        options = self._ejection.usable(plan.nodes)
+        options = plan.nodes if len(plan.nodes) == 1 else self._ejection.usable(plan.nodes)
         if plan.tried:
             untried = tuple(node for node in options if node.node_id not in plan.tried)
             options = untried or tuple(node for node in plan.nodes if node.node_id not in plan.tried) or options

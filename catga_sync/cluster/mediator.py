@@ -35,7 +35,7 @@ from catga_sync.receiver.receiver import Receiver
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import CatgaResult
-from catga_sync.serialization import MessageRegistry, MessageType
+from catga_sync.serialization import MessageRegistry
 
 __all__ = ["ClusterMediator"]
 
@@ -139,9 +139,17 @@ class ClusterMediator:
         Raises:
             TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
         """
+        is_request = isinstance(request, Request)
+        if not is_request:
+            self.local.require_request(request)
         # A class that cannot be registered is a mistake of the caller: told before a behaviour can take it for another.
-        entry = self.registry.ensure(type(self.local.require_request(request)))
-        return self._send(request, entry, nested_call(self._timeout if timeout is None else check_timeout(timeout)))
+        entry = self.registry.ensure(type(request))
+        call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
+        if not self._lifecycle.running:
+            self._lifecycle.look_around(call)
+        if not self._behaviors:
+            return self._dispatcher.send(request, entry, call)
+        return self._send_through_behaviors(request, call)
 
     def send_batch(self, requests: Iterable[Request[Any]], *, timeout: float | None = None) -> list[CatgaResult[Any]]:
         """
@@ -152,13 +160,13 @@ class ClusterMediator:
             timeout: Seconds for all of them together; None as for ``send``.
         """
         items = [self.local.require_request(request) for request in requests]
+        entries = [self.registry.ensure(type(item)) for item in items]
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
         self._lifecycle.look_around(call)
         if not self._behaviors:
-            return self._dispatcher.batch(items, call)
+            return self._dispatcher.batch(items, entries, call)
         # Behaviours are written for one call in its caller's thread, so with them every item is one.
-        ensure = self.registry.ensure
-        return [self._send(item, ensure(type(item)), call.nested(new_request_id(), self._timeout)) for item in items]
+        return [self._send_through_behaviors(item, call.nested(new_request_id(), self._timeout)) for item in items]
 
     def send_stream(self, requests: Iterable[Request[Any]]) -> Iterator[CatgaResult[Any]]:
         """Send each request when its result is asked for; yield the results in order. Holds one at a time."""
@@ -324,18 +332,13 @@ class ClusterMediator:
 
         return build_chain(self._send_current, behaviors, "the call", answers_none, sends=True)
 
-    def _send(self, request: Request[T], entry: MessageType, call: CallContext) -> CatgaResult[T]:
-        if not self._lifecycle.running:
-            self._lifecycle.look_around(call)
-        if not self._behaviors:
-            result: CatgaResult[T] = self._dispatcher.send(request, entry, call)
-        else:
-            # A behaviour finds its call as a handler does.
-            token = enter_call(call)
-            try:
-                result = self._chain(request)
-            finally:
-                leave_call(token)
+    def _send_through_behaviors(self, request: Request[T], call: CallContext) -> CatgaResult[T]:
+        # A behaviour finds its call as a handler does.
+        token = enter_call(call)
+        try:
+            result: CatgaResult[T] = self._chain(request)
+        finally:
+            leave_call(token)
         return result if result._request_id is not None else result._with(request_id=call.request_id)
 
     def _send_current(self, request: Any) -> CatgaResult[Any]:

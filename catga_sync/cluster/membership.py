@@ -25,6 +25,7 @@ from catga_sync.context import CallContext
 from catga_sync.discovery.base import Discovery, place_of
 from catga_sync.errors import ends_process
 from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
+from catga_sync.serialization import MessageType
 
 __all__ = ["Membership"]
 
@@ -34,6 +35,8 @@ _FIRST_WAIT = 0.25
 _FIRST_LOOKS = 0.5
 #: Seconds that a caller waits for a look that another thread has under way: for the very first, and for a newer one.
 _FIRST_PATIENCE, _PATIENCE = 1.0, 0.05
+#: The oldest snapshot, in seconds, by which a type is said to have no node.
+_FRESH = 0.1
 #: A refresh that takes more than this share of the nodes away is not believed.
 _MASS = 0.5
 
@@ -111,6 +114,22 @@ class Membership:
             self._get_ready(call)
         # Without one the store is down and has never been up: there is no node but this one.
         return self._nobody if self._snapshot is None else self._snapshot
+
+    def candidates(self, entry: MessageType, here: bool, call: CallContext | None) -> tuple[ClusterNode, ...]:
+        """
+        Return the nodes that may take a request of a type; the same object as long as membership is the same.
+
+        Args:
+            entry: The type.
+            here: Whether this node handles it.
+            call: As in ``look``.
+        """
+        found = self.look(call).candidates(entry.name, entry.contract, here)
+        if not found:
+            # Perhaps the node has just come up: before saying that there is none, look at the store once more.
+            self.refresh(_FRESH, call=call)
+            found = self.snapshot.candidates(entry.name, entry.contract, here)
+        return found
 
     @property
     def around(self) -> StoreView:

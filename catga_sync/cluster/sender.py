@@ -96,7 +96,8 @@ class Sender:
             return self._rejected(node, since, call)
         try:
             left = timeout - (since - began)
-            result: Any = self._invoker.invoke(node, message, timeout=left, call=self._leaving(call))
+            leaving = call if self._this.endpoint is None else self._leaving(call)
+            result: Any = self._invoker.invoke(node, message, timeout=left, call=leaving)
             if not isinstance(result, CatgaResult):
                 raise TypeError(f"the invoker returned {type(result).__name__}")
             return result
@@ -118,7 +119,8 @@ class Sender:
             left = timeout - (since - began)
             invoke_batch: Any = getattr(self._invoker, "invoke_batch")  # noqa: B009 - not every invoker has it
             # All of it travels by the way of its first call.
-            leaving = (self._leaving(calls[0]), *calls[1:])
+            first = calls[0] if self._this.endpoint is None else self._leaving(calls[0])
+            leaving = (first, *calls[1:])
             results: Sequence[CatgaResult[Any]] = invoke_batch(node, messages, timeout=left, calls=leaving)
             if len(results) != len(messages) or not all(isinstance(each, CatgaResult) for each in results):
                 raise TypeError(f"the invoker returned {len(results)} results for {len(messages)} requests")
@@ -198,8 +200,6 @@ class Sender:
 
     def _leaving(self, call: CallContext) -> CallContext:
         """Return the call as it is when it leaves this node: with this node at the end of its path."""
-        if self._this.endpoint is None:
-            return call
         if call.depth and not self._one_thread_is_told and server_info().one_thread:
             self._one_thread_is_told = True
             _log.warning(

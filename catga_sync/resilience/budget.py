@@ -45,12 +45,15 @@ class RetryBudget:
     def pay_in(self) -> None:
         """Count a call."""
         with self._lock:
-            self._calls[self._turn_locked()] += 1
+            second = int(self._monotonic())
+            if second != self._second:
+                self._turn_locked(second)
+            self._calls[second % WINDOW] += 1
 
     def take(self) -> bool:
         """Take out one try; return False when there is none left."""
         with self._lock:
-            slot = self._turn_locked()
+            slot = self._turn_locked(int(self._monotonic()))
             if sum(self._tries) + 1 > sum(self._calls) * self._share + self._allowance:
                 return False
             self._tries[slot] += 1
@@ -60,15 +63,14 @@ class RetryBudget:
     def left(self) -> float:
         """How many further tries would be granted now."""
         with self._lock:
-            self._turn_locked()
+            self._turn_locked(int(self._monotonic()))
             return max(0.0, sum(self._calls) * self._share + self._allowance - sum(self._tries))
 
     def forget(self) -> None:
         """In a forked child: the lock may have been held."""
         self._lock = threading.Lock()
 
-    def _turn_locked(self) -> int:
-        second = int(self._monotonic())
+    def _turn_locked(self, second: int) -> int:
         passed = min(second - self._second, WINDOW)
         for ago in range(passed):
             slot = (second - ago) % WINDOW

@@ -68,7 +68,7 @@ def write_batch(part: list[Item], now: float) -> bytes:
 
 
 def judge_batch(outcomes: list[Outcome], response: Response) -> list[CatgaResult[Any]]:
-    """Judge what came back for a batch: a ``Judge``."""
+    """Judge what came back for a batch; return a result for each attempt in it."""
     status, executed = response.status, response.headers.get(EXECUTED)
     try:
         replies = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._log_limit import LimitedLog
@@ -19,13 +19,13 @@ from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import OTHER_NODE, RETRY, CatgaResult
 from catga_sync.serialization import MessageRegistry, jsontext
-from catga_sync.transport.base import Channel, ExchangeFailed
+from catga_sync.transport.base import Channel, ExchangeFailed, Response
 from catga_sync.transport.batch import FRAME, Item, judge_batch, parts, write_batch
-from catga_sync.transport.outcome import Judge, Outcome, judge_one
+from catga_sync.transport.outcome import Outcome, judge_one
 from catga_sync.transport.proof import Proof, judge_unproven
 from catga_sync.transport.signing import MISDIRECTED, Signing
 from catga_sync.wire.call_path import write_chain
-from catga_sync.wire.envelope import MAX_TIME_MS, STAMP_LENGTH, RequestEnvelope, stamped
+from catga_sync.wire.envelope import MAX_TIME_MS, STAMP_LENGTH, RequestHead, stamped
 from catga_sync.wire.headers import CHAIN, EXECUTED, REQUEST_ID, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
 from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
 
@@ -34,8 +34,39 @@ __all__ = ["EnvelopeInvoker"]
 T = TypeVar("T")
 
 
-#: Makes the body of a request that is sent at that time, in seconds since the epoch: the time stands in it.
-_Write = Callable[[float], bytes]
+#: Makes a failure of the outcome of an attempt.
+_Failure = Callable[[Outcome], CatgaResult[Any]]
+
+
+class _Kind(NamedTuple):
+    """What the requests of one type have in common."""
+
+    name: str
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any] | None
+    head: RequestHead
+
+
+class _Way:
+    """
+    What the calls to one node have in common, as long as it is known to be the same.
+
+    Args:
+        node: The node.
+        signing: What signs the requests of this process; None where nothing does.
+        shows_first: Whether a node has to show first that it signs.
+    """
+
+    __slots__ = ("incarnation", "node", "shows_first", "signing")
+
+    def __init__(self, node: ClusterNode, signing: Signing | None, *, shows_first: bool) -> None:
+        if signing is not None and (node.signed is False or not signing.covers(node.endpoint)):
+            signing = None
+        self.node = node
+        self.signing = signing
+        #: Of the run of the node for which is signed.
+        self.incarnation = "" if signing is None else signing.meant(node.node_id, node.incarnation)
+        self.shows_first = shows_first
 
 
 class EnvelopeInvoker:
@@ -75,12 +106,20 @@ class EnvelopeInvoker:
         self._proof = proof
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._limited_log = LimitedLog(self._clock) if limited_log is None else limited_log
+        # Caches; two threads that fill the same place at once put the same there.
+        self._kinds: dict[type, _Kind] = {}
+        self._ways: dict[str, _Way] = {}
 
     def invoke(self, node: ClusterNode, request: Request[T], *, timeout: float, call: CallContext) -> CatgaResult[T]:
         """See ``RemoteInvoker``."""
         expires = self._clock.monotonic() + timeout
-        outcome, envelope = self._prepare(node, request, call)
-        return envelope if isinstance(envelope, CatgaResult) else self._send(outcome, envelope, expires)
+        kind = self._kinds.get(type(request)) or self._kind_of(type(request))
+        outcome = Outcome(node, kind.name, kind.decode, call, self._limited_log)
+        try:
+            payload = kind.encode(request)
+        except SerializationError as exc:
+            return outcome.unwritable(exc)
+        return self._send(outcome, kind.head.unstamped(payload, call.request_id), expires)
 
     def invoke_raw(
         self,
@@ -108,8 +147,8 @@ class EnvelopeInvoker:
         """
         expires = self._clock.monotonic() + timeout
         outcome = Outcome(node, type_name, _checked_json, call, self._limited_log)
-        envelope = RequestEnvelope(type_name, response_name or "none", payload, call.request_id, self._source_node_id)
-        return self._send(outcome, envelope, expires)
+        head = RequestHead(type_name, response_name or "none", self._source_node_id)
+        return self._send(outcome, head.unstamped(payload, call.request_id), expires)
 
     def invoke_batch(
         self, node: ClusterNode, requests: Sequence[Request[Any]], *, timeout: float, calls: Sequence[CallContext]
@@ -127,11 +166,13 @@ class EnvelopeInvoker:
         results: dict[int, CatgaResult[Any]] = {}
         ready: list[Item] = []
         for index, (request, call) in enumerate(zip(requests, calls, strict=True)):
-            outcome, envelope = self._prepare(node, request, call)
-            if isinstance(envelope, CatgaResult):
-                results[index] = envelope
+            kind = self._kinds.get(type(request)) or self._kind_of(type(request))
+            outcome = Outcome(node, kind.name, kind.decode, call, self._limited_log)
+            try:
+                item = Item(index, outcome, kind.head.unstamped(kind.encode(request), call.request_id))
+            except SerializationError as exc:
+                results[index] = outcome.unwritable(exc)
                 continue
-            item = Item(index, outcome, envelope.unstamped())
             if item.length + FRAME > self._max_body_bytes:
                 results[index] = outcome.too_long(item.length, self._max_body_bytes)
             else:
@@ -139,13 +180,14 @@ class EnvelopeInvoker:
         waiting = list(parts(ready, self._max_body_bytes))
         while waiting:
             part = waiting.pop(0)
+            came = self._exchange(node, BATCH_PATH, part[0].outcome.call, partial(write_batch, part), expires)
             outcomes = [item.outcome for item in part]
-            told = self._exchange(node, BATCH_PATH, outcomes, partial(write_batch, part), expires, judge_batch)
-            if len(part) > 1 and all(_too_much(result) for result in told):
+            judged = judge_batch(outcomes, came) if isinstance(came, Response) else [came(each) for each in outcomes]
+            if len(part) > 1 and all(_too_much(result) for result in judged):
                 # The node takes less at once than this one sends: what is too long together may fit alone.
                 waiting[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
             else:
-                results.update(zip([item.number for item in part], told, strict=True))
+                results.update(zip([item.number for item in part], judged, strict=True))
         return [results[index] for index in range(len(results))]
 
     def close(self) -> None:
@@ -155,6 +197,10 @@ class EnvelopeInvoker:
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:
         """See ``UpkeptInvoker``."""
         present = list(nodes)
+        ids = {node.node_id for node in present}
+        for node_id in list(self._ways):
+            if node_id not in ids:
+                self._ways.pop(node_id, None)
         if self._proof is not None:
             self._proof.keep_only(present)
         self._channel.tidy(present)
@@ -165,74 +211,73 @@ class EnvelopeInvoker:
             self._proof.forget()
         self._channel.forget()
 
-    def _prepare(
-        self, node: ClusterNode, request: Request[Any], call: CallContext
-    ) -> tuple[Outcome, RequestEnvelope | CatgaResult[Any]]:
-        entry = self._registry.ensure(type(request))
-        response_codec = entry.response_codec
-        decode = None if response_codec is None else response_codec.decode
-        outcome = Outcome(node, entry.name, decode, call, self._limited_log)
-        try:
-            payload = entry.codec.encode(request)
-        except SerializationError as exc:
-            return outcome, outcome.unwritable(exc)
-        response_name = entry.response_name or "none"
-        return outcome, RequestEnvelope(entry.name, response_name, payload, call.request_id, self._source_node_id)
-
-    def _send(self, outcome: Outcome, envelope: RequestEnvelope, expires: float) -> CatgaResult[Any]:
-        unstamped = envelope.unstamped()
+    def _send(self, outcome: Outcome, unstamped: bytes, expires: float) -> CatgaResult[Any]:
         length = len(unstamped) + STAMP_LENGTH
         if length > self._max_body_bytes:
             return outcome.too_long(length, self._max_body_bytes)
-        return self._exchange(
-            outcome.node, INVOKE_PATH, [outcome], lambda now: stamped(unstamped, now), expires, judge_one
-        )[0]
+        came = self._exchange(outcome.node, INVOKE_PATH, outcome.call, partial(stamped, unstamped), expires)
+        return judge_one(outcome, came) if isinstance(came, Response) else came(outcome)
 
     def _exchange(
-        self,
-        node: ClusterNode,
-        path: str,
-        outcomes: list[Outcome],
-        write: _Write,
-        expires: float,
-        judge: Judge,
-        *,
-        again: bool = False,
-    ) -> list[CatgaResult[Any]]:
-        """Make one exchange that carries all these attempts; return a result for each."""
+        self, node: ClusterNode, path: str, call: CallContext, write: Callable[[float], bytes], expires: float
+    ) -> Response | _Failure:
+        """
+        Make one exchange.
+
+        Args:
+            node: Where to.
+            path: The route there.
+            call: The call, or the first of those that travel together: its headers are sent.
+            write: Makes the body of a request that is sent at that time, in seconds since the epoch.
+            expires: The monotonic time at which it ends.
+
+        Returns:
+            The response, or what makes a failure of the outcome of each attempt that is part of the exchange.
+        """
+        way = self._ways.get(node.node_id)
+        if way is None or way.node is not node:
+            way = self._ways[node.node_id] = _Way(node, self._signing, shows_first=self._proof is not None)
         left = expires - self._clock.monotonic()
         if left <= 0:
-            return [outcome.expired(Delivery.NOT_EXECUTED, "before it was sent") for outcome in outcomes]
-        unproven = None if self._proof is None else self._proof.missing(node, left)
-        if unproven is not None:
-            return [judge_unproven(outcome, unproven) for outcome in outcomes]
-        signing = self._signing
-        if signing is not None and (node.signed is False or not signing.covers(node.endpoint)):
-            signing = None
-        body = write(self._clock.time())
-        headers = write_headers(outcomes[0].call, expires - self._clock.monotonic())
-        renew = None
-        try:
-            if signing is not None:
-                meant = signing.meant(node.node_id, node.incarnation)
-                signed = signing.sign("POST", path, node.node_id, meant, headers, body)
-                renew = signed.renew
-            response = self._channel.exchange(node, path, headers, body, expires, renew)
-        except ExchangeFailed as exc:
-            return [outcome.broken(exc) for outcome in outcomes]
-        except ConfigurationError as exc:
-            return [outcome.unsigned(exc) for outcome in outcomes]
-        if signing is not None:
+            return _expired
+        if way.shows_first and self._proof is not None:
+            probe = self._proof.missing(node, left)
+            if probe is not None:
+                return partial(judge_unproven, probe=probe)
+            way.shows_first = False
+        for again in (False, True):
+            body = write(self._clock.time())
+            headers = write_headers(call, expires - self._clock.monotonic())
+            signing, signed = way.signing, None
+            try:
+                if signing is not None:
+                    signed = signing.sign("POST", path, node.node_id, way.incarnation, headers, body)
+                renew = None if signed is None else signed.renew
+                response = self._channel.exchange(node, path, headers, body, expires, renew)
+            except ExchangeFailed as exc:
+                return partial(Outcome.broken, exc=exc)
+            except ConfigurationError as exc:
+                return partial(Outcome.unsigned, exc=exc)
+            if signing is None or signed is None:
+                break
             run = signing.signer(signed.nonce, node.node_id, response.status, response.headers, response.body)
             if run is None and signing.needs_proof(node):
                 response.retire()
-                return [outcome.not_authentic(response.status) for outcome in outcomes]
+                return partial(Outcome.not_authentic, status=response.status)
             misdirected = response.status == MISDIRECTED and response.headers.get(EXECUTED) == "0"
-            if run is not None and misdirected and not again:
-                # The node was restarted, and has not run this: once more, signed for the run that it names.
-                signing.named(node.node_id, node.incarnation, run)
-                return self._exchange(node, path, outcomes, write, expires, judge, again=True)
-        return judge(outcomes, response)
+            if run is None or not misdirected or again:
+                break
+            # The node was restarted, and has not run this: once more, signed for the run that it names.
+            signing.named(node.node_id, node.incarnation, run)
+            way.incarnation = run
+        return response
+
+    def _kind_of(self, cls: type) -> _Kind:
+        entry = self._registry.ensure(cls)
+        decode = None if entry.response_codec is None else entry.response_codec.decode
+        head = RequestHead(entry.name, entry.response_name or "none", self._source_node_id)
+        kind = self._kinds[cls] = _Kind(entry.name, entry.codec.encode, decode, head)
+        return kind
 
 
 def write_headers(call: CallContext, left: float) -> dict[str, str]:
@@ -252,6 +297,10 @@ def write_headers(call: CallContext, left: float) -> dict[str, str]:
     if state is not None:
         headers[TRACESTATE] = state
     return headers
+
+
+def _expired(outcome: Outcome) -> CatgaResult[Any]:
+    return outcome.expired(Delivery.NOT_EXECUTED, "before it was sent")
 
 
 def _too_much(result: CatgaResult[Any]) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from catga_sync._log_limit import LimitedLog
@@ -24,7 +25,7 @@ from catga_sync.transport.base import ExchangeFailed, Response
 from catga_sync.wire.envelope import EnvelopeError, ResponseEnvelope
 from catga_sync.wire.headers import EXECUTED
 
-__all__ = ["Judge", "Outcome", "judge_one"]
+__all__ = ["Outcome", "judge_one"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ _STATUS_CODES = {
 _NO_ID = ("unknown", "")
 
 
+@dataclass(slots=True, eq=False)
 class Outcome:
     """
     The outcome of one attempt.
@@ -58,21 +60,11 @@ class Outcome:
         limited_log: Bounds the failures that are logged.
     """
 
-    __slots__ = ("_decode", "_limited_log", "_type_name", "call", "node")
-
-    def __init__(
-        self,
-        node: ClusterNode,
-        type_name: str,
-        decode: Callable[[bytes], Any] | None,
-        call: CallContext,
-        limited_log: LimitedLog,
-    ) -> None:
-        self.node = node
-        self.call = call
-        self._type_name = type_name
-        self._decode = decode
-        self._limited_log = limited_log
+    node: ClusterNode
+    type_name: str
+    decode: Callable[[bytes], Any] | None
+    call: CallContext
+    limited_log: LimitedLog
 
     @property
     def where(self) -> str:
@@ -141,11 +133,11 @@ class Outcome:
 
     def succeeded(self, reply: ResponseEnvelope) -> CatgaResult[Any]:
         value = None
-        if self._decode is not None:
+        if self.decode is not None:
             try:
-                value = self._decode(b"null" if reply.payload is None else reply.payload)
+                value = self.decode(b"null" if reply.payload is None else reply.payload)
             except SerializationError as exc:
-                return unreadable_answer(self._type_name, exc, self.call)._with(
+                return unreadable_answer(self.type_name, exc, self.call)._with(
                     request_id=self.call.request_id,
                     node_id=reply.processed_by_node_id or self.node.node_id,
                     processing_time_ms=float(reply.processing_time_ms),
@@ -231,12 +223,12 @@ class Outcome:
     def _log(self, layer: str, text: str, code: object, delivery: Delivery) -> None:
         # A peer may make up any number of codes of its own.
         kind = code.name if isinstance(code, ErrorCode) else "of its own"
-        self._limited_log.log(
+        self.limited_log.log(
             _log,
             logging.WARNING,
             f"failed: node={self.node.node_id} layer={layer} code={kind} delivery={delivery.name}",
             "%s failed: %s node=%s layer=%s code=%s delivery=%s: %s",
-            self._type_name,
+            self.type_name,
             self.call.ids,
             self.node.node_id,
             layer,
@@ -246,21 +238,16 @@ class Outcome:
         )
 
 
-#: Says what came of each of these attempts, which went in one exchange.
-Judge = Callable[[list[Outcome], Response], list[CatgaResult[Any]]]
-
-
-def judge_one(outcomes: list[Outcome], response: Response) -> list[CatgaResult[Any]]:
-    """Judge what came back for a single request: a ``Judge``."""
-    (outcome,) = outcomes
+def judge_one(outcome: Outcome, response: Response) -> CatgaResult[Any]:
+    """Judge what came back for a single request."""
     try:
         reply = ResponseEnvelope.decode(response.body)
     except EnvelopeError as exc:
         response.retire()
-        return [outcome.no_envelope(response.status, exc)]
+        return outcome.no_envelope(response.status, exc)
     if reply.request_id != outcome.call.request_id:
         response.retire()
-    return [outcome.answered(reply, response.status, response.headers.get(EXECUTED))]
+    return outcome.answered(reply, response.status, response.headers.get(EXECUTED))
 
 
 def _retry_after(status: int) -> str | None:

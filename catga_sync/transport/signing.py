@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import partial
 
 from catga_sync.nodes import UNSIGNED, ClusterNode, is_loopback
 from catga_sync.wire.headers import EXECUTED, SIGNATURE
@@ -26,13 +27,30 @@ MISDIRECTED = 421
 _MOST_NAMED = 10_000
 
 
-class Signed(NamedTuple):
+@dataclass(slots=True)
+class Signed:
     """A request that was signed. Immutable."""
 
     nonce: str
-    #: Returns headers that are about to leave, signed anew where any of those that are signed has changed: what traces
-    #: an application adds ``traceparent`` below everything that is ours.
-    renew: Callable[[Mapping[str, str]], Mapping[str, str]]
+    #: As they were signed, with the signature.
+    headers: Mapping[str, str]
+    #: Returns the signature for headers whose names are in lower case.
+    sign: Callable[..., str]
+
+    def renew(self, travelling: Mapping[str, str]) -> Mapping[str, str]:
+        """
+        Return headers that are about to leave, signed anew where any of those that are signed has changed.
+
+        What traces an application adds ``traceparent`` below everything that is ours.
+        """
+        if travelling == self.headers:
+            return travelling
+        before, after = _lowered(self.headers), _lowered(travelling)
+        # Not what a hook of the user's session sends meanwhile, to another server.
+        ours = SIGNATURE.lower() in after
+        if not ours or all(after.get(name) == before.get(name) for name in SIGNED_HEADERS):
+            return travelling
+        return {**travelling, SIGNATURE: self.sign(headers=after, now=time.time())}
 
 
 class Signing:
@@ -94,35 +112,19 @@ class Signing:
             body: As it travels.
         """
         nonce = os.urandom(16).hex()
-
-        def signature(lowered: Mapping[str, str]) -> str:
-            return sign_request(
-                self._ring,
-                method=method,
-                path=path,
-                cluster=self._cluster,
-                audience=node_id,
-                incarnation=incarnation,
-                headers=lowered,
-                body=body,
-                now=time.time(),
-                nonce=nonce,
-            )
-
-        signed = _lowered(headers)
-        headers[SIGNATURE] = signature(signed)
-
-        def renew(travelling: Mapping[str, str]) -> Mapping[str, str]:
-            if travelling == headers:
-                return travelling
-            lowered = _lowered(travelling)
-            # Not what a hook of the user's session sends meanwhile, to somebody else.
-            ours = SIGNATURE.lower() in lowered
-            if not ours or all(lowered.get(name) == signed.get(name) for name in SIGNED_HEADERS):
-                return travelling
-            return {**travelling, SIGNATURE: signature(lowered)}
-
-        return Signed(nonce, renew)
+        sign = partial(
+            sign_request,
+            self._ring,
+            method=method,
+            path=path,
+            cluster=self._cluster,
+            audience=node_id,
+            incarnation=incarnation,
+            body=body,
+            nonce=nonce,
+        )
+        headers[SIGNATURE] = sign(headers=_lowered(headers), now=time.time())
+        return Signed(nonce, headers, sign)
 
     def signer(self, nonce: str, node_id: str, status: int, headers: Mapping[str, str], body: bytes) -> str | None:
         """
@@ -152,4 +154,4 @@ class Signing:
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+    return dict(zip(map(str.lower, headers), headers.values(), strict=True))

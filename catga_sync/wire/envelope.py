@@ -28,6 +28,7 @@ __all__ = [
     "EnvelopeError",
     "ResponseEnvelope",
     "RequestEnvelope",
+    "RequestHead",
     "batch_item",
     "read_batch",
     "read_batch_response",
@@ -77,6 +78,29 @@ def valid_id(value: str | None) -> str | None:
     return value if well_formed_id(value) else None
 
 
+class RequestHead:
+    """
+    What the envelopes of all requests of one type from one node have in common, as bytes. Immutable.
+
+    Args:
+        request_type_name: The type of the request.
+        response_type_name: The type of its response.
+        source_node_id: The id of the node; None where it has none.
+    """
+
+    __slots__ = ("_after", "_before")
+
+    def __init__(self, request_type_name: str, response_type_name: str, source_node_id: str | None) -> None:
+        types = (_text(request_type_name), _text(response_type_name))
+        self._before = b'{"requestTypeName":%b,"responseTypeName":%b,"payloadData":"' % types
+        self._after = b'","sourceNodeId":%b,"requestId":' % _text(source_node_id)
+
+    def unstamped(self, payload: bytes, request_id: str) -> bytes:
+        """Return the JSON of an envelope up to its timestamp, for ``stamped``: it may wait before it is sent."""
+        quoted = json.dumps(request_id).encode("ascii")
+        return b'%b%b%b%b,"timestamp":"' % (self._before, base64.b64encode(payload), self._after, quoted)
+
+
 @dataclass(frozen=True, slots=True)
 class RequestEnvelope:
     """One request on its way. Immutable."""
@@ -91,20 +115,8 @@ class RequestEnvelope:
 
     def encode(self) -> bytes:
         """Return the JSON of the envelope."""
-        return stamped(self.unstamped(), self.timestamp or 0.0)
-
-    def unstamped(self) -> bytes:
-        """Return the JSON of the envelope up to its timestamp, for ``stamped``: it may wait before it is sent."""
-        return (
-            b'{"requestTypeName":%b,"responseTypeName":%b,"payloadData":"%b","sourceNodeId":%b,"requestId":%b,"timestamp":"'
-            % (
-                _text(self.request_type_name),
-                _text(self.response_type_name),
-                base64.b64encode(self.payload),
-                _text(self.source_node_id),
-                _text(self.request_id),
-            )
-        )
+        head = RequestHead(self.request_type_name, self.response_type_name, self.source_node_id)
+        return stamped(head.unstamped(self.payload, self.request_id), self.timestamp or 0.0)
 
     @classmethod
     def decode(cls, raw: bytes) -> RequestEnvelope:

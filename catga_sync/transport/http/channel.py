@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import requests
-import urllib3
-from requests.adapters import BaseAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 
 from catga_sync.errors import ends_process
 from catga_sync.nodes import ClusterNode
@@ -17,6 +16,8 @@ from catga_sync.transport.base import Response
 from catga_sync.transport.http.adapter import abandon, close_stale, drop
 from catga_sync.transport.http.connection import Exchange
 from catga_sync.transport.http.user_session import (
+    STOCK_GET_ADAPTER,
+    STOCK_SEND,
     BorrowedSession,
     is_stock,
     new_session,
@@ -26,9 +27,6 @@ from catga_sync.transport.http.user_session import (
 from catga_sync.transport.http.verdict import judge_broken
 
 __all__ = ["HttpChannel"]
-
-#: Seconds for making a connection, within the call's deadline.
-CONNECT_TIMEOUT = 1.0
 
 
 class HttpChannel:
@@ -78,29 +76,13 @@ class HttpChannel:
         exchange = Exchange(expires, None if node.keep_alive is None else max(0.0, node.keep_alive - 0.5))
         exchange.finish = renew
         try:
-            opened = self._open_session()
-            session = opened.twin() if isinstance(opened, BorrowedSession) else opened
-            url = f"{node.endpoint}{path}"
-            adapter = session.get_adapter(url)
-            with exchange.run():
-                left = exchange.left()
-                connect = min(CONNECT_TIMEOUT, left)
-                if session is opened and is_stock(adapter):
-                    timeout = urllib3.Timeout(connect=connect, read=left)
-                    pool = self._pool_of(node, session, adapter)
-                    came = post_directly(pool, path, body, headers, timeout, self._max_body_bytes)
-                else:
-                    came = post_through(
-                        session,
-                        url,
-                        body,
-                        headers,
-                        exchange,
-                        connect=connect,
-                        verify=self._verify,
-                        cert=self._cert,
-                        limit=self._max_body_bytes,
-                    )
+            pool = self._pools.get(node.endpoint or "") if self._pid == os.getpid() else None
+            replaced = HTTPAdapter.send is not STOCK_SEND or requests.Session.get_adapter is not STOCK_GET_ADAPTER
+            if pool is None or replaced:
+                came = self._exchange_through_session(node, path, headers, body, exchange)
+            else:
+                with exchange.run():
+                    came = post_directly(pool, path, body, headers, exchange, self._max_body_bytes)
         except BaseException as exc:  # a session of the user's own runs any code
             if ends_process(exc):
                 raise
@@ -131,6 +113,29 @@ class HttpChannel:
         """See ``Channel``. The parent's descriptors are closed, nothing is sent."""
         self._lock = threading.Lock()
         self._abandon()
+
+    def _exchange_through_session(
+        self, node: ClusterNode, path: str, headers: dict[str, str], body: bytes, exchange: Exchange
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Exchange as the session has it: with a node for the first time, or with anything of the user's in between."""
+        opened = self._open_session()
+        session = opened.twin() if isinstance(opened, BorrowedSession) else opened
+        url = f"{node.endpoint}{path}"
+        adapter = session.get_adapter(url)
+        with exchange.run():
+            if session is opened and is_stock(adapter):
+                pool = self._pool_of(node, session, adapter)
+                return post_directly(pool, path, body, headers, exchange, self._max_body_bytes)
+            return post_through(
+                session,
+                url,
+                body,
+                headers,
+                exchange,
+                verify=self._verify,
+                cert=self._cert,
+                limit=self._max_body_bytes,
+            )
 
     def _open_session(self) -> requests.Session | BorrowedSession:
         session = self._session

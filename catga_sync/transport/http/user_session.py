@@ -20,6 +20,8 @@ from catga_sync.transport.http.adapter import DeadlineAdapter, adopt
 from catga_sync.transport.http.connection import Exchange
 
 __all__ = [
+    "STOCK_GET_ADAPTER",
+    "STOCK_SEND",
     "BorrowedSession",
     "ResponseEncoded",
     "ResponseTooLong",
@@ -33,7 +35,11 @@ __all__ = [
 _POOLS = 10_000
 _CHUNK = 64 * 1024
 
-_STOCK_SEND = HTTPAdapter.send
+#: Seconds for making a connection, within the call's deadline.
+_CONNECT_TIMEOUT = 1.0
+
+#: What replaces one of these means to see the requests: ``responses`` and ``requests_mock`` do in tests.
+STOCK_SEND, STOCK_GET_ADAPTER = HTTPAdapter.send, requests.Session.get_adapter
 
 #: Status, headers and body of a response.
 _Came = tuple[int, Mapping[str, str], bytes]
@@ -110,9 +116,7 @@ class BorrowedSession:
         return adapter
 
 
-def post_directly(
-    pool: Any, path: str, body: bytes, headers: dict[str, str], timeout: urllib3.Timeout, limit: int
-) -> _Came:
+def post_directly(pool: Any, path: str, body: bytes, headers: dict[str, str], exchange: Exchange, limit: int) -> _Came:
     """
     Send a request the short way, straight to the pool: ``Session.post`` alone takes longer than urllib3 does.
 
@@ -121,12 +125,13 @@ def post_directly(
         path: Where to.
         body: The request's.
         headers: The request's.
-        timeout: For making a connection and for each read; the exchange of the current thread bounds the whole.
+        exchange: The exchange that this is; it is that of the current thread.
         limit: Bytes of the longest answer.
 
     Raises:
         ResponseTooLong, ResponseEncoded: It is not read, or not to its end.
     """
+    left = exchange.left()
     response = pool.urlopen(
         "POST",
         path,
@@ -136,7 +141,7 @@ def post_directly(
         assert_same_host=False,
         preload_content=False,
         decode_content=False,
-        timeout=timeout,
+        timeout=urllib3.Timeout(connect=min(_CONNECT_TIMEOUT, left), read=left),
     )
     try:
         _check_encoding(response.headers)
@@ -154,7 +159,6 @@ def post_through(
     headers: dict[str, str],
     exchange: Exchange,
     *,
-    connect: float,
     verify: bool | str,
     cert: str | tuple[str, str] | None,
     limit: int,
@@ -168,7 +172,6 @@ def post_through(
         body: The request's.
         headers: The request's.
         exchange: The exchange that this is; it is that of the current thread.
-        connect: Seconds for making a connection.
         verify: As in ``requests``; True means what the session says.
         cert: As in ``requests``; None means what the session says.
         limit: Bytes of the longest answer.
@@ -181,9 +184,10 @@ def post_through(
         # says nothing about the call.
         prepared = session.prepare_request(requests.Request("POST", url, headers=headers, data=body))
     exchange.in_other_hands = True
+    left = exchange.left()
     response = session.send(
         prepared,
-        timeout=(connect, exchange.left()),
+        timeout=(min(_CONNECT_TIMEOUT, left), left),
         verify=session.verify if verify is True else verify,
         cert=session.cert if cert is None else cert,
         proxies=session.proxies,
@@ -204,7 +208,7 @@ def post_through(
 
 def is_stock(adapter: object) -> bool:
     """Return whether nothing stands between a call and our connections: no adapter of the user's, no other ``send``."""
-    return type(adapter) is DeadlineAdapter and HTTPAdapter.send is _STOCK_SEND
+    return type(adapter) is DeadlineAdapter and HTTPAdapter.send is STOCK_SEND
 
 
 def _check_encoding(headers: Mapping[str, str]) -> None:

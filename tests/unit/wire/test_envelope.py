@@ -12,6 +12,7 @@ from catga_sync.wire.envelope import (
     STAMP_LENGTH,
     EnvelopeError,
     RequestEnvelope,
+    RequestHead,
     ResponseEnvelope,
     batch_item,
     read_batch,
@@ -72,7 +73,7 @@ def test_a_request_is_written_exactly_so():
 
 def test_a_request_is_stamped_last():
     envelope = RequestEnvelope("users.GetUser", "users.User", PAYLOAD, "r-1", "node-2", NOON + 0.25)
-    unstamped = envelope.unstamped()
+    unstamped = RequestHead("users.GetUser", "users.User", "node-2").unstamped(PAYLOAD, "r-1")
     assert stamped(unstamped, NOON + 0.25) == envelope.encode()
     assert RequestEnvelope.decode(stamped(unstamped, NOON + 7)).timestamp == NOON + 7
     assert len(stamped(unstamped, 0.0)) == len(unstamped) + STAMP_LENGTH
