@@ -1,26 +1,46 @@
-"""What lives across a fork, and what is done to it there.
+"""The one place where objects that live across a fork register, and where they are told of it.
 
-Python tells of ``os.fork`` (``os.register_at_fork``). A server that forks in C, as uWSGI does, tells nothing: its child
-finds another process id at the beginning of a call, and then does the same, once.
+Python reports ``os.fork`` (``os.register_at_fork``). A fork in C, as in uWSGI, is not reported: the child finds another
+process id at the beginning of a call, and the same is done then, once.
 
 Rules of this file:
-1. Python can be told of hooks for ever only, so it is told of one weak set.
-2. No lock of before the fork is used afterwards: a thread that is not there any more may hold it.
+1. Python keeps its fork hooks for good, so it gets one set of them, and the objects are held weakly.
+2. No lock of before the fork is used afterwards: a thread that the child does not have may hold it.
+3. An object is registered when it is made, so after the objects that it uses. ``before_fork`` goes from the last to the
+   first: threads stop before what they use is closed. Afterwards it goes from the first to the last: a thread starts
+   again when what it uses is ready.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import threading
 import weakref
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
-__all__ = ["AcrossForks", "check_process", "watch"]
+__all__ = ["AcrossForks", "Forkable", "check_process", "watch", "watch_given"]
+
+_log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class AcrossForks(Protocol):
-    """An object that lives across forks. Its methods are called by the thread that forks."""
+    """An object with state that belongs to one process. Its methods are called by the thread that forks."""
+
+    def after_fork_in_child(self) -> None:
+        """
+        Drop what belongs to the parent: locks, threads, connections.
+
+        After a fork in C ``before_fork`` was not called, and other threads of the child may run already.
+        """
+
+
+@runtime_checkable
+class Forkable(AcrossForks, Protocol):
+    """An object that has to do something in the parent as well."""
 
     def before_fork(self) -> None:
         """Stop what cannot be copied."""
@@ -28,20 +48,29 @@ class AcrossForks(Protocol):
     def after_fork_in_parent(self) -> None:
         """Go on."""
 
-    def after_fork_in_child(self) -> None:
-        """Drop what belongs to the parent: locks, threads, connections. ``before_fork`` may not have been called."""
 
-
-_watched: weakref.WeakSet[AcrossForks] = weakref.WeakSet()
+#: id() of an object -> what returns it, or None once it is gone. In the order of registration.
+_watched: dict[int, Callable[[], AcrossForks | None]] = {}
 #: The process whose objects the watched ones are, and by process the lock of the one thread that makes them so.
 _pid = os.getpid()
 _turns: dict[int, threading.Lock] = {}
 
 
 def watch(thing: AcrossForks) -> None:
-    """Have an object told of forks for as long as it lives."""
-    _tell_python()
-    _watched.add(thing)
+    """Tell an object of forks for as long as it lives. To call it again does no harm."""
+    _register_hooks()
+    key = id(thing)
+    if key not in _watched:
+        _watched[key] = weakref.ref(thing, lambda _: _watched.pop(key, None))
+
+
+def watch_given(thing: object) -> None:
+    """Do the same for an object of the user's own, if it has ``after_fork_in_child``."""
+    if isinstance(thing, AcrossForks):
+        try:
+            watch(thing)
+        except TypeError:  # its class allows no weak references: it is kept for good
+            _watched[id(thing)] = lambda: thing
 
 
 def check_process() -> None:
@@ -55,24 +84,39 @@ def check_process() -> None:
 
 
 @functools.cache
-def _tell_python() -> None:
+def _register_hooks() -> None:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=check_process)
 
 
+def _living() -> list[AcrossForks]:
+    found = [get() for get in list(_watched.values())]
+    return [each for each in found if each is not None]
+
+
 def _before() -> None:
-    for each in list(_watched):
-        each.before_fork()
+    for each in reversed(_living()):
+        if isinstance(each, Forkable):
+            _call(each.before_fork)
 
 
 def _after_in_parent() -> None:
-    for each in list(_watched):
-        each.after_fork_in_parent()
+    for each in _living():
+        if isinstance(each, Forkable):
+            _call(each.after_fork_in_parent)
 
 
 def _after_in_child() -> None:
     global _pid  # noqa: PLW0603 - one process, one id
-    for each in list(_watched):
-        each.after_fork_in_child()
+    for each in _living():
+        _call(each.after_fork_in_child)
     # Last: other threads of this process wait until all is done.
     _pid = os.getpid()
+
+
+def _call(method: Callable[[], object]) -> None:
+    """One object that fails, a user's own perhaps, must not keep the others from being told."""
+    try:
+        method()
+    except Exception:
+        _log.exception("%s failed at a fork", getattr(method, "__qualname__", method))

@@ -89,12 +89,6 @@ class LimitedLog:
             over = self._pop_over_locked(now)
         self._tell(over)
 
-    def before_fork(self) -> None:
-        """See ``AcrossForks``."""
-
-    def after_fork_in_parent(self) -> None:
-        """See ``AcrossForks``."""
-
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``. What the parent has left out it tells itself."""
         self._lock = threading.Lock()

@@ -156,14 +156,8 @@ class RedisServer:
             return f"no TLS with {where} ({refused}): it hangs, its port has no TLS, or it wants another certificate"
         return None
 
-    def before_fork(self) -> None:
-        """See ``AcrossForks``. Nothing: the connections stay the parent's."""
-
-    def after_fork_in_parent(self) -> None:
-        """See ``AcrossForks``."""
-
     def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``. To call it again does no harm."""
+        """See ``AcrossForks``. The parent's connections are dropped without a word to the server."""
         self._own = None
 
 

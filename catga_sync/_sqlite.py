@@ -238,13 +238,13 @@ class SqliteFile:
             db.close()
 
     def before_fork(self) -> None:
-        """See ``AcrossForks``."""
+        """See ``Forkable``."""
         if self._turn.acquire(timeout=_FORK_TIMEOUT):
             self._forking = threading.get_ident()
             self._close_locked()
 
     def after_fork_in_parent(self) -> None:
-        """See ``AcrossForks``."""
+        """See ``Forkable``."""
         if self._forking == threading.get_ident():
             self._forking = 0
             self._turn.release()

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from catga_sync import _fork
 from catga_sync.context import CallContext
 from catga_sync.errors import Delivery, ErrorCode, RegistrationError, ends_process
 from catga_sync.nodes import ClusterNode
@@ -117,6 +118,7 @@ class Hooks:
         self.event: tuple[Callable[[ClusterEvent], object], ...] = ()
         for hook in hooks:
             self.add(hook)
+        _fork.watch(self)
 
     def add(self, hook: object) -> None:
         """Add a hook; it watches what begins from now on."""
@@ -134,8 +136,8 @@ class Hooks:
         for watch in self.event:
             _quietly(watch, event)
 
-    def forget(self) -> None:
-        """In a forked child: the lock may have been held."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
         self._lock = threading.Lock()
 
 

@@ -39,11 +39,10 @@ class Background:
         step:
             Called in the thread; returns the seconds until it wants to be called again. What it raises is logged.
 
-        in_child:
-            Called in a forked child, before anything else of this object: drop what belongs to the parent. Returns
-            whether the thread is to be started there.
+        starts_in_child:
+            Called in a forked child; returns whether the thread is to be started there.
 
-        in_parent:
+        goes_on_in_parent:
             Called in the parent after a fork; returns whether the thread, if it was running, is to go on.
 
         at_end:
@@ -55,14 +54,14 @@ class Background:
         name: str,
         step: Callable[[], float],
         *,
-        in_child: Callable[[], bool],
-        in_parent: Callable[[], bool],
+        starts_in_child: Callable[[], bool],
+        goes_on_in_parent: Callable[[], bool],
         at_end: Callable[[], object] = lambda: None,
     ) -> None:
         self._name = name
         self._step = step
-        self._in_child = in_child
-        self._in_parent = in_parent
+        self._starts_in_child = starts_in_child
+        self._goes_on_in_parent = goes_on_in_parent
         self._at_end = at_end
         self._lock = threading.Lock()
         # Guarded by _lock: the thread, whether it may be started, and whether it ran when the process forked.
@@ -167,14 +166,14 @@ class Background:
     # -- forks ----------------------------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """See ``AcrossForks``."""
+        """See ``Forkable``."""
         self._paused = self.running
         if self._paused:
             self.stop(closed=False)
 
     def after_fork_in_parent(self) -> None:
-        """See ``AcrossForks``."""
-        if self._in_parent() and self._paused:
+        """See ``Forkable``."""
+        if self._paused and self._goes_on_in_parent():
             self.ensure()
 
     def after_fork_in_child(self) -> None:
@@ -183,7 +182,7 @@ class Background:
         self._wake = threading.Event()
         self._thread = None
         self._pid = 0
-        if self._in_child() and not self._closed:
+        if not self._closed and self._starts_in_child():
             self._start()
 
 

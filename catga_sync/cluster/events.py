@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from catga_sync import _fork
 from catga_sync.errors import ends_process
 from catga_sync.nodes import ClusterNode
 
@@ -59,6 +60,7 @@ class EventBoard:
         # Guarded by _lock.
         self._past: deque[ClusterEvent] = deque(maxlen=KEPT)
         self._listeners: tuple[Callable[[ClusterEvent], object], ...] = ()
+        _fork.watch(self)
 
     def listen(self, listener: Callable[[ClusterEvent], object]) -> None:
         """Have ``listener`` called with every event from now on, in the thread that noticed it; it must be quick."""
@@ -88,6 +90,6 @@ class EventBoard:
                     raise
                 _log.exception("a listener failed on %s", event.kind.name)
 
-    def forget(self) -> None:
-        """In a forked child: the lock may have been held."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
         self._lock = threading.Lock()

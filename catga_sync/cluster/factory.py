@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK
 from catga_sync._log_limit import LimitedLog
 from catga_sync._runtime_dir import meeting_folder
@@ -13,7 +14,7 @@ from catga_sync.cluster.dispatch import Dispatcher
 from catga_sync.cluster.events import EventBoard
 from catga_sync.cluster.failover import Failover
 from catga_sync.cluster.housekeeping import Housekeeping
-from catga_sync.cluster.lifecycle import Lifecycle, LivesAcrossForks
+from catga_sync.cluster.lifecycle import Lifecycle
 from catga_sync.cluster.local_node import LocalNode
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.cluster.membership import Membership
@@ -150,6 +151,7 @@ def _assemble(local: Mediator, options: ClusterOptions, invoker: RemoteInvoker |
             signing=signing,
             limited_log=limited_log,
         )
+    _fork.watch_given(invoker)
     sender = Sender(local_node, local, invoker, ejection, surroundings, pool_size=options.pool_size)
     failover = Failover(
         this.node_id,
@@ -177,8 +179,6 @@ def _assemble(local: Mediator, options: ClusterOptions, invoker: RemoteInvoker |
     # Its life, and the way in.
     housekeeping = Housekeeping(membership, presence, ejection, local_node, sender, peers, stores, limited_log)
     guard = trust.guard(nonces, lambda: group.present)
-    # A store of the user's own may have nothing to do with forks.
-    parts = (membership, ejection, budget, local_node, housekeeping, presence, guard, *stores, sender, routers)
     lifecycle = Lifecycle(
         local_node,
         membership,
@@ -187,7 +187,6 @@ def _assemble(local: Mediator, options: ClusterOptions, invoker: RemoteInvoker |
         trust=trust,
         parting=Parting(this.node_id, group, discovery, once, nonces),
         tests=tests,
-        parts=[part for part in parts if isinstance(part, LivesAcrossForks)],
     )
     receiver = Receiver(
         local,

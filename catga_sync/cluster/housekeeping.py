@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from catga_sync import _fork
 from catga_sync._log_limit import LimitedLog
 from catga_sync.cluster.local_node import LocalNode
 from catga_sync.cluster.membership import Membership
@@ -82,6 +83,7 @@ class Housekeeping:
         self._drain_seen_at: float | None = None
         #: node id -> when it was last asked whether it is there, for those that are to be asked
         self._asked_at: dict[str, float] = {}
+        _fork.watch(self)
 
     def step(self) -> float:
         """Do what is due; return the seconds until there may be more to do."""
@@ -124,8 +126,8 @@ class Housekeeping:
         for store in self._stores:
             store.close()
 
-    def forget(self) -> None:
-        """In a forked child: a drain that the parent has seen is not followed here."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``: a drain that the parent has seen is not followed here."""
         self._drain_seen_at = None
 
     def _look_around(self, nodes: tuple[ClusterNode, ...]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
 
 from catga_sync.cluster.background import Background
 from catga_sync.cluster.exits import close_at_exit
@@ -15,15 +14,7 @@ from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.trust import Trust
 from catga_sync.context import CallContext
 
-__all__ = ["Lifecycle", "LivesAcrossForks"]
-
-
-@runtime_checkable
-class LivesAcrossForks(Protocol):
-    """What belongs to a process."""
-
-    def forget(self) -> None:
-        """In a forked child: drop what belongs to the parent."""
+__all__ = ["Lifecycle"]
 
 
 class Lifecycle:
@@ -38,7 +29,6 @@ class Lifecycle:
         trust: Has the keys, which are looked at before anything else.
         parting: Leaves the cluster for a mediator that was dropped.
         tests: Each tells whether the app is being tested; filled here, read by the default discovery.
-        parts: What is to be told of a fork.
     """
 
     def __init__(
@@ -51,7 +41,6 @@ class Lifecycle:
         trust: Trust,
         parting: Parting,
         tests: list[Callable[[], bool]],
-        parts: Sequence[LivesAcrossForks],
     ) -> None:
         self._local_node = local_node
         self._membership = membership
@@ -59,14 +48,13 @@ class Lifecycle:
         self._housekeeping = housekeeping
         self._trust = trust
         self._tests = tests
-        self._parts = parts
         #: Whether an app has the mediator, and it ends with the app.
         self.has_app = False
         self._background = Background(
             f"catga-cluster-{local_node.node_id}",
             housekeeping.step,
-            in_child=self._in_child,
-            in_parent=self._in_parent,
+            starts_in_child=self._starts_in_child,
+            goes_on_in_parent=self._goes_on_in_parent,
             at_end=parting,
         )
 
@@ -117,10 +105,9 @@ class Lifecycle:
         self._background.stop()
         self._housekeeping.close()
 
-    def _in_parent(self) -> bool:
-        return self._presence is None or self._presence.goes_on_after_fork()
+    def _goes_on_in_parent(self) -> bool:
+        # Not in a process that has become the parent of servers.
+        return self._presence is None or not self._presence.attached or self._presence.has_served
 
-    def _in_child(self) -> bool:
-        for part in self._parts:
-            part.forget()
+    def _starts_in_child(self) -> bool:
         return self._presence is not None and self._presence.attached

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from catga_sync import _fork
 from catga_sync._server_info import server_info
 from catga_sync.cluster.load import default_load, rounded
 from catga_sync.cluster.visibility import Visibility
@@ -68,6 +69,7 @@ class LocalNode:
         # Guarded by _idle: how many received calls run, and whether new ones are refused.
         self._running = 0
         self._draining = False
+        _fork.watch(self)
 
     # -- what it says of itself -----------------------------------------------------------------------------------
 
@@ -202,7 +204,7 @@ class LocalNode:
     def _drain_wished(self) -> bool:
         return self.this.endpoint is not None and self._group.drain_is_wished()
 
-    def forget(self) -> None:
-        """In a forked child: none of the parent's calls run here."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``: none of the parent's calls run here."""
         self._idle = threading.Condition()
         self._running = 0

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import replace
 
+from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._redaction import cause_of
 from catga_sync.cluster.absence import StoreView, unreadable
@@ -95,6 +96,7 @@ class Membership:
         self._is_ready = False
         #: Of the background thread: missing nodes that have answered.
         self._lost: frozenset[str] = frozenset()
+        _fork.watch(self)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -166,11 +168,10 @@ class Membership:
             self._ask()
             self._complete.set()
 
-    def forget(self) -> None:
-        """In a forked child: the locks may have been held. The snapshot is as good there as here."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``. The snapshot is as good in the child as in the parent."""
         self._lock = threading.Lock()
         self._complete = threading.Event()
-        self._events.forget()
 
     def _get_ready(self, call: CallContext | None) -> None:
         if self._snapshot is None:

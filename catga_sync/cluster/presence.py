@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._redaction import shown
 from catga_sync.cluster.listening import listening, port_of
@@ -122,6 +123,7 @@ class Presence:
         self._leads = False
         self._seq = 0
         self._visibility = visibility
+        _fork.watch(self)
 
     @property
     def visible(self) -> bool:
@@ -178,7 +180,7 @@ class Presence:
         """Stop serving in this process; the last process of the node takes its record along. Raises nothing."""
         self.attached = False
         self._leads = False
-        self._visibility.forget()
+        self._visibility.reset()
         incarnation = self._group.incarnation
         if not self._group.leave():
             return
@@ -198,17 +200,17 @@ class Presence:
         self.has_served = True
         return first
 
-    def goes_on_after_fork(self) -> bool:
-        """In the parent after a fork: return whether it goes on, or has become the parent of servers."""
+    def before_fork(self) -> None:
+        """See ``Forkable``."""
+
+    def after_fork_in_parent(self) -> None:
+        """See ``Forkable``."""
         if self.attached and not self.has_served:
             # Attached, and forking before any request: the parent of the servers (--preload), not one of them.
             self.has_forked = True
-        return not self.attached or self.has_served
 
-    def forget(self) -> None:
-        """In a forked child: what the parent is, this process still has to become."""
-        self._group.forget()
-        self._visibility.forget()
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``: what the parent is, this process still has to become."""
         # A server forks its workers before the first request; later on, a handler has forked something else.
         self.attached = self.attached and not self.has_served
         self.has_served = self.has_forked = False

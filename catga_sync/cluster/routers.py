@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from catga_sync import _fork
 from catga_sync._redaction import shown
 from catga_sync.cluster.local_node import LocalNode
 from catga_sync.errors import ConfigurationError
@@ -36,6 +37,7 @@ class Routers:
             text = f"router: give a name, or an object with route(message, nodes), not {shown(default)}"
             raise ConfigurationError(text)
         self.default: Router = self._named(default) if isinstance(default, str) else default
+        _fork.watch_given(self.default)
 
     def of(self, entry: MessageType) -> Router:
         """
@@ -45,13 +47,6 @@ class Routers:
             ConfigurationError: It asks for one that there is not.
         """
         return self.default if entry.route is None else self._named(entry.route)
-
-    def forget(self) -> None:
-        """In a forked child: the routers drop the locks and the counts of the parent."""
-        for router in (self.default, *self._made.values()):
-            forget = getattr(router, "forget", None)
-            if forget is not None:
-                forget()
 
     def _named(self, name: str) -> Router:
         router = self._made.get(name)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from catga_sync import _fork
 from catga_sync._server_info import server_info
 from catga_sync.cluster.local_node import LocalNode
 from catga_sync.context import CallContext
@@ -78,6 +79,7 @@ class Sender:
         self._lock = threading.Lock()
         # Endpoint -> limiter. Guarded by _lock; read without it.
         self._limiters: dict[str, ConcurrencyLimiter] = {}
+        _fork.watch(self)
 
     def takes_batches(self, node: ClusterNode) -> bool:
         """Return whether several requests for this node can travel together."""
@@ -165,13 +167,10 @@ class Sender:
         if limiter is not None:
             limiter.abandon()
 
-    def forget(self) -> None:
-        """In a forked child: drop what belongs to the parent."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``: none of the parent's calls are under way here."""
         self._lock = threading.Lock()
         self._limiters = {}
-        forget = getattr(self._invoker, "forget", None)
-        if forget is not None:
-            forget()
 
     def close(self) -> None:
         """Close connections."""

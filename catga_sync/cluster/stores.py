@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from catga_sync import _fork
 from catga_sync._redaction import shown
 from catga_sync._runtime_dir import meeting_folder
 from catga_sync._sqlite import sqlite_path
@@ -52,6 +53,7 @@ def discovery_of(options: ClusterOptions, under_test: Callable[[], bool] = lambd
             raise ConfigurationError(
                 f"discovery: {shown(given)} has no method {missing[0]}(); see catga_sync.discovery.Discovery"
             )
+        _fork.watch_given(given)
         found: Discovery = given
         return found
     if given == "static":
@@ -93,6 +95,7 @@ def idempotency_of(options: ClusterOptions) -> IdempotencyStore | None:
     if not isinstance(given, str):
         if not callable(getattr(given, "claim", None)):
             raise ConfigurationError(f"idempotency: {shown(given)} has no method claim(); see catga_sync.idempotency")
+        _fork.watch_given(given)
         found: IdempotencyStore = given
         return found
     scheme = given.partition(":")[0]

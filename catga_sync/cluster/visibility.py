@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 
+from catga_sync import _fork
 from catga_sync._clock import Clock
 
 __all__ = ["GRACE", "Visibility"]
@@ -37,6 +38,7 @@ class Visibility:
         self._was_visible = False
         #: Why it is not visible, in a sentence; None when it is, or when nothing is known.
         self.trouble: str | None = None
+        _fork.watch(self)
 
     def note(self, cause: object, *, at_once: bool = False) -> None:
         """
@@ -64,11 +66,15 @@ class Visibility:
         """Note that the node is visible."""
         if self._told:
             _log.info("node %s is visible to other nodes now", self._node_id)
-        self.forget()
+        self.reset()
         self._was_visible = True
 
-    def forget(self) -> None:
-        """Start anew, as after a fork or for a process that no longer means to serve."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew, as for a process that no longer means to serve."""
         self.trouble = None
         self._since.clear()
         self._told.clear()

@@ -11,8 +11,8 @@ A node is not a worker: ``gunicorn -w 4`` is one node. Its processes agree throu
 The kernel lets go of a dead process's locks, however it died, so nobody has to be asked who is alive.
 
 Rules of this file:
-1. ``flock`` belongs to the open file: a forked child inherits it. ``forget`` closes the child's copy, which
-   leaves the parent's lock as it was.
+1. ``flock`` belongs to the open file: a forked child inherits it. ``after_fork_in_child`` closes the child's copy,
+   which leaves the parent's lock as it was.
 2. An exclusive lock on ``members`` can be had only when no process of the node is left; it is held for
    microseconds, by a newcomer that finds itself the first, a leaver that finds itself the last, or an asker.
 3. A lock counts as long as its file has its name: cleaners of temporary files remove names under the locks. ``tend``
@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._runtime_dir import identity, open_private
 from catga_sync.errors import ConfigurationError
@@ -82,6 +83,7 @@ class WorkerGroup:
         self._idle = False
         #: Why the files could not be tended the last time.
         self._problem: str | None = None
+        _fork.watch(self)
 
     @property
     def joined(self) -> bool:
@@ -198,8 +200,8 @@ class WorkerGroup:
             return self._idle or not self._incarnation
         return files.is_free("busy") is True and files.is_settled("busy", self._clock.monotonic())
 
-    def forget(self) -> None:
-        """In a forked child: drop the parent's locks without touching them."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``. The parent's file locks are dropped without touching them."""
         self._lock = threading.Lock()
         self._let_go_locked()
 

@@ -76,8 +76,8 @@ class Follower:
         if patience and self._thread is not threading.current_thread():
             self._thread.join(patience)
 
-    def forget(self) -> None:
-        """In a forked child: what the thread has there are copies, so nothing ends it, nor the parent's connection."""
+    def after_fork_in_child(self) -> None:
+        """Called by the store. The thread and the connection are the parent's: nothing ends them here."""
         self._owner = None
 
     def wait_for_first(self, seconds: float) -> None:

@@ -23,6 +23,9 @@ class Discovery(Protocol):
     read for error texts, so reading it must not touch the store, and it must hold no credentials. A store without it is
     named by its class.
 
+    It may also have a method ``after_fork_in_child()``, called in a forked child. There, a lock may be held by a thread
+    that the child does not have, and connections are the parent's.
+
     .. versionadded:: 0.1
     """
 

@@ -169,14 +169,14 @@ class KubernetesDiscovery:
         return follower
 
     def before_fork(self) -> None:
-        """See ``AcrossForks``."""
+        """See ``Forkable``."""
         self._forking = True
         follower = self._release()
         if follower is not None:
             follower.stop(_PATIENCE)
 
     def after_fork_in_parent(self) -> None:
-        """See ``AcrossForks``."""
+        """See ``Forkable``."""
         self._forking = False
 
     def after_fork_in_child(self) -> None:
@@ -184,7 +184,7 @@ class KubernetesDiscovery:
         self._lock, self._forking = threading.Lock(), False
         follower = self._release()
         if follower is not None:
-            follower.forget()
+            follower.after_fork_in_child()
 
 
 def _check_server(url: str) -> str:

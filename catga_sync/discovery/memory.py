@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
+from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.errors import NodeIdTaken
 from catga_sync.nodes import NodeRecord
@@ -31,6 +32,7 @@ class MemoryDiscovery:
         self._lock = threading.Lock()
         # Guarded by _lock: node id -> (record, monotonic time of writing, and of expiry)
         self._records: dict[str, tuple[NodeRecord, float, float]] = {}
+        _fork.watch(self)
 
     def register(self, record: NodeRecord, ttl: float) -> None:
         """See ``Discovery``."""
@@ -58,3 +60,7 @@ class MemoryDiscovery:
 
     def close(self) -> None:
         """See ``Discovery``. The records stay: other mediators may share this object."""
+
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``. The records are copies, and expire."""
+        self._lock = threading.Lock()

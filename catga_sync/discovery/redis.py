@@ -235,10 +235,6 @@ class RedisDiscovery:
         """See ``Discovery``. A later call opens a connection again."""
         self._server.close()
 
-    def forget(self) -> None:
-        """In a forked child: drop the parent's connections without a word to the server."""
-        self._server.after_fork_in_child()
-
     def _run(self, script: str, *values: object) -> Any:
         try:
             return self._server.run(script, self._keys, *values)

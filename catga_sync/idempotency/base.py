@@ -122,9 +122,6 @@ class IdempotencyStore(Protocol):
     def close(self) -> None:
         """Let go of files and connections. Safe to call twice; a later call opens them again."""
 
-    def forget(self) -> None:
-        """In a forked child: use nothing that the parent has open."""
-
 
 class SharedIdempotencyStore(IdempotencyStore, Protocol):
     """

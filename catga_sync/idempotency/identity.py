@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 
+from catga_sync import _fork
 from catga_sync._redaction import shown
 from catga_sync.errors import ends_process
 from catga_sync.idempotency.base import IdempotencyStore
@@ -32,6 +33,7 @@ class StoreIdentity:
         self.known: str | None = None
         # The cause of the failure that was logged; None while there is none.
         self._logged: str | None = None
+        _fork.watch(self)
 
     def read(self) -> str | None:
         """
@@ -73,6 +75,6 @@ class StoreIdentity:
             self._logged = None
             _log.info("the idempotency store tells again which one it is")
 
-    def forget(self) -> None:
-        """In a forked child: what the parent knows, this process still has to read."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``: what the parent knows, this process still has to read."""
         self.known = self._logged = None

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 
+from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.idempotency.base import MAX_BODY_BYTES, Claim, ClaimState, StoredReply, check_seconds, check_size
 
@@ -97,6 +98,7 @@ class MemoryIdempotency:
         # Never begun anew: a token of before a fork is no token of after it.
         self._tokens = itertools.count(1)
         self._start()
+        _fork.watch(self)
 
     def _start(self) -> None:
         self._lock = threading.Lock()
@@ -184,8 +186,8 @@ class MemoryIdempotency:
     def close(self) -> None:
         """See ``IdempotencyStore``. The claims stay: several receivers may share this object."""
 
-    def forget(self) -> None:
-        """See ``IdempotencyStore``. The claims are forgotten: the child has run nothing yet."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``. The claims are dropped: the child has run nothing yet."""
         self._start()
 
     def _held_locked(self, key: str, token: str, now: float) -> _Entry | None:

@@ -226,10 +226,6 @@ class RedisIdempotency:
         """See ``IdempotencyStore``."""
         self._server.close()
 
-    def forget(self) -> None:
-        """See ``IdempotencyStore``. The parent's connections are dropped without a word to the server."""
-        self._server.after_fork_in_child()
-
     # -- the server -----------------------------------------------------------------------------------------------
 
     def _claim(self, key: str, *values: object) -> Any:

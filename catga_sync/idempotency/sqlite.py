@@ -191,10 +191,6 @@ class SqliteIdempotency:
         """See ``IdempotencyStore``."""
         self._file.close()
 
-    def forget(self) -> None:
-        """See ``IdempotencyStore``."""
-        self._file.after_fork_in_child()
-
     # -- the file -------------------------------------------------------------------------------------------------
 
     def _run(self, work: Callable[[sqlite3.Connection, float], T]) -> T:

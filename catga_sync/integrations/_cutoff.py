@@ -51,12 +51,6 @@ class CutOff:
         self.after_fork_in_child()
         _fork.watch(self)
 
-    def before_fork(self) -> None:
-        """See ``AcrossForks``."""
-
-    def after_fork_in_parent(self) -> None:
-        """See ``AcrossForks``."""
-
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``: none of the parent's bodies is read here, and its thread is not here either."""
         self._lock = threading.Lock()

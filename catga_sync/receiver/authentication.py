@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol
 
+from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._redaction import shown
 from catga_sync.errors import ConfigurationError
@@ -59,9 +60,6 @@ class Guard(Protocol):
     def seal(self, caller: Any, status: int, executed: str, node_id: str, body: bytes) -> Mapping[str, str]:
         """Return the headers that prove who made a reply. ``caller`` is None when nobody was verified."""
 
-    def forget(self) -> None:
-        """In a forked child: drop what belongs to the parent."""
-
 
 class OpenGuard:
     """Let everybody in. Thread-safe."""
@@ -79,9 +77,6 @@ class OpenGuard:
     def seal(self, caller: None, status: int, executed: str, node_id: str, body: bytes) -> Mapping[str, str]:
         """See ``Guard``."""
         return {}
-
-    def forget(self) -> None:
-        """See ``Guard``."""
 
 
 class LoopbackGuard(OpenGuard):
@@ -138,6 +133,7 @@ class SignatureGuard:
         self._refusal = refusal
         #: The epoch time at which this process began to remember nonces.
         self._began = self._clock.time()
+        _fork.watch(self)
 
     def admit(self, raw: RawRequest) -> None:
         """See ``Guard``. What cannot have been signed with a key of ours need not be read any further."""
@@ -199,10 +195,8 @@ class SignatureGuard:
         )
         return {SIGNATURE: signature}
 
-    def forget(self) -> None:
-        """See ``Guard``."""
-        if self._nonces is not None:
-            self._nonces.forget()
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``: the child has let in nothing."""
         self._began = self._clock.time()
 
     def _refuse_a_replay(self, nonces: NonceStore, nonce: str) -> None:

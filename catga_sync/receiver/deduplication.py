@@ -120,11 +120,6 @@ class Once:
             return self._first(key, claim.token, running, handle)
         return self._again(claim, envelope.request_id, running)
 
-    def forget(self) -> None:
-        """In a forked child: drop what belongs to the parent."""
-        self.identity.forget()
-        self.store.forget()
-
     def close(self) -> None:
         """Let go of the store."""
         self.store.close()

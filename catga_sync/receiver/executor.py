@@ -125,11 +125,6 @@ class Runner:
         self._max_body_bytes = max_body_bytes
         self._default_timeout = default_timeout
 
-    def forget(self) -> None:
-        """In a forked child: drop what belongs to the parent."""
-        if self._once is not None:
-            self._once.forget()
-
     def run(self, raw: RawRequest, envelope: RequestEnvelope, run: Run) -> ResponseEnvelope:
         """
         Run one request, or answer with what it was answered with before.

@@ -30,6 +30,7 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
+from catga_sync import _fork
 from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.serialization import count_values
 
@@ -71,6 +72,7 @@ class MemoryBudget:
         # Guarded by _lock: what is free, and those who wait.
         self._free = size
         self._waiting: deque[_Turn] = deque()
+        _fork.watch(self)
 
     @property
     def free(self) -> int:
@@ -130,8 +132,8 @@ class MemoryBudget:
             self._free += min(weight, self.size)
             self._pass_on_locked()
 
-    def forget(self) -> None:
-        """In a forked child: the parent's threads, and their shares, are not here."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``: the parent's threads, and their shares, are not here."""
         self._lock = threading.Lock()
         self._free = self.size
         self._waiting = deque()

@@ -158,12 +158,6 @@ class Receiver:
         self._default_timeout = default_timeout
         self._limited_log = LimitedLog() if limited_log is None else limited_log
 
-    def forget(self) -> None:
-        """In a forked child: drop what belongs to the parent."""
-        self._guard.forget()
-        self._memory.forget()
-        self._runner.forget()
-
     # -- one request ----------------------------------------------------------------------------------------------
 
     def handle(self, raw: RawRequest) -> RawResponse:

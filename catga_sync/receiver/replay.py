@@ -11,8 +11,6 @@ import contextlib
 import os
 import re
 import sqlite3
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +19,7 @@ from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._sqlite import SqliteFile, boot_id
 from catga_sync.errors import CatgaError, ConfigurationError
 
-__all__ = ["MemoryNonces", "NonceStore", "NonceStoreError", "SqliteNonces"]
+__all__ = ["NonceStore", "NonceStoreError", "SqliteNonces"]
 
 #: The most seconds for which a nonce can be remembered.
 _LONGEST = 86_400.0
@@ -68,68 +66,6 @@ class NonceStore(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections. Safe to call twice; a later call opens them again."""
-
-    def forget(self) -> None:
-        """In a forked child: use nothing that the parent has open. What the parent has seen stays seen."""
-
-
-class MemoryNonces:
-    """
-    Remember in this process, for a node that is one process. Thread-safe.
-
-    It knows nothing of what was seen before the process was started, or by another worker.
-
-    Args:
-        capacity:
-            Nonces at once, at some 200 bytes each. When so many have not expired, ``add`` raises. 500,000 are enough
-            for 3,800 calls a second.
-
-        clock:
-            Tells when a nonce has expired; None means the system's.
-
-    Raises:
-        ConfigurationError: ``capacity`` is no whole number from 1 on.
-
-    .. versionadded:: 0.1
-    """
-
-    def __init__(self, *, capacity: int = 500_000, clock: Clock | None = None) -> None:
-        self._capacity = _whole("capacity", capacity, 1)
-        self._clock = SYSTEM_CLOCK if clock is None else clock
-        self._lock = threading.Lock()
-        # Guarded by _lock: when each expires, in the order of adding.
-        self._expiries: OrderedDict[str, float] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._expiries)
-
-    def add(self, nonce: str, expires_in: float) -> bool:
-        """See ``NonceStore``."""
-        _check(nonce, expires_in)
-        now = self._clock.monotonic()
-        with self._lock:
-            known = self._expiries.get(nonce)
-            if known is not None and known > now:
-                return False
-            self._clean_locked(now)
-            if len(self._expiries) >= self._capacity:
-                raise NonceStoreError(f"nonces: {self._capacity} are remembered, and none may be forgotten yet")
-            self._expiries[nonce] = now + expires_in
-            return True
-
-    def close(self) -> None:
-        """See ``NonceStore``. Nothing is open."""
-
-    def forget(self) -> None:
-        """See ``NonceStore``. The lock may have been held."""
-        self._lock = threading.Lock()
-
-    def _clean_locked(self, now: float) -> None:
-        """Forget up to two for each that is added: the memory shrinks, and no call pays for many others."""
-        for _ in range(2):
-            if not self._expiries or next(iter(self._expiries.values())) > now:
-                return
-            self._expiries.popitem(last=False)
 
 
 class SqliteNonces:
@@ -187,10 +123,6 @@ class SqliteNonces:
     def close(self) -> None:
         """See ``NonceStore``."""
         self._file.close()
-
-    def forget(self) -> None:
-        """See ``NonceStore``. ``os.fork`` has it called; to call it again does no harm."""
-        self._file.after_fork_in_child()
 
     def _add(self, db: sqlite3.Connection, nonce: str, expires_in: float) -> bool:
         now = self._clock.monotonic()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK
 
 __all__ = ["RetryBudget"]
@@ -41,6 +42,7 @@ class RetryBudget:
         self._calls = [0] * WINDOW
         self._tries = [0] * WINDOW
         self._second = 0
+        _fork.watch(self)
 
     def pay_in(self) -> None:
         """Count a call."""
@@ -66,8 +68,8 @@ class RetryBudget:
             self._turn_locked(int(self._monotonic()))
             return max(0.0, sum(self._calls) * self._share + self._allowance - sum(self._tries))
 
-    def forget(self) -> None:
-        """In a forked child: the lock may have been held."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
         self._lock = threading.Lock()
 
     def _turn_locked(self, second: int) -> int:

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK
 from catga_sync.nodes import ClusterNode
 
@@ -95,6 +96,7 @@ class Ejection:
         self._records: dict[str, _Record] = {}
         #: id of the nodes that were given -> those nodes, and what was left of them
         self._handed_out: dict[int, tuple[tuple[ClusterNode, ...], tuple[ClusterNode, ...]]] = {}
+        _fork.watch(self)
 
     # -- choosing -------------------------------------------------------------------------------------------------
 
@@ -253,8 +255,8 @@ class Ejection:
         for node in recovered:
             self._on_change(node, False)
 
-    def forget(self) -> None:
-        """In a forked child: the lock may have been held."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
         self._lock = threading.Lock()
 
     # -- under the lock -------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ class Router(Protocol):
         Called in place of ``completed`` when nobody was asked after all, since somebody only wanted to know
         (``mediator.explain``): what ``route`` has counted is to be given back.
 
-    ``forget()``
+    ``after_fork_in_child()``
         Called in a forked child, before anything else: the calls that the parent has under way are none of the
         child's, and a lock may have been held by a thread that the child does not have.
 

@@ -23,12 +23,6 @@ T = TypeVar("T")
 class _Lots(random.Random):
     """Chance that a forked child seeds anew: workers with one sequence would all make the same choices at once."""
 
-    def before_fork(self) -> None:
-        """See ``AcrossForks``."""
-
-    def after_fork_in_parent(self) -> None:
-        """See ``AcrossForks``."""
-
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``."""
         self.seed()

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from catga_sync import _fork
 from catga_sync._redaction import shown
 from catga_sync.errors import ends_process
 from catga_sync.messages import options_of
@@ -66,6 +67,8 @@ class ConsistentHashRouter:
         #: Newest first; swapped whole, under the lock. Weak: a ring lives as long as a message type uses it.
         self._rings: tuple[weakref.ref[Ring], ...] = ()
         self._keyless: set[type] = set()
+        _fork.watch_given(otherwise)
+        _fork.watch(self)
 
     def route(self, message: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode:
         """See ``Router``."""
@@ -85,12 +88,9 @@ class ConsistentHashRouter:
         if self._withdraw is not None and self._key(message) is None:
             self._withdraw(node, message)
 
-    def forget(self) -> None:
-        """See ``Router``."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
         self._lock = threading.Lock()
-        forget = getattr(self._otherwise, "forget", None)
-        if forget is not None:
-            forget()
 
     def _key(self, message: Any) -> bytes | None:
         """Return the bytes of the message's key, or None."""

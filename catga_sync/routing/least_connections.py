@@ -31,7 +31,3 @@ class LeastConnectionsRouter:
     def withdraw(self, node: ClusterNode, message: Any) -> None:
         """See ``Router``."""
         self._outstanding.end(node.node_id)
-
-    def forget(self) -> None:
-        """See ``Router``."""
-        self._outstanding.forget()

@@ -37,10 +37,6 @@ class LeastLoadRouter:
         """See ``Router``."""
         self._outstanding.end(node.node_id)
 
-    def forget(self) -> None:
-        """See ``Router``."""
-        self._outstanding.forget()
-
 
 def _idlest(nodes: tuple[ClusterNode, ...]) -> tuple[ClusterNode, ...]:
     loads = [reported_load(node) for node in nodes]

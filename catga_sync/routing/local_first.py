@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from catga_sync import _fork
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import ClusterNode
 from catga_sync.routing.base import Router, check_callable
@@ -41,6 +42,7 @@ class LocalFirstRouter:
         self._tell = getattr(otherwise, "completed", None)
         self._withdraw = getattr(otherwise, "withdraw", None)
         self._split = PerType(self._apart)
+        _fork.watch_given(otherwise)
 
     def route(self, message: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode:
         """See ``Router``."""
@@ -58,12 +60,6 @@ class LocalFirstRouter:
         """See ``Router``."""
         if self._withdraw is not None and node.node_id != self._node_id:
             self._withdraw(node, message)
-
-    def forget(self) -> None:
-        """See ``Router``."""
-        forget = getattr(self._otherwise, "forget", None)
-        if forget is not None:
-            forget()
 
     def _apart(self, nodes: tuple[ClusterNode, ...]) -> tuple[ClusterNode | None, tuple[ClusterNode, ...]]:
         """Return this node, or None, and the others: a tuple that is the same as long as ``nodes`` is."""

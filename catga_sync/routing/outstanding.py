@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from itertools import chain
 
+from catga_sync import _fork
 from catga_sync.nodes import ClusterNode
 from catga_sync.routing.candidates import Present
 
@@ -21,10 +22,11 @@ class Outstanding:
     """
 
     def __init__(self) -> None:
-        self.forget()
+        self.after_fork_in_child()
+        _fork.watch(self)
 
-    def forget(self) -> None:
-        """Start anew."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``: none of the parent's calls run here."""
         self._lock = threading.Lock()
         # Guarded by _lock: node id -> calls, 1 or more; message type -> where its next look begins; who is there.
         self._busy: dict[str, int] = {}

@@ -20,6 +20,7 @@ import random
 import threading
 from typing import Any
 
+from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.nodes import ClusterNode
@@ -71,10 +72,11 @@ class P2cEwmaRouter:
         check_method("clock", clock, "monotonic", "an object with monotonic()")
         self._draw = (LOTS if rng is None else rng).random
         self._monotonic = (SYSTEM_CLOCK if clock is None else clock).monotonic
-        self.forget()
+        self.after_fork_in_child()
+        _fork.watch(self)
 
-    def forget(self) -> None:
-        """See ``Router``."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
         self._lock = threading.Lock()
         # Guarded by _lock: node id -> what is known of it; who is there.
         self._peaks: dict[str, _Peak] = {}

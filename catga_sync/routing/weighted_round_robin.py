@@ -19,6 +19,7 @@ from heapq import heapify, heapreplace
 from itertools import islice
 from typing import Any
 
+from catga_sync import _fork
 from catga_sync.nodes import ClusterNode
 from catga_sync.routing.base import check_method
 from catga_sync.routing.candidates import LOTS, reported_load, weight_of
@@ -47,6 +48,7 @@ class WeightedRoundRobinRouter:
         check_method("rng", rng, "random", "a random.Random")
         self._draw = (LOTS if rng is None else rng).random
         self._turns: dict[type, _Turns] = {}
+        _fork.watch(self)
 
     def route(self, message: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode:
         """See ``Router``."""
@@ -55,8 +57,8 @@ class WeightedRoundRobinRouter:
             turns = self._turns.setdefault(type(message), _Turns(self._draw()))
         return turns.next(nodes)
 
-    def forget(self) -> None:
-        """See ``Router``."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
         self._turns = {}
 
 

@@ -181,8 +181,5 @@ class SimulatedChannel:
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:
         """See ``Channel``."""
 
-    def forget(self) -> None:
-        """See ``Channel``."""
-
     def close(self) -> None:
         """See ``Channel``."""

@@ -55,9 +55,6 @@ class UpkeptInvoker(RemoteInvoker, Protocol):
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:
         """Close what has been idle for too long, and forget every node but these. Called about once a second."""
 
-    def forget(self) -> None:
-        """In a forked child: drop the parent's connections without a word to the other side."""
-
 
 class Response(NamedTuple):
     """What came back, read to its end. Immutable."""
@@ -124,9 +121,6 @@ class Channel(Protocol):
 
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:
         """Close what has been idle for too long, and forget every node but these."""
-
-    def forget(self) -> None:
-        """In a forked child: drop the parent's connections without a word to the other side."""
 
     def close(self) -> None:
         """Close connections. Safe to call twice; a later ``exchange`` opens new ones."""

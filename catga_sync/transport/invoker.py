@@ -205,12 +205,6 @@ class EnvelopeInvoker:
             self._proof.keep_only(present)
         self._channel.tidy(present)
 
-    def forget(self) -> None:
-        """See ``UpkeptInvoker``."""
-        if self._proof is not None:
-            self._proof.forget()
-        self._channel.forget()
-
     def _send(self, outcome: Outcome, unstamped: bytes, expires: float) -> CatgaResult[Any]:
         length = len(unstamped) + STAMP_LENGTH
         if length > self._max_body_bytes:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+from catga_sync import _fork
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import OTHER_NODE, CatgaResult
@@ -36,6 +37,7 @@ class Proof:
         self._lock = threading.Lock()
         # Guarded by _lock.
         self._signing: set[tuple[str, str]] = set()
+        _fork.watch(self)
 
     def missing(self, node: ClusterNode, timeout: float) -> Probe | None:
         """
@@ -61,8 +63,8 @@ class Proof:
         with self._lock:
             self._signing &= present
 
-    def forget(self) -> None:
-        """In a forked child: the lock may have been held."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
         self._lock = threading.Lock()
 
 

@@ -33,13 +33,13 @@ def server() -> Iterator[RedisServer]:
 
 
 FORK = """
-import json, os, sys
+import ctypes, json, os, sys
 from catga_sync import _redis
 from catga_sync.discovery.redis import RedisDiscovery
 from catga_sync.nodes import ClusterNode, NodeRecord
 
 _redis._TIMEOUT = 20.0
-url, forgets = sys.argv[1:]
+url, how = sys.argv[1:]
 store = RedisDiscovery(url)
 
 def register(name, seq):
@@ -51,10 +51,8 @@ def connection():
 register("parent", 1)
 mine = connection()
 answers, answer = os.pipe()
-child = os.fork()
+child = os.fork() if how == "os.fork" else ctypes.PyDLL(None).fork()
 if child == 0:
-    if forgets == "forget":
-        store.forget()
     for seq in range(50):
         register("child", seq)
     os.write(answer, json.dumps([connection(), len(store.nodes())]).encode())
@@ -69,11 +67,9 @@ print(json.dumps([connection() == mine, others == mine, sorted(each.node.node_id
 """
 
 
-@pytest.mark.parametrize("forgets", ["forget", "the process id tells"])
-def test_a_forked_child_has_a_connection_of_its_own_and_leaves_the_parents_alone(
-    server: RedisServer, forgets: str
-) -> None:
-    command = [sys.executable, "-W", "error", "-c", FORK, server.url, forgets]
+@pytest.mark.parametrize("how", ["os.fork", "a fork in C"])
+def test_a_forked_child_has_a_connection_of_its_own_and_leaves_the_parents_alone(server: RedisServer, how: str) -> None:
+    command = [sys.executable, "-W", "error", "-c", FORK, server.url, how]
     done = subprocess.run(command, env=processes.clean_environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [True, False, ["child", "parent"]]
@@ -84,7 +80,6 @@ def test_a_client_of_ones_own_is_used_and_never_closed(server: RedisServer) -> N
         store = RedisDiscovery(client=own)
         store.register(record(), LONG)
         before = own.client_id()
-        store.forget()
         store.close()
         assert own.client_id() == before
         assert ids(store) == ["node-1"]

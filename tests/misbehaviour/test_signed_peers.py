@@ -21,7 +21,6 @@ from catga_sync.context import CallContext
 from catga_sync.nodes import ClusterNode
 from catga_sync.receiver.authentication import SignatureGuard
 from catga_sync.receiver.refusal import Refused
-from catga_sync.receiver.replay import MemoryNonces
 from catga_sync.receiver.request import RawRequest
 from catga_sync.transport import EnvelopeInvoker
 from catga_sync.transport.http.probe import HttpProbe, ProbeOutcome
@@ -29,6 +28,7 @@ from catga_sync.transport.signing import Signing
 from catga_sync.wire.signatures import KeyRing, sign_response
 from tests.misbehaviour.calls import REQUEST_ID, Look, Order, every_way, invoking
 from tests.misbehaviour.peers import Peer, Script, read_request, reply, serving
+from tests.nonces import MemoryNonces
 from tests.processes import until
 
 RING = KeyRing("the key of the tests of signed peers, of 32 bytes or more")

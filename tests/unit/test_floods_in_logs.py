@@ -16,7 +16,6 @@ from catga_sync.idempotency import MemoryIdempotency
 from catga_sync.receiver.authentication import Guard, LoopbackGuard, OpenGuard, SignatureGuard
 from catga_sync.receiver.deduplication import Once
 from catga_sync.receiver.receiver import RawRequest, Receiver
-from catga_sync.receiver.replay import MemoryNonces
 from catga_sync.serialization import MessageRegistry
 from catga_sync.testing import FakeClock
 from catga_sync.transport import create_invoker
@@ -24,6 +23,7 @@ from catga_sync.wire.envelope import RequestEnvelope
 from catga_sync.wire.headers import SIGNATURE
 from catga_sync.wire.routes import INVOKE_PATH
 from catga_sync.wire.signatures import KeyRing, sign_request
+from tests.nonces import MemoryNonces
 from tests.unit.serving_node import local_node
 
 MANY = 1_000

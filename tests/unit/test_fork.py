@@ -133,12 +133,6 @@ class Watched:
         self.entered = threading.Event()
         self.go_on = threading.Event()
 
-    def before_fork(self) -> None:
-        """See ``AcrossForks``."""
-
-    def after_fork_in_parent(self) -> None:
-        """See ``AcrossForks``."""
-
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``."""
         self.count += 1
@@ -148,7 +142,7 @@ class Watched:
 
 def test_a_fork_is_noticed_once_and_everybody_waits_until_all_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = Watched()
-    monkeypatch.setattr(_fork, "_watched", {watched})
+    monkeypatch.setattr(_fork, "_watched", {1: lambda: watched})
     monkeypatch.setattr(_fork, "_pid", -1)
     callers = [threading.Thread(target=_fork.check_process) for _ in range(8)]
     for caller in callers:
@@ -162,6 +156,121 @@ def test_a_fork_is_noticed_once_and_everybody_waits_until_all_is_dropped(monkeyp
     assert watched.count == 1
 
 
+class Noting:
+    """Notes what it is told."""
+
+    def __init__(self, name: str, told: list[str]) -> None:
+        self.name = name
+        self.told = told
+        _fork.watch(self)
+
+    def before_fork(self) -> None:
+        self.told.append(f"{self.name} before")
+
+    def after_fork_in_parent(self) -> None:
+        self.told.append(f"{self.name} in parent")
+
+    def after_fork_in_child(self) -> None:
+        self.told.append(f"{self.name} in child")
+
+
+def test_threads_stop_before_what_they_use_and_go_on_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fork, "_watched", {})
+    told: list[str] = []
+    made = [Noting(name, told) for name in ("file", "gone", "thread")]
+    del made[1]
+    gc.collect()
+    _fork.watch(made[0])
+    _fork._before()
+    _fork._after_in_parent()
+    _fork._after_in_child()
+    assert told == [
+        *("thread before", "file before"),
+        *("file in parent", "thread in parent"),
+        *("file in child", "thread in child"),
+    ]
+
+
+def test_one_that_fails_keeps_no_other_from_being_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing:
+        def after_fork_in_child(self) -> None:
+            raise ValueError("oops")
+
+    monkeypatch.setattr(_fork, "_watched", {})
+    told: list[str] = []
+    things = [Failing(), Noting("other", told)]
+    for each in things:
+        _fork.watch_given(each)
+    _fork._after_in_child()
+    assert told == ["other in child"]
+    assert "Failing.after_fork_in_child failed at a fork" in caplog.text
+
+
+def test_objects_of_the_users_own_are_told_whatever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fork, "_watched", {})
+
+    class WithoutWeakReferences:
+        __slots__ = ("told",)
+
+        def after_fork_in_child(self) -> None:
+            self.told = True
+
+    bare, told = WithoutWeakReferences(), list[str]()
+    given = [object(), bare, bare, Noting("gone", told)]
+    while given:
+        _fork.watch_given(given.pop())
+    _fork._after_in_child()
+    assert bare.told
+    assert told == []
+    assert len(_fork._watched) == 1
+
+
+#: What a mediator does to the stores, the router and the invoker that it was given.
+GIVEN = """
+import ctypes, os, sys
+from catga_sync import Mediator, create_cluster
+from catga_sync.discovery import MemoryDiscovery
+from catga_sync.idempotency import MemoryIdempotency
+from catga_sync.routing import create_router
+
+told = []
+
+class Given:
+    def __init__(self, name, real):
+        self.name, self.real = name, real
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+    def after_fork_in_child(self):
+        told.append(self.name)
+
+class Invoker:
+    def invoke(self, node, request, *, timeout, call): ...
+    def close(self): ...
+
+mediator = create_cluster(
+    Mediator(), node_id="me",
+    discovery=Given("discovery", MemoryDiscovery()),
+    idempotency=Given("idempotency", MemoryIdempotency()),
+    router=Given("router", create_router("random")),
+    invoker=Given("invoker", Invoker()),
+)
+child = os.fork() if sys.argv[1] == "os.fork" else ctypes.PyDLL(None).fork()
+if child == 0:
+    mediator.nodes()
+    os._exit(0 if told == ["discovery", "idempotency", "invoker", "router"] else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+@pytest.mark.parametrize("how", ["os.fork", "a fork in C"])
+def test_what_a_mediator_was_given_is_told_of_a_fork(how: str) -> None:
+    command = [sys.executable, "-c", GIVEN, how]
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 #: A hook that starts a thread, which makes a call before the fork's other hooks are done.
 THREAD = """
 import os, threading
@@ -169,8 +278,6 @@ from catga_sync import _fork
 
 class Watched:
     count = 0
-    def before_fork(self): pass
-    def after_fork_in_parent(self): pass
     def after_fork_in_child(self):
         self.count += 1
         if self.count == 1:
@@ -305,7 +412,7 @@ def test_a_step_that_ends_its_thread_does_not() -> None:
         steps.append(1)
         raise SystemExit
 
-    background = Background("catga-test", step, in_child=lambda: False, in_parent=lambda: True)
+    background = Background("catga-test", step, starts_in_child=lambda: False, goes_on_in_parent=lambda: True)
     background.ensure()
     until(lambda: steps, "a step")
     background.poke()

@@ -10,6 +10,7 @@ from typing import Any
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
 
+from catga_sync import _fork
 from catga_sync.errors import ends_process
 from catga_sync.nodes import ClusterNode
 from catga_sync.transport.base import Response
@@ -62,6 +63,7 @@ class HttpChannel:
         self._pid = -1
         self._session: requests.Session | BorrowedSession | None = None
         self._pools: dict[str, Any] = {}
+        _fork.watch(self)
 
     def exchange(
         self,
@@ -109,8 +111,8 @@ class HttpChannel:
                 drop(adapter, pool)
             close_stale(adapter)
 
-    def forget(self) -> None:
-        """See ``Channel``. The parent's descriptors are closed, nothing is sent."""
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``. The parent's descriptors are closed, nothing is sent."""
         self._lock = threading.Lock()
         self._abandon()
 

@@ -18,7 +18,6 @@ from catga_sync.messages import Event, Query, Request, message
 from catga_sync.receiver.authentication import Guard, LoopbackGuard, OpenGuard, SignatureGuard
 from catga_sync.receiver.deduplication import Once
 from catga_sync.receiver.receiver import Receiver
-from catga_sync.receiver.replay import MemoryNonces
 from catga_sync.testing.clock import FakeClock
 from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope, read_batch_response
 from catga_sync.wire.headers import SIGNATURE
@@ -27,6 +26,7 @@ from catga_sync.wire.signatures import sign_request
 from tests.fuzz.target import Check, Finding, OfTheApplication, Target, join, split
 from tests.fuzz.targets.headers import as_header
 from tests.fuzz.targets.signatures import CLUSTER, NOW, RING, SIGNED_HEADERS
+from tests.nonces import MemoryNonces
 from tests.unit.serving_node import local_node
 
 __all__ = ["TARGETS", "Ask", "Order"]
@@ -271,7 +271,7 @@ def _prepare_signed(place: str) -> Check:
 
     def check(data: bytes) -> bool:
         clock = FakeClock(NOW)
-        nonces = MemoryNonces(clock=clock)
+        nonces = MemoryNonces()
         # It began to remember before anything was signed.
         guard = SignatureGuard(RING, nonces, cluster=CLUSTER, incarnation=lambda: _RUN, clock=clock)
         clock.advance(2.0)

@@ -22,7 +22,7 @@ def make() -> Iterator[Make]:
     made: list[Background] = []
 
     def make(step: Callable[[], float], name: str = "catga-test") -> Background:
-        made.append(Background(name, step, in_child=lambda: False, in_parent=lambda: True))
+        made.append(Background(name, step, starts_in_child=lambda: False, goes_on_in_parent=lambda: True))
         return made[-1]
 
     yield make
@@ -172,7 +172,11 @@ def answer(name):
     counts[name] += 1
     return options[name]
 
-background = Background("catga-test", step, in_child=lambda: answer("in_child"), in_parent=lambda: answer("in_parent"))
+background = Background(
+    "catga-test", step,
+    starts_in_child=lambda: answer("in_child"),
+    goes_on_in_parent=lambda: answer("in_parent"),
+)
 if options["running"]:
     background.ensure()
     assert stepped.wait(10)
@@ -242,7 +246,7 @@ def test_the_child_gets_a_thread_of_its_own_when_it_is_to_serve() -> None:
 def test_the_child_gets_one_even_if_the_parent_had_none() -> None:
     said = fork(running=False, in_child=True)
     assert said["child"] == {**RUNS, "in_parent": 0, "in_child": 1}
-    assert said["parent"] == {**RESTS, "in_parent": 1, "in_child": 0}
+    assert said["parent"] == {**RESTS, "in_parent": 0, "in_child": 0}
 
 
 def test_the_parent_s_thread_stays_away_when_it_is_the_child_s_turn() -> None:

@@ -82,6 +82,6 @@ def test_an_event_is_one_line_of_the_log(caplog):
 def test_a_forked_child_can_tell_although_the_lock_was_held():
     board = EventBoard()
     board._lock.acquire()
-    board.forget()
+    board.after_fork_in_child()
     board.tell(JOINED)
     assert board.past() == (JOINED,)

@@ -430,7 +430,7 @@ def test_a_forked_child_has_the_snapshot_and_no_lock_of_its_parent() -> None:
     world = World(record("a", "T"))
     world.look()
     world.membership._lock.acquire()
-    world.membership.forget()
+    world.membership.after_fork_in_child()
     world.refresh(record("a", "T"), record("b", "T"))
     assert ids(world.nodes) == ["a", "b"]
 

@@ -439,7 +439,8 @@ def test_a_forked_child_still_has_to_become_what_its_parent_is(one: Process, oth
     one.go()
     other.go()
     one.presence.has_served = True
-    one.presence.forget()
+    one.group.after_fork_in_child()
+    one.presence.after_fork_in_child()
     assert (one.presence.visible, one.presence.has_served, one.presence.has_forked) == (False, False, False)
     assert not one.presence.attached  # what a serving process forks off serves nothing, unless it is told to
     one.presence.attach()

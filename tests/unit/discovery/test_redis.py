@@ -166,7 +166,6 @@ def test_nothing_is_opened_at_construction() -> None:
     with peer(lambda connection: None) as found:
         store = RedisDiscovery(found.url)
         store.close()
-        store.forget()
         with pytest.raises(redis.exceptions.TimeoutError):
             store.nodes()
         until(lambda: found.connections == 1, "it is accepted")

@@ -86,5 +86,5 @@ def test_a_store_that_is_down_is_logged_once_for_each_cause_and_once_when_it_is_
 def test_a_forked_child_asks_for_itself(store: Named) -> None:
     identity = StoreIdentity(store)
     identity.refresh()
-    identity.forget()
+    identity.after_fork_in_child()
     assert identity.known is None

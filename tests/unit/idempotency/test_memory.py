@@ -146,7 +146,7 @@ def test_a_forked_child_starts_with_nothing_and_no_token_of_its_parents(clock: H
     store = MemoryIdempotency(clock=clock)
     claim = store.claim("a", "f", LONG)
     run(store, "b")
-    store.forget()
+    store.after_fork_in_child()
     assert [store.claim(key, "f", LONG).state for key in ("a", "b")] == [NEW, NEW]
     assert not store.complete("a", claim.token, b"x")
 

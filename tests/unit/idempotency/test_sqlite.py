@@ -151,7 +151,6 @@ def fails_soon(call: Callable[[], Any], error: type[Exception] = sqlite3.Operati
 def test_nothing_is_made_before_the_first_call(path: Path, opened: Opened) -> None:
     store = opened(path)
     store.close()
-    store.forget()
     assert not path.parent.exists()
 
 

@@ -153,7 +153,7 @@ def test_a_forked_child_has_all_of_it_even_if_the_parent_was_just_asking():
     budget = MemoryBudget(100)
     assert budget.acquire(100, 0.0)
     budget._lock.acquire()
-    budget.forget()
+    budget.after_fork_in_child()
     assert budget.acquire(100, 0.0)
 
 
@@ -335,5 +335,5 @@ def test_a_large_body_that_is_refused_gives_its_share_back(path):
 def test_a_forked_child_has_the_memory_that_its_parent_uses():
     node = Node(lambda request: len(request.text))
     assert node.budget.acquire(node.budget.size, 0.0)
-    node.receiver.forget()
+    node.budget.after_fork_in_child()
     assert node.ask(SMALL)[:2] == (200, "1")

@@ -482,8 +482,7 @@ def test_a_forked_child_runs_none_of_its_parent_s_requests(handlers):
     made = make(handlers)
 
     def inside(request):
-        made.forget()
-        made._node.forget()
+        made._node.after_fork_in_child()
         assert made._node.wait_idle(0.0)
         return CatgaResult.success(1)
 

@@ -22,7 +22,7 @@ import pytest
 import catga_sync
 from catga_sync import _sqlite
 from catga_sync.errors import CatgaError, ConfigurationError
-from catga_sync.receiver.replay import MemoryNonces, NonceStore, NonceStoreError, SqliteNonces, _file_of_this_boot
+from catga_sync.receiver.replay import NonceStore, NonceStoreError, SqliteNonces, _file_of_this_boot
 
 LIFETIME = 130.0
 
@@ -151,33 +151,6 @@ class NonceStoreContract:
         raise NotImplementedError
 
 
-class TestMemory(NonceStoreContract):
-    def make(self, clock, folder, room=None):
-        return MemoryNonces(clock=clock) if room is None else MemoryNonces(capacity=room, clock=clock)
-
-    def size(self, store):
-        return len(store)
-
-    def test_exactly_as_many_as_was_said_are_remembered(self, clock):
-        store = MemoryNonces(capacity=10, clock=clock)
-        for number in range(10):
-            assert store.add(str(number), LIFETIME)
-        with pytest.raises(NonceStoreError, match=r"^nonces: 10 are remembered"):
-            store.add("10", LIFETIME)
-
-    def test_a_child_remembers_what_its_parent_saw(self):
-        store = MemoryNonces()
-        assert store.add("a", LIFETIME)
-        store._lock.acquire()  # as if another thread had been at it during the fork
-        store.forget()
-        assert not store.add("a", LIFETIME)
-
-    @pytest.mark.parametrize("capacity", [0, -1, 1.5, True, "10", None])
-    def test_a_capacity_is_a_whole_number(self, capacity):
-        with pytest.raises(ConfigurationError, match=r"^capacity: "):
-            MemoryNonces(capacity=capacity)
-
-
 @pytest.fixture
 def patience(monkeypatch):
     """A busy machine is no file that somebody holds."""
@@ -198,7 +171,6 @@ class TestSqlite(NonceStoreContract):
     def test_nothing_is_made_before_it_is_needed(self, store, tmp_path):
         assert list(tmp_path.iterdir()) == []
         store.close()
-        store.forget()
         assert list(tmp_path.iterdir()) == []
 
     def test_workers_share_it(self, store, clock, tmp_path):
@@ -439,14 +411,12 @@ def test_what_a_process_added_before_it_was_killed_stays_added(path, round_):
         assert not store.add("m1", LIFETIME)
 
 
-@pytest.mark.parametrize("told", ["", "store.forget(); store.forget()"])
-def test_a_child_writes_nothing_to_a_log_that_its_parent_has_removed(path, told):
+def test_a_child_writes_nothing_to_a_log_that_its_parent_has_removed(path):
     script = """
         assert store.add("before", 130.0)
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            TOLD
             os.close(writer)
             assert not store.add("before", 130.0)
             assert store.add("child 1", 130.0)
@@ -462,7 +432,7 @@ def test_a_child_writes_nothing_to_a_log_that_its_parent_has_removed(path, told)
         os.close(writer)
         os.waitpid(child, 0)
     """
-    with process(script.replace("TOLD", told), path) as parent:
+    with process(script, path) as parent:
         assert hear(parent) == "added"
         say(parent, "close")
         assert hear(parent) == "added again"
@@ -506,7 +476,7 @@ def test_threads_that_add_during_forks_lose_nothing(path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at open files in /proc")
-@pytest.mark.parametrize("told", ["", "store.forget()", "store.close()"])
+@pytest.mark.parametrize("told", ["", "store.close()"])
 def test_a_connection_that_was_inherited_all_the_same_is_neither_used_nor_closed(path, told):
     script = """
         def databases():

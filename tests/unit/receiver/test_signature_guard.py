@@ -12,11 +12,11 @@ import pytest
 from catga_sync.errors import ErrorCode
 from catga_sync.receiver.authentication import SignatureGuard
 from catga_sync.receiver.refusal import Refused
-from catga_sync.receiver.replay import MemoryNonces
 from catga_sync.receiver.request import RawRequest
 from catga_sync.testing import FakeClock
 from catga_sync.wire.headers import SIGNATURE
 from catga_sync.wire.signatures import REFUSAL, KeyRing, sign_request, verify_response
+from tests.nonces import MemoryNonces
 
 RING = KeyRing("k" * 32)
 BODY = b"{}"
@@ -116,7 +116,7 @@ def test_a_forked_worker_begins_to_remember_when_it_is_forked(clock: FakeClock) 
     clock.advance(1.0)
     captured = request(clock, "")
     clock.advance(1.0)
-    node.forget()
+    node.after_fork_in_child()
     refuses(node, captured, 421)
 
 
@@ -184,7 +184,7 @@ def test_without_a_memory_the_same_call_is_let_in_again_and_none_that_has_anothe
     clock.advance(1.0)
     raw = request(clock, "run-2")
     serves(node, raw)
-    node.forget()
+    node.after_fork_in_child()
     serves(node, raw)
     refuses(node, request(clock, "run-1"), 421)
     refuses(node, request(clock, "run-2", audience="node-2"), 401)

@@ -257,5 +257,5 @@ def test_no_call_is_lost_between_threads(router):
 def test_a_forked_child_has_none_of_its_parents_calls(router):
     for _ in range(4):
         router.route(GetThing(), NODES)
-    router.forget()
+    router.after_fork_in_child()
     assert [router.route(GetThing(), NODES).node_id for _ in range(2)] == ["a", "b"]
