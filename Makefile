@@ -33,6 +33,7 @@ help:
 	@echo "make types     check types                     make imports   check who imports whom"
 	@echo "make wheel     build the wheel and test it away from the checkout"
 	@echo "make tox       run everything that tox.ini lists, two environments at a time"
+	@echo "make docs      write the table of options in docs/options.md"
 	@echo "make coverage  say which lines no test runs (server processes left out)"
 	@echo "make clean     remove what all of these made"
 
@@ -105,6 +106,10 @@ tox: $(VENV)/has-tox
 format: $(VENV)/has-lint
 	@$(RUN) -m ruff check --fix
 	@$(RUN) -m ruff format
+
+.PHONY: docs
+docs: $(VENV)/has-dev
+	@$(RUN) docs/make_options.py
 
 .PHONY: coverage
 coverage: $(VENV)/has-dev

@@ -1,4 +1,4 @@
-"""One option of a cluster, described once: default, meaning, how it is checked, and how it is read from text."""
+"""One option of a cluster, described once: default, values, meaning, how it is checked, and how it is read from text."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ __all__ = ["Kind", "anything", "boolean", "json_object", "of", "option", "read_t
 
 
 class Kind(NamedTuple):
-    """What values an option may have. Immutable."""
+    """The values that an option may have. Immutable."""
 
     #: Returns the value to keep, given the option's name and the value; raises ``ConfigurationError``.
     check: Callable[[str, Any], Any]
-    #: Returns the value that a text means; raises ``ValueError``.
-    read: Callable[[str], Any] = str
-    #: What to write, where the error of ``read`` would show the text.
-    wanted: str = ""
-    #: Whether an error must not show the text.
+    #: The values in words, for errors and for docs/options.md.
+    values: str
+    #: Returns the value that a text means; raises ``ValueError``. None: no text stands for a value.
+    read: Callable[[str], Any] | None = str
+    #: How to write a value as text, for the error when ``read`` fails.
+    how_to_write: str = ""
+    #: Whether errors must not show the text.
     hidden: bool = False
 
 
 def option(default: Any, kind: Kind, meaning: str) -> Any:
-    """Return a dataclass field. The meaning is Markdown, for the table in the documentation."""
+    """Return a dataclass field. The meaning is Markdown, for the table in docs/options.md."""
     metadata = {"kind": kind, "meaning": meaning}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata=metadata)
@@ -43,57 +45,53 @@ def read_text(name: str, kind: Kind, text: str) -> Any:
         ConfigurationError: It cannot be read.
     """
     try:
-        return kind.read(text)
+        return text if kind.read is None else kind.read(text)
     except (ValueError, RecursionError) as exc:
         # Not chained: the texts and fields of these errors may hold the whole value, which may be a key.
         position = getattr(exc, "pos", None) if kind.read is json.loads else None
-        reason = kind.wanted if position is None else f"no JSON from character {position} on"
+        reason = kind.how_to_write if position is None else f"no JSON from character {position} on"
     given = "the value" if kind.hidden else shown(text)
     raise ConfigurationError(f"{name}: {given} cannot be read ({reason})")
 
 
-# -- kinds ------------------------------------------------------------------------------------------------------------
-
-
-def of(accepts: Callable[[Any], object], wanted: str, read: Callable[[str], Any] = str) -> Kind:
-    """Return the kind of values that ``accepts`` is true of; ``wanted`` tells what to give."""
+def of(accepts: Callable[[Any], object], values: str, read: Callable[[str], Any] | None = str) -> Kind:
+    """Return the kind of values for which ``accepts`` returns something true; ``values`` names them."""
 
     def check(name: str, value: Any) -> Any:
         if not accepts(value):
-            raise ConfigurationError(f"{name}: {wanted}, not {shown(value)}")
+            raise ConfigurationError(f"{name}: give {values}, not {shown(value)}")
         return value
 
-    return Kind(check, read)
+    return Kind(check, values, read)
 
 
-#: Checked where it is used.
-anything = Kind(lambda name, value: value)
+def anything(values: str) -> Kind:
+    """Return the kind of values that are checked where they are used."""
+    return Kind(lambda name, value: value, values)
 
 
 def seconds(*, zero: bool = False) -> Kind:
     """Return the kind of seconds above 0, or from 0 on."""
+    values = "seconds, 0 or more" if zero else "seconds above 0"
 
-    def check(name: str, value: Any) -> float:
+    def accepts(value: Any) -> bool:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not _is_finite(value) or value < 0 or (value == 0 and not zero):
-            bound = "of at least 0" if zero else "above 0"
-            raise ConfigurationError(f"{name}: give seconds {bound}, not {shown(value)}")
-        return float(value)
+        return number and _is_finite(value) and (value > 0 or (zero and value == 0))
 
-    return Kind(check, float, "write a number")
+    kind = of(accepts, values, float)
+    return kind._replace(check=lambda name, value: float(kind.check(name, value)), how_to_write="write a number")
 
 
 def whole(least: int, *, optional: bool = False) -> Kind:
     """Return the kind of whole numbers from ``least`` on, and None where it is optional."""
 
-    def check(name: str, value: Any) -> int | None:
-        if value is None and optional:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigurationError(f"{name}: give a whole number of at least {least}, not {shown(value)}")
-        return value
+    def accepts(value: Any) -> bool:
+        if value is None:
+            return optional
+        return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
-    return Kind(check, int, "write a whole number")
+    values = f"a whole number of at least {least}{', or None' if optional else ''}"
+    return of(accepts, values, int)._replace(how_to_write="write a whole number")
 
 
 def read_boolean(text: str) -> bool:
@@ -106,14 +104,14 @@ def read_boolean(text: str) -> bool:
     raise ValueError
 
 
-boolean = of(lambda value: isinstance(value, bool), "give True or False", read_boolean)._replace(
-    wanted="write true or false"
+boolean = of(lambda value: isinstance(value, bool), "True or False", read_boolean)._replace(
+    how_to_write="write true or false"
 )
 
 
-def json_object(check: Callable[[str, Any], Any]) -> Kind:
+def json_object(check: Callable[[str, Any], Any], values: str) -> Kind:
     """Return the kind of what is written as a JSON object."""
-    return Kind(check, json.loads, "write JSON with numbers of fewer digits", hidden=True)
+    return Kind(check, values, json.loads, "write JSON with numbers of fewer digits", hidden=True)
 
 
 def _is_finite(value: Any) -> bool:

@@ -37,11 +37,12 @@ ENVIRONMENT_PREFIX = PREFIX
 
 T = TypeVar("T")
 
+_METADATA_VALUES = f"a mapping of names to JSON values, at most {MAX_LEVELS} levels deep"
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9._\-]{1,64}")
 
 
 def _suggesting(cls: type[T]) -> type[T]:
-    """Have a dataclass take a name that it does not know for a slip of the pen, where it would be a ``TypeError``."""
+    """Have a dataclass suggest the nearest option for an unknown name, in place of a ``TypeError``."""
     target: Any = cls
     made = target.__init__
     known = [each.name for each in dataclasses.fields(target)]
@@ -71,16 +72,14 @@ def _metadata(name: str, value: Any) -> Mapping[str, Any]:
                 return MappingProxyType(plain)
     except (TypeError, ValueError, RecursionError):
         pass
-    raise ConfigurationError(
-        f"{name}: give a mapping of names to JSON values, at most {MAX_LEVELS} levels deep, not {shown(value)}"
-    )
+    raise ConfigurationError(f"{name}: give {_METADATA_VALUES}, not {shown(value)}")
 
 
 def _secret(name: str, value: Any) -> Secret | None:
     if value is None:
         return None
     secret = Secret(value)
-    KeyRing(secret)  # raises what is wrong with it
+    KeyRing(secret)  # raises if a key is too short
     return secret
 
 
@@ -107,37 +106,39 @@ class ClusterOptions:
     """
     How a node takes part in a cluster. Immutable.
 
-    Which routers and stores there are is not known here: a ``router``, ``discovery`` or ``idempotency`` that names none
-    is refused by ``create_cluster``.
+    A wrong name of a ``router``, ``discovery`` or ``idempotency`` is found later, by ``create_cluster``.
 
     Raises:
-        ConfigurationError: An option is wrong; the text starts with its name and says what to write. Or there is none
-            of that name; the text suggests the nearest one.
+        ConfigurationError: A value is wrong: the text starts with the option's name and says what to write. Or no
+            option has that name: the text suggests the nearest one.
 
     .. versionadded:: 0.1
     """
 
     node_id: str | None = option(
         None,
-        Kind(lambda name, value: check_node_id(_host_name() if value is None else value)),
-        "what this node is called; unique in the cluster. None: the host's name",
+        Kind(
+            lambda name, value: check_node_id(_host_name() if value is None else value),
+            "1 to 128 characters of A-Z a-z 0-9 . _ : -, or None",
+        ),
+        "name of this node, unique in the cluster. None: the name of the host",
     )
     endpoint: str | None = option(
         None,
-        Kind(lambda name, value: None if value is None else check_endpoint(value)),
-        "where the others reach this node, `http://host:port`. None: a pure client, which sends and is never a target",
+        Kind(lambda name, value: None if value is None else check_endpoint(value), "http://host:port, https://host:port, or None"),
+        "URL at which other nodes reach this node. None: a pure client, which sends requests and receives none",
     )
     cluster_name: str = option(
         "default",
         of(
             lambda value: isinstance(value, str) and _CLUSTER_NAME.fullmatch(value),
-            "give 1 to 64 characters of A-Z a-z 0-9 . _ -",
+            "1 to 64 characters of A-Z a-z 0-9 . _ -",
         ),
-        "nodes of one name see each other",
+        "nodes with the same name form one cluster",
     )
     discovery: Any = option(
         None,
-        anything,
+        anything("a URL, 'static', an object, or None"),
         "where nodes find each other: `sqlite:///path`, `redis://host`, `rediss://host`, "
         "`kubernetes://namespace/service`, `memory://` (within one process), `static` with `peers`, or an object with "
         "the methods of `catga_sync.discovery.Discovery`. None: `static` if `peers` are given, else an SQLite file of "
@@ -145,102 +146,116 @@ class ClusterOptions:
     )
     peers: Mapping[str, str | Mapping[str, Any]] | None = option(
         None,
-        json_object(lambda name, value: value),
-        "for `static`: node id -> endpoint of the others, or -> a mapping with `url` and what else is known: `handles` "
-        "(the names of its request types) and `signed` (False: it cannot sign, and is called and believed unsigned)",
+        json_object(lambda name, value: value, "a mapping, or None"),
+        "for `static`: node id -> endpoint of each other node, or -> a mapping with `url` and what else is known: "
+        "`handles` (the names of its request types) and `signed` (False: it cannot sign, so calls to it and its "
+        "responses are unsigned)",
     )
     router: Any = option(
         "local-first",
-        anything,
-        "which node takes a request that several handle: `local-first`, `round-robin`, `weighted-round-robin`, "
-        "`consistent-hash`, `least-connections`, `least-load`, `p2c-ewma`, `random`, or an object with "
-        "`route(message, nodes)`",
+        anything("a name or an object"),
+        "chooses the node for a request that several nodes handle: `local-first`, `round-robin`, "
+        "`weighted-round-robin`, `consistent-hash`, `least-connections`, `least-load`, `p2c-ewma`, `random`, or an "
+        "object with `route(message, nodes)`",
     )
     request_timeout: float = option(
-        30.0, seconds(), "seconds for a whole call, all attempts included, unless `send` says otherwise"
+        30.0, seconds(), "time for a whole call, all attempts included, unless `send` gives another"
     )
     heartbeat_interval: float = option(
         5.0,
         seconds(),
-        "seconds between two signs of life. Lower notices a return sooner, at more writes to the store",
+        "time between two heartbeats. A lower value shows changes of a node sooner, and writes to the store more often",
     )
     heartbeat_timeout: float = option(
         30.0,
         seconds(),
-        "seconds without one after which a node is gone. Lower notices sooner, and takes a busy node for dead sooner",
+        "time without a heartbeat after which a node counts as gone. A lower value notices a dead node sooner, and "
+        "more often takes a busy node for a dead one",
     )
     enable_failover: bool = option(
-        True, boolean, "whether another node is tried when one fails in a way that allows it"
+        True, boolean, "whether another node is tried after an attempt that failed in a way that allows it"
     )
     max_retries: int = option(2, whole(0), "further attempts after the first")
     retry_delay: float = option(
         0.1,
         seconds(zero=True),
-        "seconds; the wait before a further attempt is drawn from 0 to this, then from 0 to twice as much, and so on "
-        "up to 0.25 s",
+        "upper bound of the random wait before a further attempt; it doubles with each attempt, up to 0.25 s",
     )
     metadata: Mapping[str, Any] = option(
         {},
-        json_object(_metadata),
-        f"what this node tells of itself: zone, version; JSON of at most {MAX_LEVELS} levels",
+        json_object(_metadata, _METADATA_VALUES),
+        "data about this node for the other nodes: zone, version, `weight` for some routers",
     )
     secret: Any = option(
         None,
-        Kind(_secret, _read_secret, "write one key, or several as a JSON list", hidden=True),
-        "key of at least 32 bytes with which requests and responses are signed; several while one takes the place of "
-        "another: the first signs, all are accepted. None: the processes of one user on one machine share a key by "
-        "themselves, for calls over loopback",
+        Kind(
+            _secret,
+            "a key of at least 32 bytes, a list of keys, or None",
+            _read_secret,
+            "write one key, or several as a JSON list",
+            hidden=True,
+        ),
+        "key that signs requests and responses; all nodes of a cluster have the same. Of several keys the first signs "
+        "and all are accepted. None: the processes of one user on one machine share a key of their own, for calls over "
+        "loopback",
     )
     idempotency: Any = option(
         "memory",
-        of(lambda value: value is not None and value is not True, "give 'memory', 'off', a URL or an object"),
-        "where request ids are remembered, so that none runs twice: `memory` (one process, and forgotten with it: "
-        "after a restart a repeated id runs again), `sqlite:///path` (one machine), `redis://host` (the cluster), "
-        "`off`, or an object with the methods of `catga_sync.idempotency.IdempotencyStore`",
+        of(lambda value: value is not None and value is not True, "'memory', 'off', a URL or an object"),
+        "where a node remembers request ids, so that none runs twice: `memory` (one process; a restart forgets them), "
+        "`sqlite:///path` (one machine), `redis://host` (the cluster), `off`, or an object with the methods of "
+        "`catga_sync.idempotency.IdempotencyStore`",
     )
     session: Any = option(
         None,
         of(
             lambda value: value is None or (hasattr(value, "get_adapter") and hasattr(value, "send")),
-            "give a requests.Session, or None",
+            "a requests.Session, or None",
+            read=None,
         ),
-        "a `requests.Session` of your own, with its adapters",
+        "a session of your own, with its adapters. None: one that the library makes",
     )
     verify: bool | str = option(
         True,
         of(
             lambda value: isinstance(value, (bool, str)),
-            "give True, False, or a path to CA certificates",
+            "True, False, or a path to CA certificates",
             _read_verify,
         ),
-        "as in `requests`: True, False, or a path to CA certificates",
+        "check of the certificates of `https://` endpoints, as in `requests`",
     )
     cert: Any = option(
         None,
-        of(_is_cert, "give a path, a pair (certificate, key), or None"),
-        "as in `requests`: a path to a client certificate, or (certificate, key)",
+        of(_is_cert, "a path, a pair (certificate, key), or None"),
+        "client certificate for `https://` endpoints, as in `requests`",
     )
     insecure: bool = option(
         False,
         boolean,
         "True: no key is used, and unsigned calls (`curl`, a .NET node) are served: on a loopback endpoint those that "
-        "come straight from this machine, elsewhere all. Not behind a reverse proxy on the same machine",
+        "come straight from this machine, elsewhere all. Not for use behind a reverse proxy on the same machine",
     )
     compression: str = option(
-        "auto", of(lambda value: value in ("auto", "off"), "give 'auto' or 'off'"), "reserved; not there yet"
+        "auto", of(lambda value: value in ("auto", "off"), "'auto' or 'off'"), "reserved; it has no effect yet"
     )
-    max_body_bytes: int = option(4 * 1024 * 1024, whole(1024), "the longest body that is sent or read")
+    max_body_bytes: int = option(
+        4 * 1024 * 1024,
+        whole(1024),
+        "the longest body that is sent or read. All large requests of a process together get 48 times as much memory; "
+        "further ones wait",
+    )
     max_concurrency: int | None = option(
         None,
         whole(1, optional=True),
-        "calls of other nodes that one worker runs at once; one more is refused, so that health checks and refusals "
-        "get through. None: one or two less than the server's threads where a server hook tells them, else any number",
+        "calls of other nodes that one worker runs at once; one more is refused, so that threads stay free for health "
+        "checks and refusals. None: one or two less than the server's threads where a server hook tells their number, "
+        "else without limit",
     )
     load_reporter: Any = option(
         None,
-        of(lambda value: value is None or callable(value), "give a function that returns 0 to 100"),
-        "a function that returns this node's load, 0 to 100, for the weighted routers. None: the larger of the share "
-        "of `max_concurrency` in use and the load of the processors",
+        of(lambda value: value is None or callable(value), "a function that returns 0 to 100, or None", read=None),
+        "reports the load of this node to the weighted routers. None: the larger of the share of `max_concurrency` in "
+        "use and the load of the processors",
     )
     pool_size: int = option(64, whole(1), "connections to one node, and so calls to it at once; further callers wait")
 
@@ -305,9 +320,9 @@ class ClusterOptions:
         """
         Read the options from environment variables such as ``CATGA_NODE_ID``.
 
-        Numbers and true/false are written as one would; ``metadata`` and ``peers`` as JSON objects, several secrets
-        as a JSON list. Service links of Kubernetes and Docker (``CATGA_X_SERVICE_HOST`` and the like),
-        ``CATGA_RUNTIME_DIR`` and ``CATGA_TESTS_*`` are no options.
+        Numbers are written as digits, booleans as ``true`` or ``false``, ``metadata`` and ``peers`` as JSON objects,
+        several secrets as a JSON list. Ignored are service links of Kubernetes and Docker (``CATGA_X_SERVICE_HOST``
+        and the like), ``CATGA_RUNTIME_DIR`` and ``CATGA_TESTS_*``.
 
         Args:
             environ: None means ``os.environ``.
@@ -321,8 +336,9 @@ class ClusterOptions:
 
             environ = os.environ
         kinds = {each.name: each.metadata["kind"] for each in dataclasses.fields(cls)}
+        # A name that is no option stays a text; ``make`` refuses it.
         given = {
-            name: read_text(name, kinds.get(name, anything), text)
+            name: read_text(name, kinds[name], text) if name in kinds else text
             for name, text in option_values(environ).items()
             if name not in overrides
         }
