@@ -1,4 +1,4 @@
-"""One option of a cluster, described once: default, values, meaning, how it is checked, and how it is read from text."""
+"""One option of a cluster, described once: default, values, meaning, check, and how it is read from text."""
 
 from __future__ import annotations
 

@@ -125,7 +125,10 @@ class ClusterOptions:
     )
     endpoint: str | None = option(
         None,
-        Kind(lambda name, value: None if value is None else check_endpoint(value), "http://host:port, https://host:port, or None"),
+        Kind(
+            lambda name, value: None if value is None else check_endpoint(value),
+            "http://host:port, https://host:port, or None",
+        ),
         "URL at which other nodes reach this node. None: a pure client, which sends requests and receives none",
     )
     cluster_name: str = option(

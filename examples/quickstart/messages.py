@@ -1,4 +1,4 @@
-# messages.py: what the two services share
+# messages.py: both services have this file
 from dataclasses import dataclass
 from catga_sync import Request
 

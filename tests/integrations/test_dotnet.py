@@ -19,13 +19,12 @@ from uuid import UUID
 
 import pytest
 
-import catga_sync
 from catga_sync import ClusterMediator, Delivery, ErrorCode, Mediator, Query, create_cluster, message
 from tests.integrations.dotnet_peer import ASSEMBLY, DotnetError, DotnetPeer, full_name, resolve
 from tests.processes import free_port
 from tests.unit.test_local_equals_remote import serving
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "dotnet.md").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -188,25 +187,23 @@ def test_a_name_of_another_answer_is_refused_with_both_names_and_what_to_write(p
     )
 
 
-def readme_example(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Run the README's block about .NET as it is written, but for the address; return its names."""
-    section = README.partition("\n## Talking to .NET\n")[2].partition("\n## ")[0]
-    found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+def example_of_the_page(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run the first block of docs/dotnet.md as it is written, but for the address; return its names."""
+    found = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert found is not None
     text = found[1].replace("http://localhost:5100", endpoint)
     assert text != found[1]
-    module = types.ModuleType("readme_dotnet")
-    vars(module).update({name: getattr(catga_sync, name) for name in catga_sync.__all__}, dataclass=dataclass)
+    module = types.ModuleType("page_dotnet")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    exec(compile(text, "README.md", "exec"), vars(module))
+    exec(compile(text, "docs/dotnet.md", "exec"), vars(module))
     return vars(module)
 
 
-def test_the_example_of_the_readme_works_as_written_in_both_directions(
+def test_the_example_of_the_page_works_as_written_in_both_directions(
     peer: DotnetPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peer.handle("Shop.Contracts.GetPriceQuery", PRICE, lambda query: {"amount": 9.5, "currency": query["productid"]})
-    names = readme_example(peer.endpoint, monkeypatch)
+    names = example_of_the_page(peer.endpoint, monkeypatch)
     with names["shop"] as shop:
         assert shop.send(names["GetPrice"]("p-1")).unwrap() == names["Price"](9.5)
     assert peer.envelopes[0]["responsetypename"] == f"{PRICE}{ASSEMBLY}"

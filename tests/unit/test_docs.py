@@ -1,0 +1,81 @@
+"""What the pages say of the code is there: links, files, names, loggers, the table of options."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+#: What paths in docs/architecture.md are relative to.
+HOMES = (ROOT / "catga_sync", ROOT / "catga_sync" / "serialization", ROOT / "catga_sync" / "transport", ROOT)
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/README.md")]
+    if path.name != "CHANGELOG.md"
+)
+
+
+def read(page: str | Path) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
+    text = read(page)
+    lost = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = link.partition("#")
+        if path.startswith(("http://", "https://")):
+            continue
+        target = (ROOT / page).parent / path if path else ROOT / page
+        if not target.exists() or (anchor and anchor not in anchors(read(target))):
+            lost.append(link)
+    assert not lost
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_a_page_names_is_there(page: str) -> None:
+    named = re.findall(r"`((?:catga_sync|docs|tests|benchmarks|examples)/[\w/.]*)`", read(page))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_file_of_the_architecture_is_there() -> None:
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", read("docs/architecture.md"))
+    named += re.findall(
+        r"[\w/]+\.py", "".join(re.findall(r"^```.*?^```", read("docs/architecture.md"), re.DOTALL | re.MULTILINE))
+    )
+    assert sorted({name for name in named if not any((base / name).exists() for base in HOMES)}) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_name_of_the_package_on_a_page_is_there(page: str) -> None:
+    named = set(re.findall(r"`(catga_sync(?:\.\w+)+)`", read(page)))
+    assert sorted(name for name in named if not is_there(name)) == []
+
+
+def is_there(name: str) -> bool:
+    """Say whether a name is that of a module, or of something in one."""
+    module, _, attribute = name.rpartition(".")
+    if importlib.util.find_spec(module) is None:
+        return False
+    return importlib.util.find_spec(name) is not None or hasattr(importlib.import_module(module), attribute)
+
+
+def test_the_table_of_options_is_made_from_the_options() -> None:
+    spec = importlib.util.spec_from_file_location("make_options", ROOT / "docs" / "make_options.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    page = read("docs/options.md")
+    assert page == script.renewed(page), "run make docs"
