@@ -14,7 +14,7 @@ from catga_sync.errors import RegistrationError
 from catga_sync.messages import Event, Query, Request
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageType
-from catga_sync.serialization.hints import Scope, is_union
+from catga_sync.serialization.annotations import Scope, is_union
 
 __all__ = ["NO_FUNCTION", "check_message_class", "check_return_annotation", "first_parameter", "handler_function"]
 

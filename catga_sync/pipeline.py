@@ -140,8 +140,8 @@ def local_step(chain: Handler, request_codec: Codec, answer_codec: Codec | None,
         answer_codec: Of its answer; None means that it has none.
         name: Wire name of the request type, for texts.
     """
-    fits = request_codec.certain
-    suits = fits if answer_codec is None else answer_codec.certain
+    fits = request_codec.round_trips
+    suits = fits if answer_codec is None else answer_codec.round_trips
 
     def run(request: Any) -> CatgaResult[Any]:
         try:

@@ -1,15 +1,16 @@
 """Messages as bytes: the registry of their types, and the schemas that write and read them.
 
-    registry.py       type name <-> class <-> schema and codec
-    registration.py   a class is checked and entered       typenames.py, dotnet.py    what types are called
-    derive.py         annotations -> strict fields         hints.py    what an annotation means
-    fields/           one file a kind of value             names.py    what properties are called
-    schema.py         CatgaSchema                          contract.py whether two nodes mean the same
-    codec.py          objects <-> bytes                    jsontext.py strict JSON
-    certain.py        what needs no codec                  refusal.py  errors
-    jsonscan.py       what JSON is before it is parsed
+    registry.py        type name <-> class <-> schema and codec
+    message_type.py    what the registry knows of one class    registration.py    checks a class and describes it
+    derive.py          makes fields from annotations           annotations.py     resolves annotations
+    fields/            one file a kind of value                fielderrors.py     the errors of fields
+    schema.py          CatgaSchema                             contract.py        can two nodes read each other?
+    typenames.py       names of types                          dotnet.py          .NET's names of response types
+    propertynames.py   names of properties
+    codec.py           objects <-> bytes                       roundtrip.py       objects that need no codec
+    jsontext.py        strict JSON                             jsonscan.py        limits, checked before parsing
 
-This package is the only place where marshmallow is used. Of the rest it knows ``errors`` and ``messages``.
+This is the only package that uses marshmallow. Of the other modules it imports ``errors`` and ``messages`` only.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from marshmallow import ValidationError
 
 from catga_sync.errors import SerializationError, ends_process
 from catga_sync.serialization import jsontext
-from catga_sync.serialization.certain import compile_certain
+from catga_sync.serialization.fielderrors import Refusal, flatten
 from catga_sync.serialization.fields.base import StrictField
-from catga_sync.serialization.refusal import Refusal, flatten
+from catga_sync.serialization.roundtrip import compile_round_trip
 
 __all__ = ["Codec"]
 
@@ -46,7 +46,7 @@ class Codec:
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("_certain", "_decimals", "_dump", "_load", "_signed_zeros", "field", "label", "nullable")
+    __slots__ = ("_decimals", "_dump", "_load", "_round_trips", "_signed_zeros", "field", "label", "nullable")
 
     def __init__(self, field: StrictField, label: str, *, nullable: bool) -> None:
         self.field = field
@@ -56,14 +56,14 @@ class Codec:
         self._load = field.from_wire
         self._decimals = any(part.reads_decimals() for part in field.parts())
         self._signed_zeros = any(part.signed_zeros for part in field.parts())
-        self._certain: Callable[[Any], bool] | None = None
+        self._round_trips: Callable[[Any], bool] | None = None
 
     @property
-    def certain(self) -> Callable[[Any], bool]:
-        """See ``compile_certain``; compiled when first asked for."""
-        if self._certain is None:
-            self._certain = compile_certain(self.field)
-        return self._certain
+    def round_trips(self) -> Callable[[Any], bool]:
+        """See ``compile_round_trip``; compiled when first asked for."""
+        if self._round_trips is None:
+            self._round_trips = compile_round_trip(self.field)
+        return self._round_trips
 
     def encode(self, value: Any) -> bytes:
         """

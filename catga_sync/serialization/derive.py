@@ -23,6 +23,7 @@ from uuid import UUID
 from marshmallow import Schema
 
 from catga_sync.errors import RegistrationError
+from catga_sync.serialization.annotations import Scope, annotation_of
 from catga_sync.serialization.fields.anything import AnyField, NoneField
 from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.fields.boolean import BoolField
@@ -35,9 +36,8 @@ from catga_sync.serialization.fields.object import Shape, ShapeField
 from catga_sync.serialization.fields.text import StrField
 from catga_sync.serialization.fields.time import DateField, DateTimeField, TimeDeltaField, TimeField
 from catga_sync.serialization.fields.uuid import UUIDField
-from catga_sync.serialization.hints import Scope, annotation_of
 from catga_sync.serialization.jsonscan import MAX_DEPTH
-from catga_sync.serialization.names import camel_case
+from catga_sync.serialization.propertynames import camel_case
 from catga_sync.serialization.typenames import default_name
 
 __all__ = ["Deriver"]

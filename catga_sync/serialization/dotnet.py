@@ -23,7 +23,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple, get_args, get_origin
 from uuid import UUID
 
-from catga_sync.serialization.hints import Scope
+from catga_sync.serialization.annotations import Scope
 from catga_sync.serialization.jsonscan import MAX_DEPTH
 from catga_sync.serialization.typenames import short_name, split_assembly
 

@@ -14,6 +14,7 @@ from marshmallow import Schema
 
 from catga_sync.errors import RegistrationError
 from catga_sync.messages import Event, MessageOptions, Query, Request, options_of
+from catga_sync.serialization.annotations import Scope, is_union, response_annotation
 from catga_sync.serialization.codec import Codec
 from catga_sync.serialization.contract import contract, fingerprint
 from catga_sync.serialization.derive import Deriver
@@ -21,7 +22,6 @@ from catga_sync.serialization.dotnet import DotnetNames, Form
 from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.fields.foreign import SchemaField, schema_instance
 from catga_sync.serialization.fields.object import Shape, ShapeField
-from catga_sync.serialization.hints import Scope, is_union, response_annotation
 from catga_sync.serialization.message_type import MessageKind, MessageType
 from catga_sync.serialization.typenames import MAX_NAME, check_name, default_name, short_name, split_assembly
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from marshmallow import EXCLUDE, Schema, SchemaOpts, fields, post_load, pre_load
 
-from catga_sync.serialization.names import WireKeys, camel_case
-from catga_sync.serialization.refusal import construct, fail
+from catga_sync.serialization.fielderrors import construct, fail
+from catga_sync.serialization.propertynames import WireKeys, camel_case
 from catga_sync.serialization.typenames import default_name
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from marshmallow import ValidationError
 from catga_sync.errors import SerializationError
 from catga_sync.serialization import CatgaSchema, MessageRegistry, check_depth, dumps, loads, short_name
 from catga_sync.serialization.fields.isotext import format_timedelta, parse_datetime, parse_timedelta
-from catga_sync.serialization.names import camel_case, fold
+from catga_sync.serialization.propertynames import camel_case, fold
 
 
 class Color(enum.Enum):

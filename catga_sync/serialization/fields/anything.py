@@ -8,13 +8,13 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.certain import Code
+from catga_sync.serialization.fielderrors import fail, type_name
 from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.fields.number import LARGE, check_digits, finite
 from catga_sync.serialization.fields.text import carried, check_text
-from catga_sync.serialization.refusal import fail, type_name
+from catga_sync.serialization.roundtrip import Code
 
-__all__ = ["AnyField", "NoneField", "is_certain"]
+__all__ = ["AnyField", "NoneField", "plain_round_trips"]
 
 #: Levels of plain data that are looked at; deeper ones are left to the codec, which has a limit.
 _DEPTH = 16
@@ -88,11 +88,11 @@ class AnyField(StrictField):
             check_text(key)
         return key
 
-    def certain_if(self, code: Code, v: str) -> str:
-        return f"{code.name(is_certain)}({v})"
+    def round_trips_if(self, code: Code, v: str) -> str:
+        return f"{code.name(plain_round_trips)}({v})"
 
 
-def is_certain(value: Any, depth: int = 0) -> bool:
+def plain_round_trips(value: Any, depth: int = 0) -> bool:
     """Return whether plain JSON data is certain to travel unchanged, as ``Any``."""
     kind = type(value)
     if kind is str:
@@ -106,7 +106,7 @@ def is_certain(value: Any, depth: int = 0) -> bool:
     if depth == _DEPTH:
         return False
     if kind is list:
-        return all(is_certain(item, depth + 1) for item in value)
+        return all(plain_round_trips(item, depth + 1) for item in value)
     return kind is dict and all(
-        type(key) is str and carried(key) and is_certain(item, depth + 1) for key, item in value.items()
+        type(key) is str and carried(key) and plain_round_trips(item, depth + 1) for key, item in value.items()
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from marshmallow import ValidationError, fields, missing
 
-from catga_sync.serialization.certain import Code, Uncertain
+from catga_sync.serialization.roundtrip import Code, Uncertain
 
 if TYPE_CHECKING:
     _Field = fields.Field[Any]
@@ -26,8 +26,8 @@ class StrictField(_Field):
     kind: ClassVar[str] = ""
     #: Whether a key of a dict can be of this type.
     keyable: ClassVar[bool] = False
-    #: Whether the text of a key is read as that key and no other, for every key that ``certain_if`` lets pass.
-    certain_keys: ClassVar[bool] = False
+    #: Whether the text of a key is read as that key and no other, for every key that ``round_trips_if`` lets pass.
+    round_trip_keys: ClassVar[bool] = False
     #: Whether values cannot be chosen to collide in a set: their hashes have a secret, or there are few of them.
     safe_hashes: ClassVar[bool] = False
     #: Whether a value can be a negative zero; an integer has none.
@@ -75,7 +75,7 @@ class StrictField(_Field):
         """Return whether it has to see a JSON number with all its digits."""
         return False
 
-    def certain_if(self, code: Code, v: str, /) -> str:
+    def round_trips_if(self, code: Code, v: str, /) -> str:
         """
         Return the Python expression that is true of a value only if the wire is certain to carry it unchanged.
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.certain import Code
+from catga_sync.serialization.fielderrors import fail
 from catga_sync.serialization.fields.base import StrictField
-from catga_sync.serialization.refusal import fail
+from catga_sync.serialization.roundtrip import Code
 
 __all__ = ["BoolField"]
 
@@ -36,5 +36,5 @@ class BoolField(StrictField):
             raise ValidationError("expected 'true' or 'false'")
         return lower == "true"
 
-    def certain_if(self, code: Code, v: str) -> str:
+    def round_trips_if(self, code: Code, v: str) -> str:
         return f"{v} is True or {v} is False"

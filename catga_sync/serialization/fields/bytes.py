@@ -8,9 +8,9 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.certain import Code
+from catga_sync.serialization.fielderrors import fail
 from catga_sync.serialization.fields.base import StrictField
-from catga_sync.serialization.refusal import fail
+from catga_sync.serialization.roundtrip import Code
 
 __all__ = ["BytesField"]
 
@@ -34,5 +34,5 @@ class BytesField(StrictField):
         except (binascii.Error, ValueError) as exc:
             raise ValidationError("expected base64 text") from exc
 
-    def certain_if(self, code: Code, v: str) -> str:
+    def round_trips_if(self, code: Code, v: str) -> str:
         return f"type({v}) is {code.name(bytes)}"

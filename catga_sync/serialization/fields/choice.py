@@ -11,12 +11,12 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.certain import Code, Uncertain
-from catga_sync.serialization.fields.anything import is_certain
+from catga_sync.serialization.fielderrors import fail
+from catga_sync.serialization.fields.anything import plain_round_trips
 from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.fields.text import check_text
-from catga_sync.serialization.names import fold
-from catga_sync.serialization.refusal import fail
+from catga_sync.serialization.propertynames import fold
+from catga_sync.serialization.roundtrip import Code, Uncertain
 
 __all__ = ["SCALARS", "EnumField", "FlagField", "LiteralField"]
 
@@ -87,8 +87,8 @@ class EnumField(StrictField):
     def describe(self) -> list[Any]:
         return [self.kind, sorted({repr(value) for value in self._values})]
 
-    def certain_if(self, code: Code, v: str) -> str:
-        if not all(map(is_certain, self._values)):
+    def round_trips_if(self, code: Code, v: str) -> str:
+        if not all(map(plain_round_trips, self._values)):
             raise Uncertain
         return f"type({v}) is {code.name(self.enum_class)}"
 
@@ -147,7 +147,7 @@ class LiteralField(StrictField):
     def describe(self) -> list[Any]:
         return [self.kind, sorted(repr(value) for _, value in self.values)]
 
-    def certain_if(self, code: Code, v: str) -> str:
-        if not all(is_certain(value) for _, value in self.values):
+    def round_trips_if(self, code: Code, v: str) -> str:
+        if not all(plain_round_trips(value) for _, value in self.values):
             raise Uncertain
         return f"type({v}) in {code.name(SCALARS)} and (type({v}), {v}) in {code.name(frozenset(self.values))}"

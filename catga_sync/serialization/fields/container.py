@@ -12,10 +12,10 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.certain import Code, Uncertain
+from catga_sync.serialization.fielderrors import fail, place_of_key
 from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.fields.hashes import DICT, SET, check_hashes, crowded
-from catga_sync.serialization.refusal import fail, place_of_key
+from catga_sync.serialization.roundtrip import Code, Uncertain
 
 __all__ = ["DictField", "ListField", "SetField", "TupleField"]
 
@@ -44,7 +44,7 @@ class ListField(StrictField):
         items = _each(self.item.load_value, raw)
         return items if self.collection is list else self.collection(items)
 
-    def certain_if(self, code: Code, v: str) -> str:
+    def round_trips_if(self, code: Code, v: str) -> str:
         item = code.variable()
         return f"type({v}) is {code.name(self.collection)} and all({code.item(self.item, item)} for {item} in {v})"
 
@@ -81,10 +81,10 @@ class SetField(ListField):
         except TypeError as exc:
             raise ValidationError(f"has an item that cannot be in a {self.collection.__name__}") from exc
 
-    def certain_if(self, code: Code, v: str) -> str:
+    def round_trips_if(self, code: Code, v: str) -> str:
         # What a set is refused for on the wire has to be refused here, too.
         spread = "" if self.item.safe_hashes else f" and not {code.name(crowded)}({v}, {code.name(SET)})"
-        return super().certain_if(code, v) + spread
+        return super().round_trips_if(code, v) + spread
 
 
 class TupleField(StrictField):
@@ -111,7 +111,7 @@ class TupleField(StrictField):
             fail("list", raw)
         return tuple(self._apply(self._loaders, raw))
 
-    def certain_if(self, code: Code, v: str) -> str:
+    def round_trips_if(self, code: Code, v: str) -> str:
         tests = [f"type({v}) is {code.name(tuple)}", f"len({v}) == {len(self.items)}"]
         return " and ".join(tests + [code.part(item, f"{v}[{at}]") for at, item in enumerate(self.items)])
 
@@ -156,8 +156,8 @@ class DictField(StrictField):
             check_hashes(keys, DICT)
         return _dict(keys, items)
 
-    def certain_if(self, code: Code, v: str) -> str:
-        if not self.key.certain_keys:
+    def round_trips_if(self, code: Code, v: str) -> str:
+        if not self.key.round_trip_keys:
             raise Uncertain
         key, item = code.variable(), code.variable()
         tests = f"{code.test(self.key, key)} and {code.item(self.value, item)}"

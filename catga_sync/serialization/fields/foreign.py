@@ -13,8 +13,8 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields
 
 from catga_sync.errors import RegistrationError
+from catga_sync.serialization.fielderrors import construct, fail, refuse
 from catga_sync.serialization.fields.base import StrictField
-from catga_sync.serialization.refusal import construct, fail, refuse
 from catga_sync.serialization.schema import CatgaSchema
 
 __all__ = ["SchemaField", "schema_instance"]

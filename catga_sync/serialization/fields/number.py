@@ -13,9 +13,9 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.certain import Code
+from catga_sync.serialization.fielderrors import fail
 from catga_sync.serialization.fields.base import StrictField
-from catga_sync.serialization.refusal import fail
+from catga_sync.serialization.roundtrip import Code
 
 __all__ = ["LARGE", "DecimalField", "FloatField", "IntField", "check_digits", "finite"]
 
@@ -55,7 +55,7 @@ class IntField(StrictField):
 
     kind = "int"
     keyable = True
-    certain_keys = True
+    round_trip_keys = True
 
     def to_wire(self, value: Any) -> Any:
         if type(value) is not int and (isinstance(value, bool) or not isinstance(value, int)):
@@ -80,7 +80,7 @@ class IntField(StrictField):
             raise ValidationError(TOO_LONG)
         return int(text)
 
-    def certain_if(self, code: Code, v: str) -> str:
+    def round_trips_if(self, code: Code, v: str) -> str:
         return f"type({v}) is {code.name(int)} and {-LARGE} < {v} < {LARGE}"
 
 
@@ -105,7 +105,7 @@ class FloatField(StrictField):
             fail("float", raw)
         return finite(raw)
 
-    def certain_if(self, code: Code, v: str) -> str:
+    def round_trips_if(self, code: Code, v: str) -> str:
         return f"type({v}) is {code.name(float)} and {v} - {v} == 0.0"
 
 
@@ -149,7 +149,7 @@ class DecimalField(StrictField):
     def reads_decimals(self) -> bool:
         return True
 
-    def certain_if(self, code: Code, v: str) -> str:
+    def round_trips_if(self, code: Code, v: str) -> str:
         digits = f"len({v}.as_tuple().digits) < {_SAFE_DIGITS}"
         return f"type({v}) is {code.name(Decimal)} and {v}.is_finite() and {digits}"
 

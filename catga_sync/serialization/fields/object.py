@@ -14,10 +14,10 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.certain import Code, Uncertain
+from catga_sync.serialization.fielderrors import construct, fail
 from catga_sync.serialization.fields.base import StrictField
-from catga_sync.serialization.names import WireKeys
-from catga_sync.serialization.refusal import construct, fail
+from catga_sync.serialization.propertynames import WireKeys
+from catga_sync.serialization.roundtrip import Code, Uncertain
 from catga_sync.serialization.schema import CatgaSchema
 
 __all__ = ["Shape", "ShapeField"]
@@ -104,8 +104,8 @@ class Shape:
             raise ValidationError(errors)
         return construct(self.cls, values)
 
-    def certain_if(self, code: Code) -> list[str]:
-        """Return the tests of an object ``v``, one after the other; see ``StrictField.certain_if``."""
+    def round_trips_if(self, code: Code) -> list[str]:
+        """Return the tests of an object ``v``, one after the other; see ``StrictField.round_trips_if``."""
         if not _is_made_of_its_fields(self.cls) or not all(map(_is_name, self.fields)):
             raise Uncertain
         tests = [f"type(v) is {code.name(self.cls)}"]
@@ -148,5 +148,5 @@ class ShapeField(StrictField):
         """Return the fields of the class."""
         return tuple(self.shape.fields.values())
 
-    def certain_if(self, code: Code, v: str) -> str:
-        return f"{code.function(self.shape, lambda: self.shape.certain_if(code))}({v})"
+    def round_trips_if(self, code: Code, v: str) -> str:
+        return f"{code.function(self.shape, lambda: self.shape.round_trips_if(code))}({v})"

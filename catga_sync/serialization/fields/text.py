@@ -6,9 +6,9 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.certain import Code
+from catga_sync.serialization.fielderrors import fail
 from catga_sync.serialization.fields.base import StrictField
-from catga_sync.serialization.refusal import fail
+from catga_sync.serialization.roundtrip import Code
 
 __all__ = ["StrField", "carried", "check_text"]
 
@@ -34,7 +34,7 @@ class StrField(StrictField):
     kind = "str"
     keyable = True
     safe_hashes = True
-    certain_keys = True
+    round_trip_keys = True
 
     def to_wire(self, value: Any) -> Any:
         if not isinstance(value, str):
@@ -50,5 +50,5 @@ class StrField(StrictField):
         text: str = self.to_wire(value)
         return text
 
-    def certain_if(self, code: Code, v: str) -> str:
+    def round_trips_if(self, code: Code, v: str) -> str:
         return f"type({v}) is {code.name(str)} and ({v}.isascii() or {code.name(carried)}({v}))"

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.certain import Code
+from catga_sync.serialization.fielderrors import fail
 from catga_sync.serialization.fields import isotext
 from catga_sync.serialization.fields.base import StrictField
-from catga_sync.serialization.refusal import fail
+from catga_sync.serialization.roundtrip import Code
 
 __all__ = ["DateField", "DateTimeField", "TimeDeltaField", "TimeField"]
 
@@ -65,7 +65,7 @@ class DateTimeField(_TextField):
             fail("datetime", value)
         return _zoned(value)
 
-    def certain_if(self, code: Code, v: str) -> str:
+    def round_trips_if(self, code: Code, v: str) -> str:
         return _certain_zone(datetime, code, v)
 
 
@@ -74,7 +74,7 @@ class DateField(_TextField):
 
     kind = "date"
     keyable = True
-    certain_keys = True
+    round_trip_keys = True
     safe_hashes = True
     parse = staticmethod(isotext.parse_date)
     expected = "a date such as '2024-02-29'"
@@ -84,7 +84,7 @@ class DateField(_TextField):
             fail("date", value)
         return value.isoformat()
 
-    def certain_if(self, code: Code, v: str) -> str:
+    def round_trips_if(self, code: Code, v: str) -> str:
         return f"type({v}) is {code.name(date)}"
 
 
@@ -100,7 +100,7 @@ class TimeField(_TextField):
             fail("time", value)
         return _zoned(value)
 
-    def certain_if(self, code: Code, v: str) -> str:
+    def round_trips_if(self, code: Code, v: str) -> str:
         return _certain_zone(time, code, v)
 
 
@@ -117,5 +117,5 @@ class TimeDeltaField(_TextField):
             fail("timedelta", value)
         return isotext.format_timedelta(value)
 
-    def certain_if(self, code: Code, v: str) -> str:
+    def round_trips_if(self, code: Code, v: str) -> str:
         return f"type({v}) is {code.name(timedelta)}"

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.certain import Code
+from catga_sync.serialization.fielderrors import fail
 from catga_sync.serialization.fields.base import StrictField
-from catga_sync.serialization.refusal import fail
+from catga_sync.serialization.roundtrip import Code
 
 __all__ = ["UUIDField"]
 
@@ -22,7 +22,7 @@ class UUIDField(StrictField):
 
     kind = "uuid"
     keyable = True
-    certain_keys = True
+    round_trip_keys = True
 
     def to_wire(self, value: Any) -> Any:
         if not isinstance(value, UUID):
@@ -36,5 +36,5 @@ class UUIDField(StrictField):
             raise ValidationError("expected a UUID such as '0b9f6a4e-1c1d-4b5e-9d2f-3a4b5c6d7e8f'")
         return UUID(raw)
 
-    def certain_if(self, code: Code, v: str) -> str:
+    def round_trips_if(self, code: Code, v: str) -> str:
         return f"type({v}) is {code.name(UUID)}"

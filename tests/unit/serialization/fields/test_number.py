@@ -188,9 +188,9 @@ def test_a_number_of_too_many_digits_is_not_read_either(annotation: Any, text: s
 
 def test_a_long_number_is_left_to_the_codec_that_knows_the_limit_of_the_process() -> None:
     codec = codec_of(Decimal)
-    assert codec.certain(Decimal("1" * 100))
+    assert codec.round_trips(Decimal("1" * 100))
     number = Decimal("1" * 700)
-    assert not codec.certain(number)
+    assert not codec.round_trips(number)
     before = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(640)
     try:

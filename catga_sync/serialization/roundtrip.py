@@ -8,7 +8,7 @@ classes that the annotation names, all the way down, it would come back equal, a
         type(v) is C0 and type(v1 := v.user_id) is str and (v1.isascii() or C1(v1))
                       and ((v2 := v.limit) is None or type(v2) is int and C2 < v2 < C3)
 
-Each kind of field writes the test of its own values, ``StrictField.certain_if``; here it is put together.
+Each kind of field writes the test of its own values, ``StrictField.round_trips_if``; here it is put together.
 
 Rules of this file:
 1. True is a promise. False promises nothing: whoever gets it lets the codec write and read the value.
@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["Code", "Uncertain", "compile_certain"]
+__all__ = ["Code", "Uncertain", "compile_round_trip"]
 
 
 class Uncertain(Exception):  # never seen outside of this package
@@ -33,11 +33,11 @@ class Field(Protocol):
 
     allow_none: bool
 
-    def certain_if(self, code: Code, v: str) -> str:
+    def round_trips_if(self, code: Code, v: str) -> str:
         """Return the test of a variable; see ``StrictField``."""
 
 
-def compile_certain(field: Field) -> Callable[[Any], bool]:
+def compile_round_trip(field: Field) -> Callable[[Any], bool]:
     """
     Return a function that tells of a value that is not None whether the wire is certain to carry it unchanged.
 
@@ -79,9 +79,9 @@ class Code:
     def test(self, field: Field, v: str) -> str:
         """Return the test of a variable that is not None. Raises Uncertain."""
         # What a subclass does otherwise than its base is not known to the base.
-        if "certain_if" not in vars(type(field)):
+        if "round_trips_if" not in vars(type(field)):
             raise Uncertain
-        return f"({field.certain_if(self, v)})"
+        return f"({field.round_trips_if(self, v)})"
 
     def item(self, field: Field, v: str) -> str:
         """Return the test of a variable that may be None if the field allows it. Raises Uncertain."""

@@ -7,7 +7,7 @@ import pytest
 from marshmallow import ValidationError
 
 from catga_sync.errors import RegistrationError
-from catga_sync.serialization.names import WireKeys, camel_case, fold
+from catga_sync.serialization.propertynames import WireKeys, camel_case, fold
 from catga_sync.serialization.typenames import check_name, default_name, short_name
 
 

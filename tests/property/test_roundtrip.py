@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from catga_sync import Request, message
 from catga_sync.serialization import CatgaSchema, Codec, MessageRegistry
-from catga_sync.serialization.certain import compile_certain
+from catga_sync.serialization.roundtrip import compile_round_trip
 from tests.thorough import thorough
 
 Name = NewType("Name", str)
@@ -144,9 +144,9 @@ values = st.recursive(
 )
 
 
-def is_certain(codec: Codec, value: Any) -> bool:
+def plain_round_trips(codec: Codec, value: Any) -> bool:
     try:
-        return codec.certain(value)
+        return codec.round_trips(value)
     except Exception:
         return False
 
@@ -170,7 +170,7 @@ def alike(one: Any, other: Any) -> bool:
 @given(values)
 def test_what_is_certain_comes_back_equal_and_of_the_same_type(value: Any) -> None:
     for codec in CODECS:
-        if value is not None and is_certain(codec, value):
+        if value is not None and plain_round_trips(codec, value):
             assert alike(codec.decode(codec.encode(value)), value), codec
 
 
@@ -189,7 +189,7 @@ def test_what_is_certain_comes_back_equal_and_of_the_same_type(value: Any) -> No
     ids=repr,
 )  # fmt: skip
 def test_plain_values_are_certain(annotation: Any, value: Any) -> None:
-    assert codec_of(annotation).certain(value)
+    assert codec_of(annotation).round_trips(value)
 
 
 @pytest.mark.parametrize("annotation", [Checked, Counted, Making, Setting, Endless, WithSchema, Bits], ids=repr)
@@ -199,18 +199,18 @@ def test_of_classes_that_do_more_than_hold_their_fields_nothing_is_promised(anno
         Setting: lambda: Setting("x"), Endless: lambda: Endless(Endless(None)), WithSchema: lambda: WithSchema("x"),
         Bits: lambda: Bits.A,
     }[annotation]()  # fmt: skip
-    assert not codec_of(annotation).certain(value)
+    assert not codec_of(annotation).round_trips(value)
 
 
 def test_data_deeper_than_the_wire_allows_are_not_certain() -> None:
     deep: Any = "x"
     for _ in range(40):
         deep = [deep]
-    assert not codec_of(Any).certain(deep)
+    assert not codec_of(Any).round_trips(deep)
 
 
 def test_a_field_of_another_kind_is_not_certain() -> None:
     class Strange(type(codec_of(str).field)):  # type: ignore[misc]
         pass
 
-    assert not compile_certain(Strange())("x")
+    assert not compile_round_trip(Strange())("x")
