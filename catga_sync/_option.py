@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from catga_sync._checks import check_seconds, check_whole
 from catga_sync._redaction import shown
 from catga_sync.errors import ConfigurationError
 
@@ -73,25 +74,17 @@ def anything(values: str) -> Kind:
 def seconds(*, zero: bool = False) -> Kind:
     """Return the kind of seconds above 0, or from 0 on."""
     values = "seconds, 0 or more" if zero else "seconds above 0"
-
-    def accepts(value: Any) -> bool:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return number and _is_finite(value) and (value > 0 or (zero and value == 0))
-
-    kind = of(accepts, values, float)
-    return kind._replace(check=lambda name, value: float(kind.check(name, value)), how_to_write="write a number")
+    return Kind(functools.partial(check_seconds, zero=zero), values, float, "write a number")
 
 
 def whole(least: int, *, optional: bool = False) -> Kind:
     """Return the kind of whole numbers from ``least`` on, and None where it is optional."""
 
-    def accepts(value: Any) -> bool:
-        if value is None:
-            return optional
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    def check(name: str, value: Any) -> int | None:
+        return None if value is None and optional else check_whole(name, value, least)
 
     values = f"a whole number of at least {least}{', or None' if optional else ''}"
-    return of(accepts, values, int)._replace(how_to_write="write a whole number")
+    return Kind(check, values, int, "write a whole number")
 
 
 def read_boolean(text: str) -> bool:
@@ -112,10 +105,3 @@ boolean = of(lambda value: isinstance(value, bool), "True or False", read_boolea
 def json_object(check: Callable[[str, Any], Any], values: str) -> Kind:
     """Return the kind of what is written as a JSON object."""
     return Kind(check, values, json.loads, "write JSON with numbers of fewer digits", hidden=True)
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False

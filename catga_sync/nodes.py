@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 from urllib.parse import SplitResult, urlsplit
 
+from catga_sync._checks import is_id, is_number
 from catga_sync._redaction import shown
 from catga_sync.errors import ConfigurationError
 from catga_sync.messages import MAX_NAME
@@ -32,7 +33,6 @@ __all__ = [
     "reason_against_address",
 ]
 
-_NODE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9\-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9\-]{0,61}[A-Za-z0-9])?)*\.?")
 _BRACKETED = re.compile(r"\[[0-9A-Fa-f:.]+(%[0-9A-Za-z]+)?\](:\d+)?")
 _NUMBER = re.compile(r"\d+|0[xX][0-9A-Fa-f]*")
@@ -87,7 +87,7 @@ def check_node_id(value: object, option: str = "node_id") -> str:
     Raises:
         ConfigurationError: It is not 1 to 128 characters of ``A-Z a-z 0-9 . _ : -``.
     """
-    if isinstance(value, str) and _NODE_ID.fullmatch(value):
+    if is_id(value):
         return value
     raise ConfigurationError(f"{option}: give 1 to 128 characters of A-Z a-z 0-9 . _ : -, not {shown(value)}")
 
@@ -332,14 +332,13 @@ class NodeRecord:
         metadata = data.get("metadata", {})
         if not isinstance(status, str) or status not in NodeStatus.__members__:
             raise ConfigurationError(f"status: {shown(status)} is none of {', '.join(NodeStatus.__members__)}")
-        if isinstance(load, bool) or not isinstance(load, (int, float)) or not 0 <= load <= 100:
+        if not is_number(load) or not 0 <= load <= 100:
             raise ConfigurationError("load: a number from 0 to 100 is expected")
         if isinstance(seq, bool) or not isinstance(seq, int) or seq < 0:
             raise ConfigurationError("seq: a whole number is expected")
         if not isinstance(incarnation, str) or len(incarnation) > 64:
             raise ConfigurationError("incarnation: up to 64 characters are expected")
-        number = isinstance(keep_alive, (int, float)) and not isinstance(keep_alive, bool)
-        if keep_alive is not None and not (number and 0 <= keep_alive <= _LONGEST_KEEP_ALIVE):
+        if keep_alive is not None and not (is_number(keep_alive) and 0 <= keep_alive <= _LONGEST_KEEP_ALIVE):
             raise ConfigurationError("keepAlive: seconds are expected")
         if not isinstance(metadata, dict) or not is_plain_json(metadata):
             wanted = f"an object of at most {MAX_LEVELS} levels, with numbers that a float can hold, is expected"

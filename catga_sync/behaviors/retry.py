@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import random
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from catga_sync._checks import check_seconds, check_whole
 from catga_sync.context import current_call
-from catga_sync.errors import ConfigurationError, Delivery, ErrorCode
+from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.messages import Query, options_of
 from catga_sync.pipeline import Behavior, Handler
 from catga_sync.results import NEVER, OTHER_NODE, RETRY, CatgaResult
@@ -45,11 +45,8 @@ def retry_behavior(
 
     .. versionadded:: 0.1
     """
-    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
-        raise ConfigurationError(f"attempts: give a whole number of at least 1, not {attempts!r}")
-    number = isinstance(delay, (int, float)) and not isinstance(delay, bool)
-    if not number or not math.isfinite(delay) or delay < 0:
-        raise ConfigurationError(f"delay: give seconds of at least 0, not {delay!r}")
+    check_whole("attempts", attempts, 1)
+    check_seconds("delay", delay, zero=True)
     wait = threading.Event().wait if sleep is None else sleep
     jitter = random.Random() if rng is None else rng  # noqa: S311 - spreads load, guards nothing
 

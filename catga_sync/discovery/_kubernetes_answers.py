@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from catga_sync._checks import is_number
 from catga_sync.errors import CatgaError, SerializationError
 from catga_sync.serialization import jsontext
 
@@ -92,7 +93,7 @@ def _failure(text: str, status: int | None, retry_after: str | None, details: An
     # No API server writes a date.
     if retry_after is not None and retry_after.isdecimal() and len(retry_after) < 10:
         seconds = int(retry_after)
-    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not seconds > 0:
+    if not is_number(seconds) or seconds <= 0:
         seconds = None
     error = ListAgain if status == 410 else KubernetesApiError
     return error(text, status=status, retry_after=seconds and min(float(seconds), _LONGEST_RETRY_AFTER))

@@ -12,7 +12,6 @@ The platform keeps the records. A pod is registered by being ready and leaves by
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import threading
@@ -20,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from catga_sync import _fork
+from catga_sync._checks import check_seconds
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._redaction import shown
 from catga_sync.discovery._kubernetes_answers import KubernetesApiError
@@ -96,9 +96,9 @@ class KubernetesDiscovery:
             token_file=None if token_file is None else Path(token_file),
             ca_file=None if ca_file is None else Path(ca_file),
             namespace_file=Path(namespace_file),
-            timeout=_seconds("timeout", timeout),
-            watch_timeout=_seconds("watch_timeout", watch_timeout),
-            idle_timeout=_seconds("idle_timeout", idle_timeout),
+            timeout=check_seconds("timeout", timeout),
+            watch_timeout=check_seconds("watch_timeout", watch_timeout),
+            idle_timeout=check_seconds("idle_timeout", idle_timeout),
             clock=SYSTEM_CLOCK if clock is None else clock,
             pause=threading.Event.wait if pause is None else pause,
             rng=random.SystemRandom() if rng is None else rng,
@@ -192,9 +192,3 @@ def _check_server(url: str) -> str:
     if checked.startswith("https://") or (checked.startswith("http://") and is_loopback(checked)):
         return checked
     raise ConfigurationError(f"api_server: give https://host:port (http:// is for loopback only), not {shown(url)}")
-
-
-def _seconds(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-        raise ConfigurationError(f"{name}: give seconds above 0, not {shown(value)}")
-    return float(value)

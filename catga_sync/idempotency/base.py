@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from catga_sync._clock import Clock
-from catga_sync.errors import ConfigurationError
 
 __all__ = [
     "MAX_BODY_BYTES",
@@ -29,8 +28,6 @@ __all__ = [
     "IdempotencyStore",
     "SharedIdempotencyStore",
     "StoredReply",
-    "check_seconds",
-    "check_size",
     "poll",
 ]
 
@@ -144,30 +141,6 @@ class SharedIdempotencyStore(IdempotencyStore, Protocol):
             Any text but the empty one, the same for every worker and node that sees the same claims. None means that
             no other node sees them, as for a store without this method.
         """
-
-
-def check_seconds(option: str, value: float) -> float:
-    """
-    Return a positive number of seconds.
-
-    Raises:
-        ConfigurationError: It is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise ConfigurationError(f"{option}: give a positive number of seconds, not {value!r}")
-    return float(value)
-
-
-def check_size(option: str, value: int, least: int) -> int:
-    """
-    Return a whole number that is not below ``least``.
-
-    Raises:
-        ConfigurationError: It is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{option}: give a whole number from {least} on, not {value!r}")
-    return value
 
 
 def poll(look: Callable[[], Claim], timeout: float, clock: Clock, sleep: Callable[[float], object]) -> Claim:

@@ -14,8 +14,9 @@ import time
 from collections import deque
 
 from catga_sync import _fork
+from catga_sync._checks import check_seconds, check_whole
 from catga_sync._clock import SYSTEM_CLOCK, Clock
-from catga_sync.idempotency.base import MAX_BODY_BYTES, Claim, ClaimState, StoredReply, check_seconds, check_size
+from catga_sync.idempotency.base import MAX_BODY_BYTES, Claim, ClaimState, StoredReply
 
 __all__ = ["MemoryIdempotency"]
 
@@ -91,9 +92,9 @@ class MemoryIdempotency:
         clock: Clock | None = None,
     ) -> None:
         self._ttl = check_seconds("ttl", ttl)
-        self._max_entries = check_size("max_entries", max_entries, 1)
-        self._max_body_bytes = check_size("max_body_bytes", max_body_bytes, 0)
-        self._max_total_bytes = check_size("max_total_bytes", max_total_bytes, 0)
+        self._max_entries = check_whole("max_entries", max_entries, 1)
+        self._max_body_bytes = check_whole("max_body_bytes", max_body_bytes, 0)
+        self._max_total_bytes = check_whole("max_total_bytes", max_total_bytes, 0)
         self._clock = SYSTEM_CLOCK if clock is None else clock
         # Never begun anew: a token of before a fork is no token of after it.
         self._tokens = itertools.count(1)

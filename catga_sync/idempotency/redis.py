@@ -24,17 +24,10 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from catga_sync._checks import check_seconds, check_whole
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._redis import Options, RedisServer, check_names
-from catga_sync.idempotency.base import (
-    MAX_BODY_BYTES,
-    Claim,
-    ClaimState,
-    StoredReply,
-    check_seconds,
-    check_size,
-    poll,
-)
+from catga_sync.idempotency.base import MAX_BODY_BYTES, Claim, ClaimState, StoredReply, poll
 
 __all__ = ["RedisIdempotency"]
 
@@ -173,7 +166,7 @@ class RedisIdempotency:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._ttl = _milliseconds(check_seconds("ttl", ttl))
-        self._max_body_bytes = check_size("max_body_bytes", max_body_bytes, 0)
+        self._max_body_bytes = check_whole("max_body_bytes", max_body_bytes, 0)
         check_names(prefix=prefix, cluster_name=cluster_name)
         self._prefix = f"{prefix}:{cluster_name}:claim:"
         self._store_key = f"{prefix}:{cluster_name}:store"

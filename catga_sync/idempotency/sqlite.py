@@ -23,17 +23,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from catga_sync._checks import check_seconds, check_whole
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._sqlite import SqliteFile, boot_id
-from catga_sync.idempotency.base import (
-    MAX_BODY_BYTES,
-    Claim,
-    ClaimState,
-    StoredReply,
-    check_seconds,
-    check_size,
-    poll,
-)
+from catga_sync.idempotency.base import MAX_BODY_BYTES, Claim, ClaimState, StoredReply, poll
 
 __all__ = ["SqliteIdempotency"]
 
@@ -126,7 +119,7 @@ class SqliteIdempotency:
     ) -> None:
         self.path = Path(path)
         self._ttl = check_seconds("ttl", ttl)
-        self._max_body_bytes = check_size("max_body_bytes", max_body_bytes, 0)
+        self._max_body_bytes = check_whole("max_body_bytes", max_body_bytes, 0)
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._sleep = sleep
         self._file = SqliteFile(lambda: self.path, self._prepare)

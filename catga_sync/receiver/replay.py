@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from catga_sync._checks import check_whole
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._sqlite import SqliteFile, boot_id
 from catga_sync.errors import CatgaError, ConfigurationError
@@ -101,7 +102,7 @@ class SqliteNonces:
         clock: Clock | None = None,
     ) -> None:
         self._place = path
-        self._max_pages = _whole("max_bytes", max_bytes, 16 * _PAGE_BYTES) // _PAGE_BYTES
+        self._max_pages = check_whole("max_bytes", max_bytes, 16 * _PAGE_BYTES) // _PAGE_BYTES
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._file = SqliteFile(lambda: _file_of_this_boot(self.path), self._prepare, private=True)
         # Guarded by the file's turn.
@@ -154,12 +155,6 @@ def _check(nonce: str, expires_in: float) -> None:
         raise ValueError("nonce: give 1 to 128 characters")
     if not 0 < expires_in <= _LONGEST:
         raise ValueError(f"expires_in: give seconds, more than 0 and at most {_LONGEST:g}")
-
-
-def _whole(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{name}: give a whole number from {least} on, not {value!r}")
-    return value
 
 
 def _file_of_this_boot(path: Path) -> Path:

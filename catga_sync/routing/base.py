@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Protocol
 
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import ClusterNode
 
-__all__ = ["Router", "check_callable", "check_method", "check_seconds"]
+__all__ = ["Router", "check_callable", "check_method"]
 
 
 class Router(Protocol):
@@ -40,18 +39,6 @@ class Router(Protocol):
             nodes: Those that may take it; never empty, and the same object as long as membership is the same. Another
                 try of the same call comes with the nodes that are left.
         """
-
-
-def check_seconds(option: str, value: object) -> float:
-    """
-    Return an option in seconds, or raise.
-
-    Raises:
-        ConfigurationError: It is no finite number above 0.
-    """
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
-        return float(value)
-    raise ConfigurationError(f"{option}: give seconds above 0, not {value!r}")
 
 
 def check_callable(option: str, value: object, wanted: str) -> None:

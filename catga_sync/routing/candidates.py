@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from catga_sync import _fork
+from catga_sync._checks import is_number
 from catga_sync.nodes import ClusterNode
 
 __all__ = ["LOTS", "PerType", "Present", "reported_load", "weight_of"]
@@ -95,7 +96,7 @@ class Present:
 def weight_of(node: ClusterNode) -> float:
     """Return ``metadata["weight"]``, from 0.001 to 1000; 1 when it is no positive number."""
     weight = node.metadata.get("weight", 1.0)
-    if isinstance(weight, (int, float)) and not isinstance(weight, bool) and math.isfinite(weight) and weight > 0:
+    if is_number(weight) and weight > 0:
         return min(max(float(weight), 1.0 / _MOST_WEIGHT), _MOST_WEIGHT)
     return 1.0
 

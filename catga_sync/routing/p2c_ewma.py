@@ -21,10 +21,11 @@ import threading
 from typing import Any
 
 from catga_sync import _fork
+from catga_sync._checks import check_seconds
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.nodes import ClusterNode
-from catga_sync.routing.base import check_method, check_seconds
+from catga_sync.routing.base import check_method
 from catga_sync.routing.candidates import LOTS, Present
 
 __all__ = ["P2cEwmaRouter"]
