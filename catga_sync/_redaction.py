@@ -105,9 +105,9 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in line[:_LONGEST])
 
 
-def escaped(text: str) -> str:
-    """Return a text for a line of a log, where a peer's words may stand in it: ASCII, and of bounded length."""
-    return text[:_LONGEST_LINE].encode("unicode_escape").decode("ascii")[:_LONGEST_LINE]
+def escaped(text: str, limit: int = _LONGEST_LINE) -> str:
+    """Return a text of a peer's for a line of a log: in printable ASCII, of at most ``limit`` characters."""
+    return text[:limit].encode("unicode_escape").decode("ascii")[:limit]
 
 
 def cause_of(exc: BaseException) -> str:

@@ -52,7 +52,7 @@ class ProbedPeers:
         if self._share_a_key and answer.status == 401 and answer.node_id not in (None, node.node_id):
             # It names itself without a signature; where every process of this machine was believed, that is enough.
             return True
-        if answer.outcome is not ProbeOutcome.ANSWERED:
+        if answer.outcome is not ProbeOutcome.DESCRIBED:
             return True if answer.outcome is ProbeOutcome.REFUSED else None
         said = answer.description
         if said.get("nodeId") != node.node_id or said.get("status") == NodeStatus.OFFLINE.name:
@@ -64,7 +64,7 @@ class ProbedPeers:
     def is_alive(self, node: ClusterNode) -> bool:
         """See ``Peers``."""
         # A node without the describe route answers something else, which is a sign of life as well.
-        return self._ask(node).outcome in (ProbeOutcome.ANSWERED, ProbeOutcome.OTHER)
+        return self._ask(node).outcome in (ProbeOutcome.DESCRIBED, ProbeOutcome.OTHER)
 
     def _ask(self, node: ClusterNode) -> Probe:
         return self._probe.ask(node.node_id, node.endpoint or "", _TIMEOUT)

@@ -51,7 +51,7 @@ class Proof:
         if node.signed is not None or node.handles is not None or key in self._signing:
             return None
         probe = self._probe.ask(*key, min(timeout, _TIMEOUT))
-        if probe.outcome is not ProbeOutcome.ANSWERED:
+        if probe.outcome is not ProbeOutcome.DESCRIBED:
             return probe
         with self._lock:
             self._signing.add(key)

@@ -150,7 +150,7 @@ def test_a_name_that_leads_to_another_server_of_this_machine_is_told_apart(
         finally:
             it.kill()
     assert (
-        f"GET http://localhost:{port}/catga/cluster/node: {found} at [::1]:{port}; another server answers there under "
+        f"GET http://localhost:{port}/catga/cluster/node: {found} at [::1]:{port}; another server responds there under "
         f"the name in the endpoint, and this process listens on 127.0.0.1:{port}: give "
         f"endpoint='http://127.0.0.1:{port}', or end the other server"
     ) in line
@@ -291,7 +291,7 @@ def peer_line(caplog: pytest.LogCaptureFixture) -> str:
             "HTTP status 200 from node node-7; that node does not sign with this cluster's",
         ),
         (({"secret": OTHER}, {}), "HTTP status 401 from node node-7 ("),
-        (({}, {"insecure": True}), "HTTP status 200 and no description of a node (it tells its status alone"),
+        (({}, {"insecure": True}), "HTTP status 200 and no description of a node (it tells only its status"),
     ],
     ids=["other secret", "no secret", "secret there", "insecure here"],
 )

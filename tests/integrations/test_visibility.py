@@ -73,7 +73,7 @@ PAST_THE_LOGIN = (
         (to_https, "HTTP status 302, a redirect to https://127.0.0.1/catga/cluster/node; ", "write https:// in"),
         (failing, "HTTP status 500; ", "the app fails before the node is asked, and its log tells where"),
         (maintenance, "HTTP status 503; ", "the server or proxy there is overloaded, or does not reach the app"),
-        (single_page, "HTTP status 200 and no description of a node; ", "another server answers there, or a page of"),
+        (single_page, "HTTP status 200 and no description of a node; ", "another server responds there, or a page of"),
         (trusted_hosts, "HTTP status 400; ", "have the server accept the endpoint's host (TRUSTED_HOSTS"),
     ],
 )

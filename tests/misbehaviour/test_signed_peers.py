@@ -221,8 +221,8 @@ def test_a_probe_learns_the_run_of_a_node_and_a_drain_is_for_the_run_that_it_nam
     node, probe = Node(["new"]), HttpProbe(signing=Signing(RING, "default"))
     node.guard._began += 60.0
     with serving(node.script) as peer:
-        assert probe.ask("peer", peer.endpoint, 5.0).outcome is ProbeOutcome.ANSWERED
-        assert probe.drain("peer", peer.endpoint, 5.0).outcome is ProbeOutcome.ANSWERED
+        assert probe.ask("peer", peer.endpoint, 5.0).outcome is ProbeOutcome.DESCRIBED
+        assert probe.drain("peer", peer.endpoint, 5.0).outcome is ProbeOutcome.DESCRIBED
         assert asked_for(peer) == ["", "", "new"]
     assert node.served == ["/catga/cluster/node", "/catga/cluster/drain"]
 
@@ -255,6 +255,6 @@ def test_what_traces_the_application_below_us_breaks_no_signature(
     with serving(node.script) as peer:
         assert send(signed(make()), peer.endpoint, "new").is_success
         probe = HttpProbe(signing=Signing(RING, "default"))
-        assert probe.ask("peer", peer.endpoint, 5.0).outcome is ProbeOutcome.ANSWERED
+        assert probe.ask("peer", peer.endpoint, 5.0).outcome is ProbeOutcome.DESCRIBED
         assert all(b"traceparent: 00-aaa" in each for each in peer.requests)
         assert len(peer.requests) == 2

@@ -1,12 +1,11 @@
-"""Adapters of ``requests`` whose pools are filled with our connections (``connection.py``).
+"""Adapters of ``requests`` whose pools make the connections of ``connection.py``.
 
-    DeadlineAdapter    ours: for a session of our own, and in the place of a stock adapter of the user's
-    adopt(adapter)     one that the user mounted: its ``send`` and its settings stay, its pools become ours
+    DeadlineAdapter    for a session of our own, and in the place of a stock adapter of the user's
+    adopt(adapter)     for an adapter that the user mounted: its ``send`` and settings stay, its pools are replaced
 
 Rules of this file:
-1. No ``send`` is overridden: whatever replaces ``HTTPAdapter.send``, as the ``responses`` package does, goes on
-   working.
-2. What is changed about an adapter of the user's shows only in a thread that runs an exchange.
+1. No ``send`` is overridden, so that what replaces ``HTTPAdapter.send`` (the ``responses`` package) still works.
+2. A change to the user's adapter has an effect only in a thread that runs an exchange.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from catga_sync.transport.http.connection import Connection, TlsConnection, curr
 
 __all__ = ["DeadlineAdapter", "abandon", "adopt", "close_stale", "drop"]
 
-#: A request is sent once. Trying again is for those who know the other nodes, and what has been delivered.
+#: A request is sent once. Failover decides about another attempt: it knows the other nodes, and what was delivered.
 _ONCE = Retry(0, read=False)
 
 
 class _Pool(urllib3.HTTPConnectionPool):
-    """A pool of plain connections of ours, and what it has in common with the one for TLS."""
+    """A pool of connections without TLS, and what it has in common with the one for TLS."""
 
     ConnectionCls: type[Any] = Connection
 
@@ -47,18 +46,18 @@ class _Pool(urllib3.HTTPConnectionPool):
         *more: Any,
         **options: Any,
     ) -> Any:
-        """Send a request; see urllib3. An exchange is not sent twice, and waits for a connection until its deadline."""
+        """Send a request; that of an exchange is sent once, and waits for a connection until its deadline."""
         exchange = current_exchange()
         if exchange is not None:
             retries = _ONCE
             options["pool_timeout"] = exchange.left()
         if more:
             return super().urlopen(method, url, body, headers, retries, *more, **options)
-        # By their names: what traces an application takes the place of this function, and adds to ``headers``.
+        # As keywords: tracing libraries replace this method, and add to ``headers``.
         return super().urlopen(method, url, body=body, headers=headers, retries=retries, **options)
 
     def close_stale(self) -> None:
-        """Close the connections that wait in the pool and will not be used again; urllib3 would keep them for ever."""
+        """Close the idle connections that are stale; urllib3 keeps them for ever."""
         waiting = self.pool
         if waiting is None or not any(conn is not None and conn.sock and conn.is_stale for conn in list(waiting.queue)):
             return
@@ -80,12 +79,12 @@ class _TlsPool(_Pool, urllib3.HTTPSConnectionPool):
     ConnectionCls = TlsConnection
 
 
-#: Only these are replaced: pools of another kind (SOCKS, a Unix socket) lead where ours do not.
+#: The pools that are replaced: others (SOCKS, a Unix socket) reach what these do not.
 _OURS: dict[type, type] = {urllib3.HTTPConnectionPool: _Pool, urllib3.HTTPSConnectionPool: _TlsPool}
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """The adapter of ``requests`` over connections that keep the deadline. Thread-safe, as urllib3's pools are."""
+    """An adapter of ``requests`` whose connections keep the deadline. Thread-safe, as urllib3's pools are."""
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         """Make the pools; see ``HTTPAdapter``."""
@@ -102,7 +101,7 @@ class DeadlineAdapter(HTTPAdapter):
         """Return the pool for a request; see ``HTTPAdapter``."""
         pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
         if isinstance(pool, _TlsPool) and "ssl_context" not in pool.conn_kw:
-            # One for all its connections: urllib3 would make one for each.
+            # One context for all connections: urllib3 makes one for each.
             needed = ssl.CERT_NONE if verify is False else ssl.CERT_REQUIRED
             pool.conn_kw["ssl_context"] = urllib3.util.ssl_.create_urllib3_context(cert_reqs=needed)
         return pool
@@ -110,11 +109,11 @@ class DeadlineAdapter(HTTPAdapter):
 
 def adopt(adapter: object, proxy: str | None) -> None:
     """
-    Have an adapter of the user's own make connections of ours from now on; one that has no pools is left alone.
+    Replace the pools of an adapter of the user's own; an adapter without pools is left alone.
 
     Args:
         adapter: The user's.
-        proxy: The proxy that the next call goes through, or None; its pools would be made in the course of that call.
+        proxy: The proxy of the next call, whose pools are made here; None means no proxy.
     """
     if proxy is not None and isinstance(adapter, HTTPAdapter):
         adapter.proxy_manager_for(prepend_scheme_if_needed(proxy, "http"))  # type: ignore[no-untyped-call]
@@ -123,14 +122,14 @@ def adopt(adapter: object, proxy: str | None) -> None:
 
 
 def close_stale(adapter: object) -> None:
-    """Close the connections that will not be used again."""
+    """Close the idle connections of an adapter that are stale."""
     for pool in _pools(adapter):
         if isinstance(pool, _Pool):
             pool.close_stale()
 
 
 def drop(adapter: object, pool: Any) -> None:
-    """Let go of a pool, and of its connections when nobody uses them any more."""
+    """Remove a pool from an adapter; its connections are closed once no thread uses them."""
     for manager in _managers(adapter):
         for key in manager.pools.keys():  # noqa: SIM118 - urllib3's container cannot be iterated
             if manager.pools.get(key) is pool:
@@ -139,9 +138,9 @@ def drop(adapter: object, pool: Any) -> None:
 
 def abandon(adapter: object) -> None:
     """
-    In a forked child: forget the parent's connections. Their descriptors are closed, nothing is said on them.
+    In a forked child: close the descriptors of the parent's connections, without a word to the peers.
 
-    Locks are replaced before they are taken: a thread that the child does not have may have held them.
+    Locks are replaced before they are taken: a thread that the child does not have may hold them.
     """
     for manager in _managers(adapter):
         manager.pools.lock = threading.RLock()
@@ -150,7 +149,7 @@ def abandon(adapter: object) -> None:
         if waiting is None:
             continue
         connections = list(waiting.queue)
-        # As new, locks and all: urllib3 empties it when the pool is collected.
+        # Made new with its locks: urllib3 empties the queue when the pool is collected.
         waiting.__init__(waiting.maxsize)
         for connection in connections:
             sock = getattr(connection, "sock", None)
@@ -164,8 +163,8 @@ def abandon(adapter: object) -> None:
 def _make_ours(manager: Any) -> None:
     classes = manager.pool_classes_by_scheme
     if any(each in _OURS for each in classes.values()):
-        # Its own from now on; urllib3 gives all managers one and the same. The pools that it has hold connections
-        # that give no evidence; who uses one just now keeps it for as long as he does.
+        # A mapping of its own: urllib3 gives all managers the same one. The pools so far are dropped, as their
+        # connections give no evidence; a call that uses one goes on with it.
         manager.pool_classes_by_scheme = {scheme: _OURS.get(each, each) for scheme, each in classes.items()}
         manager.clear()
 

@@ -1,4 +1,4 @@
-"""What went wrong with a connection, in a few words: ``requests`` and urllib3 wrap the cause several times."""
+"""The cause of a failed exchange in a few words: ``requests`` and urllib3 wrap it several times."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 
 import requests
 
+from catga_sync._redaction import escaped
+
 __all__ = ["causes_of", "in_words", "is_refused"]
 
-#: Characters of a cause that are told.
+#: Characters of a cause that are shown.
 _LONGEST = 200
-#: How OpenSSL names what is no TLS: "HTTP request", or a record that is none.
+#: OpenSSL's reasons for a peer that does not speak TLS.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
 
 
@@ -40,16 +42,16 @@ def is_refused(exc: BaseException) -> bool:
 
 def in_words(exc: BaseException, endpoint: str) -> str:
     """
-    Return why an exchange with a node brought no response.
+    Return why an exchange with a node brought no response, in printable ASCII.
 
     Args:
-        exc: What it ended with.
-        endpoint: The node's; another host at which it went wrong (a session's ``auth`` may ask one) is named.
+        exc: The exception that ended it.
+        endpoint: The node's. Where another host failed (a proxy, or one that the session's ``auth`` asks), it is named.
     """
     elsewhere = _other_place(exc, endpoint)
-    # What stands in the query of a URL may be secret.
-    cause = re.sub(r"\?\S+", "?...", _cause(exc)).encode("unicode_escape").decode("ascii")
-    return (f"{elsewhere}: " if elsewhere else "") + cause[:_LONGEST]
+    # The query of a URL may hold a secret.
+    cause = escaped(re.sub(r"\?\S+", "?...", _cause(exc)), _LONGEST)
+    return (f"{elsewhere}: " if elsewhere else "") + cause
 
 
 def _cause(exc: BaseException) -> str:
@@ -75,10 +77,10 @@ def _cause(exc: BaseException) -> str:
 
 
 def _other_place(exc: BaseException, endpoint: str) -> str:
-    """Return where it went wrong if that is not the endpoint but a proxy, say; "" otherwise."""
+    """Return the host and port that failed if it is not the endpoint but a proxy, say; "" otherwise."""
     here = _place(endpoint)
     for cause in causes_of(exc):
-        conn = getattr(cause, "conn", None)  # urllib3's, of a connection that was not made
+        conn = getattr(cause, "conn", None)  # of urllib3's errors: the connection that was not made
         host, port = getattr(conn, "host", None), getattr(conn, "port", None)
         if isinstance(host, str) and (_plain(host), port) != here:
             return f"{host}:{port}"
@@ -88,7 +90,7 @@ def _other_place(exc: BaseException, endpoint: str) -> str:
         host, port = _place(url)
     except ValueError:
         return ""
-    # Its host alone: a token may stand in the rest.
+    # The host alone: the rest may hold a token.
     return f"{host}:{port}" if (host, port) != here else ""
 
 

@@ -32,12 +32,12 @@ __all__ = ["HttpChannel"]
 
 class HttpChannel:
     """
-    Carries bytes to other nodes over HTTP. Thread-safe, and safe after a fork: a child opens its own connections.
+    Carry bytes to other nodes over HTTP. Thread-safe, and safe after a fork: a child opens its own connections.
 
     Args:
-        pool_size: Connections that are kept for a node.
-        max_body_bytes: The longest response that is read.
-        session: A ``requests.Session`` of the user's own, see ``BorrowedSession``; None means one of its own.
+        pool_size: Connections that are kept open to a node.
+        max_body_bytes: The length of the longest response that is read.
+        session: A ``requests.Session`` of the user's own, see ``BorrowedSession``; None means that one is made.
         verify: As in ``requests``: True, False, or a path to a bundle of CA certificates.
         cert: As in ``requests``: path to a client certificate, or a pair (certificate, key); None means none.
 
@@ -59,7 +59,7 @@ class HttpChannel:
         self._verify = verify
         self._cert = cert
         self._lock = threading.Lock()
-        # Guarded by _lock; read without it: the session of process _pid, and the pool of each endpoint.
+        # Written with _lock held: the session, the process that it belongs to, and the pool of each endpoint.
         self._pid = -1
         self._session: requests.Session | BorrowedSession | None = None
         self._pools: dict[str, Any] = {}
@@ -85,7 +85,7 @@ class HttpChannel:
             else:
                 with exchange.run():
                     came = post_directly(pool, path, body, headers, exchange, self._max_body_bytes)
-        except BaseException as exc:  # a session of the user's own runs any code
+        except BaseException as exc:  # a session of the user's own may raise anything
             if ends_process(exc):
                 raise
             raise judge_broken(exc, exchange, node.endpoint or "") from exc
@@ -112,7 +112,7 @@ class HttpChannel:
             close_stale(adapter)
 
     def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``. The parent's descriptors are closed, nothing is sent."""
+        """See ``AcrossForks``. The parent's descriptors are closed without a word to the peers."""
         self._lock = threading.Lock()
         self._abandon()
 
@@ -167,7 +167,7 @@ class HttpChannel:
             pool = adapter.get_connection_with_tls_context(prepared, self._verify, cert=self._cert)
             adapter.cert_verify(pool, prepared.url, self._verify, self._cert)
             with self._lock:
-                if self._session is session:  # else it was closed meanwhile, and a later call wants another pool
+                if self._session is session:  # else it was closed meanwhile, and the next call makes another pool
                     self._pools[endpoint] = pool
         return pool
 

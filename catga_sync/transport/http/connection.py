@@ -1,20 +1,20 @@
-"""Connections that keep one deadline for the whole exchange and remember what was handed over.
+"""Connections that keep one deadline for a whole exchange, and record whether the request was sent.
 
-``requests`` and urllib3 time out per socket read, so a peer that drips a byte a second holds a thread for ever; a name
-server that is silent holds it for half a minute; and their exceptions do not tell whether the request had left. All
-of it is settled below them, where bytes move:
+``requests`` and urllib3 limit each read of a socket: a peer that sends a byte a second blocks a thread for ever, a
+silent name server blocks it for half a minute, and no exception tells whether the request had left. These connections
+settle that where the bytes move:
 
-* ``Exchange`` is the evidence of one exchange. The thread that runs it carries it (``Exchange.run``).
-* a connection is made within the deadline, the look-up of the name included (``names.py``).
-* the sockets give each read and write only what is left of its deadline, and count what the kernel took.
-* interim answers are skipped, and an answer whose length is no number is none: http.client reads it until the other
-  side closes, and takes what has come by then for the whole.
-* a connection that has been idle or alive for too long is not used again.
+* ``Exchange`` holds the deadline and the evidence of one exchange; it belongs to the thread that runs it.
+* A connection is made within the deadline, the look-up of the name included (``resolver.py``).
+* Each read and write of a socket gets what is left of the deadline.
+* Interim responses are skipped, and a response whose ``Content-Length`` is no number is refused: http.client reads it
+  until the peer closes, and takes what has come by then for the whole.
+* A connection that has been idle or open for too long is not used again.
 
 Rules of this file:
-1. Evidence only: nothing here judges what an exchange means.
-2. A thread without an exchange gets urllib3's own behaviour, and so does a connection that never carried one: a user
-   whose adapter makes such connections notices nothing in his own calls.
+1. Evidence only: what an exchange means is decided in ``verdict.py``.
+2. A thread without an exchange gets urllib3's own behaviour, and so does a connection that never carried one: the
+   user's own calls through an adapter that makes these connections work as before.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ IDLE_LIMIT = 1.0
 #: Seconds after which a connection is replaced, give or take a tenth, so that a change of DNS is followed.
 MAX_AGE = 300.0
 
-#: Interim answers (100 Continue, 103 Early Hints) before an answer.
+#: Interim responses (100 Continue, 103 Early Hints) before a response.
 MOST_INTERIM = 100
 
 _LENGTH = re.compile(r"(\d+)(?: *, *\1)*", re.ASCII)
@@ -52,41 +52,27 @@ _here = threading.local()
 
 class Exchange:
     """
-    The evidence of one request and its answer. Belongs to the thread that runs it.
+    The deadline and the evidence of one request and its response. Belongs to the thread that runs it.
 
     Args:
         expires: Monotonic time at which the exchange ends, whatever the peer does.
         idle_limit: Seconds for which a connection may have been idle to be used; None means ``IDLE_LIMIT``.
     """
 
-    __slots__ = (
-        "bytes_sent",
-        "connection",
-        "expires",
-        "finish",
-        "idle_limit",
-        "in_other_hands",
-        "peer",
-        "request_complete",
-        "reused",
-    )
+    __slots__ = ("connection", "expires", "finish", "idle_limit", "is_delegated", "peer", "request_complete")
 
     def __init__(self, expires: float, idle_limit: float | None = None) -> None:
         self.expires = expires
         self.idle_limit = IDLE_LIMIT if idle_limit is None else idle_limit
-        #: Bytes of the request that the kernel has taken.
-        self.bytes_sent = 0
-        #: Whether it has taken all of them.
+        #: Whether the kernel has taken the whole request.
         self.request_complete = False
-        #: Whether the connection had carried another exchange before.
-        self.reused = False
-        #: The one that carries it, as soon as it is tried to make one.
+        #: The connection that carries the exchange; set before it is made. None until then.
         self.connection: GuardedConnection | None = None
         #: The address that a connection made for it has reached; None when none was made.
         self.peer: tuple[Any, ...] | None = None
-        #: Whether it was given to somebody who may have sent it over connections of his own.
-        self.in_other_hands = False
-        #: Returns the headers of the request as they are to travel; None leaves them as they are.
+        #: Whether a session of the user's own sends it, perhaps over connections of another kind.
+        self.is_delegated = False
+        #: Returns the headers of the request as they are to be sent; None leaves them as they are.
         self.finish: Callable[[Mapping[str, str]], Mapping[str, str]] | None = None
 
     @contextlib.contextmanager
@@ -112,9 +98,9 @@ class Exchange:
         return left
 
     @property
-    def is_evident(self) -> bool:
-        """Whether all that happened was seen here."""
-        return self.connection is not None or not self.in_other_hands
+    def has_evidence(self) -> bool:
+        """Whether ``request_complete`` is known for certain: the exchange used no connection of another kind."""
+        return self.connection is not None or not self.is_delegated
 
     def retire(self) -> None:
         """Have the connection closed instead of used again."""
@@ -123,47 +109,45 @@ class Exchange:
 
 
 def current_exchange() -> Exchange | None:
-    """Return the exchange of the current thread."""
+    """Return the exchange of the current thread; None when it runs none."""
     return getattr(_here, "exchange", None)
+
+
+def _limit(sock: socket.socket) -> None:
+    exchange = current_exchange()
+    if exchange is not None:
+        sock.settimeout(exchange.left())
 
 
 class _DeadlineSocket(socket.socket):
     """A socket whose reads and writes get what is left of the current exchange."""
 
     def recv_into(self, *args: Any) -> int:
-        exchange = current_exchange()
-        if exchange is not None:
-            self.settimeout(exchange.left())
+        _limit(self)
         return super().recv_into(*args)
 
-    def send(self, *args: Any) -> int:
-        exchange = current_exchange()
-        if exchange is not None:
-            self.settimeout(exchange.left())
-        return super().send(*args)
+    def sendall(self, *args: Any) -> None:
+        _limit(self)  # for all of it: the timeout does not begin anew with each part
+        super().sendall(*args)
 
 
 class _DeadlineTlsSocket(ssl.SSLSocket):
-    """The same over TLS."""
+    """The same over TLS, where ``sendall`` calls ``send`` for each part."""
 
     __slots__ = ()
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        exchange = current_exchange()
-        if exchange is not None:
-            self.settimeout(exchange.left())
+        _limit(self)
         return super().recv_into(*args, **kwargs)
 
     def send(self, *args: Any, **kwargs: Any) -> int:
-        exchange = current_exchange()
-        if exchange is not None:
-            self.settimeout(exchange.left())
+        _limit(self)
         return super().send(*args, **kwargs)
 
 
-class _Answer(http.client.HTTPResponse):
+class _Response(http.client.HTTPResponse):
     """
-    An answer without the interim ones before it (RFC 9110, 15.2); http.client skips none but 100 Continue.
+    A response without the interim ones before it (RFC 9110, 15.2); http.client skips none but 100 Continue.
 
     ``_read_status`` is private, but urllib3 calls it, too.
     """
@@ -171,21 +155,21 @@ class _Answer(http.client.HTTPResponse):
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(MOST_INTERIM + 1):
             line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
-            # 101 is no interim answer: what follows is another protocol, and nobody has asked for one.
+            # 101 is not an interim response: another protocol follows it, for which no request of ours asks.
             if current_exchange() is None or not 100 <= line[1] < 200 or line[1] == 101:
                 return line
             http.client.parse_headers(self.fp)
-        raise http.client.HTTPException(f"more than {MOST_INTERIM} interim answers")
+        raise http.client.HTTPException(f"more than {MOST_INTERIM} interim responses")
 
 
 class GuardedConnection(HTTPConnection):
     """What the plain and the TLS connection have in common."""
 
-    response_class = _Answer
+    response_class = _Response
     retired = False
     _used_at = 0.0
     _replace_at = 0.0
-    #: None until it carries an exchange.
+    #: None until the connection carries an exchange.
     _idle_limit: float | None = None
 
     def connect(self) -> None:
@@ -199,8 +183,8 @@ class GuardedConnection(HTTPConnection):
             if exchange is not None:
                 exchange.peer = peer
             if sock.getsockname() == peer:
-                # A connect to a free local port may meet itself (RFC 9293, simultaneous open): nobody listens there.
-                raise ConnectionRefusedError("connected to itself: nobody listens on that port")
+                # A connect to a free local port may meet itself (RFC 9293, simultaneous open).
+                raise ConnectionRefusedError("connected to itself: no server listens on that port")
         except BaseException:
             self.close()
             raise
@@ -213,11 +197,11 @@ class GuardedConnection(HTTPConnection):
         exchange = current_exchange()
         if exchange is None:
             return super()._new_conn()
-        # urllib3 would resolve the name for as long as that takes, and give each address the whole time.
+        # urllib3 resolves the name without a limit, and gives each address the whole time.
         host, seconds = self._dns_host, self.timeout
-        ends = time.monotonic() + (seconds if isinstance(seconds, (int, float)) else exchange.left())
+        end = time.monotonic() + (seconds if isinstance(seconds, (int, float)) else exchange.left())
         try:
-            addresses = addresses_of(host.strip("[]"), self.port, min(ends - time.monotonic(), exchange.left()))
+            addresses = addresses_of(host.strip("[]"), self.port, min(end - time.monotonic(), exchange.left()))
         except TimeoutError as exc:
             raise ConnectTimeoutError(self, exc) from exc
         except OSError as exc:
@@ -225,15 +209,15 @@ class GuardedConnection(HTTPConnection):
         try:
             for rest in range(len(addresses), 0, -1):
                 self._dns_host = addresses[-rest]
-                self.timeout = max(0.001, min(ends - time.monotonic(), exchange.left()) / rest)
+                self.timeout = max(0.001, min(end - time.monotonic(), exchange.left()) / rest)
                 try:
                     sock = super()._new_conn()
                 except (NewConnectionError, ConnectTimeoutError):
                     if rest == 1:
                         raise
                 else:
-                    # What is left of the time to connect, for a TLS handshake.
-                    sock.settimeout(max(0.001, min(ends - time.monotonic(), exchange.left())))
+                    # A TLS handshake gets the rest of the time to connect.
+                    sock.settimeout(max(0.001, min(end - time.monotonic(), exchange.left())))
                     return sock
         finally:
             self._dns_host, self.timeout = host, seconds
@@ -245,7 +229,7 @@ class GuardedConnection(HTTPConnection):
 
     @property
     def is_stale(self) -> bool:
-        """Whether it is not to be used again: told so, idle for too long, or too old."""
+        """Whether it is not to be used again: retired, idle for too long, or too old."""
         if self._idle_limit is None:
             return False
         now = time.monotonic()
@@ -256,7 +240,6 @@ class GuardedConnection(HTTPConnection):
         if exchange is not None:
             exchange.connection = self
             self._idle_limit = exchange.idle_limit
-            exchange.reused = self.sock is not None
             if exchange.finish is not None and "headers" in kwargs:
                 kwargs["headers"] = exchange.finish(kwargs["headers"])
         super().request(*args, **kwargs)
@@ -271,26 +254,13 @@ class GuardedConnection(HTTPConnection):
             raise InvalidHeader(f"Content-Length: {length[:40]!r} is no length")
         return response
 
-    def send(self, data: Any) -> None:
-        exchange = current_exchange()
-        if exchange is None or not isinstance(data, (bytes, bytearray, memoryview)):
-            super().send(data)
-            return
-        if self.sock is None:
-            self.connect()
-        rest = memoryview(data)
-        while rest:
-            taken = self.sock.send(rest)
-            exchange.bytes_sent += taken
-            rest = rest[taken:]
-
 
 class Connection(GuardedConnection):
-    """A plain one."""
+    """A connection without TLS."""
 
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
-        # urllib3 makes its own; this one takes over its descriptor, and the time that it gives without an exchange.
+        # urllib3 makes a plain socket; this one takes over its descriptor, and its timeout where there is no exchange.
         timeout = sock.gettimeout()
         made = _DeadlineSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
         made.settimeout(timeout)
@@ -298,11 +268,11 @@ class Connection(GuardedConnection):
 
 
 class TlsConnection(GuardedConnection, HTTPSConnection):
-    """One over TLS."""
+    """A connection over TLS."""
 
     def connect(self) -> None:
-        """Connect, and shake hands."""
+        """Connect, and do the handshake."""
         super().connect()
         if type(self.sock) is ssl.SSLSocket:
-            # Not by ``SSLContext.sslsocket_class``: the context may be the user's, who shares it with others.
+            # Not by ``SSLContext.sslsocket_class``: the context may be the user's, and serve other connections as well.
             self.sock.__class__ = _DeadlineTlsSocket

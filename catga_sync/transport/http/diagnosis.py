@@ -1,4 +1,4 @@
-"""Why a node does not answer as itself: the URL that was asked, what came back, and the usual cure."""
+"""Why a node did not describe itself: the request, what came back, and the usual cure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from catga_sync._redaction import escaped
 from catga_sync.transport.http.probe import STRANGER, Probe, ProbeOutcome
 
 __all__ = ["Trouble", "trouble_of"]
 
-#: Characters of a text from outside that are shown.
+#: Characters of a peer's text that are shown.
 _LONGEST = 200
 
 _LET_PAST = "let all paths under /catga/cluster/ past the app's login and other checks (before_request, middleware)"
@@ -23,15 +24,15 @@ _ROUTES = (
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why a node does not answer as itself; ``str()`` of it is one sentence. Immutable."""
+    """Why a node did not describe itself; ``str()`` of it is one sentence. Immutable."""
 
-    #: What was asked: method and URL.
+    #: Method and URL of the request.
     asked: str
     #: What came back.
     found: str
-    #: What usually helps.
+    #: What to do about it.
     cure: str
-    #: Whether nothing came back at all, as from a node that is starting or busy.
+    #: Whether there was no response at all, as from a node that is starting or busy.
     is_silence: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
@@ -42,14 +43,14 @@ def trouble_of(
     probe: Probe, *, own_id: str | None = None, listening: Callable[[], Sequence[str]] = tuple
 ) -> Trouble | None:
     """
-    Return what is wrong with the answer to ``HttpProbe.ask``; None when the node has described itself.
+    Return what is wrong with the response to ``HttpProbe.ask``; None when the node has described itself.
 
     Args:
-        probe: What came of asking.
-        own_id: The id of this node if it was its own endpoint that was asked; None means another node's.
-        listening: Returns where this process listens, as in ``127.0.0.1:5001``; for its own endpoint only.
+        probe: The outcome of the probe.
+        own_id: The id of this node where its own endpoint was probed; None for the endpoint of another node.
+        listening: Returns the addresses on which this process listens, as in ``127.0.0.1:5001``.
     """
-    if probe.outcome is ProbeOutcome.ANSWERED and (own_id is None or probe.description.get("nodeId") == own_id):
+    if probe.outcome is ProbeOutcome.DESCRIBED and (own_id is None or probe.description.get("nodeId") == own_id):
         return None
     asked, own = f"{probe.method} {probe.url}", own_id is not None
     if probe.status is None:
@@ -97,8 +98,8 @@ def _cure(probe: Probe, own: bool, listening: Sequence[str]) -> str:
     if status >= 500:
         return f"the app fails before the node is asked, and its log tells where; {_LET_PAST}"
     if status == 200 and not probe.authentic:
-        return "another server answers there, or one without the secret (CATGA_SECRET) of this cluster"
-    return f"another server answers there, or a page of the app for every path; {_ROUTES}"
+        return "another server responds there, or one without the secret (CATGA_SECRET) of this cluster"
+    return f"another server responds there, or a page of the app for every path; {_ROUTES}"
 
 
 def _cure_of_other_node(probe: Probe, own: bool) -> str:
@@ -141,7 +142,7 @@ def _cure_of_silence(probe: Probe, own: bool, listening: Sequence[str]) -> str:
 
 
 def _elsewhere(probe: Probe, listening: Sequence[str]) -> str | None:
-    """Return what helps when a host name leads to another server than the one that listens on this very port."""
+    """Return the cure where the host name leads to another server, and this process listens on the same port."""
     if probe.address is None or _is_address(probe.url):
         return None
     host, _, port = probe.address.rpartition(":")
@@ -152,7 +153,7 @@ def _elsewhere(probe: Probe, listening: Sequence[str]) -> str | None:
         return None
     here = ours[0].replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - compared
     return (
-        f"another server answers there under the name in the endpoint, and this process listens on {ours[0]}: give "
+        f"another server responds there under the name in the endpoint, and this process listens on {ours[0]}: give "
         f"endpoint='{urlsplit(probe.url).scheme}://{here}', or end the other server"
     )
 
@@ -166,4 +167,4 @@ def _is_address(url: str) -> bool:
 
 
 def _shown(text: str) -> str:
-    return text[:_LONGEST].encode("unicode_escape").decode("ascii")
+    return escaped(text, _LONGEST)

@@ -1,4 +1,4 @@
-"""Asking a node what it says of itself (``GET /catga/cluster/node``), or to go offline (``POST .../drain``)."""
+"""Asks a node to describe itself (``GET /catga/cluster/node``) or to go offline (``POST /catga/cluster/drain``)."""
 
 from __future__ import annotations
 
@@ -24,57 +24,57 @@ __all__ = ["HttpProbe", "Probe", "ProbeOutcome", "nobody_listens"]
 _LIMIT = 1024 * 1024
 #: Seconds for a connection within this machine.
 _LOCAL_CONNECT = 0.2
-#: What a node that wants signed calls means when it tells its status alone.
-STRANGER = "it tells its status alone to callers without its key"
+#: Why a node that requires signed calls describes itself by its status alone.
+STRANGER = "it tells only its status to callers without its key"
 
 
 class ProbeOutcome(enum.Enum):
     """How a probe ended."""
 
-    #: With a description.
-    ANSWERED = "ANSWERED"
-    #: Something is there, but it has no such route or says no.
+    #: The node has described itself.
+    DESCRIBED = "DESCRIBED"
+    #: There was another response: the server has no such route, or refuses.
     OTHER = "OTHER"
-    #: Nobody listens at the address.
+    #: The connection was refused: nothing listens at the address.
     REFUSED = "REFUSED"
-    #: Nothing came within the time; a busy node looks like this too.
+    #: There was no response within the time; a busy node looks like this too.
     SILENT = "SILENT"
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What came of asking. Immutable; ``diagnosis.py`` puts it into a sentence."""
+    """The outcome of a probe. Immutable; ``diagnosis.py`` puts it into a sentence."""
 
     outcome: ProbeOutcome
-    #: What the node says of itself, as parsed JSON; empty unless it answered. Unchecked: see ``NodeRecord``.
+    #: The description, as parsed JSON; empty unless there is one. Unchecked: see ``NodeRecord``.
     description: Mapping[str, Any] = field(default_factory=dict)
-    #: The HTTP status; None when no answer came.
+    #: The HTTP status; None without a response.
     status: int | None = None
-    #: The URL that was asked, and with which method.
+    #: URL and method of the request.
     url: str = ""
     method: str = "GET"
-    #: Where a redirect leads, without its query; None when the answer is none.
+    #: The target of a redirect, without its query; None when the response is no redirect.
     location: str | None = None
-    #: Why no answer came; None when one did.
+    #: Why there is no response; None when there is one.
     error: str | None = None
     #: The address that was reached, as in ``127.0.0.1:5001``; None when no connection was made.
     address: str | None = None
-    #: The node that answers or refuses, by its own word; None when the answer does not look like that of a node.
+    #: The id of the node that responds, by its own word; None when the response does not look like that of a node.
     node_id: str | None = None
-    #: What that node gives as the reason of a refusal.
+    #: The reason that the node gives for a refusal.
     refusal: str | None = None
-    #: Whether the answer is signed as it has to be.
+    #: Whether the response is signed as it has to be.
     authentic: bool = True
 
 
 class HttpProbe:
     """
-    Ask nodes to describe themselves. Thread-safe; every probe opens a connection of its own.
+    Ask nodes to describe themselves. Thread-safe; each probe opens a connection of its own.
 
     Args:
         verify: As in ``requests``.
         cert: As in ``requests``.
-        signing: Signs requests and checks answers; None means that neither is signed.
+        signing: Signs requests and verifies responses; None means that neither is signed.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class HttpProbe:
         return self._exchange("GET", NODE_PATH, node_id, endpoint, time.monotonic() + timeout)
 
     def drain(self, node_id: str, endpoint: str, timeout: float) -> Probe:
-        """Ask the node to go offline; the answer is what it says of itself then. As ``ask`` in all else."""
+        """Ask the node to go offline, and return its description as ``ask`` does. Raises nothing."""
         return self._exchange("POST", DRAIN_PATH, node_id, endpoint, time.monotonic() + timeout)
 
     def _exchange(
@@ -111,7 +111,7 @@ class HttpProbe:
                 signed = signing.sign(method, path, node_id, signing.meant(node_id, ""), headers, b"")
                 exchange.finish = signed.renew
             with new_session(1) as session, exchange.run():
-                answer = session.request(
+                response = session.request(
                     method,
                     url,
                     headers=headers,
@@ -121,30 +121,30 @@ class HttpProbe:
                     stream=True,
                     allow_redirects=False,
                 )
-                with answer:
-                    raw = answer.raw.read(_LIMIT)
-            status = answer.status_code
+                with response:
+                    raw = response.raw.read(_LIMIT)
+            status = response.status_code
             if signing is not None:
-                present = signing.signer(signed.nonce, node_id, status, answer.headers, raw)
-                # A server without the route may answer anything; what describes a node has to be signed.
+                present = signing.signer(signed.nonce, node_id, status, response.headers, raw)
+                # With the local key only a description has to be signed: a server without the route may send anything.
                 bare = signing.loopback_only and (status != 200 or _parsed(raw) is None)
                 authentic = present is not None or bare
                 if present is not None and status == MISDIRECTED and not again:
                     signing.named(node_id, "", present)
                     return self._exchange(method, path, node_id, endpoint, expires, again=True)
-        except Exception as exc:  # not only what requests and urllib3 raise: there may be no thread for a name
+        except Exception as exc:  # not only errors of requests and urllib3: the resolver may get no thread
             refused = not exchange.request_complete and is_refused(exc)
             outcome = ProbeOutcome.REFUSED if refused else ProbeOutcome.SILENT
-            # What signs may have no key: its text has the cure.
+            # Signing may fail for want of a key; the text of that error has the cure.
             error = str(exc) if isinstance(exc, ConfigurationError) else in_words(exc, endpoint)
             return Probe(outcome, url=url, method=method, error=error, address=_address(exchange.peer))
         parsed = _parsed(raw)
         stranger = status == 200 and parsed is not None and parsed.keys() == {"status"}
         is_description = authentic and status == 200 and parsed is not None and not stranger
         told = {} if parsed is None else parsed
-        location = answer.headers.get("Location") if 300 <= status < 400 else None
+        location = response.headers.get("Location") if 300 <= status < 400 else None
         return Probe(
-            ProbeOutcome.ANSWERED if is_description else ProbeOutcome.OTHER,
+            ProbeOutcome.DESCRIBED if is_description else ProbeOutcome.OTHER,
             told if is_description else {},
             status,
             url,
@@ -171,7 +171,7 @@ def nobody_listens(endpoint: str) -> bool:
 
 
 def _parsed(raw: bytes) -> dict[str, Any] | None:
-    """Return the JSON object that the bytes are; None when they are none."""
+    """Return the JSON object; None when it is none."""
     try:
         parsed = jsontext.loads(raw)
     except SerializationError:

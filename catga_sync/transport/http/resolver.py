@@ -1,15 +1,14 @@
-"""Host names to addresses, within a time.
+"""The addresses of a host name, looked up within a time limit.
 
-``getaddrinfo`` takes as long as the resolver likes, half a minute where a name server is silent, and nothing can
-interrupt it. So it runs in a thread of its own while the caller waits for no longer than it has, and a name that
-hangs delays nobody who wants another:
+``getaddrinfo`` blocks for as long as the resolver does, half a minute where a name server is silent, and cannot be
+interrupted. So it runs in a thread of its own, and the caller stops waiting when its time is up:
 
-* callers that want the same name share one look-up, and so many names are looked up at once;
-* ``localhost`` is looked up by nobody: it is the loopback addresses (RFC 6761, 6.3);
-* what was last found is used while a fresh look-up is late or the name server fails (RFC 8767), for five minutes: a
-  connection may be as old, and is as little aware of a change of DNS.
+* Callers that want the same name share one look-up. Up to 16 names are looked up at once.
+* ``localhost`` is not looked up: it is the loopback addresses (RFC 6761, 6.3).
+* The last result is used for five minutes while a fresh look-up is late or the name server fails (RFC 8767): a
+  connection may be as old, and misses a change of DNS for as long.
 
-Nothing is kept beyond that: the system's resolver has a cache of its own, and a connection is made once for many calls.
+No other result is kept: the system's resolver has a cache, and a connection serves many calls.
 """
 
 from __future__ import annotations
@@ -28,22 +27,21 @@ from catga_sync.nodes import reason_against_address
 
 __all__ = ["addresses_of"]
 
-#: Look-ups that run at once, each in a thread in which it may hang. A name server that is silent holds so many of its
-#: names up; whoever wants one more waits.
+#: Look-ups that run at once, each in a thread of its own; further ones wait.
 AT_ONCE = 16
 #: Seconds after which a look-up is late.
 PATIENCE = 0.25
-#: Names of which it is remembered what was found, and for how many seconds.
+#: Names whose last result is kept, and for how many seconds.
 MAX_KNOWN, MAX_KNOWN_AGE = 1000, 300.0
 
-#: In the order that systems have (RFC 6724); the last one's error is what is told, and that one is there everywhere.
+#: In the order of RFC 6724. The error of the last address is the one that is shown, and every machine has that one.
 _LOOPBACK = ["::1", "127.0.0.1"]
 
 _Address = tuple[Any, ...]
 
 
 class _LookUp:
-    """One name on its way through the resolver."""
+    """One look-up, which several callers may wait for."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
@@ -66,8 +64,8 @@ class _Resolver:
         self.pid = os.getpid()
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        # Guarded by _lock: what is looked up or waits for it, those of it that wait, how many threads run, and what
-        # was last found and when, the oldest first.
+        # Guarded by _lock: the look-ups that run or wait, those of them that wait, the number of threads, and the last
+        # result of each name with its time, the oldest first.
         self._wanted: dict[tuple[str, int], _LookUp] = {}
         self._waiting: deque[_LookUp] = deque()
         self._threads = 0
@@ -83,7 +81,7 @@ class _Resolver:
             if wanted is None:
                 wanted = _LookUp(host, port)
                 if self._threads < AT_ONCE:
-                    # It waits for the lock, and finds what is put there next.
+                    # It waits for the lock, and then finds the look-up that is added below.
                     threading.Thread(target=self._work, name="catga-names", daemon=True).start()
                     self._threads += 1
                 self._wanted[key] = wanted
@@ -92,7 +90,7 @@ class _Resolver:
         if known is not None and (not in_time or _may_pass(wanted.error)):
             return known
         if not in_time:
-            raise TimeoutError(errno.ETIMEDOUT, f"the resolver has not answered for {host!r}")
+            raise TimeoutError(errno.ETIMEDOUT, f"the resolver has not responded for {host!r}")
         if wanted.error is not None:
             raise wanted.error
         return wanted.found
@@ -118,7 +116,7 @@ class _Resolver:
 
 
 def _may_pass(error: BaseException | None) -> bool:
-    """Return whether it was the name server that failed, and not the name."""
+    """Return whether the name server failed, and the name may be right."""
     return isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
 
 
@@ -127,16 +125,16 @@ _resolver: _Resolver | None = None
 
 def addresses_of(host: str, port: int, timeout: float) -> list[str]:
     """
-    Return the addresses of a host, in the resolver's order; an address is its own.
+    Return the addresses of a host in the resolver's order, without those that no node can have. Thread-safe.
 
     Args:
         host: A name or an address.
-        port: Where it will be connected to.
+        port: The port of the connection that is to be made.
         timeout: Seconds to wait.
 
     Raises:
-        OSError: There is no such name (``socket.gaierror``), the time was up (``TimeoutError``), or it leads to
-            addresses only that no node can have.
+        OSError: There is no such name (``socket.gaierror``), the time was up (``TimeoutError``), or no node can have
+            any of its addresses.
     """
     found = _addresses_of(host, port, timeout)
     reasons = [reason_against_address(ipaddress.ip_address(each.partition("%")[0])) for each in found]

@@ -1,7 +1,7 @@
-"""The ``requests.Session`` behind every call: what it carries along, and what it must not.
+"""The ``requests.Session`` of calls between nodes, made here or the user's own.
 
-A session's own defaults suit a browser: it follows redirects, takes proxies from the environment and passwords
-from ``.netrc``, and keeps cookies, which ignore ports, so that one node's cookie would go to its neighbour.
+A session's defaults suit a browser: it follows redirects, takes proxies from the environment and passwords from
+``.netrc``, and keeps cookies, which ignore ports, so that the cookie of one node goes to another one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
     "post_through",
 ]
 
-#: Hosts for which pools are kept. A pool that is pushed out is closed under the threads that use it, so: plenty.
+#: Hosts for which pools are kept. Plenty, since a pool that is pushed out is closed while threads use it.
 _POOLS = 10_000
 _CHUNK = 64 * 1024
 
@@ -50,11 +50,11 @@ class ResponseTooLong(Exception):
 
 
 class ResponseEncoded(Exception):
-    """The response has a ``Content-Encoding``, though identity was asked for. It is not read: it may be a bomb."""
+    """The response has a ``Content-Encoding`` that was not asked for. Its body is not read: it may be a bomb."""
 
 
 def new_session(pool_size: int) -> requests.Session:
-    """Return a session for calls between nodes. Its settings are never changed afterwards, so threads may share it."""
+    """Return a session for calls between nodes. Its settings never change, so threads may share it."""
     session = requests.Session()
     session.headers.clear()
     _make_plain(session)
@@ -65,20 +65,20 @@ def new_session(pool_size: int) -> requests.Session:
 
 class BorrowedSession:
     """
-    A session of the user's own, as calls between nodes use it. Thread-safe, as far as the session is.
+    Use a session of the user's own for calls between nodes. Thread-safe, as far as the session is.
 
-    The session itself stays as it is. Each call gets a twin of it: with its headers, ``auth``, hooks, proxies and
-    adapters, but without cookies, ``.netrc``, proxies from the environment and redirects.
+    The session stays as it is. Each call gets a twin of it, with its headers, ``auth``, hooks, proxies and adapters,
+    but without cookies, ``.netrc``, proxies from the environment and redirects.
 
-    * In the place of a stock adapter stands one of ours with the same settings, but for its sizes and its retries:
-      the user's own calls keep his pools.
-    * An adapter that the user mounted is used as it is. If it has pools of urllib3, their connections become ours, and
-      the deadline and the evidence are what they are without it. If it has none, a peer that drips can outlast the
-      deadline, and a failure is taken to have been delivered unless the connection was never made.
+    * A stock adapter is replaced by a ``DeadlineAdapter`` with the same settings, but for its sizes and its retries;
+      the user's own calls keep their pools.
+    * An adapter that the user mounted is used as it is. If it has pools of urllib3, they are replaced, see ``adopt``.
+      If it has none, a peer that sends a byte at a time can outlast the deadline, and after a failure the request
+      counts as sent unless the connection was never made.
 
     Args:
         session: The user's.
-        pool_size: Connections that are kept for a node.
+        pool_size: Connections that are kept open to a node.
     """
 
     def __init__(self, session: requests.Session, pool_size: int) -> None:
@@ -88,7 +88,7 @@ class BorrowedSession:
 
     def twin(self) -> requests.Session:
         """Return a session for one call."""
-        # Not ``copy.copy``: that leaves out what a subclass has added.
+        # Not ``copy.copy``, which leaves out the attributes of a subclass.
         twin: requests.Session = object.__new__(type(self._session))
         twin.__dict__.update(self._session.__dict__)
         _make_plain(twin)
@@ -97,11 +97,11 @@ class BorrowedSession:
 
     @property
     def adapters(self) -> list[BaseAdapter]:
-        """The adapters of the session, and those that stand in for them."""
+        """The adapters of the session, and those that replace them here."""
         return [*self._session.adapters.values(), *list(self._stand_ins.values())]
 
     def close(self) -> None:
-        """Close the connections that are not the user's."""
+        """Close the connections that were opened here; the user's stay open."""
         for adapter in list(self._stand_ins.values()):
             adapter.close()
 
@@ -118,18 +118,18 @@ class BorrowedSession:
 
 def post_directly(pool: Any, path: str, body: bytes, headers: dict[str, str], exchange: Exchange, limit: int) -> _Came:
     """
-    Send a request the short way, straight to the pool: ``Session.post`` alone takes longer than urllib3 does.
+    Send a request straight to the pool: ``Session.post`` alone takes longer than urllib3 does.
 
     Args:
-        pool: urllib3's, filled with our connections.
-        path: Where to.
+        pool: The pool of urllib3.
+        path: The path of the URL.
         body: The request's.
         headers: The request's.
-        exchange: The exchange that this is; it is that of the current thread.
-        limit: Bytes of the longest answer.
+        exchange: The exchange of the current thread.
+        limit: Bytes of the longest response.
 
     Raises:
-        ResponseTooLong, ResponseEncoded: It is not read, or not to its end.
+        ResponseTooLong, ResponseEncoded: The response is not read, or not to its end.
     """
     left = exchange.left()
     response = pool.urlopen(
@@ -148,7 +148,7 @@ def post_directly(pool: Any, path: str, body: bytes, headers: dict[str, str], ex
         return response.status, response.headers, _read(response, limit)
     finally:
         if not response.closed:
-            # Not read to its end: what is left of it must never be taken for the next answer.
+            # Not read to its end: the rest must never be taken for the next response.
             response.close()
 
 
@@ -164,26 +164,26 @@ def post_through(
     limit: int,
 ) -> _Came:
     """
-    Send a request the long way, through ``Session.send``, hooks and mounted adapters and all; return the answer.
+    Send a request through ``Session.send``, with its hooks and mounted adapters.
 
     Args:
-        session: What it goes through.
-        url: Where to.
+        session: The session.
+        url: The URL.
         body: The request's.
         headers: The request's.
-        exchange: The exchange that this is; it is that of the current thread.
-        verify: As in ``requests``; True means what the session says.
-        cert: As in ``requests``; None means what the session says.
-        limit: Bytes of the longest answer.
+        exchange: The exchange of the current thread.
+        verify: As in ``requests``; True means the session's setting.
+        cert: As in ``requests``; None means the session's setting.
+        limit: Bytes of the longest response.
 
     Raises:
-        ResponseTooLong, ResponseEncoded: It is not read, or not to its end.
+        ResponseTooLong, ResponseEncoded: The response is not read, or not to its end.
     """
     with Exchange(exchange.expires).run():
-        # The session's ``auth`` may ask somebody for a token: it has no more time than this call, and what comes of it
-        # says nothing about the call.
+        # The session's ``auth`` may request a token: within the time of this call, and as an exchange of its own, which
+        # is no evidence about the call.
         prepared = session.prepare_request(requests.Request("POST", url, headers=headers, data=body))
-    exchange.in_other_hands = True
+    exchange.is_delegated = True
     left = exchange.left()
     response = session.send(
         prepared,
@@ -207,7 +207,7 @@ def post_through(
 
 
 def is_stock(adapter: object) -> bool:
-    """Return whether nothing stands between a call and our connections: no adapter of the user's, no other ``send``."""
+    """Return whether a call may skip ``Session.send``: neither the adapter nor ``HTTPAdapter.send`` is another one."""
     return type(adapter) is DeadlineAdapter and HTTPAdapter.send is STOCK_SEND
 
 
@@ -220,12 +220,12 @@ def _check_encoding(headers: Mapping[str, str]) -> None:
 def _make_plain(session: requests.Session) -> None:
     session.trust_env = False
     session.cookies = RequestsCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-    # Left to itself, ``send`` reads the body of a redirect to its end even if it is told not to follow it.
+    # Otherwise ``send`` reads the body of a redirect to its end even where redirects are not followed.
     session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
 
 
 def _stand_in(adapter: HTTPAdapter, pool_size: int) -> DeadlineAdapter:
-    """Return an adapter of ours with the settings (TLS context, source address ...) of a stock one."""
+    """Return a ``DeadlineAdapter`` with the settings (TLS context, source address ...) of a stock adapter."""
     made = DeadlineAdapter(_POOLS, pool_size)
     settings = {**adapter.poolmanager.connection_pool_kw, "maxsize": pool_size, "block": False}
     made.poolmanager.connection_pool_kw = settings

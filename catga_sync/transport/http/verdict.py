@@ -1,8 +1,8 @@
-"""What an exchange over HTTP that ended without a response has shown: did the request leave, and what went wrong?
+"""What a failed exchange over HTTP proves: whether the request was sent, and what went wrong.
 
-It is judged by evidence (``Exchange``): a request that the kernel never took whole did not run, since a receiver checks
-the length before it runs anything; after that only a complete response proves anything. No exception class decides it,
-except where a request went over connections that are not ours, which give no evidence.
+The evidence of ``Exchange`` decides: a request that the kernel did not take whole did not run, since a receiver checks
+the length before it runs anything; after that only a complete response proves something. The exception class decides
+only where the request went over connections of another kind, which give no evidence.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = ["judge_broken"]
 
 
 def judge_broken(exc: BaseException, exchange: Exchange, endpoint: str) -> ExchangeFailed:
-    """Return what to raise for an exchange that ended with ``exc``."""
-    sent = exchange.request_complete if exchange.is_evident else not _never_connected(exc)
+    """Return the error to raise for an exchange that ended with ``exc``."""
+    sent = exchange.request_complete if exchange.has_evidence else not _never_connected(exc)
     if isinstance(exc, ResponseTooLong):
         text = "gave a response that is longer than max_body_bytes allows"
         return ExchangeFailed(text, sent=sent, code=ErrorCode.RESOURCE_EXHAUSTED)

@@ -111,7 +111,7 @@ def _prepare_description(place: str) -> Check:
             probe = HttpProbe().ask(node.node_id, peer.url, _TIMEOUT)
         if not isinstance(probe, Probe) or probe.outcome is ProbeOutcome.REFUSED:
             raise Finding(f"a peer that was reached counts as {probe!a}")
-        if probe.outcome is not ProbeOutcome.ANSWERED:
+        if probe.outcome is not ProbeOutcome.DESCRIBED:
             return False
         said = Descriptions(lambda each: probe.description, FakeClock())
         news = said.ask([node])

@@ -85,12 +85,12 @@ class FakeProbe:
 
     def __init__(self, node_id: str = "me") -> None:
         self.asked: list[str] = []
-        self.outcome = ProbeOutcome.ANSWERED
+        self.outcome = ProbeOutcome.DESCRIBED
         self.said: dict[str, Any] = {"nodeId": node_id}
 
     def ask(self, node_id: str, endpoint: str, timeout: float) -> Probe:
         self.asked.append(endpoint)
-        answered = self.outcome is ProbeOutcome.ANSWERED
+        answered = self.outcome is ProbeOutcome.DESCRIBED
         return Probe(
             self.outcome,
             self.said if answered else {},

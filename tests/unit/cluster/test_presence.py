@@ -130,7 +130,7 @@ def test_it_stays_invisible_until_the_endpoint_answers(
     assert one.go(60) <= 1.0
     assert (store.registered, one.presence.visible) == ([], False)
     assert probe.asked
-    probe.outcome = ProbeOutcome.ANSWERED
+    probe.outcome = ProbeOutcome.DESCRIBED
     one.go(1)
     assert one.presence.visible
 
@@ -153,7 +153,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     [
         (ProbeOutcome.REFUSED, {}, "nothing listens there"),
         (ProbeOutcome.SILENT, {}, "no response"),
-        (ProbeOutcome.ANSWERED, {"nodeId": "somebody"}, "somebody"),
+        (ProbeOutcome.DESCRIBED, {"nodeId": "somebody"}, "somebody"),
     ],
 )
 def test_a_cause_of_invisibility_is_told_once_and_not_at_every_try(
@@ -181,7 +181,7 @@ def test_a_server_that_takes_a_moment_to_listen_is_not_worth_a_word(
     probe.outcome = ProbeOutcome.REFUSED
     one.go(1.5)
     assert one.presence.trouble is not None
-    probe.outcome = ProbeOutcome.ANSWERED
+    probe.outcome = ProbeOutcome.DESCRIBED
     one.go(1)
     assert one.presence.visible
     assert (caplog.text, one.presence.trouble) == ("", None)
@@ -196,7 +196,7 @@ def test_another_cause_is_told_as_well_and_becoming_visible_ends_it(
     probe.outcome = ProbeOutcome.SILENT
     one.go(10)
     assert len(warnings(caplog)) == 2
-    probe.outcome = ProbeOutcome.ANSWERED
+    probe.outcome = ProbeOutcome.DESCRIBED
     one.go(2)
     assert caplog.messages[2:] == ["node me is visible to other nodes now"]
     assert one.presence.trouble is None
@@ -316,7 +316,7 @@ def test_a_busy_node_is_silent_for_a_while_without_being_gone(one: Process, stor
     one.go(TIMEOUT - 1)
     assert one.presence.visible
     assert len(store.registered) == 1 + (TIMEOUT - 1) // INTERVAL
-    probe.outcome = ProbeOutcome.ANSWERED
+    probe.outcome = ProbeOutcome.DESCRIBED
     one.go(INTERVAL)
     probe.outcome = ProbeOutcome.SILENT
     one.go(TIMEOUT - 1)
@@ -340,7 +340,7 @@ def test_a_node_where_nobody_listens_is_gone_at_the_next_beat_and_may_come_back(
     one.go(INTERVAL)
     assert (one.presence.visible, store.deregistered) == (False, [("me", first)])
     assert one.presence.attached
-    probe.outcome = ProbeOutcome.ANSWERED
+    probe.outcome = ProbeOutcome.DESCRIBED
     one.go(2)
     assert one.presence.visible
     assert one.group.incarnation != first

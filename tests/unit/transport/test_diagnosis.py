@@ -24,7 +24,7 @@ def text_of(probe: Probe, *listening: str, own: bool = True) -> str:
 
 
 def test_a_node_that_describes_itself_has_no_trouble() -> None:
-    answer = Probe(ProbeOutcome.ANSWERED, {"nodeId": "me"}, 200, URL, node_id="me")
+    answer = Probe(ProbeOutcome.DESCRIBED, {"nodeId": "me"}, 200, URL, node_id="me")
     assert trouble_of(answer, own_id="me") is None
     assert trouble_of(answer) is None
     # Another node is known by the id that the list has for it, whatever it calls itself.
@@ -58,7 +58,7 @@ def test_a_name_that_leads_past_this_process_is_replaced_by_its_address(
     address: str, listening: list[str], cure: str
 ) -> None:
     text = text_of(other(404, address=address), *listening)
-    assert f"HTTP status 404 at {address}; another server answers there under the name in the endpoint" in text
+    assert f"HTTP status 404 at {address}; another server responds there under the name in the endpoint" in text
     assert cure in text
 
 

@@ -77,7 +77,7 @@ def test_an_unknown_name_is_an_error_of_the_system(resolver: Resolver) -> None:
 
 
 def test_a_silent_resolver_keeps_nobody_for_longer_than_he_has(resolver: Resolver) -> None:
-    with pytest.raises(TimeoutError, match=r"has not answered for 'users\.test'"):
+    with pytest.raises(TimeoutError, match=r"has not responded for 'users\.test'"):
         addresses_of("users.test", 80, 0.05)
 
 
