@@ -31,7 +31,7 @@ from catga_sync.errors import ConfigurationError
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode
 from catga_sync.options import ClusterOptions
-from catga_sync.receiver.deduplication import Once
+from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.receiver import Receiver
 from catga_sync.receiver.replay import SqliteNonces
 from catga_sync.receiver.surroundings import Surroundings
@@ -103,7 +103,7 @@ def _assemble(local: Mediator, options: ClusterOptions, invoker: RemoteInvoker |
     discovery = discovery_of(options, lambda: any(tells() for tells in tests))
     idempotency = idempotency_of(options)
     limited_log = LimitedLog()
-    once = None if idempotency is None else Once(idempotency, limited_log)
+    once = None if idempotency is None else Deduplication(idempotency, limited_log)
     nonces = _nonces(group_name) if trust.remembers else None
     stores = [store for store in (discovery, once, nonces) if store is not None]
 
@@ -192,7 +192,7 @@ def _assemble(local: Mediator, options: ClusterOptions, invoker: RemoteInvoker |
         local,
         local_node,
         guard=guard,
-        once=once,
+        deduplication=once,
         surroundings=surroundings,
         on_request=lifecycle.notice_request,
         on_drain=housekeeping.begin_drain,

@@ -18,7 +18,7 @@ from catga_sync.errors import ends_process
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import UNSIGNED, ClusterNode, NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
-from catga_sync.receiver.deduplication import Once
+from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.refusal import Reason, Refused
 
 __all__ = ["SHARED_IDEMPOTENCY", "LocalNode"]
@@ -50,7 +50,7 @@ class LocalNode:
         local: Mediator,
         group: WorkerGroup,
         visibility: Visibility,
-        once: Once | None,
+        once: Deduplication | None,
         options: ClusterOptions,
         *,
         signs: bool = False,

@@ -1,14 +1,14 @@
-"""A request id runs once: the second time it gets the stored answer.
+"""A request id runs once: the second time it gets the stored response.
 
-    new                     run it, keep the answer
-    answered before         that answer again
-    running now             wait for its answer, a second at most; then ABORTED
+    new                     run it, keep the response
+    has a response          that response again
+    running now             wait for its response, a second at most; then ABORTED
     left behind unfinished  ABORTED: the process died while it ran, so it may have run; it is not run again
-    refused, not run        forgotten: it may run the next time
+    refused, not run        released: it may run the next time
     another payload         INVALID_ARGUMENT
     in another store        FAILED_PRECONDITION, not run: the caller relies on a store that is not the one here
 
-A store that is down is no store: a plain request is refused then, since nobody can tell whether it ran before; one
+A store that is down is no store: a plain request is refused then, since nothing can tell whether it ran before; one
 that may run twice goes on.
 """
 
@@ -16,21 +16,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple
 
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import shown
-from catga_sync.deadline import Deadline
 from catga_sync.errors import ends_process
 from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore
 from catga_sync.idempotency.identity import StoreIdentity
+from catga_sync.receiver.call import CallMeta, Progress
 from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, ResponseEnvelope
 
-__all__ = ["Once", "other_store"]
+__all__ = ["Deduplication", "Turn", "other_store"]
 
-#: Seconds for which a duplicate waits for the answer of the first.
+#: Seconds for which a duplicate waits for the response of the first.
 _LONGEST_WAIT = 1.0
 #: Seconds on top of the deadline after which a claim counts as left behind.
 _LEASE_MARGIN = 30.0
@@ -46,20 +45,20 @@ def other_store(why: str, cause: str | None = None) -> Refused:
     return Refused(Reason.OTHER_STORE, text, cause=cause)
 
 
-class Running(Protocol):
-    """What is noted about the request that is being served."""
+class Turn(NamedTuple):
+    """The right to run a request now. Immutable."""
 
-    executed: bool
-    replayed: bool
-    uncertain: bool
+    key: str
+    #: That of the claim; "" where the store is down and the request may run twice.
+    token: str
 
 
-class Once:
+class Deduplication:
     """
-    Run what was not run before. Thread-safe.
+    Keeps request ids from running twice. Thread-safe.
 
     Args:
-        store: Remembers ids and answers.
+        store: Remembers ids and responses.
         limited_log: Bounds the lines that are logged; None means one of its own.
 
     .. versionadded:: 0.1
@@ -70,34 +69,28 @@ class Once:
         self.identity = StoreIdentity(store)
         self._limited_log = LimitedLog() if limited_log is None else limited_log
 
-    def run(
-        self,
-        type_name: str,
-        envelope: RequestEnvelope,
-        deadline: Deadline,
-        running: Running,
-        handle: Callable[[], ResponseEnvelope],
-        repeatable: bool,
-        relied_on: str | None = None,
-    ) -> ResponseEnvelope:
+    def begin(
+        self, type_name: str, envelope: RequestEnvelope, meta: CallMeta, progress: Progress, *, repeatable: bool
+    ) -> ResponseEnvelope | Turn:
         """
-        Return the answer of a request: by ``handle``, or the one that it was given before.
+        Return the right to run a request, or the response that it was given before.
 
         Args:
             type_name: What the type of the request is called here; the envelope may have any of its names.
             envelope: The request.
-            deadline: Of the call.
-            running: Told what is done.
-            handle: Runs the handler.
+            meta: What came with it.
+            progress: Told of a request that ran, or may have run, before.
             repeatable: Whether the request may run twice.
-            relied_on: The identity of the store by which the caller knows that it may send the request again; None
-                where it knows of none.
+
+        Returns:
+            A ``Turn``, which ``finish`` wants when the request has run; or the stored response.
 
         Raises:
-            Refused: The request is not run, and there is no answer to give again.
+            Refused: The request may not run, and there is no response to give again.
         """
         key = "\n".join((envelope.source_node_id or "-", type_name, envelope.request_id))
         fingerprint = hashlib.sha256(envelope.payload).hexdigest()
+        deadline = meta.deadline
         try:
             claim = self.store.claim(key, fingerprint, max(0.0, deadline.remaining()) + _LEASE_MARGIN)
             if claim.state is ClaimState.RUNNING:
@@ -111,20 +104,46 @@ class Once:
             cause = f"{_DOWN}: {shown(exc)}"
             if repeatable:
                 self._limited_log.log(_log, logging.ERROR, _DOWN, "%s", cause)
-                return handle()
+                return Turn(key, "")
             text = "the node cannot tell whether this request ran before: its idempotency store is down"
             raise Refused(Reason.STORE_DOWN, text, cause=cause) from exc
         if claim.state is ClaimState.NEW and claim.token:
-            if relied_on is not None:
-                self._check_store(relied_on, key, claim.token)
-            return self._first(key, claim.token, running, handle)
-        return self._again(claim, envelope.request_id, running)
+            turn = Turn(key, claim.token)
+            if meta.store is not None:
+                self._check_store(meta.store, turn, progress)
+            return turn
+        return _again(claim, envelope.request_id, progress)
+
+    def finish(self, turn: Turn, response: ResponseEnvelope | None, progress: Progress) -> None:
+        """
+        Keep the response of a request that ran, or release the id of one that did not.
+
+        Args:
+            turn: What ``begin`` has returned.
+            response: None where there is none, since the request was refused or the receiver failed.
+            progress: Says whether it ran.
+        """
+        if not turn.token:
+            return
+        # The response goes out whatever happens here: the claim counts as left behind later.
+        try:
+            if progress.executed:
+                if response is not None:
+                    self.store.complete(turn.key, turn.token, response.encode())
+            elif not progress.uncertain:
+                # A behaviour has refused it before its handler, say: the same id may run another time.
+                self.store.release(turn.key, turn.token)
+            # Else it may have run, and it counts as left behind when its lease is up.
+        except BaseException as exc:  # a store of the application's own
+            if ends_process(exc):
+                raise
+            self._limited_log.log(_log, logging.ERROR, _DOWN, f"{_DOWN}: %s", shown(exc))
 
     def close(self) -> None:
         """Let go of the store."""
         self.store.close()
 
-    def _check_store(self, relied_on: str, key: str, token: str) -> None:
+    def _check_store(self, relied_on: str, turn: Turn, progress: Progress) -> None:
         """Give a claim back, and refuse the request, if it was made in another store than the caller relies on."""
         present, why, cause = None, "it has another one", None
         try:
@@ -135,49 +154,25 @@ class Once:
                 raise
             why, cause = "its own does not tell which one it is", f"{_DOWN}: {shown(exc)}"
         if present != relied_on:
-            self._quietly(lambda: self.store.release(key, token))
+            self.finish(turn, None, progress)
             raise other_store(why, cause)
 
-    def _first(
-        self, key: str, token: str, running: Running, handle: Callable[[], ResponseEnvelope]
-    ) -> ResponseEnvelope:
-        try:
-            reply = handle()
-        except Exception:
-            if not running.executed and not running.uncertain:
-                self._quietly(lambda: self.store.release(key, token))
-            raise
-        if running.executed:
-            self._quietly(lambda: self.store.complete(key, token, reply.encode()))
-        elif not running.uncertain:
-            # A behaviour has refused it before its handler: the same id may run another time.
-            self._quietly(lambda: self.store.release(key, token))
-        # Else nobody can tell whether it ran, and it counts as left behind when its lease is up.
-        return reply
 
-    def _again(self, claim: Claim, request_id: str, running: Running) -> ResponseEnvelope:
-        if claim.state is ClaimState.MISMATCH:
-            text = "this request id was used before with another payload; make a new id for a new request"
-            raise Refused(Reason.OTHER_PAYLOAD, text)
-        if claim.state is ClaimState.DONE and claim.reply is not None:
-            running.executed = running.replayed = True
-            if claim.reply.body is None:
-                raise Refused(Reason.RESPONSE_NOT_KEPT, "the request ran before; its response was too long to be kept")
-            try:
-                return ResponseEnvelope.decode(claim.reply.body)
-            except EnvelopeError as exc:
-                raise Refused(Reason.RESPONSE_SPOILT, "the request ran before; its stored response is spoilt") from exc
-        running.uncertain = True
-        if claim.state is ClaimState.LOST:
-            text = "the request was left behind unfinished when its process died; it may have run once"
-            raise Refused(Reason.LEFT_BEHIND, text)
-        raise Refused(Reason.STILL_RUNNING, f"request {request_id} is running already; wait for its response")
-
-    def _quietly(self, call: Callable[[], object]) -> None:
-        # The handler has answered: a store that fails now takes nothing back. The claim counts as left behind later.
+def _again(claim: Claim, request_id: str, progress: Progress) -> ResponseEnvelope:
+    """Return the stored response of a request that was seen before; refuse it where there is none to give again."""
+    if claim.state is ClaimState.MISMATCH:
+        text = "this request id was used before with another payload; make a new id for a new request"
+        raise Refused(Reason.OTHER_PAYLOAD, text)
+    if claim.state is ClaimState.DONE and claim.reply is not None:
+        progress.executed = progress.replayed = True
+        if claim.reply.body is None:
+            raise Refused(Reason.RESPONSE_NOT_KEPT, "the request ran before; its response was too long to be kept")
         try:
-            call()
-        except BaseException as exc:  # a store of the application's own
-            if ends_process(exc):
-                raise
-            self._limited_log.log(_log, logging.ERROR, _DOWN, f"{_DOWN}: %s", shown(exc))
+            return ResponseEnvelope.decode(claim.reply.body)
+        except EnvelopeError as exc:
+            raise Refused(Reason.RESPONSE_SPOILT, "the request ran before; its stored response is spoilt") from exc
+    progress.uncertain = True
+    if claim.state is ClaimState.LOST:
+        text = "the request was left behind unfinished when its process died; it may have run once"
+        raise Refused(Reason.LEFT_BEHIND, text)
+    raise Refused(Reason.STILL_RUNNING, f"request {request_id} is running already; wait for its response")

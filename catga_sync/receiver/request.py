@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from io import BytesIO
 
-from catga_sync.context import Hop
 from catga_sync.deadline import Deadline
+from catga_sync.receiver.call import CallMeta, Progress
 from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.wire.call_path import LONGEST, read_chain
-from catga_sync.wire.envelope import MAX_TIME_MS
+from catga_sync.wire.envelope import MAX_TIME_MS, RequestEnvelope
+from catga_sync.wire.headers import CHAIN, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
 
-__all__ = ["RawRequest", "chain_of", "check_media_type", "deadline_of", "in_memory", "read_body", "time_of"]
+__all__ = ["RawRequest", "call_meta", "deadline_of", "in_memory", "read_body", "timeout_of"]
 
 #: Seconds by which two machines' clocks may differ when the age of a request is judged.
 CLOCK_SKEW = 60.0
@@ -22,19 +23,8 @@ CLOCK_SKEW = 60.0
 BODY_TIME = 5.0
 _PIECE = 64 * 1024
 
-
-def _no_cut() -> None:
-    """For a server that lends no socket."""
-
-
-def _not_seen() -> bool:
-    """For a server that lends no socket: a caller that hangs up is not seen."""
-    return False
-
-
-def _no_end(at: float) -> Callable[[], bool]:
-    """For a server that lends no socket: the time is looked at between two pieces only."""
-    return lambda: False
+# As a ``RawRequest`` has them.
+_TIMEOUT, _CHAIN, _STORE = TIMEOUT.lower(), CHAIN.lower(), STORE.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +45,12 @@ class RawRequest:
     #: The version of HTTP in which the request came.
     protocol: str = "HTTP/1.1"
     #: Has ``read`` come to its end at that monotonic time or earlier, whatever is still to come. Returns what calls
-    #: that off, and tells whether it came too late.
-    end_at: Callable[[float], Callable[[], bool]] = _no_end
-    #: Has it come to its end now: what is left of the body keeps nobody waiting.
-    cut: Callable[[], None] = _no_cut
+    #: that off, and tells whether it came too late. None, here and below, where the server lends no socket.
+    end_at: Callable[[float], Callable[[], bool]] | None = None
+    #: Has it come to its end now: what is left of the body keeps no thread waiting.
+    cut: Callable[[], None] | None = None
     #: Returns whether the caller has closed its side of the connection.
-    hung_up: Callable[[], bool] = _not_seen
+    hung_up: Callable[[], bool] | None = None
     #: When it came, on the clock of ``time.perf_counter``.
     arrived: float = field(default_factory=time.perf_counter)
     #: The whole body, where it was read when the request was taken in.
@@ -71,22 +61,34 @@ class RawRequest:
 
 def in_memory(raw: RawRequest, body: bytes, refused: Refused | None) -> RawRequest:
     """Return a request whose body was read, or that was refused instead."""
-    return replace(raw, body=body, end_at=_no_end, cut=_no_cut, refused=refused)
+    return replace(raw, body=body, end_at=None, cut=None, refused=refused)
 
 
-def check_media_type(raw: RawRequest) -> None:
-    """Refuse what is not plain JSON."""
-    media_type = raw.headers.get("content-type", "").split(";")[0].strip().lower()
-    if media_type != "application/json":
+def timeout_of(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that the caller gives the call; None where it gives none, or none that can be read."""
+    text = headers.get(_TIMEOUT, "").strip()
+    digits = text.removeprefix("-")
+    if not (digits.isdecimal() and digits.isascii() and len(digits) <= 20):
+        return None
+    return min(int(text), MAX_TIME_MS) / 1000.0
+
+
+def read_body(raw: RawRequest, limit: int, timeout: float | None) -> bytes:
+    """
+    Return the whole body; refuse one that is no JSON, too long, not as long as announced, or slow to come.
+
+    Args:
+        raw: The request.
+        limit: Bytes that the body may have.
+        timeout: Seconds that the call has; None where that is not known.
+    """
+    if raw.body is not None:
+        return raw.body
+    # A page in a browser may send a form or plain text to any site, and JSON only to one that lets it.
+    if raw.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         raise Refused(Reason.MEDIA_TYPE, "Content-Type: application/json is expected")
     if raw.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise Refused(Reason.MEDIA_TYPE, "Content-Encoding: none is accepted here")
-
-
-def read_body(raw: RawRequest, limit: int) -> bytes:
-    """Return the whole body; refuse one that is longer than ``limit``, not as long as announced, or slow to come."""
-    if raw.body is not None:
-        return raw.body
     length = _length(raw.content_length)
     if length is None and not raw.terminated:
         # Many servers hand a chunked body on with its end unmarked (uWSGI, wsgiref): it cannot be read safely.
@@ -100,8 +102,9 @@ def read_body(raw: RawRequest, limit: int) -> bytes:
     wanted = limit + 1 if length is None else length
     body = BytesIO()  # which needs no second copy of it at its end, as a list of pieces does
     size = 0
-    end = time.monotonic() + _time_for_body(raw)
-    call_off = raw.end_at(end)
+    # A time that is up, or that cannot be read, is refused when the body is there.
+    end = time.monotonic() + (BODY_TIME if timeout is None or timeout <= 0 else min(BODY_TIME, timeout))
+    call_off = None if raw.end_at is None else raw.end_at(end)
     broken: Exception | None = None
     try:
         while size < wanted and (size == 0 or time.monotonic() < end):
@@ -113,23 +116,17 @@ def read_body(raw: RawRequest, limit: int) -> bytes:
     except Exception as exc:
         broken = exc
     finally:
-        late = call_off() or time.monotonic() >= end
+        late = (call_off is not None and call_off()) or time.monotonic() >= end
     if broken is not None:
         raise _incomplete(late, "the body broke off") from broken
     if length is None and size > limit:
         raise Refused(Reason.TOO_LONG, f"the body is longer than {limit} bytes")
     # gunicorn hands a body on that was cut off as if it were whole; a caller that could not hand everything over
-    # relies on it that nothing runs then. Of one without a length nobody can tell whether it ended or was ended.
+    # relies on it that nothing runs then. Of one without a length nothing tells whether it ended or was ended.
     if size != length and (length is not None or late):
         hint = "" if size else "; a WSGI middleware in front of the receiver may have read it"
         raise _incomplete(late, f"the body has {size} of the {length} bytes announced{hint}")
     return body.getvalue()
-
-
-def _time_for_body(raw: RawRequest) -> float:
-    """Return the seconds for reading a body, never more than the call has; a wrong time is refused later on."""
-    left = _milliseconds(raw.headers.get("catga-timeout-ms", ""))
-    return BODY_TIME if left is None or left <= 0 else min(BODY_TIME, left / 1000.0)
 
 
 def _incomplete(late: bool, text: str) -> Refused:
@@ -148,22 +145,58 @@ def _length(given: int | str | None) -> int | None:
     return int((given.lstrip("0") or "0")[:20])
 
 
-def deadline_of(header: str | None, sent_at: float | None, default: float, waited: float = 0.0) -> Deadline:
+def call_meta(
+    raw: RawRequest,
+    envelope: RequestEnvelope,
+    progress: Progress,
+    default_timeout: float,
+    deadline: Deadline | None = None,
+) -> CallMeta:
+    """
+    Return what came with an envelope; refuse what cannot be read, and a call whose time is up.
+
+    Args:
+        raw: The request in which it came.
+        envelope: The envelope.
+        progress: Of the envelope.
+        default_timeout: Seconds for a call whose caller gives none.
+        deadline: That of the batch of which the envelope is a part; None for one that came alone.
+    """
+    headers = raw.headers
+    own = deadline_of(headers, progress.timeout, envelope.timestamp, default_timeout, progress.seconds)
+    chain = read_chain(headers.get(_CHAIN))
+    if chain is None:
+        text = f"{CHAIN}: it cannot be read, or the call has come over more than {LONGEST} nodes in a loop"
+        raise Refused(Reason.UNREADABLE, text)
+    return CallMeta(
+        envelope.request_id,
+        own if deadline is None else deadline,
+        chain,
+        envelope.source_node_id,
+        headers.get(TRACEPARENT),
+        headers.get(TRACESTATE),
+        headers.get(_STORE),
+        raw.hung_up,
+    )
+
+
+def deadline_of(
+    headers: Mapping[str, str], timeout: float | None, sent_at: float | None, default: float, waited: float = 0.0
+) -> Deadline:
     """
     Return the deadline of a call; refuse one whose time is up.
 
     Args:
-        header: Value of ``Catga-Timeout-Ms``: the time left when it was sent.
+        headers: Of the request, names in lower case.
+        timeout: What ``timeout_of`` has found in them: the time left when the request was sent.
         sent_at: When that was, in seconds since the epoch by the sender's clock; None when it did not say.
-        default: Seconds for a call without the header.
+        default: Seconds for a call whose caller gives none.
         waited: Seconds since it came.
     """
-    if header is None:
+    if timeout is None:
+        if _TIMEOUT in headers:
+            raise Refused(Reason.UNREADABLE, f"{TIMEOUT}: a whole number of milliseconds is expected")
         return Deadline.after(default - waited)
-    left = _milliseconds(header)
-    if left is None:
-        raise Refused(Reason.UNREADABLE, "Catga-Timeout-Ms: a whole number of milliseconds is expected")
-    timeout = min(left, MAX_TIME_MS) / 1000.0
     if timeout <= waited:
         raise Refused(Reason.EXPIRED, "the time of the call was up before it was started")
     # The time that is left is relative, which no clock can spoil; but a node that was paused cannot see how long the
@@ -184,24 +217,3 @@ def _too_old(sent_at: float, now: float, timeout: float) -> str:
 
 def _instant(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
-
-
-def time_of(raw: RawRequest, default: float) -> float:
-    """Return the seconds that a call has from when it came, whether or not it may use them."""
-    left = _milliseconds(raw.headers.get("catga-timeout-ms", ""))
-    return default if left is None else min(left, MAX_TIME_MS) / 1000.0
-
-
-def _milliseconds(header: str) -> int | None:
-    text = header.strip()
-    digits = text.removeprefix("-")
-    return int(text) if digits.isdecimal() and digits.isascii() and len(digits) <= 20 else None
-
-
-def chain_of(header: str | None) -> tuple[Hop, ...]:
-    """Return the nodes through which a call has come; refuse a chain that is no chain, or a loop."""
-    chain = read_chain(header)
-    if chain is None:
-        text = f"Catga-Chain: it cannot be read, or the call has come over more than {LONGEST} nodes in a loop"
-        raise Refused(Reason.UNREADABLE, text)
-    return chain

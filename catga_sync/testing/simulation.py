@@ -39,7 +39,7 @@ from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.options import ClusterOptions
 from catga_sync.pipeline import Handler
 from catga_sync.receiver.authentication import OpenGuard
-from catga_sync.receiver.deduplication import Once
+from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.receiver import Receiver
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
@@ -117,12 +117,12 @@ class SimulatedNode:
         ejection = Ejection(self._events.tell_ejected, monotonic=self.clock.monotonic, rng=rng)
         store = simulation.shared_idempotency or MemoryIdempotency(clock=self.clock)
         limited_log = LimitedLog(self.clock)
-        once = Once(store, limited_log)
+        once = Deduplication(store, limited_log)
         peers = _SimulatedPeers(simulation, self.node_id)
         options = ClusterOptions(node_id=self.node_id, router=simulation.router, request_timeout=simulation.timeout)
         group = WorkerGroup(_nowhere, self.node_id)
         local_node = LocalNode(self.this, self.local, group, Visibility(self.node_id, self.clock), once, options)
-        self.receiver = Receiver(self.local, local_node, guard=OpenGuard(), once=once, limited_log=limited_log)
+        self.receiver = Receiver(self.local, local_node, guard=OpenGuard(), deduplication=once, limited_log=limited_log)
         self.membership = Membership(
             simulation.store,
             self.this,

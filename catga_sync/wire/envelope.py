@@ -33,7 +33,6 @@ __all__ = [
     "read_batch",
     "read_batch_response",
     "stamped",
-    "valid_id",
     "well_formed_id",
     "write_batch_response",
 ]
@@ -71,11 +70,6 @@ def _rebuild_error(message: str, request_id: str | None) -> EnvelopeError:
 def well_formed_id(value: object) -> bool:
     """Return whether ``value`` may be a request or node id: 1 to 128 of ``A-Z a-z 0-9 . _ : -``."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None
-
-
-def valid_id(value: str | None) -> str | None:
-    """Return ``value`` if it is a well-formed id, else None."""
-    return value if well_formed_id(value) else None
 
 
 class RequestHead:

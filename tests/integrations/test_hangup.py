@@ -110,12 +110,13 @@ def test_the_servers_that_lend_their_socket_let_it_be_seen(lent: str) -> None:
     environ = {"REQUEST_METHOD": "POST", "wsgi.input": io.BytesIO()}
     with server, caller:
         raw = raw_request({**environ, lent: server})
+        assert raw.hung_up is not None
         assert not raw.hung_up()
         caller.close()
         assert raw.hung_up()
         # The connection of HTTP/2 is not one caller's alone, and another server shows none at all.
-        assert not raw_request({**environ, lent: server, "SERVER_PROTOCOL": "HTTP/2"}).hung_up()
-    assert not raw_request(environ).hung_up()
+        assert raw_request({**environ, lent: server, "SERVER_PROTOCOL": "HTTP/2"}).hung_up is None
+    assert raw_request(environ).hung_up is None
 
 
 # -- what comes of it --------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from flask import Flask
 from werkzeug import Request, Response
 from werkzeug.serving import make_server
 
-from catga_sync import ClusterMediator, Mediator, config, create_cluster
+from catga_sync import ClusterMediator, Mediator, create_cluster
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.nodes import UNSIGNED
@@ -56,7 +56,7 @@ class DotNet:
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy peer is not a silent one."""
-    monkeypatch.setattr(config, "_DESCRIBE_TIMEOUT", 20.0)
+    monkeypatch.setattr("catga_sync.cluster.peers._TIMEOUT", 20.0)
     monkeypatch.setattr(proof, "_TIMEOUT", 20.0)
 
 

@@ -14,7 +14,7 @@ from catga_sync._log_limit import LimitedLog
 from catga_sync.context import CallContext
 from catga_sync.idempotency import MemoryIdempotency
 from catga_sync.receiver.authentication import Guard, LoopbackGuard, OpenGuard, SignatureGuard
-from catga_sync.receiver.deduplication import Once
+from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.receiver import RawRequest, Receiver
 from catga_sync.serialization import MessageRegistry
 from catga_sync.testing import FakeClock
@@ -62,11 +62,11 @@ def guard(nonces: MemoryNonces | None = None) -> SignatureGuard:
     return SignatureGuard(RING, store, cluster="c", incarnation=lambda: "run", clock=FakeClock(NOW))
 
 
-def receiver(guard: Guard, limited_log: LimitedLog, once: Once | None = None) -> Receiver:
+def receiver(guard: Guard, limited_log: LimitedLog, once: Deduplication | None = None) -> Receiver:
     local = Mediator()
     local.register(Do, lambda request: request.number)
     local.register(Ask, lambda request: request.number)
-    return Receiver(local, local_node("n", local), guard=guard, once=once, limited_log=limited_log)
+    return Receiver(local, local_node("n", local), guard=guard, deduplication=once, limited_log=limited_log)
 
 
 def call(signature: str | None = None, *, name: str = "Do", path: str = INVOKE_PATH, body: bytes = b"") -> RawRequest:
@@ -85,7 +85,7 @@ def signed_call() -> RawRequest:
 OF_ANOTHER_KEY = f"catga-hmac-v1 key={'0' * 16};ts=1;nonce={'0' * 32};incarnation=;mac={'0' * 64}"
 
 #: What decides who is let in, what is sent, where ids are kept, and what of the cause is in the log.
-REFUSED: dict[str, tuple[Callable[[], Guard], Callable[[], RawRequest], Callable[[], Once | None], str]] = {
+REFUSED: dict[str, tuple[Callable[[], Guard], Callable[[], RawRequest], Callable[[], Deduplication | None], str]] = {
     "not signed": (guard, call, lambda: None, "it is not signed"),
     "another key": (guard, lambda: call(OF_ANOTHER_KEY), lambda: None, "with key 0000000000000000"),
     "a replay": (guard, signed_call, lambda: None, "a replay"),
@@ -94,7 +94,7 @@ REFUSED: dict[str, tuple[Callable[[], Guard], Callable[[], RawRequest], Callable
     "no such type": (OpenGuard, lambda: call(name="No.Such"), lambda: None, "No.Such"),
     "no envelope": (OpenGuard, lambda: call(body=b"{"), lambda: None, "JSON"),
     "no such route": (OpenGuard, lambda: call(path="/catga/x"), lambda: None, "route"),
-    "no idempotency": (OpenGuard, call, lambda: Once(FullIdempotency()), "no space left"),
+    "no idempotency": (OpenGuard, call, lambda: Deduplication(FullIdempotency()), "no space left"),
 }
 
 
@@ -124,7 +124,7 @@ def test_a_store_that_is_down_is_a_few_lines_where_the_request_runs_all_the_same
 ) -> None:
     clock = FakeClock(NOW)
     limited_log = LimitedLog(clock)
-    node = receiver(OpenGuard(), limited_log, Once(FullIdempotency(), limited_log))
+    node = receiver(OpenGuard(), limited_log, Deduplication(FullIdempotency(), limited_log))
     for _ in range(MANY):
         assert node.handle(call(name="Ask")).status == 200
     assert len(caplog.messages) == 10

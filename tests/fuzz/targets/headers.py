@@ -6,12 +6,13 @@ import time
 
 from requests.utils import check_header_validity
 
-from catga_sync.context import CallContext, enter_call, leave_call
-from catga_sync.receiver.refusal import Refused
-from catga_sync.receiver.request import RawRequest, chain_of, deadline_of, time_of
-from catga_sync.transport.invoker import _headers
+from catga_sync.context import CallContext
+from catga_sync.receiver.call import Progress
+from catga_sync.receiver.refusal import Reason, Refused
+from catga_sync.receiver.request import RawRequest, call_meta, timeout_of
+from catga_sync.transport.invoker import write_headers
 from catga_sync.wire.call_path import LONGEST, full_nodes, read_chain, write_chain
-from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, valid_id
+from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, well_formed_id
 from tests.fuzz.target import Finding, Target, join, pure, split
 
 __all__ = ["TARGETS", "as_header"]
@@ -23,31 +24,44 @@ def as_header(part: bytes) -> str | None:
     return value or None
 
 
+#: The headers in the order of the parts of an input.
+_NAMES = ("catga-timeout-ms", "catga-chain", "traceparent", "tracestate")
+
+
 def _check(data: bytes) -> bool:
-    parts = split(data, 6)
-    timeout, chain, parent, state, request_id = map(as_header, parts[:5])
-    headers = {"catga-timeout-ms": timeout} if timeout is not None else {}
+    *head, stamp = split(data, 6)
+    *values, request_id = map(as_header, head)
+    headers = {name: value for name, value in zip(_NAMES, values, strict=True) if value is not None}
     raw = RawRequest("POST", "/catga/cluster/invoke", headers, lambda size: b"", 0)
-    if not 0 <= max(0.0, time_of(raw, 30.0)) <= 300.0:
+    seconds = timeout_of(headers)
+    if seconds is not None and seconds > 300.0:
         raise Finding("a call has more time than the longest one may have")
-    envelope = b'{"requestTypeName":"a","responseTypeName":"b","payloadData":"","requestId":"r","timestamp":"%b"}'
+    text = b'{"requestTypeName":"a","responseTypeName":"b","payloadData":"","requestId":"r","timestamp":"%b"}'
     try:
-        sent_at = RequestEnvelope.decode(envelope % parts[5]).timestamp
+        envelope = RequestEnvelope.decode(text % stamp)
     except EnvelopeError:
-        sent_at = None
+        envelope = RequestEnvelope("a", "b", b"", "r")
     try:
-        deadline = deadline_of(timeout, sent_at, 30.0)
-        hops = chain_of(chain)
+        meta = call_meta(raw, envelope, Progress(timeout=seconds), 30.0)
     except Refused as exc:
-        if exc.reason.status not in (400, 504) or not str(exc).isprintable():
-            raise Finding(f"refused with status {exc.reason.status}: {str(exc)!a}") from exc
+        if exc.reason not in (Reason.UNREADABLE, Reason.EXPIRED) or not str(exc).isprintable():
+            raise Finding(f"refused as {exc.reason.name}: {str(exc)!a}") from exc
         return False
-    if deadline.remaining() > 300.0:
+    if meta.deadline.remaining() > 300.0:
         raise Finding("a call has more time than the longest one may have")
+    hops = meta.chain
     if len(hops) > LONGEST or read_chain(write_chain(hops)) != hops or full_nodes(hops) - {name for name, _ in hops}:
         raise Finding(f"the chain is another when it is carried on: {hops!a}")
-    call = CallContext(valid_id(request_id) or "unknown", deadline, chain=hops, traceparent=parent, tracestate=state)
-    _carries_on(call)
+    named = request_id if well_formed_id(request_id) else None
+    _carries_on(
+        CallContext(
+            named or "unknown",
+            meta.deadline,
+            chain=hops,
+            traceparent=meta.traceparent,
+            tracestate=meta.tracestate,
+        )
+    )
     return True
 
 
@@ -58,12 +72,7 @@ def _carries_on(call: CallContext) -> None:
     nested = call.nested("r-2", 1.0, depth=1)
     if nested.trace_id != trace_id:
         raise Finding("a nested call is of another trace")
-    token = enter_call(nested)
-    try:
-        sent = _headers("r-2", 1.0)
-    finally:
-        leave_call(token)
-    for header in sent.items():
+    for header in write_headers(nested, 1.0).items():
         check_header_validity(header)
         header[1].encode("latin-1")
 

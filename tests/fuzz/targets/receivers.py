@@ -16,7 +16,7 @@ from catga_sync.integrations.wsgi import raw_request, send_response
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Event, Query, Request, message
 from catga_sync.receiver.authentication import Guard, LoopbackGuard, OpenGuard, SignatureGuard
-from catga_sync.receiver.deduplication import Once
+from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.receiver import Receiver
 from catga_sync.testing.clock import FakeClock
 from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope, read_batch_response
@@ -73,7 +73,7 @@ class _Node:
             self._local,
             local_node(_NODE, self._local),
             guard=guard,
-            once=Once(MemoryIdempotency()) if once else None,
+            deduplication=Deduplication(MemoryIdempotency()) if once else None,
             max_body_bytes=64 * 1024,
         )
 

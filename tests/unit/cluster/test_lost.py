@@ -50,7 +50,7 @@ class Watched:
 
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
-    monkeypatch.setattr("catga_sync.config._DESCRIBE_TIMEOUT", 20.0)  # a busy node is not a silent one
+    monkeypatch.setattr("catga_sync.cluster.peers._TIMEOUT", 20.0)  # a busy node is not a silent one
     file = tmp_path / "nodes.sqlite3"
     with ExitStack() as stack:
         client = stack.enter_context(create_cluster(Mediator(), node_id="web", discovery=f"sqlite:///{file}"))

@@ -16,10 +16,10 @@ from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.idempotency import MemoryIdempotency
 from catga_sync.mediator import Mediator, expired_before_start
 from catga_sync.messages import Query, message
-from catga_sync.receiver import executor as runner
+from catga_sync.receiver import call as calls
 from catga_sync.receiver import request as intake
 from catga_sync.receiver.authentication import OpenGuard
-from catga_sync.receiver.deduplication import Once
+from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.receiver import RawRequest, Receiver
 from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.results import CatgaResult
@@ -162,7 +162,7 @@ def test_a_request_of_a_time_that_nobody_can_show_is_refused_and_no_fault_of_the
 
 @pytest.mark.parametrize("once", [None, "memory"])
 def test_a_call_whose_caller_has_hung_up_is_not_started_and_its_id_may_run_another_time(handlers, once):
-    receiver = make(handlers, once=None if once is None else Once(MemoryIdempotency()))
+    receiver = make(handlers, deduplication=None if once is None else Deduplication(MemoryIdempotency()))
     gone = receiver.handle(ask(time.time(), hung_up=lambda: True))
     assert (gone.status, gone.headers["Catga-Executed"], handlers.calls) == (504, "0", [])
     assert reply_of(gone).error_code is ErrorCode.CANCELLED
@@ -187,14 +187,14 @@ def test_a_caller_that_has_hung_up_is_looked_for_after_the_wait_for_a_duplicate(
 
     store, hung_up = Crossed(), []
     first = store.claim("-\nAsk\nr-1", hashlib.sha256(b'{"number":1}').hexdigest(), 60.0)
-    raw = make(handlers, once=Once(store)).handle(ask(time.time(), hung_up=lambda: bool(hung_up)))
+    raw = make(handlers, deduplication=Deduplication(store)).handle(ask(time.time(), hung_up=lambda: bool(hung_up)))
     assert hung_up
     assert (raw.headers["Catga-Executed"], handlers.calls) == ("0", [])
 
 
 def test_a_call_s_time_runs_from_when_it_came_and_not_from_when_its_body_was_read(handlers, monkeypatch):
     clock = SimpleNamespace(now=100.0, perf_counter=lambda: clock.now)
-    monkeypatch.setattr(runner, "time", clock)
+    monkeypatch.setattr(calls, "time", clock)
     whole = ask(time.time(), {"catga-timeout-ms": "10000"})
 
     def read(size):

@@ -1,0 +1,68 @@
+"""What the executor is told of a call, whichever way the call came, and what becomes of it while it is served."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from catga_sync.context import Hop
+from catga_sync.deadline import Deadline
+
+__all__ = ["CallMeta", "Progress"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallMeta:
+    """What comes with a request beside its envelope: in headers of HTTP, say. Immutable."""
+
+    request_id: str
+    deadline: Deadline
+    #: The nodes through which the call has come.
+    chain: tuple[Hop, ...] = ()
+    #: The node that sent the call, by its own account.
+    source_node_id: str | None = None
+    # W3C trace context as it came.
+    traceparent: str | None = None
+    tracestate: str | None = None
+    #: The identity of the idempotency store by which the caller knows that it may send the request again; None where
+    #: it knows of none.
+    store: str | None = None
+    #: Returns whether the caller has closed its side of the connection; None where that cannot be seen.
+    hung_up: Callable[[], bool] | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """What is known of one request while it is served. Not thread-safe; one request has one thread."""
+
+    #: "unknown" until it is read.
+    request_id: str = "unknown"
+    #: Seconds that the caller gives the call; None where it gives none that can be read.
+    timeout: float | None = None
+    #: When it came, on the clock of ``time.perf_counter``.
+    started: float = field(default_factory=time.perf_counter)
+    #: What the guard knows of the caller.
+    caller: Any = None
+    #: Whether the handler was started.
+    executed: bool = False
+    #: Whether the response is a stored one.
+    replayed: bool = False
+    #: Whether the same request, received before, may have started its handler; no process can tell.
+    uncertain: bool = False
+
+    @property
+    def told(self) -> str:
+        """What ``Catga-Executed`` says of it."""
+        return "1" if self.executed else "unknown" if self.uncertain else "0"
+
+    @property
+    def seconds(self) -> float:
+        """Since it came."""
+        return time.perf_counter() - self.started
+
+    @property
+    def elapsed(self) -> int:
+        """Milliseconds since it came."""
+        return int(self.seconds * 1000.0)
