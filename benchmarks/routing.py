@@ -14,15 +14,20 @@ import json
 import platform
 import random
 import statistics
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from catga_sync import CatgaResult, ClusterNode, Query, message
 from catga_sync.routing import create_router, router_names
 from catga_sync.routing.ring import Ring, points_for
+
+sys.path.append(str(Path(__file__).parent.parent))
+from tests.ring_shares import ring_shares
 
 SIZES = (3, 30, 300, 1000)
 #: These must cost at 1,000 nodes at most three times what they cost at 3.
@@ -111,7 +116,7 @@ def first_calls() -> dict[str, dict[str, float]]:
 
 
 def shares(ids: list[str]) -> dict[str, float]:
-    return Ring(dict.fromkeys(ids, points_for(1.0))).shares()
+    return ring_shares(Ring(dict.fromkeys(ids, points_for(1.0))))
 
 
 def moved_keys() -> dict[str, Any]:

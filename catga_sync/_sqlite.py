@@ -38,7 +38,7 @@ from catga_sync._runtime_dir import (
 )
 from catga_sync.errors import ConfigurationError
 
-__all__ = ["SqliteFile", "boot_id", "sqlite_path"]
+__all__ = ["SQLITE_SCHEMES", "SqliteFile", "boot_id", "sqlite_path"]
 
 T = TypeVar("T")
 
@@ -49,6 +49,8 @@ _FORK_TIMEOUT = 2.0
 
 _START = "sqlite:///"
 #: A path with the letter of a drive, which elsewhere than on Windows would be a folder "C:" in the present one.
+#: Schemes that are meant for SQLite; one with a driver, as SQLAlchemy has them, is told what to write.
+SQLITE_SCHEMES = ("sqlite", "sqlite+pysqlite", "sqlite+aiosqlite", "file")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 

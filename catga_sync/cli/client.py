@@ -16,10 +16,11 @@ from dataclasses import dataclass, field, replace
 
 from catga_sync._redaction import cause_of
 from catga_sync.cluster.absence import unreadable
+from catga_sync.cluster.peers import liveness
 from catga_sync.cluster.snapshot import Snapshot, not_preferred, reason_against
-from catga_sync.cluster.stores import discovery_of
 from catga_sync.cluster.trust import trust_of
 from catga_sync.context import CallContext, new_request_id
+from catga_sync.discovery import create_discovery
 from catga_sync.discovery.base import place_of
 from catga_sync.errors import CatgaError, ConfigurationError
 from catga_sync.messages import MAX_NAME
@@ -102,7 +103,12 @@ class OperatorClient:
     def __init__(self, options: ClusterOptions) -> None:
         signing = trust_of(options).signing()
         self._options = options
-        self._discovery = discovery_of(options)
+        self._discovery = create_discovery(
+            options.discovery,
+            cluster_name=options.cluster_name,
+            peers=options.peers,
+            is_alive=liveness(options.cluster_name),
+        )
         self._probe = HttpProbe(verify=options.verify, cert=options.cert, signing=signing)
         self._invoker = create_invoker(
             MessageRegistry(),

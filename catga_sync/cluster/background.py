@@ -134,10 +134,6 @@ class Background:
         self._pid = os.getpid()
         return ""
 
-    def poke(self) -> None:
-        """Have the next step run now."""
-        self._wake.set()
-
     def stop(self, *, closed: bool = True) -> None:
         """End the thread and wait for it, for two seconds at most; with ``closed`` it is not started again."""
         with self._lock:

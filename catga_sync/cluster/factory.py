@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from catga_sync import _fork
-from catga_sync._clock import SYSTEM_CLOCK
+from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._log_limit import LimitedLog
 from catga_sync._runtime_dir import meeting_folder
 from catga_sync.cluster.dispatch import Dispatcher
@@ -19,15 +21,16 @@ from catga_sync.cluster.local_node import LocalNode
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.parting import Parting
-from catga_sync.cluster.peers import ProbedPeers
+from catga_sync.cluster.peers import Asker, Peers, liveness
 from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.routers import Routers
 from catga_sync.cluster.sender import Sender
-from catga_sync.cluster.stores import discovery_of, idempotency_of
 from catga_sync.cluster.trust import trust_of
 from catga_sync.cluster.visibility import Visibility
 from catga_sync.cluster.worker_group import WorkerGroup, group_key
+from catga_sync.discovery import create_discovery
 from catga_sync.errors import ConfigurationError
+from catga_sync.idempotency import create_idempotency
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode
 from catga_sync.options import ClusterOptions
@@ -37,7 +40,7 @@ from catga_sync.receiver.replay import SqliteNonces
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
-from catga_sync.transport import RemoteInvoker, create_invoker
+from catga_sync.transport import Channel, RemoteInvoker, create_invoker
 from catga_sync.transport.http.probe import HttpProbe
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
 
     from catga_sync.options import OptionValues
 
-__all__ = ["create_cluster"]
+__all__ = ["Assembly", "assemble", "create_cluster"]
 
 
 def create_cluster(
@@ -89,29 +92,72 @@ def create_cluster(
         chosen = ClusterOptions.from_env(environ, **option_overrides)
     else:
         chosen = options.with_changes(option_overrides)
-    return _assemble(local, chosen, invoker)
+    return assemble(local, chosen, invoker).mediator
 
 
-def _assemble(local: Mediator, options: ClusterOptions, invoker: RemoteInvoker | None) -> ClusterMediator:
-    """Make the parts in the order in which they need each other."""
+class Assembly(NamedTuple):
+    """A cluster mediator, and those of its parts that a simulation moves by itself."""
+
+    mediator: ClusterMediator
+    local_node: LocalNode
+    membership: Membership
+    dispatcher: Dispatcher
+    housekeeping: Housekeeping
+
+
+def assemble(
+    local: Mediator,
+    options: ClusterOptions,
+    invoker: RemoteInvoker | None = None,
+    *,
+    clock: Clock = SYSTEM_CLOCK,
+    sleep: Callable[[float], object] = time.sleep,
+    rng: random.Random | None = None,
+    channel: Channel | None = None,
+    probe: Asker | None = None,
+    background: bool = True,
+) -> Assembly:
+    """
+    Make the parts in the order in which they need each other.
+
+    Args:
+        local: The mediator with the handlers.
+        options: The options, complete.
+        invoker: Carries requests to other nodes; None means envelopes over ``channel``.
+        clock: Tells the time to every part.
+        sleep: Waits between two attempts.
+        rng: Source of every random choice; None means one for each part.
+        channel: Carries the envelopes; None means HTTP.
+        probe: Asks nodes to describe themselves; None means HTTP.
+        background: Whether a received request starts the background thread; without it the caller runs the steps.
+
+    Raises:
+        ConfigurationError: An option names nothing that there is.
+    """
     this = ClusterNode(options.node_id or "", options.endpoint, metadata=options.metadata)
     group_name = group_key(options.cluster_name, this.node_id, this.endpoint or "")
     trust = trust_of(options)
     signing = trust.signing()
-    probe = HttpProbe(verify=options.verify, cert=options.cert, signing=signing)
+    if probe is None:
+        probe = HttpProbe(verify=options.verify, cert=options.cert, signing=signing)
     tests: list[Callable[[], bool]] = []
-    discovery = discovery_of(options, lambda: any(tells() for tells in tests))
-    idempotency = idempotency_of(options)
-    limited_log = LimitedLog()
-    once = None if idempotency is None else Deduplication(idempotency, limited_log)
+    discovery = create_discovery(
+        options.discovery,
+        cluster_name=options.cluster_name,
+        peers=options.peers,
+        is_alive=liveness(options.cluster_name),
+        under_test=lambda: any(tells() for tells in tests),
+    )
+    idempotency = create_idempotency(options.idempotency, cluster_name=options.cluster_name, clock=clock)
+    limited_log = LimitedLog(clock)
+    deduplication = None if idempotency is None else Deduplication(idempotency, limited_log)
     nonces = _nonces(group_name) if trust.remembers else None
-    stores = [store for store in (discovery, once, nonces) if store is not None]
 
     # This node.
     surroundings = Surroundings()
-    group = WorkerGroup(meeting_folder, group_name)
-    visibility = Visibility(this.node_id, SYSTEM_CLOCK)
-    local_node = LocalNode(this, local, group, visibility, once, options, signs=trust.keys is not None)
+    group = WorkerGroup(meeting_folder, group_name, clock=clock)
+    visibility = Visibility(this.node_id, clock)
+    local_node = LocalNode(this, local, group, visibility, deduplication, options, signs=trust.keys is not None)
     presence = None
     if options.endpoint is not None:
         presence = Presence(
@@ -122,11 +168,12 @@ def _assemble(local: Mediator, options: ClusterOptions, invoker: RemoteInvoker |
             probe,
             heartbeat_interval=options.heartbeat_interval,
             heartbeat_timeout=options.heartbeat_timeout,
+            clock=clock,
         )
 
     # The other nodes.
     events = EventBoard()
-    peers = ProbedPeers(probe, share_a_key=trust.is_local)
+    peers = Peers(probe, share_a_key=trust.is_local)
     membership = Membership(
         discovery,
         this,
@@ -134,14 +181,16 @@ def _assemble(local: Mediator, options: ClusterOptions, invoker: RemoteInvoker |
         peers,
         suspect_after=3 * options.heartbeat_interval,
         keep_missing=options.heartbeat_timeout,
+        clock=clock,
     )
 
     # The way out.
-    budget = RetryBudget()
-    ejection = Ejection(events.tell_ejected)
+    budget = RetryBudget(monotonic=clock.monotonic)
+    ejection = Ejection(events.tell_ejected, monotonic=clock.monotonic, rng=rng)
     if invoker is None:
         invoker = create_invoker(
             local.registry,
+            channel,
             source_node_id=options.node_id,
             pool_size=options.pool_size,
             max_body_bytes=options.max_body_bytes,
@@ -150,9 +199,18 @@ def _assemble(local: Mediator, options: ClusterOptions, invoker: RemoteInvoker |
             cert=options.cert,
             signing=signing,
             limited_log=limited_log,
+            clock=clock,
         )
     _fork.watch_given(invoker)
-    sender = Sender(local_node, local, invoker, ejection, surroundings, pool_size=options.pool_size)
+    sender = Sender(
+        local_node,
+        local,
+        invoker,
+        ejection,
+        surroundings,
+        pool_size=options.pool_size,
+        monotonic=clock.monotonic,
+    )
     failover = Failover(
         this.node_id,
         sender,
@@ -161,8 +219,11 @@ def _assemble(local: Mediator, options: ClusterOptions, invoker: RemoteInvoker |
         enabled=options.enable_failover,
         max_retries=options.max_retries,
         retry_delay=options.retry_delay,
+        clock=clock,
+        sleep=sleep,
+        rng=rng,
     )
-    routers = Routers(options.router, local_node, local.registry)
+    routers = Routers(options.router, local_node, local.registry, rng=rng, clock=clock)
     dispatcher = Dispatcher(
         local,
         this,
@@ -177,30 +238,32 @@ def _assemble(local: Mediator, options: ClusterOptions, invoker: RemoteInvoker |
     )
 
     # Its life, and the way in.
-    housekeeping = Housekeeping(membership, presence, ejection, local_node, sender, peers, stores, limited_log)
-    guard = trust.guard(nonces, lambda: group.present)
+    stores = [store for store in (discovery, deduplication, nonces) if store is not None]
+    housekeeping = Housekeeping(
+        membership, presence, ejection, local_node, sender, peers, stores, limited_log, monotonic=clock.monotonic
+    )
     lifecycle = Lifecycle(
         local_node,
         membership,
         presence,
         housekeeping,
         trust=trust,
-        parting=Parting(this.node_id, group, discovery, once, nonces),
+        parting=Parting(this.node_id, group, discovery, deduplication, nonces),
         tests=tests,
     )
     receiver = Receiver(
         local,
         local_node,
-        guard=guard,
-        deduplication=once,
+        guard=trust.guard(nonces, lambda: group.present),
+        deduplication=deduplication,
         surroundings=surroundings,
-        on_request=lifecycle.notice_request,
+        on_request=lifecycle.notice_request if background else lambda: None,
         on_drain=housekeeping.begin_drain,
         max_body_bytes=options.max_body_bytes,
         default_timeout=options.request_timeout,
         limited_log=limited_log,
     )
-    return ClusterMediator(
+    mediator = ClusterMediator(
         local,
         options,
         local_node=local_node,
@@ -214,6 +277,7 @@ def _assemble(local: Mediator, options: ClusterOptions, invoker: RemoteInvoker |
         receiver=receiver,
         lifecycle=lifecycle,
     )
+    return Assembly(mediator, local_node, membership, dispatcher, housekeeping)
 
 
 def _nonces(group_name: str) -> SqliteNonces:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -59,6 +59,7 @@ class Housekeeping:
         peers: Asks a node that was left out whether it responds again.
         stores: Closed at the end.
         limited_log: Asked now and then to tell how many lines it has left out.
+        monotonic: The clock.
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class Housekeeping:
         peers: Peers,
         stores: Sequence[Store],
         limited_log: LimitedLog,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._membership = membership
         self._presence = presence
@@ -80,6 +83,7 @@ class Housekeeping:
         self._peers = peers
         self._stores = stores
         self._limited_log = limited_log
+        self._monotonic = monotonic
         self._drain_seen_at: float | None = None
         #: node id -> when it was last asked whether it is there, for those that are to be asked
         self._asked_at: dict[str, float] = {}
@@ -107,13 +111,13 @@ class Housekeeping:
 
     def drain(self, timeout: float) -> bool:
         """Drain the node and wait for all its workers; return whether nothing runs any more."""
-        end = time.monotonic() + timeout
+        end = self._monotonic() + timeout
         self.begin_drain()
         if self._presence is None or not self._presence.visible:
             return self._local_node.wait_idle(timeout)
         pause = threading.Event()
         while not self._presence.all_idle():
-            if time.monotonic() >= end:
+            if self._monotonic() >= end:
                 return False
             pause.wait(_LOOK)
         return True
@@ -138,7 +142,7 @@ class Housekeeping:
         due = {**suspects, **probed}
         # One that hangs takes its whole time, so several are asked at once, and who was not asked for longest first.
         chosen = sorted(due.values(), key=lambda node: self._asked_at.get(node.node_id, float("-inf")))[:_AT_ONCE]
-        now = time.monotonic()
+        now = self._monotonic()
         self._asked_at = {node_id: at for node_id, at in self._asked_at.items() if node_id in due}
         self._asked_at.update((node.node_id, now) for node in chosen)
         for node, answered in zip(chosen, self._are_alive(chosen), strict=True):
@@ -157,7 +161,7 @@ class Housekeeping:
     def _follow_drain(self, presence: Presence) -> None:
         if not presence.visible or not presence.drain_wished:
             return
-        now = time.monotonic()
+        now = self._monotonic()
         if self._drain_seen_at is None:
             _log.info("going offline: told the others, still serving")
             self._drain_seen_at = now

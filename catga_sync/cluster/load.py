@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 
-__all__ = ["LoadReporter", "default_load", "rounded"]
-
-#: Returns the load of this node, 0 to 100. Called by the background thread before each heartbeat; must be quick.
-LoadReporter = Callable[[], float]
+__all__ = ["default_load", "rounded"]
 
 #: Reported in steps of this size: a change of nothing but noise is no news to a thousand nodes.
 STEP = 5.0

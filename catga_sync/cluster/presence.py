@@ -26,6 +26,7 @@ from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._redaction import shown
 from catga_sync.cluster.listening import listening, port_of
+from catga_sync.cluster.peers import Asker
 from catga_sync.cluster.visibility import Visibility
 from catga_sync.cluster.worker_group import WorkerGroup
 from catga_sync.discovery.base import Discovery
@@ -43,13 +44,6 @@ _PROBE_TIMEOUT = 1.0
 _FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
 
 _log = logging.getLogger(__name__)
-
-
-class Asker(Protocol):
-    """What presence needs of a probe."""
-
-    def ask(self, node_id: str, endpoint: str, timeout: float) -> Probe:
-        """Ask the node at an endpoint what it says of itself."""
 
 
 class Describable(Protocol):

@@ -1,6 +1,6 @@
-"""Discovery stores: ``base.py`` says what one does, one file each holds a kind of store.
+"""Discovery stores: ``base.py`` says what one does, one file each has a kind of store, ``create.py`` makes them.
 
-Siblings never import each other. Those that need more than the core are loaded when they are asked for.
+Stores never import each other. Those that need more than the core are loaded when they are asked for.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from catga_sync.discovery.base import Discovery
+from catga_sync.discovery.create import create_discovery
 from catga_sync.discovery.memory import MemoryDiscovery
 from catga_sync.discovery.sqlite import SqliteDiscovery
 from catga_sync.discovery.static import StaticDiscovery
@@ -24,6 +25,7 @@ __all__ = [
     "RedisDiscovery",
     "SqliteDiscovery",
     "StaticDiscovery",
+    "create_discovery",
 ]
 
 _LAZY = {"KubernetesDiscovery": "kubernetes", "RedisDiscovery": "redis"}

@@ -1,9 +1,10 @@
-"""Idempotency stores: ``base.py`` says what one does, one file each holds a kind of store.
+"""Idempotency stores: ``base.py`` says what one does, one file each has a kind of store, ``create.py`` makes them.
 
-Siblings never import each other.
+Stores never import each other.
 """
 
 from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore, SharedIdempotencyStore, StoredReply
+from catga_sync.idempotency.create import create_idempotency
 from catga_sync.idempotency.memory import MemoryIdempotency
 from catga_sync.idempotency.redis import RedisIdempotency
 from catga_sync.idempotency.sqlite import SqliteIdempotency
@@ -16,6 +17,7 @@ __all__ = [
     "SharedIdempotencyStore",
     "StoredReply",
     # Stores
+    "create_idempotency",
     "MemoryIdempotency",
     "RedisIdempotency",
     "SqliteIdempotency",

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import hashlib
-import operator
 import struct
 from array import array
 from bisect import bisect_left
@@ -132,26 +131,6 @@ class Ring:
                         owner, nearest = owners[at], places[at] + turn - place
                     break
         return owner
-
-    def shares(self) -> dict[str, float]:
-        """
-        Return node id -> the share of all keys that it owns; exact, for figures.
-
-        A look ends ``t`` before a point with equal chance for all ``t`` up to the gap before it, and that point wins
-        if the seven other looks end further away: ``gap -> integral of 8 * left(t)**7``, where ``left(t)`` is the sum
-        of what the gaps have beyond ``t``. Between two gaps of neighbouring length it is linear, so the integral is
-        a difference of eighth powers.
-        """
-        gaps = sorted(zip(map(operator.sub, self._places[1:], self._places), self._owners[1:], strict=True))
-        shares = dict.fromkeys(self.members, 0.0)
-        left, reached, share = 1.0, 0.0, 0.0
-        for at, (gap, owner) in enumerate(gaps):
-            longer = len(gaps) - at
-            rest = left - longer * (gap - reached)
-            share += (left**8 - rest**8) / longer
-            left, reached = rest, gap
-            shares[owner] += share
-        return shares
 
 
 def _places_of_node(node_id: str, points: int) -> list[float]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from catga_sync.errors import ErrorCode
-from catga_sync.nodes import ClusterNode
+from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.receiver.receiver import RawRequest, RawResponse, Receiver
 from catga_sync.testing.clock import FakeClock
 from catga_sync.transport.base import ExchangeFailed, Response
+from catga_sync.transport.http.probe import Probe, ProbeOutcome
 from catga_sync.wire.routes import INVOKE_PATH
 
 __all__ = ["Fault", "Network", "SimulatedChannel"]
@@ -55,6 +56,9 @@ class Peer(Protocol):
     is_paused: bool
     #: What has arrived while it was paused: headers, body, and when its caller gives up.
     backlog: list[tuple[Mapping[str, str], bytes, float]]
+
+    def describe(self) -> ClusterNode:
+        """Return the node as it tells of itself."""
 
 
 class Network:
@@ -155,6 +159,23 @@ def deliver(target: Peer, headers: Mapping[str, str], body: bytes, *, hung_up: b
         hung_up=lambda: hung_up,
     )
     return target.receiver.handle(raw)
+
+
+class SimulatedProbe:
+    """The probe of a simulated node. It takes no time."""
+
+    def __init__(self, network: Network, node_id: str) -> None:
+        self._network = network
+        self._node_id = node_id
+
+    def ask(self, node_id: str, endpoint: str, timeout: float) -> Probe:
+        """See ``Asker``."""
+        target = self._network.nodes[node_id]
+        if not target.is_running:
+            return Probe(ProbeOutcome.REFUSED)
+        if target.is_paused or not self._network.reaches(self._node_id, node_id):
+            return Probe(ProbeOutcome.SILENT)
+        return Probe(ProbeOutcome.RESPONDED, NodeRecord(target.describe()).to_mapping())
 
 
 class SimulatedChannel:

@@ -13,42 +13,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from catga_sync._log_limit import LimitedLog
-from catga_sync.cluster.dispatch import Dispatcher
-from catga_sync.cluster.events import ClusterEvent, EventBoard
-from catga_sync.cluster.failover import Failover
-from catga_sync.cluster.housekeeping import Housekeeping
-from catga_sync.cluster.local_node import LocalNode
-from catga_sync.cluster.membership import Membership
-from catga_sync.cluster.routers import Routers
-from catga_sync.cluster.sender import Sender
-from catga_sync.cluster.visibility import Visibility
-from catga_sync.cluster.worker_group import WorkerGroup
+from catga_sync.cluster.events import ClusterEvent
+from catga_sync.cluster.factory import assemble
 from catga_sync.context import CallContext, current_call
 from catga_sync.deadline import Deadline
 from catga_sync.errors import Delivery
 from catga_sync.explanation import Explanation
-from catga_sync.idempotency import IdempotencyStore, MemoryIdempotency
+from catga_sync.idempotency import IdempotencyStore
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.options import ClusterOptions
 from catga_sync.pipeline import Handler
-from catga_sync.receiver.authentication import OpenGuard
-from catga_sync.receiver.deduplication import Deduplication
-from catga_sync.receiver.receiver import Receiver
-from catga_sync.receiver.surroundings import Surroundings
-from catga_sync.resilience.budget import RetryBudget
-from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import CatgaResult
 from catga_sync.testing.clock import FakeClock
-from catga_sync.testing.network import Network, SimulatedChannel, deliver
+from catga_sync.testing.network import Network, SimulatedChannel, SimulatedProbe, deliver
 from catga_sync.testing.store import SimulatedStore
-from catga_sync.transport.invoker import EnvelopeInvoker
 
 __all__ = ["Execution", "Outcome", "SimulatedNode", "Simulation"]
 
@@ -75,12 +58,12 @@ class Outcome:
     repeatable: bool
 
 
-def _nowhere() -> Path:
-    raise OSError("a simulated node has no files")
+class _NodeClock:
+    """
+    The clock of a simulated node: durations are those of the simulation.
 
-
-class _StampingClock:
-    """The simulation's clock, but for the time that stands in a request: receivers compare it with the real one."""
+    The time of day is the real one. It stands in every request, and a receiver compares it with its own.
+    """
 
     time = staticmethod(time.time)
 
@@ -103,7 +86,7 @@ class SimulatedNode:
         self.load = 0.0
         self._runs = 0
         self._seq = 0
-        self.this = ClusterNode(node_id, endpoint)
+        self._endpoint = endpoint
         self._begin()
 
     def _begin(self) -> None:
@@ -111,61 +94,31 @@ class SimulatedNode:
         simulation = self._simulation
         self._runs += 1
         self._seq = 0
-        self._events = EventBoard()
-        rng = random.Random(f"{simulation.seed}/{self.node_id}/{self._runs}")  # noqa: S311 - repeatable on purpose
-        budget = RetryBudget(monotonic=self.clock.monotonic)
-        ejection = Ejection(self._events.tell_ejected, monotonic=self.clock.monotonic, rng=rng)
-        store = simulation.shared_idempotency or MemoryIdempotency(clock=self.clock)
-        limited_log = LimitedLog(self.clock)
-        once = Deduplication(store, limited_log)
-        peers = _SimulatedPeers(simulation, self.node_id)
-        options = ClusterOptions(node_id=self.node_id, router=simulation.router, request_timeout=simulation.timeout)
-        group = WorkerGroup(_nowhere, self.node_id)
-        local_node = LocalNode(self.this, self.local, group, Visibility(self.node_id, self.clock), once, options)
-        self.receiver = Receiver(self.local, local_node, guard=OpenGuard(), deduplication=once, limited_log=limited_log)
-        self.membership = Membership(
-            simulation.store,
-            self.this,
-            self._events,
-            peers,
-            suspect_after=3 * simulation.heartbeat_interval,
-            keep_missing=simulation.heartbeat_timeout,
-            clock=self.clock,
-        )
-        invoker = EnvelopeInvoker(
-            self.local.registry,
-            SimulatedChannel(simulation.network, self),
-            source_node_id=self.node_id,
-            limited_log=limited_log,
-            clock=_StampingClock(self.clock),
-        )
-        surroundings = Surroundings()
-        sender = Sender(local_node, self.local, invoker, ejection, surroundings, monotonic=self.clock.monotonic)
-        failover = Failover(
-            self.node_id,
-            sender,
-            ejection,
-            budget,
-            enabled=True,
+        options = ClusterOptions(
+            node_id=self.node_id,
+            endpoint=self._endpoint,
+            insecure=True,
+            discovery=simulation.store,
+            idempotency=simulation.shared_idempotency or "memory",
+            router=simulation.router,
+            request_timeout=simulation.timeout,
+            heartbeat_interval=simulation.heartbeat_interval,
+            heartbeat_timeout=simulation.heartbeat_timeout,
             max_retries=simulation.max_retries,
-            retry_delay=0.1,
-            clock=self.clock,
-            sleep=self.clock.sleep,
-            rng=rng,
+            load_reporter=lambda: self.load,
         )
-        self.dispatcher = Dispatcher(
+        self._parts = assemble(
             self.local,
-            self.this,
-            self.membership,
-            ejection,
-            budget,
-            failover,
-            sender,
-            Routers(simulation.router, local_node, self.local.registry, rng=rng, clock=self.clock),
-            surroundings=surroundings,
-            timeout=simulation.timeout,
+            options,
+            clock=_NodeClock(self.clock),
+            sleep=self.clock.sleep,
+            rng=random.Random(f"{simulation.seed}/{self.node_id}/{self._runs}"),  # noqa: S311 - repeatable on purpose
+            channel=SimulatedChannel(simulation.network, self),
+            probe=SimulatedProbe(simulation.network, self.node_id),
+            background=False,
         )
-        self.housekeeping = Housekeeping(self.membership, None, ejection, local_node, sender, peers, (), limited_log)
+        self.receiver = self._parts.mediator.receiver
+        self.membership = self._parts.membership
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -176,7 +129,7 @@ class SimulatedNode:
         simulation = self._simulation
         deadline = Deadline.after(simulation.timeout if timeout is None else timeout, self.clock.monotonic)
         call = CallContext(request_id or simulation.next_id(), deadline)
-        result: CatgaResult[T] = self.dispatcher.send(request, self.local.registry.ensure(type(request)), call)
+        result: CatgaResult[T] = self._parts.dispatcher.send(request, self.local.registry.ensure(type(request)), call)
         repeatable = self.local.registry.ensure(type(request)).idempotent
         simulation.results.append(Outcome(call.request_id, result, repeatable))
         return result
@@ -184,7 +137,7 @@ class SimulatedNode:
     def explain(self, request: Request[Any]) -> Explanation:
         """Return what ``send`` would do with the request, and why."""
         deadline = Deadline.after(self._simulation.timeout, self.clock.monotonic)
-        return self.dispatcher.explain(request, CallContext("explain", deadline))
+        return self._parts.dispatcher.explain(request, CallContext("explain", deadline))
 
     def nodes(self) -> tuple[ClusterNode, ...]:
         """Return the other nodes that this one knows."""
@@ -192,7 +145,12 @@ class SimulatedNode:
 
     def events(self) -> tuple[ClusterEvent, ...]:
         """Return what this node has noticed."""
-        return self._events.past()
+        return self._parts.mediator.events()
+
+    @property
+    def serves(self) -> bool:
+        """Whether other nodes can send to it."""
+        return self._endpoint is not None
 
     # -- faults ---------------------------------------------------------------------------------------------------
 
@@ -222,7 +180,7 @@ class SimulatedNode:
 
     def beat(self) -> None:
         """Send a heartbeat, if it can."""
-        if not self.is_running or self.is_paused or self.this.endpoint is None:
+        if not self.is_running or self.is_paused or not self.serves:
             return
         self._seq += 1
         record = NodeRecord(self.describe(), self._seq)
@@ -233,40 +191,12 @@ class SimulatedNode:
 
     def describe(self) -> ClusterNode:
         """Return this node as it tells of itself."""
-        handled = self.local.handled
-        return replace(
-            self.this,
-            load=self.load,
-            handles=frozenset(entry.name for entry in handled),
-            contracts={entry.name: entry.contract for entry in handled},
-            subscribes=frozenset(),
-            incarnation=f"{self.node_id}-{self._runs}",
-        )
+        return replace(self._parts.local_node.describe(), incarnation=f"{self.node_id}-{self._runs}")
 
     def look(self) -> None:
         """Do one step of the background thread, if it can."""
         if self.is_running and not self.is_paused:
-            self.housekeeping.step()
-
-
-class _SimulatedPeers:
-    """What a simulated node finds out of others."""
-
-    def __init__(self, simulation: Simulation, node_id: str) -> None:
-        self._network = simulation.network
-        self._node_id = node_id
-
-    def describe(self, node: ClusterNode) -> None:
-        """See ``Peers``."""
-
-    def is_gone(self, node: ClusterNode) -> bool:
-        """See ``Peers``."""
-        return not self._network.nodes[node.node_id].is_running
-
-    def is_alive(self, node: ClusterNode) -> bool:
-        """See ``Peers``."""
-        other = self._network.nodes[node.node_id]
-        return self._network.reaches(self._node_id, node.node_id) and other.is_running and not other.is_paused
+            self._parts.housekeeping.step()
 
 
 class Simulation:
@@ -370,7 +300,7 @@ class Simulation:
     def _add(self, node: SimulatedNode, observes: bool) -> SimulatedNode:
         self.network.nodes[node.node_id] = node
         # Spread, as the phases of real nodes are.
-        if node.this.endpoint is not None:
+        if node.serves:
             node.beat()
             self._every(self.heartbeat_interval, node.beat)
         if observes:

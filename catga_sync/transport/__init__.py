@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import requests
 
+from catga_sync._clock import Clock
 from catga_sync._log_limit import LimitedLog
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport.base import Channel, ExchangeFailed, RemoteInvoker, Response
@@ -26,6 +27,7 @@ __all__ = [
 
 def create_invoker(
     registry: MessageRegistry,
+    channel: Channel | None = None,
     *,
     source_node_id: str | None = None,
     pool_size: int = 64,
@@ -35,12 +37,14 @@ def create_invoker(
     cert: str | tuple[str, str] | None = None,
     signing: Signing | None = None,
     limited_log: LimitedLog | None = None,
+    clock: Clock | None = None,
 ) -> EnvelopeInvoker:
     """
-    Return the invoker over HTTP. It opens nothing before it is used.
+    Return the invoker of envelopes. It opens nothing before it is used.
 
     Args:
         registry: The message types.
+        channel: Carries the bytes; None means HTTP.
         source_node_id: The id of this node, told to the peer.
         pool_size: Connections that are kept for a node.
         max_body_bytes: The longest request that is sent and the longest response that is read.
@@ -49,10 +53,14 @@ def create_invoker(
         cert: As in ``requests``: path to a client certificate, or a pair (certificate, key); None means none.
         signing: Signs requests and checks responses; None means that neither is signed.
         limited_log: Bounds the failures that are logged; None means one of its own.
+        clock: None means the system's.
 
     .. versionadded:: 0.1
     """
-    channel = HttpChannel(pool_size=pool_size, max_body_bytes=max_body_bytes, session=session, verify=verify, cert=cert)
+    if channel is None:
+        channel = HttpChannel(
+            pool_size=pool_size, max_body_bytes=max_body_bytes, session=session, verify=verify, cert=cert
+        )
     proves = signing is not None and not signing.loopback_only
     return EnvelopeInvoker(
         registry,
@@ -62,4 +70,5 @@ def create_invoker(
         signing=signing,
         proof=Proof(HttpProbe(verify=verify, cert=cert, signing=signing)) if proves else None,
         limited_log=limited_log,
+        clock=clock,
     )

@@ -16,10 +16,8 @@ from flask import Flask
 
 from catga_sync import Mediator, create_cluster
 from catga_sync.cluster import descriptions
-from catga_sync.cluster.stores import discovery_of
-from catga_sync.discovery import Discovery, MemoryDiscovery
+from catga_sync.discovery import Discovery, MemoryDiscovery, create_discovery
 from catga_sync.nodes import ClusterNode, NodeRecord
-from catga_sync.options import ClusterOptions
 from tests.conftest import require_module, require_service
 from tests.integrations.visible import Ask, app_of, node, reason_of, warn_soon
 from tests.processes import free_port, until
@@ -227,7 +225,7 @@ def test_a_host_name_that_is_not_found_is_named(caplog: pytest.LogCaptureFixture
 def store_of(kind: str, folder: Path) -> Discovery:
     if kind == "memory":
         return MemoryDiscovery()
-    return discovery_of(ClusterOptions(discovery=f"sqlite:///{folder}/nodes.sqlite3"))
+    return create_discovery(f"sqlite:///{folder}/nodes.sqlite3")
 
 
 def left_behind(store: Discovery, endpoint: str) -> None:

@@ -15,11 +15,10 @@ import pytest
 from flask import Flask
 
 from catga_sync import ClusterMediator, ClusterNode, Mediator, create_cluster
-from catga_sync.cluster import stores
+from catga_sync.discovery import create, create_discovery
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.integrations.flask import CatgaCluster, cluster_blueprint
 from catga_sync.nodes import NodeRecord
-from catga_sync.options import ClusterOptions
 from tests.contracts.receiver import GetUser
 
 
@@ -27,7 +26,7 @@ from tests.contracts.receiver import GetUser
 def running() -> Iterator[str]:
     """The name of a cluster whose default file has a node that listens: the developer's server."""
     name = f"test-{uuid.uuid4().hex}"
-    store: Any = stores.discovery_of(ClusterOptions(cluster_name=name))
+    store: Any = create_discovery(cluster_name=name)
     with socket.create_server(("127.0.0.1", 0)) as server:
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
         node = ClusterNode("developer", endpoint, handles=frozenset({"users.Get"}), incarnation="i")
@@ -45,7 +44,7 @@ def around() -> Iterator[ExitStack]:
 @pytest.fixture
 def without_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it is under another test runner, or none."""
-    monkeypatch.setattr(stores, "pytest_runs_here", lambda: False)
+    monkeypatch.setattr(create, "pytest_runs_here", lambda: False)
 
 
 def names(mediator: ClusterMediator) -> list[str]:
@@ -100,14 +99,14 @@ def test_without_any_app_it_is_pytest_that_tells(running: str, around: ExitStack
 
 
 def test_the_mediators_of_a_test_run_see_each_other(running: str) -> None:
-    first, second = (stores.discovery_of(ClusterOptions(cluster_name=running)) for _ in range(2))
+    first, second = (create_discovery(cluster_name=running) for _ in range(2))
     first.register(NodeRecord(ClusterNode("a", "http://localhost:1", incarnation="i"), 1), 60.0)
     assert [each.node.node_id for each in second.nodes()] == ["a"]
     first.deregister("a", "i")
 
 
 def test_a_store_that_is_given_is_used_in_tests_too(running: str, around: ExitStack) -> None:
-    store: Any = stores.discovery_of(ClusterOptions(cluster_name=running))
+    store: Any = create_discovery(cluster_name=running)
     mediator = made(around, running, discovery=f"sqlite:///{store.shared.path}")
     assert names(mediator) == ["developer"]
 

@@ -15,6 +15,7 @@ from catga_sync import CatgaResult, ClusterNode, Delivery, ErrorCode
 from catga_sync.routing import create_router, router_names
 from catga_sync.routing.ring import Ring
 from tests.contracts.router import GetThing, HeldClock, Keyless
+from tests.ring_shares import ring_shares
 from tests.thorough import thorough
 
 OK = CatgaResult.success()
@@ -122,7 +123,7 @@ def test_whoever_is_absent_is_passed_over_as_if_there_were_no_such_node(of, chos
 
 @given(of=members)
 def test_all_keys_are_owned(of):
-    shares = Ring(of).shares()
+    shares = ring_shares(Ring(of))
     assert set(shares) == set(of)
     assert math.isclose(sum(shares.values()), 1.0)
     assert min(shares.values()) > 0

@@ -415,6 +415,6 @@ def test_a_step_that_ends_its_thread_does_not() -> None:
     background = Background("catga-test", step, starts_in_child=lambda: False, goes_on_in_parent=lambda: True)
     background.ensure()
     until(lambda: steps, "a step")
-    background.poke()
+    background._wake.set()
     until(lambda: len(steps) > 1, "another one")
     background.stop()

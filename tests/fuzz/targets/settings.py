@@ -6,8 +6,9 @@ from dataclasses import fields
 from urllib.parse import quote
 
 from catga_sync._redaction import cause_of, printable, shown, without_credentials
-from catga_sync.cluster.stores import discovery_of, idempotency_of
+from catga_sync.discovery import create_discovery
 from catga_sync.errors import ConfigurationError
+from catga_sync.idempotency import create_idempotency
 from catga_sync.options import ClusterOptions
 from tests.fuzz.target import Finding, Target, join, pure, split
 
@@ -39,8 +40,8 @@ def _options(data: bytes) -> bool:
     try:
         options = ClusterOptions.from_env(_environ(data))
         _hides(repr(options))
-        discovery_of(options).close()
-        store = idempotency_of(options)
+        create_discovery(options.discovery, cluster_name=options.cluster_name, peers=options.peers).close()
+        store = create_idempotency(options.idempotency, cluster_name=options.cluster_name)
         if store is not None:
             store.close()
     except ConfigurationError as exc:

@@ -11,7 +11,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.cluster.stores import discovery_of
+from catga_sync.discovery import create_discovery
 from catga_sync.integrations.wsgi import ClusterMiddleware
 from catga_sync.mediator import Mediator
 from tests.processes import free_port, until
@@ -44,7 +44,7 @@ def node_at(name: str, local: Mediator, *, port: int | None = None, **options: A
     port = free_port() if port is None else port
     mediator = create_cluster(local, node_id=name, endpoint=f"http://127.0.0.1:{port}", **options)
     with served(ClusterMiddleware(Foreign(), mediator), port), mediator:
-        store = discovery_of(mediator.options)
+        store = create_discovery(mediator.options.discovery, cluster_name=mediator.options.cluster_name)
         until(lambda: any(each.node.node_id == name for each in store.nodes()), "the record of the node is there")
         yield mediator
 

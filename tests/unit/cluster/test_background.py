@@ -55,7 +55,6 @@ def test_nothing_runs_until_it_is_needed(make: Make) -> None:
     background = make(steps)
     before = threading.active_count()
     assert background.running is False
-    background.poke()
     background.stop(closed=False)
     assert threading.active_count() == before
     assert steps.count == 0
@@ -82,23 +81,13 @@ def test_a_step_comes_after_the_pause_that_the_last_one_asked_for(make: Make) ->
     assert steps.reached(5)
 
 
-def test_a_step_can_be_had_at_once(make: Make) -> None:
-    steps = Steps()
-    background = make(steps)
-    background.ensure()
-    for count in range(1, 4):
-        assert steps.reached(count)
-        background.poke()
-    assert steps.reached(4)
-
-
 def test_a_step_that_fails_is_logged_and_not_the_last(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     steps = Steps()
     steps.errors.append(ValueError("oops"))
     background = make(steps)
     background.ensure()
     assert steps.reached(1)
-    background.poke()
+    background._wake.set()
     assert steps.reached(2)
     assert "oops" in caplog.text
     assert background.running
