@@ -22,7 +22,8 @@ _TESTS = "TESTS_"
 _LINK = re.compile(
     r"(?:[A-Z0-9_]+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)"
 )
-#: What only its value tells from a misspelt option. Docker names the link itself, too: /app/catga_x.
+#: Names and values of service links that only the value tells from a misspelt option. Docker adds the name of the link
+#: as /app/catga_x.
 _LINK_BY_VALUE = (
     (re.compile(r"(?:[A-Z0-9_]+_)?PORT"), re.compile(r"(?:tcp|udp|sctp)://\S+:\d+")),
     (re.compile(r"(?!CLUSTER_NAME$)[A-Z0-9_]+_NAME"), re.compile(r"/[^/]+/[^/]+")),
@@ -33,7 +34,7 @@ _LINKED_ENVIRONMENT = re.compile(r"[A-Z0-9_]+_ENV_[A-Za-z0-9_]+")
 
 def option_values(mapping: Mapping[Any, Any]) -> dict[str, Any]:
     """
-    Return option name -> value for the ``CATGA_`` keys of a mapping, but for those that stand for no option.
+    Return option name -> value for the ``CATGA_`` keys of a mapping, without those that are no options.
 
     Args:
         mapping: Environment variables, or an app's config. Other keys are ignored.
@@ -46,7 +47,7 @@ def option_values(mapping: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def layered(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of both, of which those ``above`` win; ``discovery`` and ``peers`` are one choice."""
+    """Return the options of both; those of ``above`` take precedence. ``discovery`` and ``peers`` are one choice."""
     merged = {**below, **above}
     if "peers" not in above and above.get("discovery", "static") not in ("static", None):
         merged.pop("peers", None)

@@ -1,13 +1,13 @@
-"""What is known of a call whatever the behaviours around it return: did its handler start, what was sent for it?
+"""The delivery of a call that passes through behaviours, whatever result they return.
 
-A call that goes through behaviours has a mark. It is written where the handler starts, or where the call is sent, and
-nowhere else. A failure has the delivery that the mark shows; a success is EXECUTED, even one from a cache.
+Such a call has a mark. It is written where the handler starts, or where the call is sent, and nowhere else. A failure
+gets the delivery that the mark shows; a success is EXECUTED, even one from a cache.
 
 Rules of this file:
-1. A mark that was raised stays so.
-2. A behaviour may move its call to another thread. The mark is found there in the thread's context, or else by the
-   request. Where neither leads to a mark, it may be that of any call under way: each of these may have run.
-3. A call that was told NOT_EXECUTED is over: its handler does not start later, in a thread that was slow, say.
+1. A mark never goes back.
+2. A behaviour may move its call to another thread. The mark is found there by the thread's context, or else by the
+   request. Where neither leads to a mark, the step may belong to any open call: each of these may have run.
+3. A call that has returned NOT_EXECUTED is over: its handler does not start later in another thread.
 4. No lock: a mark is written by appending to lists.
 """
 
@@ -34,10 +34,10 @@ class _Mark:
     def __init__(self, owner: Evidence, request: Any) -> None:
         self.owner = owner
         self.request = request
-        #: One cell for each time that the innermost step was reached.
+        #: One cell for each run of the innermost step.
         self.tries: list[list[Delivery]] = []
         self.attempts: list[Attempt] = []
-        #: Whether a step was reached that may have been this call's.
+        #: Whether a step ran that may have been this call's.
         self.lost = False
         self.over = False
 
@@ -54,10 +54,10 @@ _current: ContextVar[_Mark | None] = ContextVar("catga_sync_mark", default=None)
 
 class Evidence:
     """
-    The marks of the calls that go through one chain of behaviours. Thread-safe.
+    Mark the calls that pass through one chain of behaviours. Thread-safe.
 
     Args:
-        sends: Whether the innermost step sends the call, and does not run its handler.
+        sends: Whether the innermost step sends the call; otherwise it runs the handler.
     """
 
     def __init__(self, *, sends: bool) -> None:
@@ -76,7 +76,7 @@ class Evidence:
                     mark.lost = True
                 return step(request)
             (mark,) = marks
-            # In this order: what ends the call meanwhile either sees the cell or is seen here.
+            # In this order: a thread that ends the call meanwhile sees the cell, or this one sees the end.
             cell = [Delivery.UNKNOWN]
             mark.tries.append(cell)
             if mark.over:
@@ -90,14 +90,14 @@ class Evidence:
         return run
 
     def outermost(self, chain: Handler) -> Handler:
-        """Return the outermost step, which makes a mark for each call, and tells its result by that."""
+        """Return the outermost step, which makes a mark for each call and corrects its result by it."""
 
         def run(request: Any) -> CatgaResult[Any]:
             mark = _Mark(self, request)
             self._open.add(mark)
             token = _current.set(mark)
             try:
-                return self._told(mark, chain(request))
+                return self._corrected(mark, chain(request))
             finally:
                 _current.reset(token)
                 self._open.discard(mark)
@@ -105,12 +105,12 @@ class Evidence:
         return run
 
     def delivery(self, request: Any) -> Delivery:
-        """Return what is known so far about the call of a request that goes through the chain."""
+        """Return the delivery so far of the call of a request that passes through the chain."""
         marks = self._marks_of(request)
         return marks[0].delivery if len(marks) == 1 else Delivery.UNKNOWN
 
     def _marks_of(self, request: Any) -> tuple[_Mark, ...]:
-        """Return the marks of the calls that a request may belong to; none where that cannot be told."""
+        """Return the marks of the calls that a request may belong to; none where that is unknown."""
         mark = _current.get()
         if mark is not None and mark.owner is self:
             if mark.request is request:
@@ -121,7 +121,7 @@ class Evidence:
         found = tuple(each for each in tuple(self._open) if each.request is request)
         return found or ((mark,) if mark is not None and mark in self._open else ())
 
-    def _told(self, mark: _Mark, result: CatgaResult[Any]) -> CatgaResult[Any]:
+    def _corrected(self, mark: _Mark, result: CatgaResult[Any]) -> CatgaResult[Any]:
         changes: dict[str, Any] = {}
         delivery = Delivery.EXECUTED
         if not result.is_success:
@@ -138,7 +138,7 @@ class Evidence:
             if result.attempts or result.node_id is not None:
                 changes["attempts"], changes["node_id"] = (), None
             if delivery is Delivery.NOT_EXECUTED:
-                # A behaviour has refused it: that is this node's response, and no reason to ask another one.
+                # A behaviour has refused it: that is this node's response, and no reason to try another node.
                 changes["metadata"] = MappingProxyType({**result.metadata, RETRY: NEVER})
         return result._with(**changes) if changes else result
 

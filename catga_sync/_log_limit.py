@@ -1,7 +1,7 @@
-"""Lines of a log of which a flood is cut: a call that is refused may come a thousand times a second, from anybody.
+"""A limit for lines of a log: anyone can send calls that are refused a thousand times a second.
 
     refused: request_id=... status=401 ...                                             ten times in a second
-    left out of this log: 990 x refused: status=401 code=UNAUTHENTICATED               when that second is over
+    left out of this log: 990 x refused: status=401 code=UNAUTHENTICATED               after that second
 
 Rule of this file: nothing is written while the lock is held.
 """
@@ -16,17 +16,17 @@ from catga_sync._clock import SYSTEM_CLOCK, Clock
 
 __all__ = ["LimitedLog"]
 
-#: Lines of one reason that are written in one window, and the seconds of that.
+#: Lines that are written for one reason in one window, and the length of the window in seconds.
 _MOST, _SECONDS = 10, 1.0
-#: Reasons after which those are dropped whose window is over.
+#: The number of reasons above which those whose window is over are dropped.
 _MANY_REASONS = 500
 
-#: Where the lines go, and what they have in common.
+#: The logger and the reason.
 _Key = tuple[logging.Logger, str]
 
 
 class _Window:
-    """What came of one reason since a time. Guarded by the lock of its log."""
+    """The lines of one reason since a time. Guarded by the lock of its log."""
 
     __slots__ = ("began", "left_out", "level", "written")
 
@@ -42,7 +42,7 @@ class LimitedLog:
     Write at most ten lines a second for each reason, and then how many were left out. Thread-safe, also after a fork.
 
     Args:
-        clock: Tells the time; None means the system's.
+        clock: Measures the seconds; None means the system's.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -57,9 +57,9 @@ class LimitedLog:
         Write a line, or count it as left out.
 
         Args:
-            log: Where to write.
+            log: The logger.
             level: As in ``logging``.
-            reason: What it has in common with others like it; few of them differ.
+            reason: The text that groups lines; there are few different ones.
             text: As in ``logging``, and so are ``args``.
         """
         key, now = (log, reason), self._clock.monotonic()
@@ -76,18 +76,18 @@ class LimitedLog:
                 window.written += 1
             else:
                 window.left_out += 1
-        self._tell(over)
+        self._write(over)
         if is_written:
             log.log(level, text, *args, stacklevel=2)
 
     def tell_left_out(self) -> None:
-        """Write how many lines were left out, as far as their second is over; for whoever is called now and then."""
+        """Write the number of lines left out in seconds that are over. To be called now and then."""
         if not self._windows:
             return
         now = self._clock.monotonic()
         with self._lock:
             over = self._pop_over_locked(now)
-        self._tell(over)
+        self._write(over)
 
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``. What the parent has left out it tells itself."""
@@ -101,7 +101,7 @@ class LimitedLog:
             del self._windows[key]
         return over
 
-    def _tell(self, over: dict[_Key, _Window]) -> None:
+    def _write(self, over: dict[_Key, _Window]) -> None:
         for (log, reason), window in over.items():
             if window.left_out:
                 log.log(window.level, "left out of this log: %d x %s", window.left_out, reason)

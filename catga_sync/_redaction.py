@@ -1,7 +1,7 @@
-"""Values in error texts, logs and reprs: without passwords and keys.
+"""How values are shown in error texts, logs and reprs: without passwords and keys.
 
-A URL is shown without the user, the password and the values of its query. Where a text is too malformed to tell which
-part of it is the password, more of it is left out.
+A URL is shown without the user, the password and the values of its query. More is left out of a text that is too
+malformed to tell which part of it is the password.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from catga_sync.errors import ends_process
 
 __all__ = ["HIDDEN", "Secret", "cause_of", "escaped", "printable", "shown", "without_credentials"]
 
-#: Stands where something is left out.
+#: Replaces what is left out.
 HIDDEN = "***"
 
 #: Characters of one value or text that are shown.
 _LONGEST = 300
-#: Characters of a whole: of nested mappings and lists, and of a text that was made for a caller, in a line of a log.
+#: Characters of nested mappings and lists, and of an error text in a line of a log, that are shown.
 _LONGEST_LINE = 600
 #: Entries of one mapping or list that are shown.
 _MOST = 20
@@ -32,10 +32,10 @@ _NAMED = re.compile(r"(?i)((?:password|passwd|secret|token)=)\S+")
 
 class Secret:
     """
-    A key or a password. Its text in any form is ``***``; ``reveal`` returns what it holds. Immutable, thread-safe.
+    Hold a key or a password, which no text of this object shows: each is ``***``. Immutable, thread-safe.
 
     Args:
-        value: The key, or several. A ``Secret`` is taken for what it holds.
+        value: The key, or several. A ``Secret`` in a ``Secret`` is unwrapped.
 
     .. versionadded:: 0.1
     """
@@ -49,7 +49,7 @@ class Secret:
         object.__setattr__(self, "_value", tuple(held) if isinstance(held, list) else held)
 
     def reveal(self) -> Any:
-        """Return what it holds."""
+        """Return the value."""
         return self._value
 
     def __repr__(self) -> str:
@@ -75,32 +75,32 @@ class Secret:
     __deepcopy__ = __copy__
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a Secret is not pickled; give the other process the secret the way this one got it")
+        raise TypeError("a Secret is not pickled; give the secret to the other process as it was given to this one")
 
 
 def shown(value: object) -> str:
     """
-    Return a value for an error text or a repr, as ``repr`` does but without what must not be read there.
+    Return the text of a value for an error or a repr, without credentials. Raises nothing.
 
-    Of an object that is no plain value only the class is named: its own ``repr`` may hold anything. Raises nothing.
+    An object that is no plain value is shown as its class: its own ``repr`` may hold anything.
     """
     try:
         text = _shown(value)
-        # Each part is short, but there may be many, one in the other.
+        # Each part is short, but parts may be nested.
         return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}..."
-    except BaseException as exc:  # a class of the user's that is not what it seems
+    except BaseException as exc:  # a class of the user's may raise anything
         if ends_process(exc):
             raise
         return f"{type(value).__name__} object"
 
 
 def without_credentials(text: str) -> str:
-    """Return a text of another library's, or of the application's, without the credentials that may stand in it."""
+    """Return a text of another library or of the application without credentials."""
     return _NAMED.sub(rf"\1{HIDDEN}", _QUERY_VALUE.sub(rf"\1{HIDDEN}", _LOGIN.sub(HIDDEN, text)))
 
 
 def printable(text: str) -> str:
-    """Return a text of others on one line, without credentials, cut to a length that can be read."""
+    """Return a text of another library or of the application on one line, without credentials, of bounded length."""
     line = " ".join(without_credentials(text).split())
     return "".join(char if char.isprintable() else "?" for char in line[:_LONGEST])
 
@@ -111,7 +111,7 @@ def escaped(text: str, limit: int = _LONGEST_LINE) -> str:
 
 
 def cause_of(exc: BaseException) -> str:
-    """Return on one line why a store failed, without the credentials that a text of a driver's may hold."""
+    """Return the text of an exception on one line, without credentials, or else the name of its class."""
     try:
         text = str(exc)
     except BaseException as raised:  # an exception class of the user's
@@ -150,10 +150,10 @@ def _joined(parts: list[str], count: int) -> str:
 
 
 def _short(text: str) -> str:
-    """Return a text that stands where a URL may stand."""
+    """Return a text, which may be a URL, without credentials."""
     found = _SCHEME.match(text)
     if found is None:
-        # A URL somewhere within, or one without its scheme: nothing tells where a password in it would end.
+        # With a URL inside it, or a URL without its scheme, nothing tells where a password ends.
         return HIDDEN if "@" in text or "://" in text else without_credentials(text)
     scheme, rest = found.group(), text[found.end() :]
     place, mark, extra = _cut(rest, "?#")
@@ -170,7 +170,7 @@ def _cut(text: str, marks: str) -> tuple[str, str, str]:
 
 
 def _host(text: str) -> str:
-    """Return host and port. What is no port may be the password of a URL in which the host was forgotten."""
+    """Return host and port. Text in the place of the port may be the password of a URL without a host."""
     if re.fullmatch(r"\[[0-9A-Fa-f:.%]*\]?(:\d*)?", text):
         return text
     name, colon, port = text.partition(":")

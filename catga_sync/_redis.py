@@ -1,8 +1,8 @@
 """A Redis server that processes share: its URL and options, and each process's client.
 
 Rules of this file:
-1. Nothing is repeated, where redis-py would try ten times for five seconds each: a call that fails raises at once.
-2. A process has a client of its own. That of its parent is dropped without a word to the server.
+1. No call is repeated, where redis-py would try ten times for five seconds each: a call that fails raises at once.
+2. A process has a client of its own. That of its parent is dropped without a message to the server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from catga_sync.errors import ConfigurationError
 
 __all__ = ["Options", "RedisServer", "check_names"]
 
-#: Seconds to wait for a connection, and for each part of an answer.
+#: Seconds to wait for a connection, and for each part of a response.
 _TIMEOUT = 0.5
 #: Connections of a process: more than any server has threads. redis-py takes 100.
 _MAX_CONNECTIONS = 10_000
@@ -33,7 +33,7 @@ _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 class Options(NamedTuple):
-    """What wins over the same in a URL; None means that it is not given."""
+    """Options that take precedence over the URL's; None means that one is not given."""
 
     username: str | None
     password: str | None
@@ -44,10 +44,10 @@ class Options(NamedTuple):
 
 def check_names(**names: object) -> None:
     """
-    Check parts of keys.
+    Check options that become parts of keys.
 
     Raises:
-        ConfigurationError: One is wrong; the text starts with its option.
+        ConfigurationError: A value is wrong; the text starts with its option.
     """
     for option, value in names.items():
         if not isinstance(value, str) or not _NAME.fullmatch(value):
@@ -57,14 +57,14 @@ def check_names(**names: object) -> None:
 
 class RedisServer:
     """
-    One server. Thread-safe, and safe to share with forked processes. Nothing is opened at construction.
+    Run scripts on a server. Thread-safe, and safe to share with forked processes. Nothing is opened at construction.
 
     Args:
-        option: The option that names the server, for errors. Its ACL rule is in the document of that name.
-        owner: The class that has it, for errors.
+        option: The option's name, for errors; the page of that name in ``docs`` has the ACL rule.
+        owner: The name of the store's class, for errors.
         url: The URL; None where there is a client.
         client: The user's own client, which is never closed here; None where there is a URL.
-        options: What wins over the URL's.
+        options: Options that take precedence over the URL's.
 
     Raises:
         ImportError: The redis package is not installed.
@@ -79,9 +79,9 @@ class RedisServer:
             raise ConfigurationError(f"{option}: give {owner} a URL, or a client that has all it needs")
         if client is not None and client.get_encoder().decode_responses:
             raise ConfigurationError(f"{option}: make the Redis client with decode_responses=False")
-        #: What the client is made with; empty for one of the user's own.
+        #: The arguments of the client; empty for a client of the user's own.
         self.settings = {} if url is None else _settings(self._redis, option, url, given)
-        #: The server, and its database, for people; the latter is "" where it is not known.
+        #: The server and its database, for texts; the database is "" where it is not known.
         self.where, self.database = "the client's Redis server", ""
         if url is not None:
             self.where = "the Redis server {host}:{port}".format(**self.settings)
@@ -89,22 +89,22 @@ class RedisServer:
         #: redis-py's module of exceptions.
         self.errors = self._redis.exceptions
         self._client = client
-        # The client of this process, swapped whole: of two that threads make at once one is lost.
+        # The client of this process. Of two that threads make at the same time one is dropped.
         self._own: Any = None
         _fork.watch(self)
 
     def run(self, script: str, keys: Sequence[str], *values: object) -> Any:
-        """Return what a script answers. Errors are redis-py's."""
+        """Run a script and return its result. Errors are redis-py's."""
         client = self.connected()
         try:
             return client.evalsha(_name(script), len(keys), *keys, *values)
         except self.errors.NoScriptError:
-            # The server was restarted, or its scripts were flushed. EVAL loads and runs at once, where a load and a
-            # second EVALSHA could have another flush in between.
+            # The server was restarted, or its scripts were flushed. EVAL loads and runs in one step, so that no other
+            # flush comes in between.
             return client.eval(script, len(keys), *keys, *values)
         except self.errors.RedisError as exc:
             if "unauthenticated" in str(exc):
-                # The server hangs up on a long command of a stranger: another call would find the connection cut.
+                # The server closes the connection after a long command without a login, so the next call needs another.
                 self.close()
             raise
 
@@ -134,16 +134,16 @@ class RedisServer:
             own.close()
 
     def explained(self, exc: Exception) -> str | None:
-        """Return what to do about an error that comes of a wrong setting, or None for any other."""
+        """Return what to do about an error that a wrong setting causes; None for any other error."""
         errors, settings, where, text = self.errors, self.settings, self.where, str(exc)
         if isinstance(exc, errors.AuthenticationError) or "unauthenticated" in text:
             if settings and settings["credential_provider"] is None:
-                return f"{where} wants a password; write it into the URL as in redis://user:password@host ({text})"
+                return f"{where} requires a password; write it into the URL as in redis://user:password@host ({text})"
             return f"{where} does not accept the user name or the password ({text})"
-        # What a script may not do is an error of another class, with a text that differs between versions.
+        # For a command in a script the error has another class, and a text that differs between versions.
         if isinstance(exc, errors.NoPermissionError) or re.search(r"NOPERM|ACL failure|can't run this command", text):
             rule = f"see the ACL rule in docs/{self._option}.md"
-            return f"{where} does not let this user do what is needed; {rule} ({text})"
+            return f"{where} does not permit this user what is needed; {rule} ({text})"
         if text.startswith("MOVED ") or isinstance(exc, errors.MovedError):
             return f"{where} is part of a Redis Cluster; give {self._owner}(client=redis.RedisCluster(...))"
         for option in _TLS_OPTIONS:
@@ -153,7 +153,7 @@ class RedisServer:
         if isinstance(refused, ssl.SSLCertVerificationError):
             return f"the certificate of {where} is not trusted ({refused.verify_message}); give its CA as ssl_ca_certs"
         if refused is not None:
-            return f"no TLS with {where} ({refused}): it hangs, its port has no TLS, or it wants another certificate"
+            return f"no TLS with {where} ({refused}): it hangs, its port has no TLS, or it requires another certificate"
         return None
 
     def after_fork_in_child(self) -> None:
@@ -167,7 +167,7 @@ def _name(script: str) -> str:
 
 
 def _tls_error(exc: BaseException | None) -> BaseException | None:
-    # A server that waits for the rest of a plain command lets the handshake time out, which is no SSLError.
+    # A server without TLS may wait for more of the "command": the handshake times out, which is no SSLError.
     while exc is not None and not isinstance(exc, ssl.SSLError) and "handshake" not in str(exc):
         exc = exc.__cause__ or exc.__context__
     return exc
@@ -185,7 +185,7 @@ def _load_redis(option: str) -> Any:
 
 
 def _settings(redis: Any, option: str, url: str, given: Mapping[str, str]) -> dict[str, Any]:
-    """Return what ``redis.Redis`` takes. No error shows the URL: any part of it may be a piece of the password."""
+    """Return the arguments of ``redis.Redis``. No error shows the URL: any part of it may belong to the password."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "localhost", parts.port or 6379
@@ -195,8 +195,8 @@ def _settings(redis: Any, option: str, url: str, given: Mapping[str, str]) -> di
         parts, host, port, query, db = urlsplit(""), "", 0, {}, -1
     if parts.scheme not in ("redis", "rediss") or parts.fragment or "@" in parts.path + parts.query or db < 0:
         raise ConfigurationError(
-            f"{option}: write redis://user:password@host:port/db, or rediss:// for TLS; what is special in a password "
-            "or a path goes as %23 (#), %2F (/), %3A (:), %3F (?), %40 (@)"
+            f"{option}: write redis://user:password@host:port/db, or rediss:// for TLS; in a password or a path "
+            "write %23 for #, %2F for /, %3A for :, %3F for ?, %40 for @"
         )
     if query.pop("ssl_cert_reqs", "required") != "required" or not query.keys() <= set(_TLS_OPTIONS):
         raise ConfigurationError(f"{option}: the query takes db and {_TLS_OPTIONS}; a certificate is always checked")
@@ -204,13 +204,13 @@ def _settings(redis: Any, option: str, url: str, given: Mapping[str, str]) -> di
     merged: dict[str, Any] = {"username": user or None, "password": password, **query, **given}
     tls = [each for each in _TLS_OPTIONS if each in merged]
     if tls and parts.scheme != "rediss":
-        raise ConfigurationError(f"{option}: {tls[0]} goes with rediss://; redis:// is not encrypted")
+        raise ConfigurationError(f"{option}: {tls[0]} requires rediss://; redis:// is not encrypted")
     if "ssl_keyfile" in tls and "ssl_certfile" not in tls:
-        raise ConfigurationError(f"{option}: ssl_keyfile goes with ssl_certfile, the certificate that it is the key of")
+        raise ConfigurationError(f"{option}: ssl_keyfile requires ssl_certfile, the certificate of that key")
     if parts.scheme == "rediss":
-        # Written out: redis-py 5 does not check the name in the certificate unless told to.
+        # All given: redis-py 5 does not check the name in the certificate by default.
         merged.update(ssl=True, ssl_cert_reqs="required", ssl_check_hostname=True)
-    # In an object of its own: redis-py up to 7 shows a password in the text of its client.
+    # In a provider: redis-py up to 7 shows a password in the repr of its client.
     login = (merged.pop("username"), merged.pop("password"))
     provider = None if login == (None, None) else redis.credentials.UsernamePasswordCredentialProvider(*login)
     return {**merged, "host": host, "port": port, "db": db, "credential_provider": provider}

@@ -1,10 +1,10 @@
-"""Files by which processes of one user on one machine meet: where they are, and whether they are still there.
+"""The folder for files that processes of one user on one machine share, and checks of these files.
 
 Rules of this file:
-1. What stands in the private folder decides where calls go. It is opened in one way, to read as well as to write: the
-   folder and the file are this user's own, nobody else may use them, and neither is a link.
-2. Cleaners of temporary files remove what nobody has touched for days, under the processes that have it open. A file
-   is the same as long as its name leads to the same inode.
+1. Files in the private folder decide where calls go. They are opened in one way, for reading and writing: folder and
+   file are this user's own, closed to other users, and no links.
+2. Cleaners of temporary files remove files that were not touched for days, also open ones. A file is the same as long
+   as its name leads to the same inode.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
     "private_file_is_there",
 ]
 
-#: Which files these are; None in the place of one that is not there.
+#: Device and inode of several files; None in the place of a missing one.
 Identity = tuple["tuple[int, int] | None", ...]
 
 #: The environment variable that names the folder.
@@ -50,12 +50,12 @@ def meeting_folder() -> Path:
     """
     Return the path of the folder: ``CATGA_RUNTIME_DIR``, or else one for this user among the temporary files.
 
-    Ask when it is needed, in the process that needs it: a server may become another user after it has loaded the app.
+    To be called when it is needed, in the process that needs it: a server may change its user after loading the app.
 
     Raises:
-        OSError: There is no folder for temporary files; the text says what to do.
+        OSError: The system has no folder for temporary files; the text says what to do.
     """
-    given = os.environ.get(RUNTIME_DIR)  # noqa: TID251 - a place of this machine, as TMPDIR is, and no option of a node
+    given = os.environ.get(RUNTIME_DIR)  # noqa: TID251 - a setting of this machine, as TMPDIR is, and no option of a node
     if given:
         return Path(given)
     user = os.getuid() if hasattr(os, "getuid") else "user"
@@ -67,9 +67,9 @@ def meeting_folder() -> Path:
 
 
 def identity(file: Path | str | int) -> tuple[int, int] | None:
-    """Return which file has a name, or is open as a descriptor; None where there is no such file."""
+    """Return device and inode of a path or an open descriptor; None where there is no file."""
     try:
-        found = os.stat(file)  # noqa: PTH116 - a call on the way of every request: half the time of Path.stat
+        found = os.stat(file)  # noqa: PTH116 - called for every request: half the time of Path.stat
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
@@ -77,10 +77,9 @@ def identity(file: Path | str | int) -> tuple[int, int] | None:
 
 def database_identity(path: Path) -> Identity:
     """
-    Return which files an SQLite database consists of.
+    Return the identity of all files of an SQLite database.
 
-    All of them count: processes that have different logs or shared memories at one database neither see nor respect
-    each other's writes.
+    Processes that use one database with different logs or shared memories do not see each other's writes.
     """
     return tuple(identity(f"{path}{suffix}") for suffix in ("", "-wal", "-shm"))
 
@@ -89,7 +88,7 @@ def make_database(path: Path) -> bool:
     """
     Make an empty file for a database where there is none, for this user only; return whether there was none.
 
-    What was left of a log is removed: SQLite would take it for that of the new database, or of the new log.
+    The rest of an old log is removed: SQLite would take it for that of the new database.
 
     Raises:
         ConfigurationError: See ``check_given``.
@@ -106,7 +105,7 @@ def make_database(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _turn_in(folder: Path) -> Iterator[None]:
-    """Let one process or thread at a time make a database in a folder: another's log is not to be taken for a rest."""
+    """Let one process or thread at a time make a database in a folder, so that the log of a new one is not removed."""
     if fcntl is None:
         yield
         return
@@ -124,8 +123,8 @@ def _make_database(path: Path) -> bool:
     for suffix in ("-wal", "-shm", "-journal"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     try:
-        # Not opened: to close a file takes all locks away that this process has on it, those of another store that
-        # has just opened it among them (https://www.sqlite.org/howtocorrupt.html, 2.2).
+        # Not opened: closing a file releases all locks that this process has on it, also those of another store that
+        # has just opened it (https://www.sqlite.org/howtocorrupt.html, 2.2).
         os.mknod(path, 0o600)
     except FileExistsError:
         return False
@@ -142,14 +141,14 @@ def ensure_private(folder: Path) -> None:
     Make the folder if it is not there, for this user only.
 
     Raises:
-        ConfigurationError: It belongs to another user, others may write to it, or it is a link: what they put there
-            would decide where calls go.
+        ConfigurationError: It belongs to another user, others may write to it, or it is a link: other users could
+            decide where calls go.
         OSError: It cannot be made; the text says what to do.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except FileExistsError:
-        pass  # as something else than a folder
+        pass  # there is something else than a folder, which the check below reports
     except OSError as exc:
         why = f"{RUNTIME_DIR}: {folder} cannot be made ({exc.strerror}); set it to a folder that can be written to"
         raise OSError(exc.errno, why) from exc
@@ -158,7 +157,7 @@ def ensure_private(folder: Path) -> None:
 
 def private_file_is_there(path: Path) -> bool:
     """
-    Return whether a file of the private folder is there. It is not opened: see ``make_database``.
+    Return whether a file of the private folder exists. It is not opened: see ``make_database``.
 
     Raises:
         ConfigurationError: The folder or the file is not this user's own, others may use it, or it is a link.
@@ -178,10 +177,10 @@ def open_private(path: Path, *, make: bool) -> int:
 
     Args:
         path: The file.
-        make: Whether the folder and the file are made where they are not there.
+        make: Whether missing folder and file are made.
 
     Raises:
-        OSError: It is not there, or cannot be opened.
+        OSError: It does not exist, or cannot be opened.
         ConfigurationError: As ``private_file_is_there``.
     """
     if make:
@@ -192,7 +191,7 @@ def open_private(path: Path, *, make: bool) -> int:
     try:
         fd = os.open(path, flags | os.O_CREAT if make else flags, 0o600)
     except OSError:
-        # Perhaps because it is a link, a folder, or closed to this user: that is told as such.
+        # A link, a folder, or a file that is closed to this user has an error of its own.
         with contextlib.suppress(OSError):
             _check_file(path, os.lstat(path))
         raise
@@ -206,13 +205,11 @@ def open_private(path: Path, *, make: bool) -> int:
 
 def check_given(path: Path) -> None:
     """
-    Check a file that the user has chosen, which may stand anywhere, be shared, and be reached by links.
-
-    Where everybody may make files, as in ``/tmp``, another user may have made this one, or a link or folder on the way
-    to it, before.
+    Check a file that the user has chosen, which may be anywhere, be shared, and be reached by links.
 
     Raises:
-        ConfigurationError: Another user has, and not root.
+        ConfigurationError: Another user than root has made the file, or a link or folder on the way to it, in a folder
+            that everybody can write to, such as ``/tmp``.
     """
     if not hasattr(os, "getuid"):
         return

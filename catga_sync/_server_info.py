@@ -1,8 +1,8 @@
-"""What is known of the web server around this process.
+"""What is known of the web server of this process.
 
 A WSGI app cannot see how many threads its server has, or how long it keeps idle connections. A server hook can, and
-says it here: see ``catga_sync.integrations.gunicorn``; uWSGI tells by itself. What an app does see, with each request,
-is whether it is ever called by several threads at once.
+records it here: see ``catga_sync.integrations.gunicorn``; uWSGI has functions for it. The environment of each request
+tells the app whether the server calls it in several threads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["ServerInfo", "notice_server", "server_info", "tell_server_info"]
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """Facts of the server. Immutable; None means that it is not known."""
+    """Facts about the server. Immutable; None means unknown."""
 
     #: Requests that one worker process runs at once.
     threads: int | None = None
@@ -35,24 +35,24 @@ class ServerInfo:
         return self.threads == 1 or self.multithread is False
 
 
-_told = [ServerInfo()]
+_info = [ServerInfo()]
 _noticed: list[bool] = []
 
 
 def tell_server_info(info: ServerInfo) -> None:
-    """Say what the server of this process is. Called once, by a server hook."""
-    _told[0] = info
+    """Record facts about the server of this process. Called once, by a server hook."""
+    _info[0] = info
 
 
 def notice_server(environ: Mapping[str, Any]) -> None:
-    """Take note of what a WSGI environment tells; test clients, which are no servers, name no software."""
+    """Record what a WSGI environment tells. Environments of test clients, which name no software, are ignored."""
     if not _noticed and "SERVER_SOFTWARE" in environ:
         _noticed.append(True)
-        _told[0] = replace(_told[0], multithread=bool(environ.get("wsgi.multithread", True)))
+        _info[0] = replace(_info[0], multithread=bool(environ.get("wsgi.multithread", True)))
 
 
 def server_info() -> ServerInfo:
-    """Return what was told, or what uWSGI tells, or an info that knows nothing."""
-    if _told[0] == ServerInfo() and _uwsgi.is_here():
+    """Return the recorded facts, or those of uWSGI, or an object without any."""
+    if _info[0] == ServerInfo() and _uwsgi.is_here():
         return ServerInfo(_uwsgi.threads(), _uwsgi.processes(), _uwsgi.keep_alive())
-    return _told[0]
+    return _info[0]

@@ -1,15 +1,15 @@
-"""An SQLite file that the processes of one machine share: where a URL says it is, and a process's connection to it.
+"""An SQLite file that the processes of one machine share: its URL, and a process's connection to it.
 
 Rules of this file:
-1. No connection is open during a fork. Its locks belong to a process, but SQLite's notes of them are in the memory
-   that a fork copies: a child with an open one of its parent's, which it does not even touch, takes the parent's locks
-   for its own, and with a connection of its own goes on writing to a log that another process has removed. Writes are
-   lost that way (seen with 3.40; see also https://www.sqlite.org/howtocorrupt.html, 2.6). A process that inherited one
-   all the same neither uses nor closes it, and opens no other.
+1. No connection is open during a fork. Its locks belong to the process, but SQLite's record of them is in the memory
+   that a fork copies: a child with an open connection of its parent's, even unused, takes the parent's locks for its
+   own, and with a connection of its own goes on writing to a log that another process has removed. Writes are lost
+   that way (seen with 3.40; see also https://www.sqlite.org/howtocorrupt.html, 2.6). A process that inherited a
+   connection all the same neither uses nor closes it, and opens no other.
 2. A process has one connection, and its threads take turns. The lock is therefore held during I/O: SQLite has one
-   writer at a time anyway, and whom it makes wait sleeps and looks again, where a lock is handed on at once.
-3. SQLite is told not to wait. Its pauses grow to 100 ms, so that latecomers starve; and it makes none where it fears a
-   deadlock, as when several processes make the file.
+   writer at a time anyway, and waits by sleeping, while a lock is handed on at once.
+3. SQLite does not wait for a busy file; ``run`` does. SQLite's pauses grow to 100 ms, so that late callers starve, and
+   it does not wait at all where it fears a deadlock, as when several processes make the file.
 """
 
 from __future__ import annotations
@@ -42,39 +42,39 @@ __all__ = ["SQLITE_SCHEMES", "SqliteFile", "boot_id", "sqlite_path"]
 
 T = TypeVar("T")
 
-#: Seconds for which a call waits for other threads and processes, and between two tries.
+#: Seconds that a call waits for other threads and processes, and between two attempts.
 _BUSY_TIMEOUT, _PAUSE = 0.5, 0.0005
-#: Seconds for which a fork waits for a call that is under way.
+#: Seconds that a fork waits for a running call.
 _FORK_TIMEOUT = 2.0
 
 _START = "sqlite:///"
-#: A path with the letter of a drive, which elsewhere than on Windows would be a folder "C:" in the present one.
 #: Schemes that are meant for SQLite; one with a driver, as SQLAlchemy has them, is told what to write.
 SQLITE_SCHEMES = ("sqlite", "sqlite+pysqlite", "sqlite+aiosqlite", "file")
+#: A path with the letter of a drive, which elsewhere than on Windows would be a folder "C:" in the current one.
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 def sqlite_path(url: str, option: str, in_memory: str) -> Path:
     """
-    Return the path in a URL such as SQLAlchemy takes.
+    Return the path in a URL.
 
-    That is ``sqlite:///relative``, ``sqlite:////absolute`` or ``sqlite:///~/of-the-user``; characters may be escaped
-    with ``%``.
+    As in SQLAlchemy, that is ``sqlite:///relative``, ``sqlite:////absolute`` or ``sqlite:///~/of-the-user``; characters
+    may be escaped with ``%``.
 
     Args:
         url: The URL.
-        option: The option that has it, for errors.
-        in_memory: What to write for a store in memory, which an SQLite file cannot be: each connection would have its
-            own.
+        option: The option's name, for errors.
+        in_memory: What to write for a store in memory, for errors. Each connection to such an SQLite database would
+            have its own.
 
     Raises:
-        ConfigurationError: It names no file, or has parameters.
+        ConfigurationError: The URL names no file, or has parameters.
     """
     wanted = f"write {_START}relative/path or {_START}/absolute/path"
     raw = url[len(_START) :] if url.startswith(_START) else None
     if url in ("sqlite:", "sqlite:/", "sqlite://") or raw == "" or ":memory:" in url or "mode=memory" in url:
         raise ConfigurationError(
-            f"{option}: {shown(url)} is in memory, which nobody else sees; {wanted}, or {in_memory}"
+            f"{option}: {shown(url)} is in memory, which no other process sees; {wanted}, or {in_memory}"
         )
     if raw is None:
         raise ConfigurationError(f"{option}: {wanted}, not {shown(url)}")
@@ -83,8 +83,8 @@ def sqlite_path(url: str, option: str, in_memory: str) -> Path:
     raw, mark, _ = raw.partition("?")
     if mark:
         raise ConfigurationError(
-            f"{option}: leave out what follows the ? in {shown(url)}: no parameters are taken, and a busy file is "
-            f"waited for as it is; a question mark in the name of the file is written %3F"
+            f"{option}: remove the ? and what follows it from {shown(url)}: there are no parameters; a question mark "
+            f"in the name of the file is written %3F"
         )
     text = unquote(raw)
     if "\0" in text or text.endswith("/") or (os.name != "nt" and _DRIVE.match(text)):
@@ -97,7 +97,7 @@ def sqlite_path(url: str, option: str, in_memory: str) -> Path:
 
 @functools.cache
 def boot_id() -> str:
-    """Return what this boot of the machine is known by; "" where boots cannot be told apart (elsewhere than Linux)."""
+    """Return the id of this boot of the machine; "" where there is none (elsewhere than on Linux)."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
@@ -106,13 +106,13 @@ def boot_id() -> str:
 
 class SqliteFile:
     """
-    One file and this process's connection to it. Thread-safe, and safe to share with forked processes.
+    Run statements on a file, over one connection. Thread-safe, and safe to share with forked processes.
 
-    The connection is opened at the first call. A file that was replaced since then is noticed, and the new one opened.
+    The connection is opened at the first call, and again when the file was replaced.
 
     Args:
-        place: Returns the path; asked at every call, by the process and the user that makes it.
-        prepare: Makes a new connection ready, during a turn. It may be called again where the file was busy.
+        place: Returns the path; called at every ``run``, in the process and by the user that calls it.
+        prepare: Prepares a new connection. It is called again where the file was busy.
         private: Whether the file must be in a private folder, see ``private_file_is_there``; else see ``check_given``.
         keep: Whether the connection stays open between two calls.
     """
@@ -127,35 +127,35 @@ class SqliteFile:
     ) -> None:
         self._place, self._prepare, self._private, self._keep = place, prepare, private, keep
         self._turn = threading.Lock()
-        # Guarded by _turn: the connection, its process, and its file as it was when it was opened.
+        # Guarded by _turn: the connection, its process, and path and identity of the file when it was opened.
         self._db: sqlite3.Connection | None = None
         self._pid = 0
         self._path: Path | None = None
         self._identity: Identity = ()
         #: The thread that is forking and has the turn; 0 means none.
         self._forking = 0
-        #: Whether a connection of the parent's is open in this process, so that none of its own would be safe.
+        #: Whether a connection of the parent's is open in this process, so that no other is safe.
         self._inherited = False
         _fork.watch(self)
 
     @property
     def identity(self) -> Identity:
-        """Which file is open. Read it during ``run``."""
+        """The identity of the open file. Read it during ``run``."""
         return self._identity
 
     def run(self, work: Callable[[sqlite3.Connection], T], absent: T | None = None) -> T:
         """
-        Return what ``work`` returns for the connection. It is called again where the file was busy.
+        Call ``work`` with the connection, again while the file is busy, and return its result.
 
         Args:
-            work: What is to be done, in one transaction, or in several of which each may be done twice.
-            absent: What to return where there is no file. None means that the file and its folder are made, for this
-                user only.
+            work: Runs one transaction, or several that may be repeated.
+            absent: The result where there is no file. None means that the file and its folder are made, for this user
+                only.
 
         Raises:
-            sqlite3.Error: It cannot be done, or the file was busy for half a second.
+            sqlite3.Error: A statement failed, or the file was busy for half a second.
             OSError: The file cannot be made; or it was open in the parent when this process was forked.
-            ConfigurationError: Other users can decide what stands in the file.
+            ConfigurationError: Other users can write the file, see ``check_given`` and ``private_file_is_there``.
         """
         end = time.monotonic() + _BUSY_TIMEOUT
         with self._taken():
@@ -169,7 +169,7 @@ class SqliteFile:
                 except BaseException as exc:
                     busy = isinstance(exc, sqlite3.OperationalError) and "lock" in str(exc)
                     if not busy or time.monotonic() >= end:
-                        # Whatever went wrong: the next call begins with a connection of which nothing bad is known.
+                        # The next call starts with a new connection, whatever is wrong with this one.
                         self._close_locked()
                         raise
                 else:
@@ -199,7 +199,7 @@ class SqliteFile:
             raise OSError("it was open when this process was forked; fork workers before they serve, and with os.fork")
         path = self._place()
         if self._db is not None:
-            # Cleaners of /tmp remove what has not been touched for long; newcomers would not meet us in what is gone.
+            # Cleaners of /tmp remove files that were not touched for long; other processes then make a new one.
             if path == self._path and database_identity(path) == self._identity:
                 return self._db
             self._close_locked()
@@ -230,7 +230,7 @@ class SqliteFile:
 
     @staticmethod
     def _connect(path: Path) -> sqlite3.Connection:
-        # "rw": it is not made where it has just been removed.
+        # "rw": the file is not made again where it has just been removed.
         url = f"{path.absolute().as_uri()}?mode=rw"
         return sqlite3.connect(url, uri=True, timeout=0.0, isolation_level=None, check_same_thread=False)
 
@@ -252,12 +252,12 @@ class SqliteFile:
             self._turn.release()
 
     def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``. To call it again does no harm."""
+        """See ``AcrossForks``. Safe to call twice."""
         self._turn = threading.Lock()
         self._forking = 0
         if self._db is not None and self._pid != os.getpid():
             import ctypes
 
-            # Its last reference would close it, if only at the end of the process; so there is one never given up.
+            # Dropping the last reference would close the connection, so one reference is kept for ever.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
             self._db, self._inherited = None, True

@@ -1,4 +1,4 @@
-"""Which of the names that are known somebody may have meant by one that is not: for error texts."""
+"""Known names that are like an unknown one, for error texts."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import re
 
 __all__ = ["nearest"]
 
-#: The least likeness, from 0 to 1, that is worth a question.
+#: The least likeness, from 0 to 1, of a suggestion.
 _LEAST = 0.75
-#: Characters of a name that is worth showing.
+#: Characters of the longest name that is suggested.
 _LONGEST = 120
 
 
 @functools.lru_cache(64)
 def nearest(name: str, known: frozenset[str]) -> tuple[str, ...]:
     """
-    Return up to three of the known type names that are like ``name``, the likest first.
+    Return up to three of the known type names that are like ``name``, the most similar first.
 
-    A name is like another one that differs in its module, in upper and lower case, by a part at its end, or by a slip
-    of the hand in its last parts. Names from other nodes that are not fit for a line of text are left out.
+    Names are alike if they differ in the module, in upper and lower case, by a part at the end, or by a typing error in
+    the last parts. Names of other nodes that are not printable are left out.
     """
     wanted = _parts(name)
     fit = (each for each in known if each != name and len(each) <= _LONGEST and each.isprintable())
@@ -29,7 +29,7 @@ def nearest(name: str, known: frozenset[str]) -> tuple[str, ...]:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Return the parts between the dots of a name, as they are compared; without the assembly of a .NET name."""
+    """Return the parts between the dots of a name in the form in which they are compared, without a .NET assembly."""
     plain = name[:_LONGEST].partition(",")[0].casefold().replace("_", "").replace("-", "")
     return tuple(filter(None, re.split(r"[.+:]", plain)))
 
@@ -44,7 +44,7 @@ def _likeness(one: tuple[str, ...], other: tuple[str, ...]) -> float:
     shorter, longer = sorted((one, other), key=len)
     if longer[: len(shorter)] == shorter:
         return 0.9
-    # More than the last two parts would make all names of one long module alike.
+    # With more than the last two parts all names of one long module would be alike.
     return max(_ratio(one[-1], other[-1]), _ratio(".".join(one[-2:]), ".".join(other[-2:])))
 
 

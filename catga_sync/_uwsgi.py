@@ -1,6 +1,6 @@
-"""What uWSGI tells the process in which an app is loaded, and does to it: it forks in C, and may run no Python threads.
+"""uWSGI, as far as it differs from other servers: it forks in C, and may run no Python threads.
 
-See ``docs/servers.md``. Outside uWSGI there is no module ``uwsgi``, and nothing of this is so.
+See ``docs/servers.md``. Outside uWSGI there is no module ``uwsgi``, and ``is_here`` returns False.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["after_fork", "is_here", "is_to_fork", "keep_alive", "processes", "st
 
 
 def is_here() -> bool:
-    """Return whether this process is one of uWSGI's."""
+    """Return whether this process belongs to uWSGI."""
     return hasattr(sys.modules.get("uwsgi"), "worker_id")
 
 
@@ -23,13 +23,13 @@ def is_to_fork() -> bool:
 
 
 def stops_threads() -> bool:
-    """Return whether Python threads stand still here between two requests."""
-    # uwsgi.has_threads tells what it was compiled with.
+    """Return whether Python threads run only during requests in this process."""
+    # uwsgi.has_threads tells how uWSGI was compiled.
     return is_here() and not {"enable-threads", "threads"} & _options().keys()
 
 
 def after_fork(function: Callable[[], object]) -> None:
-    """Have ``function`` called in each worker as it starts, after what others have asked for."""
+    """Have ``function`` called in each worker as it starts, after hooks that were set before."""
     before = getattr(_uwsgi(), "post_fork_hook", None)
 
     def hook() -> None:
@@ -46,14 +46,14 @@ def threads() -> int:
 
 
 def processes() -> int:
-    """Return how many processes serve."""
+    """Return the number of worker processes."""
     return int(_uwsgi().numproc)
 
 
 def keep_alive() -> float | None:
-    """Return the seconds for which an idle connection is kept; None where another server has the connections."""
+    """Return the seconds that an idle connection is kept open; None where another server keeps the connections."""
     options = _options()
-    # It answers as one that keeps connections (HTTP/1.1, no "Connection: close"), and closes them.
+    # Its responses are those of a server that keeps connections (HTTP/1.1, no "Connection: close"), yet it closes them.
     return 0.0 if {"http", "http-socket", "https"} & options.keys() and "http-keepalive" not in options else None
 
 

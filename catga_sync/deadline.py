@@ -1,4 +1,4 @@
-"""One deadline for a whole call: monotonic inside, relative on the wire (gRPC's choice: safe from clock skew)."""
+"""The deadline of a call: monotonic in the process, relative on the wire, as in gRPC, so clocks need not agree."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 __all__ = ["NESTED_MARGIN", "Deadline", "check_timeout"]
 
-#: Seconds that a nested call leaves its caller for answering.
+#: Seconds that a nested call leaves its caller to respond.
 NESTED_MARGIN = 0.010
-#: Seconds; nothing waits longer, and no clock or lock of the system is asked to. Eleven days.
+#: Seconds, eleven days: longer timeouts are cut to this, which every clock and lock can handle.
 _LONGEST = 1e6
 
 
@@ -24,25 +24,25 @@ class Deadline:
 
     #: Seconds on the monotonic clock.
     at: float
-    #: The clock; the system's, except in a simulation.
+    #: The clock; that of the system except in a simulation.
     monotonic: Callable[[], float] = field(default=time.monotonic, repr=False, compare=False)
 
     @classmethod
     def after(cls, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> Deadline:
-        """Return the deadline that many seconds from now."""
+        """Return the deadline this many seconds from now."""
         return cls(monotonic() + seconds, monotonic)
 
     def remaining(self) -> float:
-        """Return the seconds left; zero or less when it has passed."""
+        """Return the seconds left; zero or less if the deadline has passed."""
         return self.at - self.monotonic()
 
     @property
     def expired(self) -> bool:
-        """Whether it has passed."""
+        """Whether the deadline has passed."""
         return self.monotonic() >= self.at
 
     def nested(self, seconds: float) -> Deadline:
-        """Return the deadline of a call made inside this one: its own, or this one's less a margin."""
+        """Return the deadline of a nested call: this many seconds from now, or a margin before this one if sooner."""
         return Deadline(min(self.monotonic() + seconds, self.at - NESTED_MARGIN), self.monotonic)
 
 
@@ -50,14 +50,14 @@ def check_timeout(timeout: object) -> float:
     """
     Return a timeout in seconds as a float.
 
-    Zero or less is fine and means "expired already": it is what is left of somebody's own budget.
+    Zero or less is accepted and means "expired already", since a caller may pass the rest of its own time.
 
     Raises:
-        TypeError: It is not a number.
-        ValueError: It is NaN.
+        TypeError: The timeout is not a number.
+        ValueError: The timeout is NaN.
     """
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"timeout: give seconds as a number, or None for the default, not {timeout!r}")
     if timeout != timeout:
-        raise ValueError("timeout: NaN is no number of seconds")
+        raise ValueError("timeout: NaN is not a number of seconds")
     return _LONGEST if timeout > _LONGEST else float(timeout)

@@ -1,4 +1,4 @@
-"""Everything this library raises, and the codes a result can carry.
+"""All exceptions of this library, and the codes of results.
 
     CatgaError                      the one root
     |-- ConfigurationError          an option is wrong; the text starts with its name
@@ -6,19 +6,19 @@
     |-- RegistrationError           a message type, handler or subscriber cannot be registered
     |-- UnknownTypeError            a type name or class is not in the registry
     `-- CallError                   a call failed; raised by ``CatgaResult.unwrap``
-        |-- NetworkError            no answer from a node: nobody there, cut off, refused, too busy
-        |   `-- DeadlineExceeded    ... because the time was up
-        |-- SerializationError      a request or an answer that cannot be written or read
-        |-- NoHandlerError          nobody handles this type
-        |-- AccessDenied            the node does not let this caller in
-        `-- BusinessError           the handler ran and said no
+        |-- NetworkError            no response from a node: unreachable, connection lost, refused, too busy
+        |   `-- DeadlineExceeded    no response before the deadline
+        |-- SerializationError      a request or a response cannot be written or read
+        |-- NoHandlerError          no node handles this type
+        |-- AccessDenied            the node refuses this caller
+        `-- BusinessError           the handler ran and refused the request
             `-- HandlerFailed       the handler ran and raised
 
 Rules of this file:
 1. Standard library only; nothing here imports another module of the package.
-2. A handler may raise any ``CallError`` to answer with a text and a code of its choice. The text of every
-   other exception stays in the log of the node that ran it.
-3. Codes are gRPC's (https://grpc.io/docs/guides/status-codes/), and so are their meanings.
+2. A handler may raise any ``CallError`` to respond with a text and a code of its choice. The text of every
+   other exception stays in the log of the node that ran the handler.
+3. The codes and their meanings are gRPC's (https://grpc.io/docs/guides/status-codes/).
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ E = TypeVar("E", bound="CallError")
 
 @enum.unique
 class Delivery(enum.Enum):
-    """What is known about whether the handler ran. Decided by evidence, never by an exception's class."""
+    """Whether the handler ran. Decided by evidence, never by the class of an exception."""
 
-    #: The handler ran and this is its answer.
+    #: The handler ran and this is its response.
     EXECUTED = "EXECUTED"
-    #: Proven: the handler did not run for this call.
+    #: It is proven that the handler did not run for this call.
     NOT_EXECUTED = "NOT_EXECUTED"
-    #: It may have run once; nobody here can tell.
+    #: The handler may have run once.
     UNKNOWN = "UNKNOWN"
 
 
@@ -78,47 +78,47 @@ class ErrorCode(enum.Enum):
     UNKNOWN = "UNKNOWN"
     #: The request, its payload or its response type does not fit the registered contract.
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
-    #: The time was up before an answer came.
+    #: The deadline passed before a response came.
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
-    #: Something that was asked for does not exist.
+    #: A requested object does not exist.
     NOT_FOUND = "NOT_FOUND"
-    #: Something that was to be made exists already.
+    #: An object to be created exists already.
     ALREADY_EXISTS = "ALREADY_EXISTS"
     #: The caller is known and may not do this.
     PERMISSION_DENIED = "PERMISSION_DENIED"
-    #: A size, concurrency or rate limit was hit.
+    #: A size, concurrency or rate limit was reached.
     RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
-    #: The system is not in a state in which this can be done.
+    #: The system is not in the required state.
     FAILED_PRECONDITION = "FAILED_PRECONDITION"
-    #: Two calls got in each other's way; start again from the top.
+    #: Two calls were in conflict; start the whole operation again.
     ABORTED = "ABORTED"
     #: Past the end of something.
     OUT_OF_RANGE = "OUT_OF_RANGE"
-    #: No handler for this type, or a type nobody knows.
+    #: There is no handler for this type, or the type is unknown.
     UNIMPLEMENTED = "UNIMPLEMENTED"
-    #: A fault of the system itself: an answer that cannot be written or read.
+    #: A fault of the system itself, such as a response that cannot be written or read.
     INTERNAL = "INTERNAL"
     #: No node could be reached.
     UNAVAILABLE = "UNAVAILABLE"
-    #: Data are lost or spoilt for good.
+    #: Data is lost or corrupted for good.
     DATA_LOSS = "DATA_LOSS"
-    #: The caller did not prove who it is.
+    #: The caller did not prove its identity.
     UNAUTHENTICATED = "UNAUTHENTICATED"
 
 
 _CODES_BY_NAME = {member.name: member for member in ErrorCode}
 
 
-#: Characters of a code of the application's own.
+#: Characters of an application's own code.
 MAX_CODE = 128
 
 
 def parse_code(code: object) -> ErrorCode | str | None:
     """
-    Return a code as results carry it: an ``ErrorCode``, the application's own text, or None.
+    Return the code of a result: an ``ErrorCode``, the application's own text, or None.
 
-    The name of an ``ErrorCode`` becomes that member. What is no text becomes one, an enum's member its name, since a
-    code travels as text; it is cut to 128 characters.
+    The name of an ``ErrorCode`` becomes that member. Other values become text, as they would on the wire: an enum's
+    member its name, everything else ``str()`` of it. The text is cut to 128 characters.
     """
     if code is None or isinstance(code, ErrorCode):
         return code
@@ -126,29 +126,29 @@ def parse_code(code: object) -> ErrorCode | str | None:
         text = str(code.value) if isinstance(code, enum.Enum) else code
     else:
         text = code.name if isinstance(code, enum.Enum) else str(code)
-    # A subclass of str may do anything where a str is used, and the wire carries none.
+    # A subclass of str may override anything, and does not survive the wire.
     text = str.__str__(text)
     known = _CODES_BY_NAME.get(text)
     if known is not None or (len(text) <= MAX_CODE and text.isprintable()):
         return known or text
-    # Fit for a line of a log, here as over the wire.
+    # A code has to fit into a line of a log.
     return "".join(char if char.isprintable() else "?" for char in text[:MAX_CODE])
 
 
 def ends_process(exc: BaseException) -> bool:
     """
-    Return whether the server has raised an exception to end its process, so that it has to go through to the server.
+    Return whether the server raised an exception to end its process, so that it has to reach the server.
 
-    Servers raise from their signal handlers, in the middle of whatever the main thread runs. What the application's
-    code raises itself ends its call and nothing else, whatever it is: ``SystemExit``, ``asyncio.CancelledError`` and
-    ``GeneratorExit`` too.
+    Servers raise from their signal handlers, at any point of the main thread's code. An exception that the application
+    raises itself ends its call only, whatever its class: ``SystemExit``, ``asyncio.CancelledError`` and
+    ``GeneratorExit`` as well.
     """
     if isinstance(exc, Exception):
         return False
     handlers = [signal.getsignal(number) for number in signal.valid_signals()]
     if (
         isinstance(exc, KeyboardInterrupt)
-        and signal.default_int_handler in handlers  # written in C, it has no frame in the traceback
+        and signal.default_int_handler in handlers  # written in C, so it has no frame in the traceback
         and threading.current_thread() is threading.main_thread()
     ):
         return True
@@ -157,7 +157,7 @@ def ends_process(exc: BaseException) -> bool:
 
 
 def _code_of(handler: Any) -> CodeType | None:
-    """Return the code that runs when a signal handler is called; None for one that is written in C."""
+    """Return the code object of a signal handler; None if it is written in C."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     code = getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
@@ -169,11 +169,11 @@ class CatgaError(Exception):
 
 
 class ConfigurationError(CatgaError, ValueError):
-    """An option is wrong. The text starts with the option's name and says what to write."""
+    """An option is wrong. The text starts with the name of the option and says what to write."""
 
 
 class NodeIdTaken(ConfigurationError):
-    """Another live node, at another endpoint, is in the cluster under this node's id."""
+    """Another live node, at another endpoint, has this node's id."""
 
     def __init__(self, node_id: str, endpoint: str) -> None:
         super().__init__(f"node_id: {node_id!r} is taken by the node at {endpoint}; give every node an id of its own")
@@ -185,40 +185,40 @@ class NodeIdTaken(ConfigurationError):
 
 
 class RegistrationError(CatgaError, TypeError):
-    """A message type, a handler or a subscriber cannot be registered as it is."""
+    """A message type, a handler or a subscriber cannot be registered."""
 
 
 class UnknownTypeError(CatgaError, LookupError):
-    """A type name or class was looked up and is not in the registry."""
+    """A type name or class is not in the registry."""
 
 
 class CallError(CatgaError):
     """
-    A call failed. Raised by ``CatgaResult.unwrap``; raise one in a handler to answer with its text and code.
+    A call failed. Raised by ``CatgaResult.unwrap``; a handler raises it to respond with its text and code.
 
-    A subclass may be a dataclass, or have an ``__init__`` that does not call this one:
+    A subclass may be a dataclass, or have an ``__init__`` that does not call the one here:
 
         @dataclass
         class OutOfStock(BusinessError):
             sku: str
             code = "shop.out_of_stock"
 
-    The text of a dataclass is made of its fields (``OutOfStock: sku='A-1'``, without those of ``repr=False``), unless
-    the class has a ``__str__`` of its own. A class attribute ``code`` is the code of its instances.
+    The text of a dataclass is made of its fields (``OutOfStock: sku='A-1'``, without fields of ``repr=False``), unless
+    the class defines ``__str__``. A class attribute ``code`` is the code of all instances.
 
     Args:
         message:
-            The text that the caller may see.
+            The text for the caller.
 
         code:
-            An ``ErrorCode`` or a string of the application's own. None means the class's: ``code`` if it has one,
-            else ``default_code``.
+            An ``ErrorCode`` or a string of the application's own. None means the ``code`` of the class, or its
+            ``default_code``.
 
         delivery:
-            What is known about execution. Filled in by ``unwrap``; a handler need not give it.
+            Whether the handler ran. Set by ``unwrap``; handlers leave it out.
 
         result:
-            The ``CatgaResult`` that ``unwrap`` was called on, or None.
+            The ``CatgaResult`` that ``unwrap`` was called on; otherwise None.
 
     .. versionadded:: 0.1
     """
@@ -228,13 +228,13 @@ class CallError(CatgaError):
     code: ErrorCode | str
     delivery: Delivery | None
     result: Any
-    #: Whether ``__init__`` was called, so that its argument is the text.
+    #: Whether ``__init__`` of this class was called, so that its argument is the text.
     _has_message = False
 
     def __new__(cls: type[E], *args: Any, **_named: Any) -> E:
-        """Set what stays unset when a subclass has an ``__init__`` that does not call this class's."""
+        """Set the attributes that an ``__init__`` of a subclass may leave unset."""
         self = super().__new__(cls, *args)
-        self.__dict__.update(delivery=None, result=None)  # setattr() fails where a dataclass is frozen
+        self.__dict__.update(delivery=None, result=None)  # setattr() fails for a frozen dataclass
         if not hasattr(cls, "code"):
             self.__dict__["code"] = cls.default_code
         return self
@@ -253,7 +253,7 @@ class CallError(CatgaError):
             self.code = parse_code(code) or ""
 
     def __str__(self) -> str:
-        """Return the message; where none was given, the fields of a dataclass, the arguments, or the class's name."""
+        """Return the message; if there is none, the fields of a dataclass, the arguments, or the name of the class."""
         if self._has_message:
             return super().__str__()
         fields = _fields_of(self)
@@ -264,60 +264,60 @@ class CallError(CatgaError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = dict(vars(self))
-        # With slots=True the fields of a dataclass are not in vars().
+        # The fields of a dataclass with slots=True are not in vars().
         state.update((each.name, getattr(self, each.name)) for each in _fields_of(self) or ())
         return (_rebuild, (type(self), self.args, state))
 
 
 def _fields_of(error: Any) -> tuple[dataclasses.Field[Any], ...] | None:
-    """Return the fields of an error, or None when its class is no dataclass."""
+    """Return the fields of an error, or None if its class is not a dataclass."""
     return dataclasses.fields(error) if dataclasses.is_dataclass(error) else None
 
 
 def _rebuild(cls: type[CallError], args: tuple[Any, ...], state: dict[str, Any]) -> CallError:
-    error = cls.__new__(cls, *args)  # its __init__ may take anything
+    error = cls.__new__(cls, *args)  # its __init__ may require any arguments
     for name, value in state.items():
         object.__setattr__(error, name, value)  # it may be frozen
     return error
 
 
 class NetworkError(CallError):
-    """No answer from a node: none there, unreachable, cut off, or too busy."""
+    """No response from a node: there is none, or it is unreachable, cut off or too busy."""
 
     default_code = ErrorCode.UNAVAILABLE
 
 
 class DeadlineExceeded(NetworkError):
-    """The time of the call was up."""
+    """The deadline of the call passed."""
 
     default_code = ErrorCode.DEADLINE_EXCEEDED
 
 
 class SerializationError(CallError):
-    """A request or an answer could not be written or read."""
+    """A request or a response could not be written or read."""
 
     default_code = ErrorCode.INVALID_ARGUMENT
 
 
 class NoHandlerError(CallError):
-    """Nobody handles this type of message."""
+    """No node handles this type of message."""
 
     default_code = ErrorCode.UNIMPLEMENTED
 
 
 class AccessDenied(CallError):
-    """The node does not let this caller in."""
+    """The node refuses this caller."""
 
     default_code = ErrorCode.PERMISSION_DENIED
 
 
 class BusinessError(CallError):
-    """The handler ran and said no. The one to raise for an expected failure."""
+    """The handler ran and refused the request. Handlers raise it for an expected failure."""
 
     default_code = ErrorCode.FAILED_PRECONDITION
 
 
 class HandlerFailed(BusinessError):
-    """The handler ran and raised an error whose text stays in its node's log."""
+    """The handler ran and raised an exception whose text stays in the log of its node."""
 
     default_code = ErrorCode.UNKNOWN

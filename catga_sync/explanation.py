@@ -1,4 +1,4 @@
-"""What ``send`` would do with a request, and why: for people."""
+"""What ``send`` would do with a request, and why, as readable text."""
 
 from __future__ import annotations
 
@@ -11,54 +11,54 @@ __all__ = ["Explanation", "Verdict"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of one node. Immutable."""
+    """Whether one node is a candidate. Immutable."""
 
     node: ClusterNode
-    #: Why it is left out; None when it is a candidate.
+    #: Why the node is excluded; None if it is a candidate.
     reason: str | None = None
 
 
 @dataclass(frozen=True)
 class Explanation:
     """
-    The answer of ``mediator.explain(request)``; ``str()`` of it is readable. Immutable.
+    The result of ``mediator.explain(request)``; ``str()`` makes a readable text of it. Immutable.
 
     .. versionadded:: 0.1
     """
 
-    #: Wire name of the request type.
+    #: The type name of the request on the wire.
     type_name: str
-    #: Name of the router.
+    #: The name of the router.
     router: str
-    #: Those that may take it.
+    #: The nodes that can handle the request.
     candidates: tuple[ClusterNode, ...]
-    #: Those that may not, and why.
+    #: The nodes that cannot, and why.
     excluded: tuple[Verdict, ...]
-    #: The one that would be taken now; None when there is none.
+    #: The node that would be chosen now, or None.
     chosen: ClusterNode | None
-    #: Whether it may be sent to a second node after the first gave no answer.
+    #: Whether the request may be sent to a second node if the first one does not respond.
     repeatable: bool
-    #: Seconds that the call would have; None means that nothing bounds it.
+    #: Seconds until the deadline of the call; None means no deadline.
     timeout: float | None
-    #: Further tries that the budget would grant now.
+    #: Further attempts that the retry budget would allow now.
     budget: float
-    #: What is wrong with this node and with others, as far as this process knows: a sentence each.
+    #: The problems of this node and of others that this process knows of, one sentence each.
     troubles: tuple[str, ...] = ()
-    #: Why there is no candidate, and what to do; None when there is one.
+    #: Why there is no candidate and what to do; None if there is one.
     note: str | None = None
 
     def __str__(self) -> str:
         known = len(self.candidates) + len(self.excluded)
-        lines = [f"{self.type_name}: {len(self.candidates)} of {known} nodes may take it"]
+        lines = [f"{self.type_name}: {len(self.candidates)} of {known} nodes can handle it"]
         for node in self.candidates:
             mark = "->" if self.chosen is not None and node.node_id == self.chosen.node_id else "  "
             where = node.endpoint or "this process"
             lines.append(f" {mark} {node.node_id:24} {where:32} {node.status.name} load {node.load:g}")
         lines.extend(f"  x {verdict.node.node_id:24} {verdict.reason}" for verdict in self.excluded)
         if self.chosen is None:
-            lines.append(f"    the call would fail at once: {self.note or 'the router takes none of them'}")
-        again = "may be sent again after no answer" if self.repeatable else "is never sent again when it may have run"
+            lines.append(f"    the call would fail at once: {self.note or 'the router chooses none of them'}")
+        again = "may be sent again without a response" if self.repeatable else "is never sent again if it may have run"
         time = "no deadline" if self.timeout is None else f"{self.timeout:.1f} s"
-        lines.append(f"    router {self.router}; {time}; {again}; {self.budget:.0f} tries in the budget")
+        lines.append(f"    router {self.router}; {time}; {again}; {self.budget:.0f} attempts in the budget")
         lines.extend(f"  ! {trouble}" for trouble in self.troubles)
         return "\n".join(lines)

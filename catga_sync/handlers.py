@@ -1,4 +1,4 @@
-"""What is read off a handler when it is registered: its callable, the message it takes, the answer it gives."""
+"""Checks a handler at registration: its callable, its parameters, and the types in its annotations."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from catga_sync.serialization.annotations import Scope, is_union
 
 __all__ = ["NO_FUNCTION", "check_message_class", "check_return_annotation", "first_parameter", "handler_function"]
 
-#: Stands for the function in ``@mediator.handler()``, which was given none.
+#: The default of the function in ``@mediator.handler()``.
 NO_FUNCTION: Any = object()
 
 #: Parameters that may be left empty.
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-#: Annotations that are classes, at least in some versions of Python, and say nothing of the class of a value.
-_UNTOLD = (Any, object, types.UnionType)
-#: What plain JSON data are made of, for a request that does not say what it is answered with.
+#: Annotations that are classes, at least on some versions of Python, and allow values of any class.
+_ANY_CLASS = (Any, object, types.UnionType)
+#: The classes of plain JSON data, the response of a request without a response type.
 _PLAIN = (type(None), bool, int, float, str, list, tuple, dict)
 
 
 def check_message_class(given: object, base: type[Request[Any]] | type[Event], option: str) -> None:
-    """Refuse what is no subclass of ``base``, and say where it belongs if it is a message of the other kind."""
+    """Refuse anything but a subclass of ``base``; for a message of the other kind, name the right call."""
     if isinstance(given, type) and issubclass(given, base):
         return
     hint = ""
@@ -41,7 +41,7 @@ def check_message_class(given: object, base: type[Request[Any]] | type[Event], o
 
 
 def handler_function(handler: Any) -> Callable[[Any], Any]:
-    """Return what to call for a handler: its ``handle`` method if it has one, else the handler itself."""
+    """Return the function of a handler: its ``handle`` method if it has one, otherwise the handler itself."""
     if inspect.isclass(handler):
         raise RegistrationError(f"handler: give an instance, {handler.__name__}(...), not the class")
     method = getattr(handler, "handle", None)
@@ -56,11 +56,11 @@ def handler_function(handler: Any) -> Callable[[Any], Any]:
 
 
 def _check_parameters(handler: Any) -> None:
-    """Refuse what cannot be called with the request alone."""
+    """Refuse a function that cannot be called with the request alone."""
     try:
-        # What is called counts, and not what it wraps: a decorator may add arguments of its own.
+        # Not the wrapped function: a decorator may add arguments.
         signature = inspect.signature(handler, follow_wrapped=False)
-    except (TypeError, ValueError):  # written in C, and does not say
+    except (TypeError, ValueError):  # written in C without a signature
         return
     try:
         signature.bind(None)
@@ -77,8 +77,7 @@ def _check_parameters(handler: Any) -> None:
         cure = f"give it a default, or bind it with functools.partial(function, {more[0]}=...)"
         if taking.name == "self":
             cure = "give the method of an instance"
-        needed = ", ".join(map(repr, more))
-        text = f"it is called with the request alone and needs {needed} too; {cure}"
+        text = f"it is called with the request alone and needs {', '.join(map(repr, more))} too; {cure}"
         raise RegistrationError(f"{_name(handler)}: {text}") from exc
 
 
@@ -86,16 +85,20 @@ def first_parameter(
     function: Callable[..., Any], base: type[Request[Any]] | type[Event], instead: str, depth: int = 0
 ) -> Any:
     """
-    Return the class that the first parameter of ``function`` is annotated with.
+    Return the class in the annotation of the first parameter of a function.
+
+    Args:
+        function: The handler or subscriber.
+        base: ``Request`` or ``Event``.
+        instead: The call to name in an error if the annotation cannot be used.
+        depth: The number of frames from the caller of this function to the one whose local names an annotation may use.
 
     Raises:
-        RegistrationError: There is no such annotation, or it is no subclass of ``base``. ``instead`` says what to
-            write when the annotation cannot be read. ``depth`` counts the frames from the caller of this function to
-            the one whose local names an annotation may use.
+        RegistrationError: There is no such annotation, or it is not a subclass of ``base``.
     """
     used, other = ("subscriber", "handler") if base is Event else ("handler", "subscriber")
     if function is NO_FUNCTION:
-        raise RegistrationError(f"{used}: leave the parentheses away: write @mediator.{used} above the function")
+        raise RegistrationError(f"{used}: leave the parentheses out: write @mediator.{used} above the function")
     if isinstance(function, type) and issubclass(function, (Request, Event)):
         raise RegistrationError(
             f"{used}: write @mediator.{used} above the function, whose annotation names {function.__name__}"
@@ -105,7 +108,7 @@ def first_parameter(
         given = inspect.signature(target).parameters.values()
     except (TypeError, ValueError) as exc:
         raise RegistrationError(f"{_name(function)}: its parameters cannot be read; use {instead}") from exc
-    # What a partial has given by name can only be given by name, and so can all that comes after it.
+    # A parameter that a partial binds by name, and all that follow it, can only be given by name.
     parameters = [each for each in given if each.kind is not each.KEYWORD_ONLY]
     if not parameters:
         raise RegistrationError(f"{_name(function)}: it takes no parameter; write def f(request: The{base.__name__})")
@@ -123,53 +126,51 @@ def first_parameter(
 
 def check_return_annotation(function: Callable[[Any], Any], entry: MessageType) -> None:
     """
-    Refuse a handler whose return annotation contradicts the request's response type.
+    Refuse a handler whose return annotation contradicts the response type of the request.
 
-    Only a plain class that has nothing to do with the response class is refused; everything finer is left to
-    the check of the answer itself.
+    Only a plain class unrelated to the response class is refused. The check of each response does the rest.
     """
     try:
         annotation, _ = Scope(entry.cls, _name(function)).unwrap(typing.get_type_hints(_called(function))["return"])
     except Exception:
-        # An annotation for type checkers only (TYPE_CHECKING imports) is no reason to refuse the handler.
+        # The names in an annotation may be defined for type checkers only (TYPE_CHECKING).
         return
     if entry.response_check is None:
         if entry.response_type is Any and entry.remote:
             _check_plain(function, annotation, entry)
         return
     origin = typing.get_origin(annotation)
-    returns = origin or annotation  # in Python 3.10 list[int] is an instance of type, and no class
+    returns = origin or annotation  # on Python 3.10 list[int] is an instance of type, but not a class
     if not isinstance(returns, type) or is_union(origin):
         return
-    if returns in (*_UNTOLD, type(None)) or issubclass(returns, CatgaResult):
+    if returns in (*_ANY_CLASS, type(None)) or issubclass(returns, CatgaResult):
         return
-    kinds = entry.response_check
-    if not _is_related(returns, kinds):
-        expected = " or ".join(kind.__name__ for kind in kinds)
+    if not _is_related(returns, entry.response_check):
+        expected = " or ".join(kind.__name__ for kind in entry.response_check)
         raise RegistrationError(
-            f"{_name(function)} returns {returns.__name__}, but {entry.name} is answered with {expected}"
+            f"{_name(function)} returns {returns.__name__}, but the response type of {entry.name} is {expected}"
         )
 
 
 def _check_plain(function: Callable[[Any], Any], annotation: Any, entry: MessageType) -> None:
-    """Refuse a handler that is annotated to answer with a class where the request names none."""
+    """Refuse a handler that returns a class if the request has no response type."""
     for part in (typing.get_origin(annotation) or annotation, *typing.get_args(annotation)):
         is_class = isinstance(part, type) and typing.get_origin(part) is None
-        if not is_class or part in _UNTOLD or issubclass(part, CatgaResult) or _is_related(part, _PLAIN):
+        if not is_class or part in _ANY_CLASS or issubclass(part, CatgaResult) or _is_related(part, _PLAIN):
             continue
         base = "Query" if issubclass(entry.cls, Query) else "Request"
         text = annotation.__name__ if annotation is part else str(annotation)
         raise RegistrationError(
-            f"{_name(function)} returns {part.__name__}, but {entry.name} does not say what it is answered with, which "
-            f"means plain JSON data; write class {entry.cls.__name__}({base}[{text}])"
+            f"{_name(function)} returns {part.__name__}, but {entry.name} has no response type, which means plain JSON "
+            f"data; write class {entry.cls.__name__}({base}[{text}])"
         )
 
 
 def _is_related(returns: type, kinds: tuple[type, ...]) -> bool:
-    """Return whether a value may be of this class and of one of those."""
+    """Return whether a value may be an instance of this class and of one of those."""
     try:
         return any(issubclass(returns, kind) or issubclass(kind, returns) for kind in kinds)
-    except TypeError:  # a Protocol or a TypedDict answers no such question
+    except TypeError:  # issubclass() does not accept a Protocol or a TypedDict
         return True
 
 
@@ -181,8 +182,8 @@ def _annotation(function: Callable[..., Any], parameter: str, instead: str, dept
     try:
         return typing.get_type_hints(called)[parameter]
     except Exception as first:
-        # `from __future__ import annotations` with a class that is local to the function calling @handler, or a
-        # return annotation that only type checkers can see.
+        # `from __future__ import annotations` with a class that is local to the function calling @handler, or with a
+        # return annotation for type checkers only.
         frame = sys._getframe(depth + 2)
         scope = {**getattr(called, "__globals__", {}), **frame.f_locals}
         found = scope.get(raw)
@@ -194,7 +195,7 @@ def _annotation(function: Callable[..., Any], parameter: str, instead: str, dept
 
 
 def _called(function: Any) -> Any:
-    """Return what runs when ``function`` is called, whose annotations count: what is in a partial, or ``__call__``."""
+    """Return the function that runs when a callable is called: that inside a partial or wrapper, or ``__call__``."""
     while True:
         function = inspect.unwrap(function)
         if isinstance(function, functools.partial):

@@ -103,7 +103,7 @@ class Mediator:
         function = handler_function(handler)
         entry = self.registry.ensure(request_type)
         check_return_annotation(function, entry)
-        step = handler_step(function, entry.name, entry.response_check, entry.answers_none)
+        step = handler_step(function, entry.name, entry.response_check, entry.response_may_be_none)
         with self._lock:
             if request_type in self._steps:
                 raise RegistrationError(f"{entry.name} has a handler already; a request type has exactly one")
@@ -322,7 +322,7 @@ class Mediator:
 
 def _chains_of(entry: MessageType, step: Handler, behaviors: tuple[Behavior, ...]) -> tuple[Handler, Handler]:
     """Return the chain for a request that was received, and the one for a request that is sent here."""
-    received = build_chain(step, behaviors, entry.name, lambda request: entry.answers_none)
+    received = build_chain(step, behaviors, entry.name, lambda request: entry.response_may_be_none)
     if not entry.remote:  # what never travels need not be fit for it
         return received, received
     return received, local_step(received, entry.codec, entry.response_codec, entry.name)

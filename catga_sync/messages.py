@@ -1,4 +1,4 @@
-"""The messages: what is asked, what is announced, and what a class cannot say of itself.
+"""The base classes of messages, and the decorator for their options.
 
 @dataclass(frozen=True)
 class GetUser(Query[User]):
@@ -15,8 +15,8 @@ from catga_sync.errors import RegistrationError
 
 __all__ = ["MAX_NAME", "Event", "MessageOptions", "Query", "Request", "message", "options_of"]
 
-#: Characters in the longest type name that is registered, sent or read. .NET's have those of the parameters in them,
-#: each with its assembly.
+#: Characters of a type name that is registered, sent or read. .NET's names include those of the type parameters, each
+#: with its assembly.
 MAX_NAME = 1024
 
 TResponse = TypeVar("TResponse")
@@ -25,13 +25,13 @@ C = TypeVar("C", bound=type)
 
 class Request(Generic[TResponse]):
     """
-    Base of every request. Its parameter is the type of the answer.
+    Base of every request. Its parameter is the type of the response.
 
-    A request may have side effects, so it is never sent again when it may have run. ``Request`` without a
-    parameter answers with plain JSON data: None, bool, int, float, str, and lists and dicts of them.
+    A request may have side effects, so it is never sent again if it may have run. The response of a ``Request`` without
+    a parameter is plain JSON data: None, bool, int, float, str, and lists and dicts of them.
 
-    ``None`` is an answer of ``Request[None]``, ``Request[Optional[User]]`` and ``Request`` only. For any other type it
-    is a failure, INTERNAL, since the handler has most likely forgotten to return something.
+    ``None`` is a response of ``Request[None]``, ``Request[Optional[User]]`` and ``Request`` only. For any other type it
+    is a failure with the code INTERNAL: most likely the handler does not return its response.
 
     .. versionadded:: 0.1
     """
@@ -41,7 +41,7 @@ class Request(Generic[TResponse]):
 
 class Query(Request[TResponse]):
     """
-    A request that may safely run twice: it may be sent to another node when the first gave no answer.
+    A request that may run twice: it may be sent to another node if the first one did not respond.
 
     .. versionadded:: 0.1
     """
@@ -51,7 +51,7 @@ class Query(Request[TResponse]):
 
 class Event:
     """
-    Base of every event: something that happened, told to all subscribers, answered by none.
+    Base of every event: it is sent to all subscribers and has no response.
 
     .. versionadded:: 0.1
     """
@@ -61,7 +61,7 @@ class Event:
 
 @dataclass(frozen=True)
 class MessageOptions:
-    """What ``@message`` was given for one class. None means "not said". Immutable."""
+    """The options of ``@message`` for one class. None means "not given". Immutable."""
 
     name: str | None = None
     aliases: tuple[str, ...] = ()
@@ -89,58 +89,52 @@ def message(
     remote: bool = True,
 ) -> Callable[[C], C]:
     """
-    Say of a class what the class itself cannot. For requests, responses and events.
+    Return a class decorator that sets the options of a request, a response or an event.
 
     Args:
         name:
-            The type name on the wire. None means ``module.QualName`` (``__main__`` becomes what others import).
-            May be a .NET assembly-qualified name; it is then also found by its ``Namespace.Type`` part.
+            The type name on the wire. None means ``module.QualName``, where ``__main__`` becomes the name by which
+            other processes import the module. A .NET assembly-qualified name is found by its ``Namespace.Type`` part
+            as well.
 
         aliases:
-            Further names under which the type is accepted.
+            Further names by which the type is accepted.
 
         schema:
-            The marshmallow schema (class or instance) of this class. None means: derive one from the dataclass.
+            The marshmallow schema (class or instance) of this class. None derives one from the dataclass.
 
         response_name:
-            The type name of the answer on the wire, for an answer that has no class to be named (``Query[list[X]]``)
-            or whose .NET type is another than the usual one (``IReadOnlyList`1[[...]]``). None means: that of the
-            class of the answer, or one made of the annotation.
+            The type name of the response on the wire, for a response without a class of its own (``Query[list[X]]``) or
+            with an unusual .NET type (``IReadOnlyList`1[[...]]``). None means the name of the response class, or one
+            made from the annotation.
 
         response_schema:
-            The marshmallow schema of the answer. None means: that of the response type.
+            The marshmallow schema of the response. None means that of the response type.
 
         idempotent:
-            Whether the request may run twice. None means: a ``Query`` may, any other ``Request`` may not.
+            Whether the request may run twice. None means True for a ``Query`` and False for any other ``Request``.
 
         route:
-            Name of the routing strategy for this type. None means: the cluster's.
+            The name of the routing strategy for this type. None means the cluster's.
 
         key:
-            Name of the field that consistent hashing uses. None means: no key.
+            The name of the field that consistent hashing uses. None means no key.
 
         remote:
-            False keeps the type on its node: it is neither sent to nor accepted from another one.
+            False keeps the type on its node: it is neither sent to nor accepted from other nodes.
 
     Raises:
-        RegistrationError: The aliases are one string. What else is wrong is found when the class is registered.
+        RegistrationError: The decorator is used without parentheses, or the aliases are one string. Other mistakes are
+            found when the class is registered.
 
     .. versionadded:: 0.1
     """
     if isinstance(name, type):
-        raise RegistrationError("message: write @message() with brackets, or leave it away")
+        raise RegistrationError("message: write @message() with parentheses, or leave it out")
     if isinstance(aliases, str):
         raise RegistrationError(f"aliases: give a list or tuple of names, not the string {aliases!r}")
     options = MessageOptions(
-        name=name,
-        aliases=tuple(aliases),
-        schema=schema,
-        response_name=response_name,
-        response_schema=response_schema,
-        idempotent=idempotent,
-        route=route,
-        key=key,
-        remote=remote,
+        name, tuple(aliases), schema, response_name, response_schema, idempotent, route, key, remote
     )
 
     def decorate(cls: C) -> C:
@@ -151,6 +145,6 @@ def message(
 
 
 def options_of(cls: type) -> MessageOptions:
-    """Return what ``@message`` said of this very class; a subclass does not inherit names."""
+    """Return the options that ``@message`` set on this class; subclasses do not inherit them."""
     options = cls.__dict__.get(_ATTRIBUTE)
     return options if isinstance(options, MessageOptions) else MessageOptions()

@@ -1,4 +1,4 @@
-"""A node as others see it, and the record by which it makes itself known."""
+"""A node of the cluster, and the record with which it describes itself to others."""
 
 from __future__ import annotations
 
@@ -37,34 +37,34 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9\-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9](
 _BRACKETED = re.compile(r"\[[0-9A-Fa-f:.]+(%[0-9A-Za-z]+)?\](:\d+)?")
 _NUMBER = re.compile(r"\d+|0[xX][0-9A-Fa-f]*")
 _SCHEMES = frozenset({"http", "https", "grpc"})
-#: Characters of a record as text; a larger one is refused unread.
+#: Characters of a record as text; a longer one is refused without parsing it.
 MAX_RECORD = 256 * 1024
-#: Levels of objects and arrays in metadata: with the record around it, what a reader of our JSON goes down.
+#: Levels of objects and arrays in metadata; with the record around it, the depth that our JSON reader allows.
 MAX_LEVELS = 31
 #: The feature of a node that neither signs nor checks signatures.
 UNSIGNED = "unsigned"
-#: Seconds; no server keeps an idle connection for longer than a day.
+#: Seconds, one day: no server keeps an idle connection for longer.
 _LONGEST_KEEP_ALIVE = 86_400
 
 
 @enum.unique
 class NodeStatus(enum.Enum):
-    """What the cluster thinks of a node."""
+    """The state of a node."""
 
-    #: It answers and takes calls.
+    #: It responds and accepts calls.
     ONLINE = "ONLINE"
-    #: It has missed some heartbeats; used when there is no better one.
+    #: It has missed heartbeats, and is used only if no node is online.
     SUSPECT = "SUSPECT"
-    #: It fails its calls and is left out for a while.
+    #: Its calls failed, and it gets none for a while.
     FAULTED = "FAULTED"
-    #: It finishes what it has and takes nothing new.
+    #: It finishes its calls and accepts no new ones.
     DRAINING = "DRAINING"
-    #: It is gone.
+    #: It has left.
     OFFLINE = "OFFLINE"
 
 
 def is_loopback_host(host: str) -> bool:
-    """Return whether a host name or address is this machine's loopback, judged by its text: no look-up is made."""
+    """Return whether a host name or address is this machine's loopback, by its text and without a look-up."""
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -74,18 +74,18 @@ def is_loopback_host(host: str) -> bool:
         return False
 
 
-@functools.lru_cache(1024)  # asked for each call
+@functools.lru_cache(1024)  # called for each request
 def is_loopback(endpoint: str | None) -> bool:
-    """Return whether an endpoint is on this machine's loopback, judged by its text; False for None."""
+    """Return whether an endpoint is on this machine's loopback, by its text; False for None."""
     return endpoint is not None and is_loopback_host(urlsplit(endpoint).hostname or "")
 
 
 def check_node_id(value: object, option: str = "node_id") -> str:
     """
-    Return a node id, or raise.
+    Return a valid node id.
 
     Raises:
-        ConfigurationError: It is not 1 to 128 characters of ``A-Z a-z 0-9 . _ : -``.
+        ConfigurationError: The id is not 1 to 128 characters of ``A-Z a-z 0-9 . _ : -``.
     """
     if is_id(value):
         return value
@@ -94,18 +94,18 @@ def check_node_id(value: object, option: str = "node_id") -> str:
 
 def check_endpoint(value: object, option: str = "endpoint") -> str:
     """
-    Return an endpoint without its trailing slash, or raise.
+    Return a valid endpoint without its trailing slash.
 
-    An endpoint is scheme, host and port, nothing else: what a discovery store says is as untrusted as any input,
-    and a call must not be led to another path, through credentials, or to an address that no node can have.
+    An endpoint is scheme, host and port and nothing else. The content of a discovery store is as untrusted as any other
+    input: it must not direct a call to another path, to a URL with credentials, or to an address that no node can have.
 
     Raises:
-        ConfigurationError: It is no such URL.
+        ConfigurationError: The value is not such a URL.
     """
     wanted = "give http://host:port, https://host:port or grpc://host:port"
     if not isinstance(value, str) or len(value) > 300 or not value.isascii() or not value.isprintable():
         raise ConfigurationError(f"{option}: {wanted}, not {shown(value)}")
-    # The text of urlsplit's error would show a part of a password.
+    # The error text of urlsplit would show a part of a password.
     parts, host, port = _split(value)
     bracketed = parts.netloc.startswith("[")
     if parts.scheme not in _SCHEMES or not host or value != value.strip():
@@ -121,18 +121,18 @@ def check_endpoint(value: object, option: str = "endpoint") -> str:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        # Systems read 0, 0x7f.1 or 2130706433 as addresses, too; no name of a host ends in a number (RFC 3696).
+        # Systems read 0, 0x7f.1 or 2130706433 as addresses, too; no host name ends in a number (RFC 3696).
         if bracketed or not _HOST.fullmatch(host) or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
-            raise ConfigurationError(f"{option}: {shown(host)} is no host name; {wanted}") from None
+            raise ConfigurationError(f"{option}: {shown(host)} is not a host name; {wanted}") from None
     else:
         reason = reason_against_address(address)
         if reason is not None:
-            raise ConfigurationError(f"{option}: {host} {reason}; give the one that others reach this node by")
+            raise ConfigurationError(f"{option}: {host} {reason}; give the address at which others reach this node")
     return value.rstrip("/")
 
 
 def _split(url: str) -> tuple[SplitResult, str, int | None]:
-    """Return the parts of a URL, its host and its port. 0 stands for a port that is none."""
+    """Return the parts of a URL, its host and its port; 0 for an invalid port."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -145,33 +145,33 @@ def _split(url: str) -> tuple[SplitResult, str, int | None]:
 
 def reason_against_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str | None:
     """
-    Return why no node can have an address, or None when one can.
+    Return why no node can have an address, or None if a node can.
 
-    What a discovery store or a name server says may lead to addresses at which something else than a node answers
-    calls of this very machine: a cloud's metadata service has a link-local one.
+    A discovery store or a name server may return addresses at which this machine reaches something else than a node: a
+    cloud's metadata service has a link-local address.
     """
     for each in (address, *_within(address)):
         if each.is_unspecified:
-            return "is no address to call"
+            return "is not an address to call"
         if each.is_multicast or each.is_link_local or each == _METADATA:
             verb = "is" if each is address else "stands for"
             return f"{verb} a multicast or link-local address, which no node can have"
     return None
 
 
-#: Of the instance metadata service of AWS over IPv6.
+#: The IPv6 address of the instance metadata service of AWS.
 _METADATA = ipaddress.ip_address("fd00:ec2::254")
-#: Prefixes of IPv6 addresses whose last 32 bits are an IPv4 address: NAT64 (RFC 6052, RFC 8215), IPv4-compatible ones
-#: (RFC 4291, 2.5.5.1).
+#: Prefixes of IPv6 addresses whose last 32 bits are an IPv4 address: NAT64 (RFC 6052, RFC 8215) and IPv4-compatible
+#: addresses (RFC 4291, 2.5.5.1).
 _PREFIXES = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")))
 
 
 def _within(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
-    """Return the IPv4 addresses that an IPv6 address stands for."""
+    """Return the IPv4 addresses that an IPv6 address contains."""
     if isinstance(address, ipaddress.IPv4Address):
         return []
     found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if any(address in prefix for prefix in _PREFIXES) and int(address) > 1:  # :: and ::1 are addresses of their own
+    if any(address in prefix for prefix in _PREFIXES) and int(address) > 1:  # :: and ::1 are not such addresses
         found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     return [each for each in found if each is not None]
 
@@ -185,30 +185,30 @@ class ClusterNode:
     """
 
     node_id: str
-    #: ``http://host:port``; None for this process when it is a pure client.
+    #: ``http://host:port``; None if this process is a pure client.
     endpoint: str | None
     status: NodeStatus = NodeStatus.ONLINE
-    #: 0 to 100, as the node reports it.
+    #: 0 to 100, reported by the node.
     load: float = 0.0
-    #: Seconds since the epoch when a sign of life was last seen here; None when none was.
+    #: Seconds since the epoch of the last heartbeat that this process has seen; None if it has seen none.
     last_heartbeat: float | None = field(default=None, compare=False)
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    #: Names of the request types it handles; None when it has not said, and so may handle any.
+    #: The names of the request types that the node handles; None if unknown, which means any type.
     handles: frozenset[str] | None = None
-    #: One run of the node, from first worker to last; another one means that it was restarted. "" when unknown.
+    #: Identifies one run of the node, from its first worker to its last; changes with a restart. "" if unknown.
     incarnation: str = ""
-    #: Names of the event types it has subscribers for; None when it has not said.
+    #: The names of the event types that the node has subscribers for; None if unknown.
     subscribes: frozenset[str] | None = None
-    #: Type name -> contract, for the types of which it has told one; see ``serialization/contract.py``.
+    #: Type name -> contract, for the types that the node has described; see ``serialization/contract.py``.
     contracts: Mapping[str, str] = field(default_factory=dict)
-    #: Seconds that it keeps an idle connection open; None when it has not said.
+    #: Seconds that the node keeps an idle connection open; None if unknown.
     keep_alive: float | None = None
-    #: Calls that it takes at once, all its workers together; None when it has not said.
+    #: Concurrent calls that the node accepts, all its workers together; None if unknown.
     concurrency: int | None = None
-    #: What it understands beyond the common form of the wire: "batch". "unsigned" where it neither signs nor checks.
+    #: Optional parts of the protocol that the node supports ("batch"), and "unsigned" if it neither signs nor verifies.
     features: frozenset[str] = frozenset()
-    #: Whether it signs its responses, as it was declared; None when nothing was. A peer that is declared to sign none
-    #: is sent unsigned requests, and what it responds is believed.
+    #: Whether ``peers`` declares that the node signs its responses; None if it does not say. If False, requests to the
+    #: node are not signed and its unsigned responses are accepted.
     signed: bool | None = None
 
     def __post_init__(self) -> None:
@@ -221,31 +221,27 @@ class ClusterNode:
             fill(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def may_handle(self, type_name: str) -> bool:
-        """Return whether it has said that it handles this type, or has not said what it handles."""
+        """Return whether the node handles this type, or has not said what it handles."""
         return self.handles is None or type_name in self.handles
 
     def __hash__(self) -> int:
         return hash((self.node_id, self.incarnation))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        cells = dict(self.__dict__, metadata=dict(self.metadata), contracts=dict(self.contracts))
-        return (_rebuild, (cells,))
-
-
-def _rebuild(cells: dict[str, Any]) -> ClusterNode:
-    return ClusterNode(**cells)
+        values = dict(self.__dict__, metadata=dict(self.metadata), contracts=dict(self.contracts))
+        return (functools.partial(ClusterNode, **values), ())
 
 
 def check_peer(node_id: object, given: object) -> ClusterNode:
     """
-    Return the node for an entry of the option ``peers``, or raise.
+    Return the node for an entry of the option ``peers``.
 
     Args:
-        node_id: Its id.
-        given: Its endpoint, or a mapping with ``url`` and what else is known of it: ``signed``, ``handles``.
+        node_id: The id of the node.
+        given: Its endpoint, or a mapping with ``url`` and optionally ``signed`` and ``handles``.
 
     Raises:
-        ConfigurationError: It is no such entry; the text starts with ``peers``.
+        ConfigurationError: The entry is wrong; the text starts with ``peers``.
     """
     option = f"peers[{check_node_id(node_id, 'peers')!r}]"
     known: Mapping[Any, Any] = given if isinstance(given, Mapping) else {"url": given}
@@ -268,16 +264,16 @@ def check_peer(node_id: object, given: object) -> ClusterNode:
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
     """
-    What a node writes about itself into a discovery store. Immutable.
+    The record of a node in a discovery store. Immutable.
 
-    Writers write no time: its age is told by the one clock of the store, or by an observer that notes on its own
-    clock when ``seq`` has changed. So the clocks of two machines need not agree.
+    It has no time of writing. Its age comes from the clock of the store, or from a reader that notes on its own clock
+    when ``seq`` has changed. So the clocks of two machines need not agree.
     """
 
     node: ClusterNode
-    #: Goes up with every heartbeat of one incarnation.
+    #: Increases with every heartbeat of one incarnation.
     seq: int = 0
-    #: Seconds since it was written, by the clock of the store that returned it; None when the store cannot tell.
+    #: Seconds since it was written, by the clock of the store that returned it; None if the store does not know.
     age: float | None = None
 
     def to_text(self) -> str:
@@ -285,7 +281,7 @@ class NodeRecord:
         return json.dumps(self.to_mapping())
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return the record as a JSON object; a node describes itself with it, too."""
+        """Return the record as a JSON object, in which a node describes itself to its peers as well."""
         node = self.node
         return {
             "nodeId": node.node_id,
@@ -309,7 +305,7 @@ class NodeRecord:
         Read a record.
 
         Raises:
-            ConfigurationError: It is not one that a node would have written; the text names the property.
+            ConfigurationError: The text is not a valid record; the error names the property.
         """
         if len(text) > MAX_RECORD:
             raise ConfigurationError(f"record: longer than {MAX_RECORD} characters")
@@ -331,7 +327,7 @@ class NodeRecord:
         keep_alive = data.get("keepAlive")
         metadata = data.get("metadata", {})
         if not isinstance(status, str) or status not in NodeStatus.__members__:
-            raise ConfigurationError(f"status: {shown(status)} is none of {', '.join(NodeStatus.__members__)}")
+            raise ConfigurationError(f"status: {shown(status)} is not one of {', '.join(NodeStatus.__members__)}")
         if not is_number(load) or not 0 <= load <= 100:
             raise ConfigurationError("load: a number from 0 to 100 is expected")
         if isinstance(seq, bool) or not isinstance(seq, int) or seq < 0:
@@ -367,7 +363,7 @@ class NodeRecord:
 
 
 def is_plain_json(value: object) -> bool:
-    """Return whether parsed JSON may be metadata: at most ``MAX_LEVELS`` deep, and no number in it is infinite."""
+    """Return whether parsed JSON can be metadata: at most ``MAX_LEVELS`` deep, with finite numbers."""
     level = [value]
     for _ in range(MAX_LEVELS + 1):
         if any(isinstance(each, float) and not math.isfinite(each) for each in level):
@@ -380,7 +376,7 @@ def is_plain_json(value: object) -> bool:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 def _types(data: Mapping[str, Any], name: str) -> frozenset[str] | None:

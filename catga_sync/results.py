@@ -1,7 +1,8 @@
-"""The typed result of one call: success or failure, and what is known about execution."""
+"""The typed result of one call: success or failure, and whether the handler ran."""
 
 from __future__ import annotations
 
+import functools
 import threading
 import uuid
 from collections.abc import Mapping
@@ -27,37 +28,38 @@ __all__ = ["INSIDE", "NEVER", "OTHER_NODE", "RETRY", "Attempt", "CatgaResult", "
 
 T = TypeVar("T")
 
-#: What the ``metadata`` of a failure may say of another try, whatever its code: that it is worth it at another node
-#: only, or nowhere. Without it, the code decides. A plain request that may have run is not tried again in any case.
+#: An entry in the ``metadata`` of a failure that says, whatever the code, whether to try again: at another node only,
+#: or never. Without it the code decides. A plain request that may have run is not sent again in either case.
 RETRY, OTHER_NODE, NEVER = "catga.retry", "other-node", "never"
-#: In the ``metadata`` of a failure whose text tells of the surroundings of this process: addresses of nodes, the path
-#: of a store. It is for the caller in this process; a handler that passes the failure on does not pass the text on.
+#: An entry in the ``metadata`` of a failure whose text has details of this process's environment, such as addresses of
+#: nodes or the path of a store. The text is for the caller in this process: if a handler returns the failure to its own
+#: caller, the text is left out.
 INSIDE = "catga.inside"
 
-#: Held while a result is given its id, so that two threads that read it at once see the same.
+#: Held while a result gets its id, so that two threads that read it at once see the same one.
 _naming = threading.Lock()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at one node, as ``CatgaResult.attempts`` keeps it. Immutable."""
+    """One attempt at one node, in ``CatgaResult.attempts``. Immutable."""
 
     node_id: str
     #: Seconds.
     elapsed: float
     delivery: Delivery
-    #: None when the attempt succeeded.
+    #: None if the attempt succeeded.
     code: ErrorCode | str | None = None
     error: str | None = None
 
 
 class _Cells:
     """
-    The storage of a result while it is being filled.
+    The attributes of a result while they are set.
 
-    A ``CatgaResult`` refuses assignment, and going around that costs 1.5 us for ten cells, three times what a whole
-    local send may take. So a result is filled as this plain class, and made a ``CatgaResult`` by its last step.
+    A ``CatgaResult`` refuses assignment, and ``object.__setattr__`` would cost 1.5 us for ten attributes, three times
+    the budget of a whole local send. So a result is filled as this plain class, and the last step sets its class.
     """
 
     __slots__ = (
@@ -87,21 +89,21 @@ class _Cells:
 
 class CatgaResult(_Cells, Generic[T]):
     """
-    What came of one call. Immutable, thread-safe; make one with ``success`` or ``failure``.
+    The result of one call. Immutable, thread-safe; made with ``success`` or ``failure``.
 
     Attributes:
-        is_success: True when the handler ran and answered.
-        value: The typed response; None on failure, or when None is the answer, which only a type that allows it has.
-        error: A text for people, or None on success.
+        is_success: True if the handler ran and returned a response.
+        value: The typed response. None on failure, and as the response of types that allow it.
+        error: A readable text, or None on success.
         code: An ``ErrorCode``, the application's own string, or None on success.
         delivery: Whether the handler ran.
-        request_id: 32 hex digits; for a local call made when first read.
-        node_id: The node that processed the call, or None when none did.
-        processing_time_ms: Milliseconds spent at the node that processed it.
-        attempts: In a cluster, every try in order; else empty.
-        metadata: Whatever else came along; read-only.
+        request_id: 32 hex digits; made on first use for a local call.
+        node_id: The node that processed the call, or None.
+        processing_time_ms: Milliseconds that the node took.
+        attempts: All attempts of a call in a cluster, in order; otherwise empty.
+        metadata: Further information; read-only.
 
-    Two results are equal when value, error, code and delivery are: ids and times are circumstances.
+    Two results are equal if value, error, code and delivery are; ids and times are not compared.
 
     .. versionadded:: 0.1
     """
@@ -125,7 +127,7 @@ class CatgaResult(_Cells, Generic[T]):
         fill = object.__setattr__
         fill(self, "is_success", is_success)
         fill(self, "value", value)
-        # What is no text becomes one, since an error travels as text.
+        # Other values become text, as they would on the wire.
         fill(self, "error", None if error is None else str.__str__(str(error)))
         fill(self, "code", parse_code(code))
         fill(self, "delivery", delivery)
@@ -134,8 +136,6 @@ class CatgaResult(_Cells, Generic[T]):
         fill(self, "processing_time_ms", processing_time_ms)
         fill(self, "attempts", attempts)
         fill(self, "metadata", _NOTHING if metadata is None else MappingProxyType(dict(metadata)))
-
-    # -- making one -----------------------------------------------------------------------------------------------
 
     @classmethod
     def success(cls, value: T | None = None, *, metadata: Mapping[str, Any] | None = None) -> CatgaResult[T]:
@@ -156,19 +156,22 @@ class CatgaResult(_Cells, Generic[T]):
 
         Args:
             error:
-                The text that the caller will see.
+                The text for the caller.
 
             code:
-                An ``ErrorCode``, or a string of the application's own. A string that is the name of an ``ErrorCode``
-                becomes that member. None means no code.
+                An ``ErrorCode``, or a string of the application's own. The name of an ``ErrorCode`` becomes that
+                member. None means no code.
 
             delivery:
-                What is known about execution; a handler that answers "no" has run, hence the default.
+                Whether the handler ran. The default is for handlers, which run when they return a failure.
+
+            metadata:
+                Further information. None means none.
         """
         return cls(False, None, "" if error is None else error, code, delivery, metadata=metadata)
 
     def _with(self, **changes: Any) -> CatgaResult[T]:
-        """Return a copy in which the given cells differ."""
+        """Return a copy with the given attributes changed."""
         cells = _Cells()
         cells.is_success = self.is_success
         cells.value = self.value
@@ -184,11 +187,9 @@ class CatgaResult(_Cells, Generic[T]):
             setattr(cells, name, value)
         return _sealed(cells)
 
-    # -- reading one ----------------------------------------------------------------------------------------------
-
     @property
     def request_id(self) -> str:
-        """The id of the call, as logs and the wire show it."""
+        """The id of the call, in logs and on the wire."""
         given: str | None = self._request_id
         if given is None:
             with _naming:
@@ -203,8 +204,8 @@ class CatgaResult(_Cells, Generic[T]):
         Return the value, or raise the ``CallError`` that fits the failure.
 
         Raises:
-            BusinessError: The handler ran and said no (``HandlerFailed`` if it raised).
-            DeadlineExceeded, NetworkError, SerializationError, NoHandlerError, AccessDenied: see ``catga_sync.errors``.
+            BusinessError: The handler ran and refused the request (``HandlerFailed`` if it raised).
+            DeadlineExceeded, NetworkError, SerializationError, NoHandlerError, AccessDenied: See ``catga_sync.errors``.
         """
         if self.is_success:
             return cast("T", self.value)  # None only where T allows it
@@ -212,14 +213,11 @@ class CatgaResult(_Cells, Generic[T]):
 
     def _to_error(self) -> CallError:
         """Return the error that fits the failure."""
-        return self._error_class()(self.error or "", code=self.code, delivery=self.delivery, result=self)
-
-    def _error_class(self) -> type[CallError]:
         if self.delivery is Delivery.EXECUTED:
-            if self.code is ErrorCode.UNKNOWN:
-                return HandlerFailed
-            return SerializationError if self.code is ErrorCode.INTERNAL else BusinessError
-        return _ERROR_CLASSES.get(self.code, CallError)
+            error_class = _EXECUTED_CLASSES.get(self.code, BusinessError)
+        else:
+            error_class = _ERROR_CLASSES.get(self.code, CallError)
+        return error_class(self.error or "", code=self.code, delivery=self.delivery, result=self)
 
     def __bool__(self) -> bool:
         return self.is_success
@@ -235,7 +233,7 @@ class CatgaResult(_Cells, Generic[T]):
             and self.delivery is other.delivery
         )
 
-    # The value may be unhashable, and two equal results must hash alike; nobody needs results as keys.
+    # The value may be unhashable.
     __hash__ = None  # type: ignore[assignment]
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -245,10 +243,9 @@ class CatgaResult(_Cells, Generic[T]):
         raise AttributeError(f"{name}: a CatgaResult cannot be changed")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        cells = {cell: getattr(self, cell) for cell in _Cells.__slots__}
-        cells["_request_id"] = self.request_id
-        cells["metadata"] = dict(self.metadata)
-        return (_rebuild, (cells,))
+        arguments = {name: getattr(self, name) for name in _Cells.__slots__ if name != "_request_id"}
+        arguments.update(request_id=self.request_id, metadata=dict(self.metadata))
+        return (functools.partial(CatgaResult, **arguments), ())
 
     def __repr__(self) -> str:
         if self.is_success:
@@ -258,7 +255,7 @@ class CatgaResult(_Cells, Generic[T]):
 
 
 def succeeded(value: Any, processing_time_ms: float) -> CatgaResult[Any]:
-    """Return the result of a handler that answered: ``CatgaResult(True, value, ...)``, in a fifth of the time."""
+    """Return ``CatgaResult(True, value, ...)`` for a handler's response, in a fifth of the time."""
     cells = _Cells()
     cells.is_success = True
     cells.value = value
@@ -275,19 +272,10 @@ def _sealed(cells: _Cells) -> CatgaResult[Any]:
     return cast("CatgaResult[Any]", cells)
 
 
-def _rebuild(cells: dict[str, Any]) -> CatgaResult[Any]:
-    request_id = cells.pop("_request_id")
-    return CatgaResult(
-        cells.pop("is_success"),
-        cells.pop("value"),
-        cells.pop("error"),
-        cells.pop("code"),
-        cells.pop("delivery"),
-        request_id=request_id,
-        **cells,
-    )
-
-
+_EXECUTED_CLASSES: dict[ErrorCode | str | None, type[CallError]] = {
+    ErrorCode.UNKNOWN: HandlerFailed,
+    ErrorCode.INTERNAL: SerializationError,
+}
 _ERROR_CLASSES: dict[ErrorCode | str | None, type[CallError]] = {
     ErrorCode.UNAVAILABLE: NetworkError,
     ErrorCode.RESOURCE_EXHAUSTED: NetworkError,

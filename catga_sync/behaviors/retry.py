@@ -1,4 +1,4 @@
-"""Try again what may be tried again: queries, and what provably did not run."""
+"""Repeats calls that failed for now: queries, and requests that provably did not run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from catga_sync.results import NEVER, OTHER_NODE, RETRY, CatgaResult
 
 __all__ = ["retry_behavior"]
 
-_PASSING = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.ABORTED})
+_TEMPORARY = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.ABORTED})
 
 
 def retry_behavior(
@@ -27,18 +27,17 @@ def retry_behavior(
     rng: random.Random | None = None,
 ) -> Behavior:
     """
-    Return a behaviour that calls again after a failure that may pass.
+    Return a behaviour that repeats a call after a temporary failure. Thread-safe.
 
-    A failure is tried again when its code says that it may pass (UNAVAILABLE, RESOURCE_EXHAUSTED, ABORTED) and
-    either it provably did not run or the request is idempotent. A plain request that may have run is never
-    repeated. The wait is drawn from ``[0, delay * 2 ** n)`` (full jitter, as AWS and Envoy do) and never outlasts the
-    call's deadline.
+    A call is repeated if the code of its failure is temporary (UNAVAILABLE, RESOURCE_EXHAUSTED, ABORTED) and either the
+    request provably did not run or it is idempotent. A plain request that may have run is never repeated. The wait is
+    drawn from ``[0, delay * 2 ** n)`` (full jitter, as in AWS and Envoy) and never exceeds the call's deadline.
 
     Args:
-        attempts: Calls in total, the first included; at least 1.
-        delay: Seconds; the upper end of the first wait. 0 means: at once.
-        sleep: Waits that many seconds; None means really.
-        rng: Source of the jitter; None means one of its own.
+        attempts: Calls in total, including the first; at least 1.
+        delay: Seconds, the upper bound of the first wait. 0 repeats at once.
+        sleep: Waits this many seconds. None waits in real time.
+        rng: The source of the jitter. None makes one.
 
     Raises:
         ConfigurationError: A value is out of range.
@@ -67,7 +66,7 @@ def retry_behavior(
                 result = next_(request)
                 tried += result.attempts
                 if unsure and result.delivery is Delivery.NOT_EXECUTED:
-                    # This try did not run; an earlier one may have.
+                    # This attempt did not run, but an earlier one may have.
                     result = result._with(delivery=Delivery.UNKNOWN)
                 unsure = unsure or result.delivery is not Delivery.NOT_EXECUTED
             return result if tried is result.attempts else result._with(attempts=tried)
@@ -78,7 +77,7 @@ def retry_behavior(
 
 
 def _may_repeat(request: Any, result: CatgaResult[Any]) -> bool:
-    if result.is_success or result.code not in _PASSING or result.metadata.get(RETRY) in (OTHER_NODE, NEVER):
+    if result.is_success or result.code not in _TEMPORARY or result.metadata.get(RETRY) in (OTHER_NODE, NEVER):
         return False
     declared = options_of(type(request)).idempotent
     idempotent = isinstance(request, Query) if declared is None else declared

@@ -1,4 +1,4 @@
-"""Tell a function of yours how long each call took."""
+"""Passes the duration of each call to a function of the user."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ __all__ = ["timing_behavior"]
 
 def timing_behavior(observe: Callable[[Any, CatgaResult[Any], float], None]) -> Behavior:
     """
-    Return a behaviour that calls ``observe(request, result, seconds)`` after every call.
+    Return a behaviour that calls ``observe(request, result, seconds)`` after every call. Thread-safe if ``observe`` is.
 
     Args:
-        observe:
-            Called in the thread of the call, which waits for it; it must be quick and must not raise.
+        observe: Called in the thread of the call, which waits for it. It must be quick and must not raise.
 
     .. versionadded:: 0.1
     """

@@ -1,4 +1,4 @@
-"""Check every request against its schema before it is sent, as the node that runs it would on arrival."""
+"""Checks every request against its schema before it is sent, as the receiving node does."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ __all__ = ["validation_behavior"]
 
 def validation_behavior(registry: MessageRegistry) -> Behavior:
     """
-    Return a behaviour that refuses a request which its own schema cannot write or does not accept.
+    Return a behaviour that refuses a request that its own schema cannot write and read. Thread-safe.
 
-    The node that runs a request checks it in any case, wherever it came from. Around the sends of a
-    ``ClusterMediator`` this saves the way there; around handlers it also checks types that never travel
-    (``@message(remote=False)``). It costs writing and reading the request once.
+    The node that runs a request checks it in any case. Around the sends of a ``ClusterMediator`` this behaviour avoids
+    sending an invalid request; around handlers it also checks types that are never sent (``@message(remote=False)``).
+    It costs writing and reading the request once.
 
     Args:
-        registry:
-            The registry that knows the schemas; usually ``mediator.registry``.
+        registry: The registry with the schemas; usually ``mediator.registry``.
 
     .. versionadded:: 0.1
     """

@@ -221,7 +221,7 @@ def _explain(args: argparse.Namespace) -> int:
         return code
     _warn(verdicts.candidates)
     suffix = "" if answer is None else f" -> {answer}"
-    print(_clean(f"{name}{suffix}: {len(verdicts.candidates)} of {len(seen)} nodes may take it"))
+    print(_clean(f"{name}{suffix}: {len(verdicts.candidates)} of {len(seen)} nodes can handle it"))
     for each in verdicts.candidates:
         node = each.node
         print(_clean(f"  + {node.node_id:24} {node.endpoint:32} {node.status.name} load {node.load:g}"))

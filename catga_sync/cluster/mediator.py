@@ -328,7 +328,7 @@ class ClusterMediator:
 
     def _chain_of(self, behaviors: tuple[Behavior, ...]) -> Handler:
         def answers_none(request: Any) -> bool:
-            return self.registry.ensure(type(request)).answers_none
+            return self.registry.ensure(type(request)).response_may_be_none
 
         return build_chain(self._send_current, behaviors, "the call", answers_none, sends=True)
 

@@ -1,12 +1,12 @@
-"""The requests to the API server: one list, one watch.
+"""The requests to the API server: list and watch.
 
 Rules of this file:
-1. The token goes to the API server and nowhere else: no redirect, no proxy, no error text. It is read for every
-   request, so none is ever older than the request that carries it.
+1. The token is sent to the API server only: no redirect, no proxy, no error text. It is read again for every request.
 2. The server's certificate is always checked. Plain HTTP is for loopback, where ``kubectl proxy`` listens.
-3. Nothing is read without a limit on its size and its time.
-4. Each request has a connection of its own, which any thread can cut. requests and urllib3 show a connection only once
-   its headers have come, so a thread that waits for them could not be stopped; ``http.client`` takes a socket of ours.
+3. Every read has a limit on its size and its time.
+4. Each request has a connection of its own, which any thread can cut. ``http.client`` takes a socket that is made here;
+   requests and urllib3 show theirs only after the response headers, so a thread that waits for those could not be
+   stopped.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ import requests.utils
 
 from catga_sync._clock import Clock
 from catga_sync._redaction import cause_of
-from catga_sync.discovery._kubernetes_answers import KubernetesApiError, ListAgain, read_event, read_page, refusal
+from catga_sync.discovery._kubernetes_responses import KubernetesApiError, ListAgain, read_event, read_page, refusal
 from catga_sync.discovery._kubernetes_slices import LABEL, Service
 
 __all__ = ["MAX_SLICES", "ApiServer", "Pause", "Settings"]
 
 #: Bytes of a page of a list, of one event, of the text that explains a refusal, of a file of the service account.
 MAX_PAGE, MAX_EVENT, _MAX_STATUS, _MAX_FILE = 32 << 20, 8 << 20, 64 << 10, 64 << 10
-#: A line break in a token would begin another header. One that fills the file to the limit may have been cut.
+#: A line break in a token would start another header. A token that fills the file to the limit may be cut.
 _TOKEN = re.compile(f"[!-~]{{1,{_MAX_FILE - 1}}}")
-#: Slices on a page: one of 1,000 endpoints, the most there can be, has about 400 KB. Pages: with the 100 endpoints that
-#: the control plane puts into a slice, 100,000 nodes.
+#: Slices on a page (one of 1,000 endpoints, the maximum, has about 400 KB), and pages: the control plane puts 100
+#: endpoints into a slice, which makes 100,000 nodes.
 _PAGE, _MAX_PAGES = 50, 20
 MAX_SLICES = _PAGE * _MAX_PAGES
-#: Seconds for a connection (a lost first packet is sent again after one), and for a whole list.
+#: Seconds for connecting (a lost first packet is sent again after one), and for a whole list.
 _CONNECT_TIMEOUT, _LIST_TIMEOUT = 2.0, 30.0
 #: Waits for an event or until seconds have passed.
 Pause = Callable[[threading.Event, float], object]
-#: What a connection, or a server that speaks another protocol, may raise.
+#: The errors of connections, and of servers that speak another protocol.
 _ERRORS = (OSError, http.client.HTTPException, ValueError)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What ``KubernetesDiscovery`` was made with; see there. Immutable."""
+    """The arguments of ``KubernetesDiscovery``; see there. Immutable."""
 
     service: Service
     api_server: str
@@ -76,13 +76,13 @@ class ApiServer:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        #: When the request that is under way has taken too long.
+        #: The monotonic time at which the current request has taken too long.
         self._deadline = math.inf
         self._closed = False
         # Reentrant: the garbage collector may call close() in a thread that holds it.
         self._lock = threading.RLock()
-        # Guarded by _lock: a copy of the connection's descriptor. It is closed here alone, so its number cannot have
-        # become another connection's when it is shut down.
+        # Guarded by _lock: a copy of the connection's descriptor. It is closed only here, so that its number is never
+        # that of another connection when it is shut down.
         self._handle: socket.socket | None = None
 
     def namespace(self) -> str:
@@ -95,16 +95,15 @@ class ApiServer:
         """
         Return the version of the list and all its items.
 
-        No version is asked for, which means the newest: an API server that lags behind the others must not take this
-        process back in time.
+        No version is asked for, which means the newest: an API server that lags behind could return an older state.
         """
         deadline = self._settings.clock.monotonic() + _LIST_TIMEOUT
         first, items, more = "", [], ""
         for _ in range(_MAX_PAGES):
             query = {"limit": str(_PAGE), **({"continue": more} if more else {})}
-            with self._get(query, deadline, self._settings.timeout) as answer:
-                version, found, more = read_page(self._body(answer, MAX_PAGE))
-            # The first page's: should a later one be newer, the watch repeats what this list has already.
+            with self._get(query, deadline, self._settings.timeout) as response:
+                version, found, more = read_page(self._body(response, MAX_PAGE))
+            # The version of the first page: if a later page is newer, the watch repeats some changes.
             first = first or version
             items += found
             if not more:
@@ -114,28 +113,28 @@ class ApiServer:
     @contextlib.contextmanager
     def watch(self, version: str, seconds: int) -> Iterator[Iterator[tuple[str, dict[str, Any], str]]]:
         """
-        Yield the events after ``version``, once the server has accepted: kind, object, version of each.
+        Yield the events after ``version`` once the server has accepted the watch: kind, object, version of each.
 
-        The server ends them after ``seconds``. Reading one raises KubernetesApiError if the watch has failed.
+        The server ends the watch after ``seconds``. Reading an event raises KubernetesApiError if the watch fails.
         """
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
         idle, now = self._settings.idle_timeout, self._settings.clock.monotonic()
-        with self._get({**query, "timeoutSeconds": str(seconds)}, now + seconds + idle, idle) as answer:
-            yield self._events(answer)
+        with self._get({**query, "timeoutSeconds": str(seconds)}, now + seconds + idle, idle) as response:
+            yield self._events(response)
 
     def cut_overdue(self) -> None:
-        """Cut a request that takes too long in a place where its own thread cannot notice, such as a header."""
+        """Cut a request that takes too long where its own thread does not check the time, as in a header."""
         if self._settings.clock.monotonic() > self._deadline:
             self._cut()
 
     def close(self) -> None:
-        """Cut the request that is under way, and refuse any further one. Does not wait."""
+        """Cut the current request, and refuse any further one. Does not wait."""
         self._closed = True
         self._cut()
 
     @contextlib.contextmanager
     def _get(self, query: dict[str, str], deadline: float, patience: float) -> Iterator[http.client.HTTPResponse]:
-        """Send a request and yield the answer if it is a good one; ``patience`` is for each piece of its body."""
+        """Send a request and yield its response, a 200; each read of its body takes ``patience`` seconds at most."""
         settings, namespace = self._settings, self.namespace()
         query = {"labelSelector": f"kubernetes.io/service-name={settings.service.name}", **query}
         path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?{urlencode(query)}"
@@ -151,20 +150,20 @@ class ApiServer:
                 connection = http.client.HTTPConnection(urlsplit(settings.api_server).netloc)
                 connection.sock = sock = self._connect(stack)
                 connection.request("GET", path, headers=headers)
-                answer = stack.enter_context(connection.getresponse())
-                if not answer.isclosed():
+                response = stack.enter_context(connection.getresponse())
+                if not response.isclosed():
                     sock.settimeout(patience)
             except _ERRORS as exc:
                 text = f"the API server at {settings.api_server} cannot be reached: {cause_of(exc)}"
                 raise KubernetesApiError(text) from exc
-            if answer.status != 200:
-                body, retry_after = b"", answer.headers.get("Retry-After")
+            if response.status != 200:
+                body, retry_after = b"", response.headers.get("Retry-After")
                 with contextlib.suppress(KubernetesApiError):
-                    body = self._body(answer, _MAX_STATUS)
-                raise refusal(answer.status, body, retry_after, namespace=namespace, url=settings.api_server)
-            if answer.headers.get("Content-Encoding", "identity") != "identity":
-                raise ListAgain("the API server answered in a content coding that was not asked for")
-            yield answer
+                    body = self._body(response, _MAX_STATUS)
+                raise refusal(response.status, body, retry_after, namespace=namespace, url=settings.api_server)
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise ListAgain("the API server used a content coding that was not asked for")
+            yield response
 
     def _connect(self, stack: contextlib.ExitStack) -> socket.socket:
         settings, parts = self._settings, urlsplit(self._settings.api_server)
@@ -178,11 +177,10 @@ class ApiServer:
                 raise ConnectionAbortedError("the request is not wanted any more")
         if is_tls:
             context = ssl.create_default_context(cafile=settings.ca_file or requests.utils.DEFAULT_CA_BUNDLE_PATH)
-            # From Python 3.13 on certificates must be written by the book (RFC 5280), which those of many clusters are
-            # not (https://github.com/kubernetes-client/python/issues/2394). Chain, time and name are checked all
-            # the same.
+            # From Python 3.13 on certificates must follow RFC 5280 strictly, which those of many clusters do not
+            # (https://github.com/kubernetes-client/python/issues/2394). Chain, time and name are checked all the same.
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-            # A name may end in a dot, which no certificate has.
+            # A host name may end in a dot, the name in a certificate never does.
             sock = stack.enter_context(context.wrap_socket(sock, server_hostname=address[0].rstrip(".")))
         sock.settimeout(settings.timeout)
         return sock
@@ -190,7 +188,7 @@ class ApiServer:
     def _disconnect(self) -> None:
         self._deadline = math.inf
         with self._lock:
-            # Not only closed: a forked process may have a copy, and would keep it open.
+            # Not only closed: a copy in a forked process would keep the connection open.
             self._cut()
             handle, self._handle = self._handle, None
             if handle is not None:
@@ -201,32 +199,32 @@ class ApiServer:
             if self._handle is not None:
                 self._handle.shutdown(socket.SHUT_RDWR)
 
-    def _pieces(self, answer: http.client.HTTPResponse) -> Iterator[bytes]:
-        """Yield the body as it comes, up to its proper end."""
+    def _pieces(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        """Yield the body as it comes; raise an error unless it ends properly."""
         try:
-            # read1 only: the other ways to read a body have no limit where the size of a chunk is below 0.
-            while piece := answer.read1(1 << 16):
+            # Only read1 is limited where the size of a chunk is below 0.
+            while piece := response.read1(1 << 16):
                 if self._settings.clock.monotonic() > self._deadline:
-                    raise KubernetesApiError("the API server's answer does not come to an end")
+                    raise KubernetesApiError("the API server's response does not end")
                 yield piece
-            if answer.length:
-                raise http.client.IncompleteRead(b"", answer.length)
+            if response.length:
+                raise http.client.IncompleteRead(b"", response.length)
         except TimeoutError as exc:
-            raise KubernetesApiError("the API server has fallen silent") from exc
+            raise KubernetesApiError("the API server sends nothing more") from exc
         except _ERRORS as exc:
-            raise ListAgain(f"the answer of the API server was cut off: {cause_of(exc)}") from exc
+            raise ListAgain(f"the response of the API server was cut off: {cause_of(exc)}") from exc
 
-    def _body(self, answer: http.client.HTTPResponse, limit: int) -> bytes:
+    def _body(self, response: http.client.HTTPResponse, limit: int) -> bytes:
         body = bytearray()
-        for piece in self._pieces(answer):
+        for piece in self._pieces(response):
             body += piece
             if len(body) > limit:
-                raise ListAgain(f"the API server's answer has more than {limit} bytes")
+                raise ListAgain(f"the API server's response has more than {limit} bytes")
         return bytes(body)
 
-    def _events(self, answer: http.client.HTTPResponse) -> Iterator[tuple[str, dict[str, Any], str]]:
+    def _events(self, response: http.client.HTTPResponse) -> Iterator[tuple[str, dict[str, Any], str]]:
         rest = bytearray()
-        for piece in self._pieces(answer):
+        for piece in self._pieces(response):
             rest += piece
             if b"\n" in piece:
                 *lines, rest = rest.split(b"\n")
@@ -238,12 +236,12 @@ class ApiServer:
 
 
 def _read(option: str, file: Path, pattern: re.Pattern[str], cure: str) -> str:
-    """Return what a file of the service account holds. No error shows it: it may be a token."""
+    """Return the text in a file of the service account. No error shows the text: it may be a token."""
     try:
         with file.open("rb") as opened:
             text = opened.read(_MAX_FILE).strip().decode("latin-1")
     except OSError as exc:
         raise KubernetesApiError(f"{option}: {file} cannot be read ({exc.strerror}); {cure}") from exc
     if not pattern.fullmatch(text):
-        raise KubernetesApiError(f"{option}: {file} does not hold what it should; {cure}")
+        raise KubernetesApiError(f"{option}: the content of {file} is not valid; {cure}")
     return text

@@ -1,9 +1,9 @@
-"""The ``kubernetes://`` URL, and the nodes that the EndpointSlices of a Service list.
+"""The ``kubernetes://`` URL, and the nodes in the EndpointSlices of a Service.
 
 Rules of this file:
 1. Pure: no I/O, no clock, no state.
-2. What is not an EndpointSlice of the Service is an error, since the answer it came in cannot be trusted. An endpoint
-   that cannot be a node is left out with a reason, and the others stay.
+2. An object that is not an EndpointSlice of the Service is an error: the whole response is wrong then. An endpoint that
+   cannot be a node is left out with a reason, and the others stay.
 3. One record for each node, however many slices list it: the control plane moves endpoints between slices, and for
    a moment they are in two (https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#duplicate-endpoints).
 """
@@ -31,7 +31,7 @@ _SERVICE_NAME = "kubernetes.io/service-name"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What a ``kubernetes://`` URL names. Immutable."""
+    """The parts of a ``kubernetes://`` URL. Immutable."""
 
     #: "" means the namespace of the service account.
     namespace: str
@@ -59,7 +59,7 @@ def parse_url(url: str, port_name: str | None = None) -> Service:
         port_name: The port, if the URL has none.
 
     Raises:
-        ConfigurationError: It is no such URL; the text says what to write.
+        ConfigurationError: It is another URL; the text says what to write.
     """
     found = _URL.fullmatch(url) if isinstance(url, str) else None
     if found is None:
@@ -81,7 +81,7 @@ def read_slice(item: object, service: Service) -> Slice:
     Read an EndpointSlice as parsed JSON.
 
     Raises:
-        ValueError: It is none, or one of another Service.
+        ValueError: It is something else, or belongs to another Service.
     """
     fields = _of(dict, item, "an EndpointSlice")
     # The items of a list have no kind; the object of an event has.
@@ -96,7 +96,7 @@ def read_slice(item: object, service: Service) -> Slice:
     ports, family = _tcp_ports(_of(list, fields.get("ports"), "ports")), fields.get("addressType")
     port = _choose_port(ports, service.port, lists_none=not fields.get("ports"))
     endpoints, nodes, problems = _of(list, fields.get("endpoints"), "endpoints"), [], []
-    # Of FQDN, the third type, Kubernetes says that it has no meaning.
+    # The third type is FQDN, which Kubernetes gives no meaning.
     if endpoints and family not in ("IPv4", "IPv6"):
         problems.append(f"address type {_short(family)} is left out")
     elif endpoints and port is None:
@@ -115,32 +115,32 @@ def merge(slices: Iterable[Slice]) -> tuple[NodeRecord, ...]:
     """Return one record for each node, by node id."""
     nodes = [node for each in slices for node in each.nodes]
     drains = NodeStatus.DRAINING
-    # Termination is never taken back: of two slices that disagree about one pod, the one that reports it is newer.
+    # Termination is final: of two slices that disagree about a pod, the one that reports it is newer.
     ending = {(node.node_id, node.incarnation) for node in nodes if node.status is drains and node.incarnation}
     nodes = [replace(node, status=drains) if (node.node_id, node.incarnation) in ending else node for node in nodes]
-    # A pod of a StatefulSet comes back under its name while its predecessor still drains: the new one counts. IPv4
-    # comes before IPv6. The last one stays, so the best comes last.
+    # A new pod of a StatefulSet has the name of the one that still drains: the new one counts. IPv4 is preferred to
+    # IPv6. The last node of an id stays, so the best comes last.
     nodes.sort(key=lambda n: (n.status is drains, "[" in str(n.endpoint), str(n.endpoint), n.incarnation), reverse=True)
     best = {node.node_id: node for node in nodes}
     return tuple(NodeRecord(best[node_id]) for node_id in sorted(best))
 
 
 def _read_endpoint(fields: dict[str, Any], url: str, family: str) -> ClusterNode | None:
-    """Return the node, or None when it takes no calls; ValueError when no node can be there."""
+    """Return the node; None when it takes no calls. Raises ValueError for what cannot be a node."""
     conditions = _of(dict, fields.get("conditions"), "conditions")
     # Unset means true, true and false.
     ready, serving, ending = (conditions.get(name) for name in ("ready", "serving", "terminating"))
     if not {type(ready), type(serving), type(ending)} <= {bool, type(None)}:
         raise ValueError("conditions: true or false is expected")
-    # A Service that publishes pods that are not ready reports every pod as ready, ending ones too.
+    # A Service that publishes pods that are not ready reports every pod as ready, terminating ones too.
     if (serving if ending else ready) is False:
         return None
-    # What further addresses would mean is not defined, and kube-proxy ignores them too.
+    # Further addresses have no defined meaning, and kube-proxy ignores them too.
     host = _host((_of(list, fields.get("addresses"), "addresses") or [None])[0], family)
     target = _of(dict, fields.get("targetRef"), "targetRef")
     node_id, name, uid = re.sub("[.:]", "-", host.strip("[]")), target.get("name"), target.get("uid")
     if target.get("kind", "Pod") == "Pod":
-        # A pod's name may have 253 characters, a node's id 128: no node has such a name.
+        # A pod's name may have 253 characters, a node id 128 at most.
         with contextlib.suppress(ConfigurationError):
             node_id = check_node_id(name)
     return ClusterNode(
@@ -163,7 +163,7 @@ def _host(address: object, family: str) -> str:
 
 
 def _tcp_ports(ports: list[Any]) -> list[tuple[str, int]]:
-    """Return name and number of the TCP ports. The log shows names, so one that is none is left empty."""
+    """Return name and number of the TCP ports; "" for a name that is not printable, since names are logged."""
     found = []
     for each in ports:
         port = _of(dict, each, "a port")
@@ -178,7 +178,7 @@ def _choose_port(ports: list[tuple[str, int]], wanted: str | None, *, lists_none
     for name, number in ports:
         if wanted in (None, name, str(number)):
             return number
-    # A headless Service need not list its ports.
+    # A headless Service may list no ports.
     number = int(wanted) if wanted is not None and wanted.isdecimal() and lists_none else 0
     return number if 0 < number < 65536 else None
 
@@ -191,9 +191,8 @@ def _no_port(ports: list[tuple[str, int]], service: Service) -> str:
 
 
 def _of(kind: Any, value: Any, name: str) -> Any:
-    """Return a list or an object; null is an empty one, since Go writes a list that was never filled as null."""
+    """Return a list or an object; null is an empty one, as Go writes a list that was never filled."""
     if value is not None and not isinstance(value, kind):
-        # One class of error for whatever was sent.
         raise ValueError(f"{name}: {'a list' if kind is list else 'an object'} is expected")
     return kind() if value is None else value
 

@@ -5,9 +5,9 @@
       '-----------------'---- version gone, cut off, not as documented ----> list again
 
 Rules of this file:
-1. What was seen last is served whatever happens: the records are only ever replaced by a complete set.
-2. After a failure comes a wait: what the server asks for, or a random part of a limit that doubles up to 30 s. The
-   first failure of a version that is gone, or of a token that may have been replaced, is tried again at once.
+1. The last records are served whatever happens: they are only ever replaced by a complete set.
+2. After a failure the thread waits: as long as the server asks for, or for a random part of a limit that doubles up to
+   30 s. The first failure of a version that is gone, or of a token that may have been replaced, is tried again at once.
 3. A change of state is logged, not a state.
 """
 
@@ -19,8 +19,8 @@ import weakref
 from typing import Any
 
 from catga_sync._redaction import cause_of
-from catga_sync.discovery._kubernetes_answers import KubernetesApiError, ListAgain
 from catga_sync.discovery._kubernetes_api import MAX_SLICES, ApiServer, Settings
+from catga_sync.discovery._kubernetes_responses import KubernetesApiError, ListAgain
 from catga_sync.discovery._kubernetes_slices import Slice, merge, read_slice
 from catga_sync.nodes import NodeRecord
 
@@ -28,7 +28,7 @@ __all__ = ["Follower"]
 
 #: Limits of the wait after the first failure, and after many.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0
-#: Seconds after which a watch counts as good even if it then fails, or brings nothing before the server ends it.
+#: Seconds after which a watch counts as good even if it fails, and below which one without an event counts as failed.
 _SOUND, _SHORT = 5.0, 1.0
 #: Different problems that are logged, each of them once.
 _MAX_PROBLEMS = 100
@@ -41,16 +41,16 @@ class Follower:
     Keep the records of one Service up to date, in a thread of its own, until it is stopped. Thread-safe.
 
     Args:
-        settings: The Service, where it is, and how long to wait.
-        records: What to serve until the first list; None when nothing is known.
-        owner: The thread ends when this object is garbage.
+        settings: The Service, the API server and the timeouts.
+        records: The records until the first list; None when there are none.
+        owner: The thread ends when this object is garbage collected.
     """
 
     def __init__(self, settings: Settings, records: tuple[NodeRecord, ...] | None, owner: object) -> None:
-        #: The complete set; swapped whole. None until the first list.
+        #: The complete set; None until the first list.
         self.records = records
         #: Why there is no list yet.
-        self.failure = "it has not answered yet"
+        self.failure = "the API server has not responded yet"
         self.server = ApiServer(settings)
         self._settings = settings
         self._owner: object = weakref.ref(owner, lambda _: self.stop())
@@ -69,7 +69,7 @@ class Follower:
         self._thread.start()
 
     def stop(self, patience: float = 0.0) -> None:
-        """End the thread and what it waits for; wait for its end, for ``patience`` seconds at most."""
+        """End the thread and the request that it waits for; wait for its end, for ``patience`` seconds at most."""
         self._stop.set()
         self._tried.set()
         self.server.close()
@@ -77,11 +77,11 @@ class Follower:
             self._thread.join(patience)
 
     def after_fork_in_child(self) -> None:
-        """Called by the store. The thread and the connection are the parent's: nothing ends them here."""
+        """Called by the store: leave the thread and the connection of the parent alone."""
         self._owner = None
 
     def wait_for_first(self, seconds: float) -> None:
-        """Wait until the first list has come or failed. Once the time is up, no call waits any more."""
+        """Wait until the first list has come or failed. After the first timeout no call waits."""
         self._tried.wait(seconds)
         self._tried.set()
 
@@ -112,7 +112,7 @@ class Follower:
         self._recovered()
 
     def _watch(self, version: str) -> None:
-        """Follow one watch until the server ends it. What it brings counts even if it ends badly."""
+        """Follow one watch until the server ends it. Its events are applied even if it fails later."""
         settings, progress = self._settings, False
         seconds = max(1, int(settings.watch_timeout * settings.rng.uniform(0.5, 1.0)))
         with self.server.watch(version, seconds) as events:
@@ -149,7 +149,7 @@ class Follower:
         try:
             read = read_slice(item, self._settings.service)
         except ValueError as exc:
-            raise ListAgain(f"the API server's answer is not what was asked for: {exc}") from exc
+            raise ListAgain(f"the API server's response is not what was asked for: {exc}") from exc
         for problem in read.problems:
             self._warn_once(problem)
         return read
@@ -160,26 +160,26 @@ class Follower:
             self.records = records
 
     def _failed(self, exc: Exception) -> float:
-        """Take note of a failure; return the seconds to wait."""
-        told = exc if isinstance(exc, KubernetesApiError) else ListAgain(cause_of(exc))
-        bug = None if told is exc else exc
-        if isinstance(told, ListAgain):
+        """Record and log a failure; return the seconds to wait."""
+        error = exc if isinstance(exc, KubernetesApiError) else ListAgain(cause_of(exc))
+        bug = None if error is exc else exc
+        if isinstance(error, ListAgain):
             self._version = None
         self._failures += 1
-        self.failure = str(told)
+        self.failure = str(error)
         service, uniform = self._settings.service.name, self._settings.rng.uniform
-        mark = f"{type(exc).__name__} {told.status}"
-        if told.status == 410 or (self._failures == 1 and (isinstance(exc, ListAgain) or told.status == 401)):
-            _log.debug("trying again: %s", told)  # every watch ends like this at times
+        mark = f"{type(exc).__name__} {error.status}"
+        if error.status == 410 or (self._failures == 1 and (isinstance(exc, ListAgain) or error.status == 401)):
+            _log.debug("trying again: %s", error)  # every watch ends like this at times
         elif mark != self._logged:
             self._logged = mark
-            level = logging.ERROR if bug or told.status in (401, 403, 404) else logging.WARNING
-            _log.log(level, "the nodes of %s are those seen last: %s", service, told, exc_info=bug)
-        if self._failures == 1 and told.status in (401, 410):
+            level = logging.ERROR if bug or error.status in (401, 403, 404) else logging.WARNING
+            _log.log(level, "the nodes of %s are those seen last: %s", service, error, exc_info=bug)
+        if self._failures == 1 and error.status in (401, 410):
             return 0.0
-        if told.retry_after is not None:
-            # Not all at the same moment: others were told the same.
-            return told.retry_after * uniform(1.0, 1.25)
+        if error.retry_after is not None:
+            # Spread: the server asks other clients to wait for the same time.
+            return error.retry_after * uniform(1.0, 1.25)
         return uniform(0.0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._failures - 1, 30)))
 
     def _recovered(self) -> None:

@@ -1,13 +1,13 @@
-"""The pods behind a Kubernetes Service, as the EndpointSlices of the Service list them.
+"""The pods behind a Kubernetes Service, from the EndpointSlices of the Service.
 
 Rules of this file:
 1. Nothing is made at construction: no thread, no file, no socket. The first ``nodes`` of a process starts the thread.
-2. ``nodes`` returns what the thread has read. It waits for the very first list only.
-3. Before a fork the thread is stopped: the child gets no lock that is held and no open connection. Each side starts
-   a thread of its own at its next ``nodes``.
+2. ``nodes`` returns what the thread has read. It waits for the first list only.
+3. Before a fork the thread is stopped: the child gets no lock that is held and no open connection. Parent and child
+   start a thread of their own at their next ``nodes``.
 
-The platform keeps the records. A pod is registered by being ready and leaves by being deleted, so ``register`` and
-``deregister`` have nothing to do.
+Kubernetes keeps the records: a pod is there from being ready until it is deleted, so ``register`` and ``deregister`` do
+nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from catga_sync import _fork
 from catga_sync._checks import check_seconds
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._redaction import shown
-from catga_sync.discovery._kubernetes_answers import KubernetesApiError
 from catga_sync.discovery._kubernetes_api import Pause, Settings
+from catga_sync.discovery._kubernetes_responses import KubernetesApiError
 from catga_sync.discovery._kubernetes_slices import parse_url
 from catga_sync.discovery._kubernetes_watch import Follower
 from catga_sync.errors import ConfigurationError
@@ -31,10 +31,10 @@ from catga_sync.nodes import NodeRecord, check_endpoint, is_loopback
 
 __all__ = ["KubernetesApiError", "KubernetesDiscovery"]
 
-#: Where a pod finds the files of its service account.
+#: The folder in a pod with the files of its service account.
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-#: Seconds that ``nodes`` waits for the first list, and that a stop waits for the thread. The thread is waiting for a
-#: name or a connection if it takes more.
+#: Seconds that ``nodes`` waits for the first list, and that a stop waits for the thread, which may be looking up a name
+#: or connecting.
 _FIRST_LIST, _PATIENCE = 1.0, 2.0
 
 
@@ -42,28 +42,28 @@ class KubernetesDiscovery:
     """
     Find the pods of a Service. Thread-safe, and safe to take through a fork.
 
-    A pod is a node under its own name, at its own address: a pod that is ready is online, one that is being deleted and
-    still answers is draining, any other is not there. Each node is asked what it handles; so a pod must give its name
-    as its ``node_id``.
+    A pod is a node, with the pod's name as its id: a pod that is ready is online, one that is being deleted and still
+    serves is draining, any other is left out. Nodes are asked for their descriptions, so the ``node_id`` of a pod must
+    be its name.
 
     Args:
         url: ``kubernetes://namespace/service``. An empty namespace (``kubernetes:///service``) means that of the
             service account. ``:name`` or ``:number`` after the service chooses one of its ports; without it the
             first one counts. ``?scheme=https`` after that is for nodes that serve TLS.
         api_server: Scheme, host and port. ``http://`` is accepted for loopback only, where ``kubectl proxy`` listens.
-        token_file: Has the service account's token, and is read again for every request, since tokens live for an
-            hour. None sends no token.
-        ca_file: Certificates of the authority that the API server's must come from. None means the usual public ones.
-            The certificate is always checked.
+        token_file: The service account's token, read again for every request, since tokens live for an hour. None
+            means that no token is sent.
+        ca_file: Certificates of the authority that has signed the API server's. None means the usual public ones. The
+            server's certificate is always checked.
         namespace_file: Read when the URL has no namespace.
         port_name: Name or number of the port, if the URL has none.
-        timeout: Seconds of silence after which an answer is given up. Lower notices a dead API server sooner; higher
+        timeout: Seconds of silence after which a request fails. Lower notices a dead API server sooner; higher
             tolerates a busy one.
-        watch_timeout: Seconds after which a watch is begun anew, at most. Lower costs the API server more requests.
-        idle_timeout: Seconds of silence after which a watch is taken for dead. An API server sends a bookmark about
-            once a minute; lower than that costs it more requests.
-        clock: Limits the waits; None means the system's.
-        pause: Called to wait, with an event that ends the wait and the seconds; None means ``Event.wait``.
+        watch_timeout: Seconds after which a watch is started again, at most. Lower costs the API server more requests.
+        idle_timeout: Seconds of silence after which a watch counts as dead. An API server sends a bookmark about once
+            a minute; lower than that costs it more requests.
+        clock: Measures timeouts; None means the system's.
+        pause: Called with an event and seconds to wait for the event; None means ``Event.wait``.
         rng: Draws the waits between attempts; None means the system's randomness.
 
     Raises:
@@ -108,7 +108,7 @@ class KubernetesDiscovery:
         #: See ``Discovery``.
         self.where = f"the {self._place}"
         self._lock = threading.Lock()
-        # Guarded by _lock: what follows the Service, and what it knew when it was stopped for a fork.
+        # Guarded by _lock: the follower, and the records that it had when it was stopped for a fork.
         self._follower: Follower | None = None
         self._known: tuple[NodeRecord, ...] | None = None
         #: Whether the process is forking, so that no thread may be started.
@@ -116,20 +116,20 @@ class KubernetesDiscovery:
         _fork.watch(self)
 
     def register(self, record: NodeRecord, ttl: float) -> None:
-        """See ``Discovery``. There is nothing to write: a pod is there when it is ready."""
+        """See ``Discovery``. Does nothing: Kubernetes lists a pod when it is ready."""
 
     def deregister(self, node_id: str, incarnation: str) -> None:
-        """See ``Discovery``. There is nothing to remove: a pod leaves when it is deleted."""
+        """See ``Discovery``. Does nothing: Kubernetes removes a pod when it is deleted."""
 
     def nodes(self) -> Sequence[NodeRecord]:
         """
         See ``Discovery``. The records have no age.
 
-        The first call waits for a list, up to a second. The others return what was seen last, however long the API
-        server has been away.
+        The first call waits for a list, up to a second. Later calls return the last records, also while the API server
+        cannot be reached.
 
         Raises:
-            KubernetesApiError: There has been no list yet; the text says why.
+            KubernetesApiError: There is no list yet; the text says why.
         """
         _fork.check_process()
         follower = self._follower
@@ -144,7 +144,7 @@ class KubernetesDiscovery:
         return records
 
     def close(self) -> None:
-        """See ``Discovery``. A later ``nodes`` starts afresh."""
+        """See ``Discovery``. A later ``nodes`` starts a thread again."""
         _fork.check_process()
         follower = self._release()
         self._known = None

@@ -1,4 +1,4 @@
-"""Nodes of one process: for tests, examples, and several apps in one server."""
+"""Records in the memory of one process: for tests, examples, and several apps in one server."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["MemoryDiscovery"]
 
 class MemoryDiscovery:
     """
-    Keep the records in this object. Thread-safe. Share one between the mediators that are to find each other.
+    Keep the records in this object. Thread-safe. Mediators that are to find each other share one.
 
     Args:
-        clock: Tells when a record has expired; None means the system's.
+        clock: Measures the age of records; None means the system's.
 
     .. versionadded:: 0.1
     """
@@ -30,7 +30,7 @@ class MemoryDiscovery:
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._lock = threading.Lock()
-        # Guarded by _lock: node id -> (record, monotonic time of writing, and of expiry)
+        # Guarded by _lock: node id -> record, monotonic time when it was written, monotonic time when it expires
         self._records: dict[str, tuple[NodeRecord, float, float]] = {}
         _fork.watch(self)
 

@@ -1,10 +1,10 @@
-"""A Redis server: the store for nodes on many machines.
+"""Records on a Redis server, for nodes on many machines.
 
 Rules of this file:
 1. The server keeps the time. No clock of a node is read, so none has to be right.
 2. Every call is one script, and so atomic; ``nodes`` writes nothing. All keys of a cluster share one hash tag, and
-   none is looked for by a pattern.
-3. What the server says is untrusted: it is bounded, parsed strictly, and a record that is none is left out.
+   none is found by a pattern.
+3. What the server returns is untrusted: its size is limited, it is parsed strictly, and an invalid record is left out.
 
     {prefix:cluster}:records   hash    node id -> endpoint, incarnation, digest, record; a line each
     {prefix:cluster}:expiry    zset    node id -> server time at which the record expires, in milliseconds
@@ -28,9 +28,9 @@ from catga_sync.nodes import MAX_RECORD, NodeRecord
 
 __all__ = ["RedisDiscovery"]
 
-#: Bytes of a record with its head, and of all that one answer may hold.
-_MAX_VALUE, _MAX_ANSWER = MAX_RECORD + 1024, 64 * 1024 * 1024
-#: So many more nodes that are gone than nodes that are there are remembered.
+#: Bytes of a record with its head, and of all records in one response.
+_MAX_VALUE, _MAX_RESPONSE = MAX_RECORD + 1024, 64 * 1024 * 1024
+#: Changes are kept for so many more nodes that are gone than nodes that are there.
 _MAX_GONE = 100
 
 _log = logging.getLogger(__name__)
@@ -59,8 +59,8 @@ local function note(ids)
 end
 """
 
-# Where no node is left the rest means nothing, whether the last one went or the server threw a key away. A record
-# whose head cannot be read holds no id.
+# Without any expiry the other keys mean nothing: the last node left, or the server evicted a key. A record whose head
+# cannot be read reserves no id.
 _REGISTER = f"""
 {_COMMON}{_CHANGING}
 local id, endpoint, head, record, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -107,8 +107,8 @@ end
 return false
 """
 
-# The mark is "beginning:version". Whoever knows this beginning gets what has changed since his version, and else
-# everything. Nothing is written, not even where records have expired: register sweeps them.
+# The mark is "beginning:version". A caller with this beginning gets the changes since its version, any other caller all
+# records. Nothing is written: expired records are removed by register.
 _NODES = f"""
 {_COMMON}
 local base = redis.call('ZSCORE', changes, '') or '0'
@@ -126,7 +126,7 @@ for _, id in ipairs(ids) do
     local length, value = redis.call('HSTRLEN', records, id), ''
     if length > {_MAX_VALUE} then value = 'too long' elseif length > 0 then value = redis.call('HGET', records, id) end
     size = size + #id + #value
-    if size > {_MAX_ANSWER} then return redis.error_reply('ERR more than {_MAX_ANSWER} bytes of records') end
+    if size > {_MAX_RESPONSE} then return redis.error_reply('ERR more than {_MAX_RESPONSE} bytes of records') end
     changed[#changed + 1] = id; changed[#changed + 1] = value
   end
 end
@@ -142,11 +142,11 @@ return {{base .. ':' .. last, whole, redis.call('HLEN', records), changed, ages}
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What the store held at one version. Immutable, so that threads may swap it without a lock."""
+    """The records at one version. Immutable, so that threads may swap it without a lock."""
 
     mark: bytes = b"0:0"
     records: Mapping[str, NodeRecord] = field(default_factory=dict)
-    #: Node id -> digest of a record that could not be read.
+    #: Node id -> digest of a record that is invalid.
     refused: Mapping[str, bytes] = field(default_factory=dict)
     #: The records, sorted, with an age of 0.
     listed: tuple[NodeRecord, ...] = ()
@@ -161,15 +161,15 @@ class RedisDiscovery:
     ``ttl`` has passed, and 0 before.
 
     Args:
-        url: ``redis://[[user]:password@]host[:port][/db]``, or ``rediss://`` for TLS with a checked certificate. ``db``
-            and the options below that start with ``ssl_`` may stand in its query.
+        url: ``redis://[[user]:password@]host[:port][/db]``, or ``rediss://`` for TLS with a checked certificate. Its
+            query may hold ``db`` and the options below that start with ``ssl_``.
         cluster_name: Nodes of other clusters on the same server are not seen.
-        prefix: What all keys start with, within braces and followed by the cluster's name.
-        username: Wins over the URL's.
-        password: Wins over the URL's.
+        prefix: The start of all keys; keys have it in braces, followed by the cluster's name.
+        username: Takes precedence over the URL's.
+        password: Takes precedence over the URL's.
         ssl_ca_certs: File with CA certificates to trust beside the system's.
         ssl_certfile: File with a client certificate.
-        ssl_keyfile: File with its key. None means that it stands in ``ssl_certfile``.
+        ssl_keyfile: File with its key. None means that ``ssl_certfile`` holds it.
         client: A client of your own in place of a URL, such as a ``redis.RedisCluster``; made with
             ``socket_timeout=0.5``, without retries and without ``decode_responses``. It is never closed here.
 
@@ -207,7 +207,9 @@ class RedisDiscovery:
         """See ``Discovery``."""
         node, text = record.node, record.to_text()
         if len(text) > MAX_RECORD:
-            raise ConfigurationError(f"metadata: a record takes {MAX_RECORD} characters; this one has {len(text)}")
+            raise ConfigurationError(
+                f"metadata: a record has at most {MAX_RECORD} characters; this one has {len(text)}"
+            )
         digest = hashlib.sha256(replace(record, seq=0).to_text().encode("ascii")).hexdigest()
         endpoint = json.dumps(node.endpoint)
         head = f"{endpoint}\n{json.dumps(node.incarnation)}\n{digest}\n"
@@ -221,10 +223,10 @@ class RedisDiscovery:
 
     def nodes(self) -> Sequence[NodeRecord]:
         """See ``Discovery``."""
-        view, count, ages = self._seen(self._view)
+        view, count, ages = self._read(self._view)
         if len(view.records) + len(view.refused) != count:
-            # A server that took over from another has lost its last writes: start anew.
-            view, count, ages = self._seen(_View(b":0", refused=view.refused))
+            # After a fail-over the server may lack the last writes: read everything again.
+            view, count, ages = self._read(_View(b":0", refused=view.refused))
         self._view = view
         if not ages:
             return view.listed
@@ -244,8 +246,8 @@ class RedisDiscovery:
                 raise
             raise ConfigurationError(f"discovery: {explained}") from exc
 
-    def _seen(self, before: _View) -> tuple[_View, int, Mapping[str, int]]:
-        """Return what is there now, the number of records on the server, and the age in ms of those that are late."""
+    def _read(self, before: _View) -> tuple[_View, int, Mapping[str, int]]:
+        """Return the records as of now, their number on the server, and the age in ms of those that are late."""
         mark, whole, count, changed, late = self._run(_NODES, before.mark)
         ages = dict(zip(map(_text, late[::2]), late[1::2], strict=True))
         if not whole and not changed:
@@ -261,12 +263,12 @@ class RedisDiscovery:
                 continue
             try:
                 records[node_id] = _parsed(node_id, value)
-            except Exception as exc:  # whatever a reader of JSON may trip over: it is one record's fault
+            except Exception as exc:  # an invalid record may raise anything, and the others stay
                 refused[node_id] = hashlib.sha256(value).digest()
                 if before.refused.get(node_id) != refused[node_id]:
                     news.append(f"{node_id[:128]!a}: {str(exc)[:200]!a}")
         if news:
-            _log.warning("%d records in the discovery store are no records and left out, as %s", len(news), news[0])
+            _log.warning("%d invalid records in the discovery store are left out, such as %s", len(news), news[0])
         return _View(mark, records, refused, tuple(records[key] for key in sorted(records))), count, ages
 
 
@@ -274,7 +276,7 @@ def _parsed(node_id: str, value: bytes) -> NodeRecord:
     _, _, _, text = value.decode("utf-8").split("\n", 3)
     record = NodeRecord.from_text(text)
     if record.node.node_id != node_id:
-        raise ConfigurationError("nodeId: another one than that of the record's key")
+        raise ConfigurationError("nodeId: it differs from the record's key")
     return replace(record, age=0.0)
 
 

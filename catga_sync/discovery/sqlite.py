@@ -1,10 +1,10 @@
-"""An SQLite file shared by the processes of one machine: the default, because it needs no server.
+"""Records in an SQLite file, for the processes of one machine: the default, because it needs no server.
 
 Rules of this file:
-1. A connection lives for one call: none is open while nothing happens.
-2. Times are of the machine's boot clock, which all its processes share and no one can set. A record that was
+1. A connection lives for one call: none is open between two calls.
+2. Times are of the machine's boot clock, which all its processes share and which cannot be set. A record that was
    written before the last boot has expired.
-3. A node whose processes are all dead is gone at once, however they died: see ``workers.py`` for the lock.
+3. A node whose processes are all dead is left out at once: ``is_alive`` looks at the locks of ``worker_group.py``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS nodes (
     PRIMARY KEY (cluster, node_id)
 )
 """
-#: Rows, and the number of rows that were written.
+#: The rows of a result, and the number of rows that were written.
 _Outcome = tuple[list[Any], int]
 
 
@@ -50,20 +50,20 @@ class SqliteDiscovery:
 
     Args:
         path:
-            The file, or what returns it: called whenever it is opened, in the process and by the user that opens it.
-            It and its folder are made when first needed, for this user only. One that is returned is in a private
-            folder: it is refused unless it and its folder are this user's own, closed to others, and no links. One
-            that is given is refused only if another user has made it where everybody may make files.
+            The file, or a function that returns it, called at each opening in the process and by the user that opens
+            it. The file and its folder are made when first needed, for this user only. A function returns a file in a
+            private folder, which is refused unless file and folder are this user's own, closed to others, and no
+            links. A path is refused only if another user has made it in a folder that everybody can write to.
 
         cluster_name:
-            Nodes of other clusters in the same file are not seen.
+            Clusters in the same file do not see each other's nodes.
 
         is_alive:
-            Tells of a record's node whether a process of it is still there: True, False, or None for "cannot
-            tell from here". None means that nobody asks.
+            Returns whether a process of a node is still there; None where that cannot be known here. Without it (None)
+            records stay until they expire.
 
         clock:
-            Tells when a record has expired; None means the system's.
+            Measures the age of records; None means the system's.
 
     .. versionadded:: 0.1
     """
@@ -83,7 +83,7 @@ class SqliteDiscovery:
         self._cluster = cluster_name
         self._is_alive = is_alive
         self._clock = SYSTEM_CLOCK if clock is None else clock
-        #: Swapped whole: the rows that were left out when the file was last read.
+        #: The rows that were left out when the file was last read.
         self._refused: frozenset[Any] = frozenset()
 
     @property
@@ -103,8 +103,8 @@ class SqliteDiscovery:
         """See ``Discovery``."""
         node, boot, now = record.node, boot_id(), self._now()
         row = (self._cluster, node.node_id, node.incarnation, record.to_text(), node.endpoint, boot, now, now + ttl)
-        # One statement, so that of two nodes with one id that start at once only one gets in. What a dead node left
-        # behind is no obstacle.
+        # One statement, so that of two nodes that start at once with one id only one is registered. The record of a
+        # dead node is replaced.
         _, written = self._run(
             "INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cluster, node_id) DO UPDATE SET "
             "incarnation = excluded.incarnation, record = excluded.record, endpoint = excluded.endpoint, "
@@ -131,7 +131,7 @@ class SqliteDiscovery:
     def nodes(self) -> Sequence[NodeRecord]:
         """See ``Discovery``. A file that is not there yet holds no nodes."""
         now = self._now()
-        # As bytes: the reading of one text that is no UTF-8 would fail for all rows.
+        # As bytes: a text that is not UTF-8 would fail the reading of all rows.
         rows, _ = self._run(
             "SELECT CAST(node_id AS BLOB), CAST(record AS BLOB), written FROM nodes "
             "WHERE cluster = ? AND boot = ? AND expires > ? ORDER BY node_id",
@@ -142,17 +142,17 @@ class SqliteDiscovery:
             try:
                 found = NodeRecord.from_text(record.decode("utf-8"))
                 records.append(replace(found, age=max(0.0, now - written)))
-            except Exception as exc:  # whatever a row may hold that no node has written: it is one row's fault
+            except Exception as exc:  # an invalid row may raise anything, and the others stay
                 refused[node_id, record, written] = exc
-        self._tell_refused(refused)
+        self._log_refused(refused)
         if self._is_alive is None:
             return records
         return [record for record in records if self._is_alive(record.node) is not False]
 
-    def _tell_refused(self, refused: dict[Any, Exception]) -> None:
+    def _log_refused(self, refused: dict[Any, Exception]) -> None:
         for (node_id, *rest), exc in refused.items():
             if (node_id, *rest) not in self._refused:
-                _log.warning("a row of %s is no record of a node, and left out: %.99r %.99r", self.path, node_id, exc)
+                _log.warning("an invalid row of %s is left out: %.99r %.99r", self.path, node_id, exc)
         self._refused = frozenset(refused)
 
     def close(self) -> None:

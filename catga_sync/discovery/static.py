@@ -1,4 +1,4 @@
-"""A fixed list of peers, written in the configuration."""
+"""A fixed list of peers, given in the configuration."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ _WANTED = 'give a mapping such as {"node-2": "http://host:port"}'
 
 class StaticDiscovery:
     """
-    Hand out the given peers. Immutable, thread-safe.
+    Return the given peers as nodes. Immutable, thread-safe.
 
-    A peer counts as a node that may handle any type until it has described itself, unless it was declared what it
-    handles.
+    Unless ``handles`` is given for it, a peer may handle any type until it has described itself.
 
     Args:
-        peers: Node id -> endpoint, or -> mapping with ``url`` and what else is known of that peer: ``signed`` (False
-            for one that cannot sign), ``handles`` (names of request types).
+        peers: Node id -> endpoint, or -> mapping with ``url`` and, if known, ``signed`` (False for a peer that cannot
+            sign) and ``handles`` (names of request types).
 
     Raises:
         ConfigurationError: A node id or an endpoint is wrong.
@@ -46,10 +45,10 @@ class StaticDiscovery:
         return f"the option peers, which names {named or 'no node'}{more}"
 
     def register(self, record: NodeRecord, ttl: float) -> None:
-        """See ``Discovery``. There is nowhere to write to: the others have their own lists."""
+        """See ``Discovery``. Does nothing: each node has a list of its own."""
 
     def deregister(self, node_id: str, incarnation: str) -> None:
-        """See ``Discovery``."""
+        """See ``Discovery``. Does nothing."""
 
     def nodes(self) -> Sequence[NodeRecord]:
         """See ``Discovery``."""

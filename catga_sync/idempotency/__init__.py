@@ -3,7 +3,7 @@
 Stores never import each other.
 """
 
-from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore, SharedIdempotencyStore, StoredReply
+from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore, SharedIdempotencyStore
 from catga_sync.idempotency.create import create_idempotency
 from catga_sync.idempotency.memory import MemoryIdempotency
 from catga_sync.idempotency.redis import RedisIdempotency
@@ -15,7 +15,6 @@ __all__ = [
     "ClaimState",
     "IdempotencyStore",
     "SharedIdempotencyStore",
-    "StoredReply",
     # Stores
     "create_idempotency",
     "MemoryIdempotency",

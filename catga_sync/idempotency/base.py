@@ -1,15 +1,14 @@
-"""What every idempotency store does: let one caller of many in, and keep the answer for the others.
+"""What an idempotency store does: let one of several identical requests run, and keep its response for the others.
 
-    nobody's --claim--> RUNNING --complete--> DONE
-                         |   ^                  ^
-            lease is up  v   | renew            |
-                          LOST ----complete-----'
+    unclaimed --claim--> RUNNING --complete--> DONE
+                            |                   ^
+             lease is over  '-> LOST --complete-'
 
-    release:      RUNNING, LOST --> nobody's
-    ttl is up:       DONE, LOST --> nobody's
+    release:      RUNNING, LOST --> unclaimed
+    ttl is over:     DONE, LOST --> unclaimed
 
-A claim belongs to whoever has its token, for as long as the store knows it. A lease that is up takes nothing away
-from him: it only tells the others that he may be dead.
+A claim belongs to the caller that has its token, for as long as the store knows it. The end of its lease takes nothing
+from that caller: it only tells others that the caller may be dead.
 """
 
 from __future__ import annotations
@@ -27,11 +26,10 @@ __all__ = [
     "ClaimState",
     "IdempotencyStore",
     "SharedIdempotencyStore",
-    "StoredReply",
     "poll",
 ]
 
-#: Bytes of an answer that are kept; of a longer one only the fact is.
+#: Bytes of the longest response that is kept; of a longer one only the fact is.
 MAX_BODY_BYTES = 256 * 1024
 
 #: Seconds between two looks at a claim that is waited for: at first, and at most.
@@ -40,115 +38,106 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 
 @enum.unique
 class ClaimState(enum.Enum):
-    """What a store knows of a key."""
+    """The state of a key in a store."""
 
-    #: Nobody had it. Now the caller has, if there is a token with it.
+    #: The key was unclaimed. If there is a token with it, it now belongs to the caller.
     NEW = "NEW"
-    #: Somebody has it, and his lease is alive.
+    #: Another caller has claimed it, and its lease lasts.
     RUNNING = "RUNNING"
-    #: It was completed; the answer is there.
+    #: It was completed; the response is stored.
     DONE = "DONE"
-    #: Somebody had it and let his lease run out: it may have run once. It is not given to anybody again.
+    #: Another caller has claimed it, and its lease is over: the request may have run once. It is not claimed again.
     LOST = "LOST"
     #: It was claimed with another fingerprint: the same key for another request.
     MISMATCH = "MISMATCH"
 
 
 @dataclass(frozen=True, slots=True)
-class StoredReply:
-    """The answer that was given. Immutable. None as ``body``: it was given, and is not kept, since it is too long."""
-
-    body: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
 class Claim:
-    """What came of a claim. Immutable. ``token`` comes with ``NEW`` and ``reply`` with ``DONE`` only."""
+    """The outcome of a claim. Immutable."""
 
     state: ClaimState
+    #: With ``NEW`` only, and "" where nothing was claimed.
     token: str = ""
-    reply: StoredReply | None = None
+    #: The response, with ``DONE`` only; None there means that it was too long to be kept.
+    body: bytes | None = None
 
 
 class IdempotencyStore(Protocol):
     """
-    A memory of which requests were let in, and of their answers.
+    A memory of which requests have run or run, and of their responses.
 
-    Every call may be made by any thread and after a fork. All but ``wait`` return or raise within about a second. A
-    store that is down raises whatever it likes: the request is refused then, for nobody can tell whether it ran
-    before. A ``claim`` that raised may have been made all the same; nobody has its token, so it is ``LOST`` once its
-    lease is up.
+    Every method may be called by any thread and after a fork. All but ``wait`` return or raise within about a second.
+    A store that is down may raise anything: the request is refused then, since it may have run before. A ``claim`` that
+    raised may have been made all the same; it is ``LOST`` at the end of its lease.
 
     .. versionadded:: 0.1
     """
 
     def claim(self, key: str, fingerprint: str, lease: float) -> Claim:
         """
-        Claim a key, if nobody has it. Of any number of callers at once exactly one gets ``NEW``.
+        Claim a key if it is unclaimed. Of any number of callers at once exactly one gets ``NEW``.
 
         Args:
-            key: Who calls, the type of the request and its id, so that no caller is given another one's answer.
-            fingerprint: A digest of the request. With another one than the first time the claim is a ``MISMATCH``,
-                whatever its state, and no answer is shown.
-            lease: Seconds within which the caller completes or renews.
+            key: The caller, the type of the request and its id, so that no caller is given another one's response.
+            fingerprint: A digest of the request. If it differs from that of the first claim, the claim is a
+                ``MISMATCH`` in any state, and no response is shown.
+            lease: Seconds within which the caller completes the claim.
         """
 
     def complete(self, key: str, token: str, body: bytes | None) -> bool:
         """
-        Store the answer of a claim, for ``ttl`` from now, also when its lease is up.
+        Store the response of a claim for ``ttl`` from now, also after its lease.
 
         Returns:
-            Whether the store has the answer of this token: False when the key is no longer this token's. Doing it again
-            changes nothing, the first answer stays.
+            Whether the store has the response of this token: False when the key is no longer this token's. A second
+            call changes nothing, the first response stays.
         """
 
-    def renew(self, key: str, token: str, lease: float) -> bool:
-        """Give a claim ``lease`` seconds from now; False when it is completed or no longer this token's."""
-
     def release(self, key: str, token: str) -> None:
-        """Forget a claim: what it was made for provably did not start. One that is completed stays."""
+        """Give up a claim whose request provably did not run. A completed claim stays."""
 
     def wait(self, key: str, timeout: float) -> Claim:
         """
-        Wait until a claim is no longer ``RUNNING`` or the time is up, and return what it is then.
+        Wait until a claim is no longer ``RUNNING``, for ``timeout`` seconds at most, and return its state.
 
-        ``NEW``, without a token, says that nobody has the key (any more): it was released, and may be claimed. No
-        fingerprint is looked at here. Whoever wants to be sure that the answer is that of his request claims again.
+        ``NEW``, without a token, means that the key is unclaimed: it was released, and may be claimed. No fingerprint
+        is compared here; claim again to be sure that the response belongs to the same request.
         """
 
     def close(self) -> None:
-        """Let go of files and connections. Safe to call twice; a later call opens them again."""
+        """Close files and connections. Safe to call twice; a later call opens them again."""
 
 
 class SharedIdempotencyStore(IdempotencyStore, Protocol):
     """
-    A store that several nodes can have in common. Only such a store lets plain requests be sent again.
+    A store that several nodes can share. Only with such a store are plain requests sent again.
 
     .. versionadded:: 0.1
     """
 
     def identity(self) -> str | None:
         """
-        Return which store this is, within about a second.
+        Return the identity of the store, within about a second.
 
         It is called before each heartbeat, and after each new claim of a request whose caller relies on the store.
 
-        The identity has to be kept inside the store, so that two stores never have the same one, whatever their
-        addresses are: made at random when it is first asked for, by one of all who ask at once. A store that is
-        emptied or replaced has to get another one, since it no longer knows what has run.
+        The identity is kept in the store itself, made at random at its first use, so that two stores have different
+        ones whatever their addresses are. A store that is emptied or replaced gets another one, since it no longer
+        knows what has run.
 
         Returns:
-            Any text but the empty one, the same for every worker and node that sees the same claims. None means that
-            no other node sees them, as for a store without this method.
+            A text, not empty, the same for every worker and node that sees the same claims. None means that no other
+            node sees them, as for a store without this method.
         """
 
 
 def poll(look: Callable[[], Claim], timeout: float, clock: Clock, sleep: Callable[[float], object]) -> Claim:
-    """Look at a claim, with growing pauses, until it is not ``RUNNING`` or the time is up."""
+    """Look at a claim, with growing pauses, until it is no longer ``RUNNING`` or ``timeout`` seconds have passed."""
     end, slept, pause = clock.monotonic() + timeout, 0.0, _FIRST_PAUSE
     while True:
         found = look()
-        # Both ways of counting: a clock that is held does not go on while this sleeps, and a look takes its time too.
+        # Both ways of counting: the clock of a test may stand still during a sleep, and a look takes time too.
         left = min(end - clock.monotonic(), timeout - slept)
         if found.state is not ClaimState.RUNNING or left <= 0:
             return found

@@ -1,7 +1,7 @@
-"""Which store a node has: read from the store itself, and kept for everybody who must not wait for it.
+"""The identity of a node's store, read from the store itself and kept for threads that must not wait for the store.
 
-Two URLs, or two objects, that look alike may lead to two stores: a file of the same name on two machines, one host
-name for two servers. A plain request that was sent again from one node to the other would run twice.
+Two equal URLs may lead to two stores: a file of the same name on two machines, one host name for two servers. A plain
+request that is sent again to a node with another store would run twice.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _log = logging.getLogger(__name__)
 
 class StoreIdentity:
     """
-    The identity of an idempotency store. ``refresh`` is called by one thread; the rest is thread-safe.
+    Read and keep the identity of a store. ``refresh`` is called by one thread; the rest is thread-safe.
 
     Args:
-        store: The store; one without a method ``identity`` is shared with no other node.
+        store: The store. Without a method ``identity`` it is shared with no other node.
     """
 
     def __init__(self, store: IdempotencyStore) -> None:
         self._store = store
-        #: What ``read`` has returned to the last ``refresh``; None before, and while it fails.
+        #: The identity as of the last ``refresh``; None before, and while it fails.
         self.known: str | None = None
         # The cause of the failure that was logged; None while there is none.
         self._logged: str | None = None
@@ -37,25 +37,25 @@ class StoreIdentity:
 
     def read(self) -> str | None:
         """
-        Ask the store which one it is. May take about a second.
+        Read the identity from the store. May take about a second.
 
         Returns:
-            32 hex digits, the same for every node that has this very store; None where no other node has it.
+            32 hex digits, the same for every node that shares this store; None when no other node does.
 
         Raises:
-            Exception: The store is down, or returns no text.
+            Exception: The store is down, or returns something else than a text.
         """
         identity = getattr(self._store, "identity", None)
-        told = None if identity is None else identity()
-        if told is None:
+        found = None if identity is None else identity()
+        if found is None:
             return None
-        if not isinstance(told, str) or not told:
-            raise TypeError(f"identity() of the idempotency store returned {shown(told)}; return a text, or None")
-        # Of one length and spelling, whatever the store says: it travels in a header.
-        return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()[:32]
+        if not isinstance(found, str) or not found:
+            raise TypeError(f"identity() of the idempotency store returned {shown(found)}; return a text, or None")
+        # Hashed to one length and alphabet: it is sent in a header.
+        return hashlib.sha256(found.encode("utf-8", "replace")).hexdigest()[:32]
 
     def refresh(self) -> None:
-        """Read the identity and keep it. Why it fails is logged once for each cause, and raised never."""
+        """Read the identity and keep it. A failure is logged once for each cause, and never raised."""
         try:
             self.known = self.read()
         except BaseException as exc:  # a store of the application's own
@@ -66,15 +66,15 @@ class StoreIdentity:
             if cause != self._logged:
                 self._logged = cause
                 _log.warning(
-                    "the idempotency store does not tell which one it is: %s; until it does, a plain request that may "
+                    "the identity of the idempotency store cannot be read: %s; until it can, a plain request that may "
                     "have run here is not sent again to another node",
                     cause,
                 )
             return
         if self._logged is not None:
             self._logged = None
-            _log.info("the idempotency store tells again which one it is")
+            _log.info("the identity of the idempotency store can be read again")
 
     def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``: what the parent knows, this process still has to read."""
+        """See ``AcrossForks``. Drops the identity that the parent has read."""
         self.known = self._logged = None

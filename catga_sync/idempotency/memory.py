@@ -1,9 +1,9 @@
-"""Claims of one process, in its memory: the default. Other workers and other nodes know nothing of them.
+"""Claims in the memory of one process: the default. Other workers and other nodes do not see them.
 
 Rules of this file:
-1. Nothing is called while the lock is held, and nothing under it takes longer the more entries there are, but for
-   the search of ``_make_room_locked``, which is rare.
-2. Bounded: entries by number, answers by bytes. What is running is never forgotten.
+1. No callback runs while the lock is held, and the time under it does not grow with the number of entries, but for the
+   search of ``_make_room_locked``, which is rare.
+2. Bounded: entries by number, responses by bytes. A running claim is never dropped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import deque
 from catga_sync import _fork
 from catga_sync._checks import check_seconds, check_whole
 from catga_sync._clock import SYSTEM_CLOCK, Clock
-from catga_sync.idempotency.base import MAX_BODY_BYTES, Claim, ClaimState, StoredReply
+from catga_sync.idempotency.base import MAX_BODY_BYTES, Claim, ClaimState
 
 __all__ = ["MemoryIdempotency"]
 
@@ -25,7 +25,7 @@ _RUNNING = Claim(ClaimState.RUNNING)
 _LOST = Claim(ClaimState.LOST)
 _MISMATCH = Claim(ClaimState.MISMATCH)
 
-#: Seconds that a wait for the end of a lease takes at least, so that none becomes a spin.
+#: The shortest wait for the end of a lease in seconds, so that no thread spins.
 _LEAST_WAIT = 0.001
 
 
@@ -42,42 +42,42 @@ class _Entry:
         self.forget_at = forget_at
         self.done = False
         self.body: bytes | None = None
-        #: Made by the first that waits.
+        #: Made by the first thread that waits.
         self.changed: threading.Condition | None = None
 
     def seen(self, now: float) -> Claim:
         if self.done:
-            return Claim(ClaimState.DONE, reply=StoredReply(self.body))
+            return Claim(ClaimState.DONE, body=self.body)
         return _RUNNING if now < self.lease_until else _LOST
 
-    def tell_locked(self) -> None:
+    def wake_locked(self) -> None:
         if self.changed is not None:
             self.changed.notify_all()
 
 
 class MemoryIdempotency:
     """
-    Keep claims and answers in this object. Thread-safe.
+    Keep claims and responses in this object. Thread-safe.
 
-    With more than one worker or node a repeated request may reach one that has not seen it, and run again there.
+    With several workers or nodes a repeated request may reach one that has not seen it, and run again there.
 
     Args:
         ttl:
             Seconds for which a completed claim is kept, and a lost one from the end of its lease on.
 
         max_entries:
-            The number of claims. At that number a new one takes the place of the oldest completed one, or, if there is
-            none, of the oldest lost one: what was forgotten may run again if it is repeated. Running ones are never
-            forgotten, and may be more.
+            The number of claims. At that number a new claim replaces the oldest completed one, or, if there is none,
+            the oldest lost one: a request whose claim is gone runs again if it is repeated. Running claims are never
+            dropped, and may be more.
 
         max_body_bytes:
-            Of a longer answer only the fact is kept.
+            The longest response that is kept; of a longer one only the fact is.
 
         max_total_bytes:
-            All answers together. Above that the oldest answers are dropped; that there was one is not forgotten.
+            Bytes of all responses together. Above that the oldest responses are dropped, and their claims stay.
 
         clock:
-            Tells when a lease or ``ttl`` is up; None means the system's.
+            Measures leases and ``ttl``; None means the system's.
 
     .. versionadded:: 0.1
     """
@@ -96,21 +96,21 @@ class MemoryIdempotency:
         self._max_body_bytes = check_whole("max_body_bytes", max_body_bytes, 0)
         self._max_total_bytes = check_whole("max_total_bytes", max_total_bytes, 0)
         self._clock = SYSTEM_CLOCK if clock is None else clock
-        # Never begun anew: a token of before a fork is no token of after it.
+        # Not started again after a fork: a token of before it is never valid after it.
         self._tokens = itertools.count(1)
         self._start()
         _fork.watch(self)
 
     def _start(self) -> None:
         self._lock = threading.Lock()
-        # All of this is guarded by _lock.
+        # The rest is guarded by _lock.
         self._entries: dict[str, _Entry] = {}
-        # Completed ones, the oldest first. One whose key was claimed anew after its ttl is in here only, for a moment.
+        # Completed ones, the oldest first. One whose key was claimed again after its ttl is for a moment here alone.
         self._done: deque[_Entry] = deque()
-        # Those of _done whose answer is kept, and the bytes of all these.
+        # Those of _done whose response is kept, and the bytes of all these.
         self._kept: deque[_Entry] = deque()
         self._bytes = 0
-        # No entry that is not completed becomes lost before then.
+        # Before this time no running entry becomes lost.
         self._lost_from = 0.0
 
     def claim(self, key: str, fingerprint: str, lease: float) -> Claim:
@@ -144,19 +144,7 @@ class MemoryIdempotency:
                 self._bytes += len(body)
                 while self._bytes > self._max_total_bytes:
                     self._drop_body_locked()
-            entry.tell_locked()
-        return True
-
-    def renew(self, key: str, token: str, lease: float) -> bool:
-        """See ``IdempotencyStore``."""
-        now = self._clock.monotonic()
-        with self._lock:
-            entry = self._held_locked(key, token, now)
-            if entry is None or entry.done:
-                return False
-            entry.lease_until = now + lease
-            entry.forget_at = entry.lease_until + self._ttl
-            self._lost_from = min(self._lost_from, entry.lease_until)
+            entry.wake_locked()
         return True
 
     def release(self, key: str, token: str) -> None:
@@ -165,11 +153,11 @@ class MemoryIdempotency:
             entry = self._entries.get(key)
             if entry is not None and entry.token == token and not entry.done:
                 del self._entries[key]
-                entry.tell_locked()
+                entry.wake_locked()
 
     def wait(self, key: str, timeout: float) -> Claim:
         """See ``IdempotencyStore``."""
-        # Real time for the wait itself, whatever the clock of the leases says.
+        # The wait itself takes real time, whatever the clock of the leases shows.
         end = time.monotonic() + timeout
         with self._lock:
             while True:
@@ -196,7 +184,7 @@ class MemoryIdempotency:
         return None if entry is None or entry.token != token or entry.forget_at <= now else entry
 
     def _make_room_locked(self, now: float) -> None:
-        # Two for each new one: what has expired goes, and no single claim pays for a long night's worth of it.
+        # At most two expired entries for each new one, so that no single claim takes long.
         for _ in range(2):
             if not self._done or now < self._done[0].forget_at:
                 break

@@ -1,19 +1,19 @@
-"""Claims on a Redis server: one memory for the nodes of many machines.
+"""Claims on a Redis server, for nodes on many machines.
 
 Rules of this file:
 1. Every call is one script on one key, and so atomic.
-2. The server keeps the time. When a lease is up stands in the entry and is not the key's expiry: a claim whose holder
+2. The server keeps the time. The end of a lease is a field of the entry and not the key's expiry: a claim whose holder
    died must not look like one that was never made.
-3. Nothing is repeated but a claim whose connection broke, once, with its own token, by which the server knows it
-   again. redis-py by itself tries ten times, waits five seconds each, and takes its own claim for somebody else's
+3. Only a claim whose connection broke is sent again, once, with the same token, by which the server recognises it.
+   redis-py by itself tries ten times, waits five seconds each, and takes its own claim for another caller's
    (``redis/_defaults.py``).
-4. A claim that was given up is refused by a server that gets to it late. It would burn the request's id: nobody
-   runs it, and nobody may.
+4. A server that executes a claim too late refuses it: its caller has given up, and a claim without a caller would keep
+   the request from running at all.
 
     {prefix}:{cluster}:claim:{key}   hash   fingerprint, token
                                             lease: server time until which it is RUNNING, in milliseconds
-                                            done: 1, and then body, unless it is not kept
-    {prefix}:{cluster}:store         string which store this is; it never expires
+                                            done: 1, and then body, if it is kept
+    {prefix}:{cluster}:store         string the identity of the store; it never expires
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from typing import Any
 from catga_sync._checks import check_seconds, check_whole
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._redis import Options, RedisServer, check_names
-from catga_sync.idempotency.base import MAX_BODY_BYTES, Claim, ClaimState, StoredReply, poll
+from catga_sync.idempotency.base import MAX_BODY_BYTES, Claim, ClaimState, poll
 
 __all__ = ["RedisIdempotency"]
 
-#: Seconds after which a claim is no longer accepted: longer than anybody here waits for it.
+#: Seconds after which the server refuses a claim: longer than a caller waits for it.
 _CLAIM_WITHIN = 1.0
 
 _NOW = """
@@ -46,7 +46,7 @@ local function seen()
   return {'LOST', now}
 end
 """
-# ARGV: fingerprint, token, lease, ttl, server time from which on it is too late, or 0.
+# ARGV: fingerprint, token, lease, ttl, server time after which it is too late; 0 means never.
 _CLAIM = f"""
 {_NOW}{_SEEN}
 if tonumber(ARGV[5]) > 0 and now > tonumber(ARGV[5]) then return {{'LATE', now}} end
@@ -64,7 +64,7 @@ _LOOK = f"""
 if redis.call('EXISTS', KEYS[1]) == 0 then return {{'NEW', now}} end
 return seen()
 """
-# ARGV: token, ttl, and the body, if it is to be kept.
+# ARGV: token, ttl, and the body if it is kept.
 _COMPLETE = """
 local held = redis.call('HMGET', KEYS[1], 'token', 'done')
 if held[1] ~= ARGV[1] then return 0 end
@@ -74,23 +74,14 @@ if ARGV[3] then redis.call('HSET', KEYS[1], 'body', ARGV[3]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 """
-# ARGV: token, lease, ttl.
-_RENEW = f"""
-{_NOW}
-local held = redis.call('HMGET', KEYS[1], 'token', 'done')
-if held[1] ~= ARGV[1] or held[2] then return 0 end
-redis.call('HSET', KEYS[1], 'lease', now + ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[2] + ARGV[3])
-return 1
-"""
 # ARGV: token.
 _RELEASE = """
 local held = redis.call('HMGET', KEYS[1], 'token', 'done')
 if held[1] == ARGV[1] and not held[2] then redis.call('DEL', KEYS[1]) end
 return 0
 """
-# ARGV: the identity of a store that has none. The run of the server goes with it: one that was started again, and a
-# replica that has become the master, have the key and may lack the last claims.
+# ARGV: the identity for a store that has none. The run of the server is added to it: a server that was restarted, and a
+# replica that became the master, have the key and may lack the last claims.
 _IDENTITY = """
 local held = redis.call('GET', KEYS[1])
 if not held then
@@ -103,30 +94,30 @@ return held .. ' ' .. (string.match(redis.call('INFO', 'server'), 'run_id:(%x+)'
 
 class RedisIdempotency:
     """
-    Keep claims and answers on a Redis server (5.0 or later). Thread-safe, and safe to share with forked processes.
+    Keep claims and responses on a Redis server (5.0 or later). Thread-safe, and safe to share with forked processes.
 
-    Nothing is opened at construction. The promise is as good as the server's memory: see ``docs/idempotency.md`` for
-    what a restart, a fail-over and an eviction policy may lose.
+    Nothing is opened at construction. A restart, a fail-over or an eviction policy of the server may lose claims: see
+    ``docs/idempotency.md``.
 
     Args:
         url:
-            ``redis://[[user]:password@]host[:port][/db]``, or ``rediss://`` for TLS with a checked certificate. ``db``
-            and the options below that start with ``ssl_`` may stand in its query.
+            ``redis://[[user]:password@]host[:port][/db]``, or ``rediss://`` for TLS with a checked certificate. Its
+            query may hold ``db`` and the options below that start with ``ssl_``.
 
         ttl:
             Seconds for which a completed claim is kept, and a lost one from the end of its lease on.
 
         cluster_name:
-            Nodes of other clusters on the same server see other claims.
+            Clusters on the same server do not see each other's claims.
 
         prefix:
-            What all keys start with, followed by the cluster's name.
+            The start of all keys, followed by the cluster's name.
 
         max_body_bytes:
-            Of a longer answer only the fact is kept.
+            The longest response that is kept; of a longer one only the fact is.
 
         username, password:
-            Win over the URL's.
+            Take precedence over the URL's.
 
         ssl_ca_certs, ssl_certfile, ssl_keyfile:
             Files with CA certificates to trust beside the system's, a client certificate, and its key.
@@ -136,10 +127,10 @@ class RedisIdempotency:
             ``socket_timeout=0.5``, without retries and without ``decode_responses``. It is never closed here.
 
         clock:
-            Measures how long a claim takes, and ``wait``; None means the system's.
+            Measures the time that a claim and ``wait`` take; None means the system's.
 
         sleep:
-            Passes the time between two looks of ``wait``.
+            Waits between two looks of ``wait``.
 
     Raises:
         ImportError: The redis package is not installed.
@@ -174,8 +165,8 @@ class RedisIdempotency:
         self._server = RedisServer("idempotency", "RedisIdempotency", url, client, options)
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._sleep = sleep
-        # Swapped whole: the server's time less that of the clock here, in milliseconds, as of the last answer; None
-        # before the first.
+        # The server's time minus that of the clock here, in milliseconds, as of the last response; None before the
+        # first.
         self._ahead: float | None = None
 
     def claim(self, key: str, fingerprint: str, lease: float) -> Claim:
@@ -184,23 +175,19 @@ class RedisIdempotency:
         try:
             found = self._claim(key, *values)
         except self._server.errors.ConnectionError:
-            # It broke, perhaps with our claim made and the answer lost. One that hangs is another error, and final.
+            # The claim may have been made and its response lost. A timeout is another error, which is final.
             found = self._claim(key, *values)
         if found[0] == b"LATE":
-            # It was delayed on its way, or the server's clock was set. Its time is known now, and nothing was claimed.
+            # It was delayed, or the server's clock was set: nothing was claimed, and the server's time is known now.
             found = self._claim(key, *values)
             if found[0] == b"LATE":
-                raise self._server.errors.TimeoutError("idempotency: the server gets to a claim too late")
+                raise self._server.errors.TimeoutError("idempotency: the server executes claims too late")
         return _seen(found, values[1])
 
     def complete(self, key: str, token: str, body: bytes | None) -> bool:
         """See ``IdempotencyStore``."""
         kept = () if body is None or len(body) > self._max_body_bytes else (body,)
         return bool(self._run(_COMPLETE, key, token, self._ttl, *kept))
-
-    def renew(self, key: str, token: str, lease: float) -> bool:
-        """See ``IdempotencyStore``."""
-        return bool(self._run(_RENEW, key, token, _milliseconds(lease), self._ttl))
 
     def release(self, key: str, token: str) -> None:
         """See ``IdempotencyStore``."""
@@ -218,8 +205,6 @@ class RedisIdempotency:
     def close(self) -> None:
         """See ``IdempotencyStore``."""
         self._server.close()
-
-    # -- the server -----------------------------------------------------------------------------------------------
 
     def _claim(self, key: str, *values: object) -> Any:
         ahead = self._ahead
@@ -239,5 +224,5 @@ def _milliseconds(seconds: float) -> int:
 def _seen(found: Any, token: str = "") -> Claim:
     state = ClaimState(found[0].decode("ascii"))
     if state is ClaimState.DONE:
-        return Claim(state, reply=StoredReply(found[2]))
+        return Claim(state, body=found[2])
     return Claim(state, token if state is ClaimState.NEW else "")

@@ -1,14 +1,14 @@
-"""Claims in an SQLite file: one memory for all processes of one machine, which outlives them and a reboot.
+"""Claims in an SQLite file, for all processes of one machine; they outlive the processes and a reboot.
 
 Rules of this file:
-1. Every call is one statement and so atomic, with or without others at the same file.
+1. Every call is one statement, and so atomic.
 2. Times are of a clock that starts at the wall clock's time when the file is first opened after a boot, and goes on
-   with the machine's boot clock. Setting the wall clock moves nothing, all processes see the same time, and what was
-   written before a reboot expires about when it should. Whoever held a claim then is dead, so it is lost. Where
-   there is no way to tell one boot from another (elsewhere than on Linux), the wall clock is used as it is.
-3. ``synchronous=NORMAL`` on a write-ahead log: the file is never damaged, and no crash of a process loses anything. A
+   with the machine's boot clock. So setting the wall clock changes nothing, all processes see the same time, and what
+   was written before a reboot expires about when it should. A claim that was running then is lost. Where boots cannot
+   be told apart (elsewhere than on Linux), the wall clock is used.
+3. ``synchronous=NORMAL`` on a write-ahead log: the file is never damaged, and the crash of a process loses nothing. A
    power cut loses the claims since the last checkpoint (about 1000 pages, some hundred claims). FULL would wait for
-   the disk at every claim; OFF gains nothing that could be measured, and a power cut may leave no file to read.
+   the disk at every claim; OFF is not measurably faster, and a power cut may damage the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from catga_sync._checks import check_seconds, check_whole
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._sqlite import SqliteFile, boot_id
-from catga_sync.idempotency.base import MAX_BODY_BYTES, Claim, ClaimState, StoredReply, poll
+from catga_sync.idempotency.base import MAX_BODY_BYTES, Claim, ClaimState, poll
 
 __all__ = ["SqliteIdempotency"]
 
@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS claims (
 )
 """
 _INDEX = "CREATE INDEX IF NOT EXISTS claims_by_keep_until ON claims (keep_until)"
-# One row: what to add to the boot clock of this boot.
+# One row: the offset to add to the boot clock of this boot.
 _BOOTS = "CREATE TABLE IF NOT EXISTS boots (boot TEXT PRIMARY KEY, clock_offset REAL NOT NULL)"
 # One row: made at random with the file, and copied with it.
 _STORE = "CREATE TABLE IF NOT EXISTS store (one INTEGER PRIMARY KEY CHECK (one = 1), identity TEXT NOT NULL)"
@@ -64,18 +64,14 @@ UPDATE claims SET done = 1, body = :body, keep_until = :now + :ttl
 WHERE key = :key AND token = :token AND keep_until > :now AND done = 0
 """
 _COMPLETED = "SELECT 1 FROM claims WHERE key = :key AND token = :token AND keep_until > :now AND done = 1"
-_RENEW = """
-UPDATE claims SET lease_until = :until, keep_until = :until + :ttl
-WHERE key = :key AND token = :token AND keep_until > :now AND done = 0
-"""
 _RELEASE = "DELETE FROM claims WHERE key = :key AND token = :token AND done = 0"
 _SWEEP = """
 DELETE FROM claims WHERE rowid IN (SELECT rowid FROM claims WHERE keep_until <= :now ORDER BY keep_until LIMIT :count)
 """
 
-#: Every so many claims of a process it removes up to twice as many that have expired: none of them pays for a night's.
+#: After so many claims a process removes up to twice as many expired ones, so that no single claim takes long.
 _SWEEP_EVERY = 8
-#: Times that a claim is tried when its key is released by others between the two looks at it.
+#: Attempts at a claim whose key others release between the two statements.
 _TRIES = 10
 #: Bytes to which the log is cut back after a rush.
 _LOG_BYTES = 16 * 1024 * 1024
@@ -83,27 +79,27 @@ _LOG_BYTES = 16 * 1024 * 1024
 
 class SqliteIdempotency:
     """
-    Keep claims and answers in an SQLite file. Thread-safe, and safe to share with forked processes.
+    Keep claims and responses in an SQLite file. Thread-safe, and safe to share with forked processes.
 
-    Not for a network share: neither SQLite's locks nor the boot clock reach another machine.
+    Not for a network share: neither SQLite's locks nor the boot clock work across machines.
 
     Args:
         path:
-            The file. It and its folder are made when first needed, for this user only: answers stand in it as they
-            were given. One that is replaced is noticed, and what stood in it is forgotten.
+            The file. It and its folder are made when first needed, for this user only, since it holds the responses
+            in clear. A file that was replaced is opened anew, and the claims of the old one are gone.
 
         ttl:
             Seconds for which a completed claim is kept, and a lost one from the end of its lease on. The file holds
-            all claims of that time, some 400 bytes each, and their answers.
+            all claims of that time, some 400 bytes each, and their responses.
 
         max_body_bytes:
-            Of a longer answer only the fact is kept.
+            The longest response that is kept; of a longer one only the fact is.
 
         clock:
-            Tells when a lease or ``ttl`` is up; None means the system's.
+            Measures leases and ``ttl``; None means the system's.
 
         sleep:
-            Passes the time between two looks of ``wait``.
+            Waits between two looks of ``wait``.
 
     .. versionadded:: 0.1
     """
@@ -123,8 +119,8 @@ class SqliteIdempotency:
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._sleep = sleep
         self._file = SqliteFile(lambda: self.path, self._prepare)
-        # Guarded by the file's turn: what to add to the boot clock, or None for the wall clock as it is; the identity
-        # that is in the file; and the number of claims.
+        # Guarded by the file's turn: the offset to add to the boot clock, None for the wall clock; the identity in the
+        # file; and the number of claims.
         self._offset: float | None = None
         self._row = ""
         self._claims = 0
@@ -161,11 +157,6 @@ class SqliteIdempotency:
 
         return self._run(work)
 
-    def renew(self, key: str, token: str, lease: float) -> bool:
-        """See ``IdempotencyStore``."""
-        values = {"key": key, "token": token, "ttl": self._ttl}
-        return self._run(lambda db, now: db.execute(_RENEW, {**values, "until": now + lease, "now": now}).rowcount > 0)
-
     def release(self, key: str, token: str) -> None:
         """See ``IdempotencyStore``."""
         self._run(lambda db, _: db.execute(_RELEASE, {"key": key, "token": token}))
@@ -176,15 +167,13 @@ class SqliteIdempotency:
 
     def identity(self) -> str:
         """See ``SharedIdempotencyStore``."""
-        # The row is in every copy of the file, and the files' numbers may be those of files that were deleted.
+        # All three: a copy of the file has the same row, and a new file may get the inode numbers of a deleted one.
         row, file = self._run(lambda _, now: (self._row, self._file.identity))
         return f"{row} {boot_id() or socket.gethostname()} {file}"
 
     def close(self) -> None:
         """See ``IdempotencyStore``."""
         self._file.close()
-
-    # -- the file -------------------------------------------------------------------------------------------------
 
     def _run(self, work: Callable[[sqlite3.Connection, float], T]) -> T:
         def timed(db: sqlite3.Connection) -> T:
@@ -212,7 +201,7 @@ class SqliteIdempotency:
         db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         boot = boot_id()
         row = None
-        # Looked at first, since it needs no turn at writing. No table yet, or whatever it is: the rest will tell.
+        # Read first, which needs no lock for writing. On an error (there is no table yet, say) the rest is done.
         with contextlib.suppress(sqlite3.OperationalError):
             row = db.execute(_OFFSET, (boot,)).fetchone()
         if row is None:
@@ -234,5 +223,5 @@ class SqliteIdempotency:
 def _seen(row: Any, now: float) -> Claim:
     _, done, body, lease_until = row
     if done:
-        return Claim(ClaimState.DONE, reply=StoredReply(body))
+        return Claim(ClaimState.DONE, body=body)
     return Claim(ClaimState.RUNNING if now < lease_until else ClaimState.LOST)

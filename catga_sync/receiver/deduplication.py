@@ -163,12 +163,12 @@ def _again(claim: Claim, request_id: str, progress: Progress) -> ResponseEnvelop
     if claim.state is ClaimState.MISMATCH:
         text = "this request id was used before with another payload; make a new id for a new request"
         raise Refused(Reason.OTHER_PAYLOAD, text)
-    if claim.state is ClaimState.DONE and claim.reply is not None:
+    if claim.state is ClaimState.DONE:
         progress.executed = progress.replayed = True
-        if claim.reply.body is None:
+        if claim.body is None:
             raise Refused(Reason.RESPONSE_NOT_KEPT, "the request ran before; its response was too long to be kept")
         try:
-            return ResponseEnvelope.decode(claim.reply.body)
+            return ResponseEnvelope.decode(claim.body)
         except EnvelopeError as exc:
             raise Refused(Reason.RESPONSE_SPOILT, "the request ran before; its stored response is spoilt") from exc
     progress.uncertain = True

@@ -1,1 +1,1 @@
-"""What keeps failures from spreading: a budget for further tries, and the ejection of nodes that fail."""
+"""Keeps failures from spreading: a retry budget, ejection of failing nodes, and limits on concurrent calls."""

@@ -1,8 +1,8 @@
-"""A budget for further tries, shared by all calls of a process.
+"""A budget of retries, shared by all calls of a process.
 
-Without one, three tries a call turn an outage into three times the load on whoever is left. Finagle's and Envoy's
-answer, with the figures of Google's SRE book (10 % of calls): every call pays in a tenth of a try, every further
-try takes out a whole one, and a small reserve lets a quiet caller try again all the same.
+Without a budget, three attempts a call turn an outage into three times the load on the remaining nodes. As in Finagle
+and Envoy, with the figure of Google's SRE book (10 % of calls), every call adds a tenth of a retry, every retry costs a
+whole one, and a small reserve allows retries to a process with few calls.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from catga_sync._clock import SYSTEM_CLOCK
 
 __all__ = ["RetryBudget"]
 
-#: Seconds after which what was paid in is worth nothing.
+#: Seconds after which calls and retries no longer count.
 WINDOW = 10
 
 
 class RetryBudget:
     """
-    Say whether a further try may be made. Thread-safe; never waits.
+    Limits the retries of a process. Thread-safe; never waits.
 
     Args:
-        share: Further tries per call.
-        reserve: Further tries a second that are always granted.
-        monotonic: The clock; None means the system's.
+        share: Retries per call.
+        reserve: Retries per second that are always allowed.
+        monotonic: The clock, in seconds. None means the system's.
 
     .. versionadded:: 0.1
     """
@@ -38,7 +38,7 @@ class RetryBudget:
         self._allowance = reserve * WINDOW
         self._monotonic = SYSTEM_CLOCK.monotonic if monotonic is None else monotonic
         self._lock = threading.Lock()
-        # Guarded by _lock: calls and further tries of each of the last WINDOW seconds, and which second it is.
+        # Guarded by _lock: the calls and retries in each of the last WINDOW seconds, and the current second.
         self._calls = [0] * WINDOW
         self._tries = [0] * WINDOW
         self._second = 0
@@ -53,7 +53,7 @@ class RetryBudget:
             self._calls[second % WINDOW] += 1
 
     def take(self) -> bool:
-        """Take out one try; return False when there is none left."""
+        """Count a retry; return False if none is left."""
         with self._lock:
             slot = self._turn_locked(int(self._monotonic()))
             if sum(self._tries) + 1 > sum(self._calls) * self._share + self._allowance:
@@ -63,7 +63,7 @@ class RetryBudget:
 
     @property
     def left(self) -> float:
-        """How many further tries would be granted now."""
+        """How many retries would be allowed now."""
         with self._lock:
             self._turn_locked(int(self._monotonic()))
             return max(0.0, sum(self._calls) * self._share + self._allowance - sum(self._tries))

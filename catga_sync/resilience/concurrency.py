@@ -1,15 +1,14 @@
-"""How many calls of this process may be under way at one node; further callers queue.
+"""Limits the concurrent calls of this process to one node; further callers queue.
 
-    free                                  go
-    taken, and the turn comes in time     wait, in order
-    taken, and it would not               CROWDED: at once if that can be told, else when half of the time is up
-    taken, and none came free meanwhile   STALLED: the same, but no other call got its turn either; perhaps it hangs
-    taken, and the node was found silent  ABANDONED: at once
+    a slot is free                           the call goes
+    none is free, but one will be in time    the call waits in the queue
+    none is expected, or came, in time       CROWDED: at once if it can be estimated, or after half of the call's time
+    none came, and no call ended meanwhile   STALLED: after half of the call's time; the node may hang
+    the node turns out to be unresponsive    ABANDONED: at once
 
-A call that gets its turn in the last moment is work for nothing: its caller is gone before the response comes. Under a
-load that lasts, all calls of a queue without an end would get theirs in the last moment. So no call waits longer than
-half of its time, and one that would have to is told at once. The other half is there for another node, and for the
-response.
+A call that gets its slot at the last moment is wasted work: its caller is gone before the response comes. Under lasting
+load this would happen to every call of an unbounded queue. So no call waits longer than half of its time, and a call
+that would have to is rejected at once. The other half is left for another node and for the response.
 """
 
 from __future__ import annotations
@@ -22,27 +21,27 @@ from collections.abc import Callable
 
 __all__ = ["ConcurrencyLimiter", "Rejection"]
 
-#: The share of its time that a call may wait.
+#: The share of its time that a call may wait for a slot.
 SHARE = 0.5
-#: The share within which its turn must be expected: with an estimate that is a little off no call waits in vain then.
+#: The share within which a slot must be expected; smaller, so that an inexact estimate makes no call wait in vain.
 EXPECTED_SHARE = 0.35
-#: No call ended for this share of a wait, and for so many seconds at least: that is a stall.
+#: A stall: no call ended for this share of a wait, and for this many seconds at least.
 STALL_SHARE, STALL_LEAST = 0.8, 0.200
-#: How much a call counts in the average of how long one takes.
+#: The weight of one call in the average duration.
 _WEIGHT = 0.1
 
 
 @enum.unique
 class Rejection(enum.Enum):
-    """Why a call may not go."""
+    """Why a call gets no slot."""
 
     CROWDED = "CROWDED"
     STALLED = "STALLED"
     ABANDONED = "ABANDONED"
 
 
-class _Turn:
-    """A call that waits. ``end`` is guarded by the limiter's lock: None, or how the wait has ended."""
+class _Waiter:
+    """A waiting call. ``end`` is guarded by the limiter's lock; None while the call waits."""
 
     __slots__ = ("end", "lock")
 
@@ -63,8 +62,8 @@ class ConcurrencyLimiter:
     Limits this process's concurrent calls to one node; further callers queue. Thread-safe.
 
     Args:
-        limit: Calls at once.
-        monotonic: The clock; None means the system's.
+        limit: Concurrent calls.
+        monotonic: The clock, in seconds. None means the system's.
 
     .. versionadded:: 0.1
     """
@@ -73,22 +72,22 @@ class ConcurrencyLimiter:
         self.limit = limit
         self._monotonic = time.monotonic if monotonic is None else monotonic
         self._lock = threading.Lock()
-        # Guarded by _lock: how many more may go, the calls that wait in order, how long a call takes on average, and
-        # since when none has ended. The place of a call that ends goes to the first that waits.
+        # Guarded by _lock: the free slots, the waiting calls in order, the average duration of a call, and the time
+        # since which none has ended. The slot of a call that ends goes to the first waiting call.
         self._free = limit
-        self._waiting: deque[_Turn] = deque()
+        self._waiting: deque[_Waiter] = deque()
         self._average = 0.0
         self._silent_since = 0.0
 
     def acquire(self, left: float) -> float | Rejection:
         """
-        Let a call go, now or when its turn comes; return the monotonic time of it, which ``release`` wants.
+        Acquire a slot for a call; wait for it if none is free.
 
         Args:
-            left: Seconds that the call still has.
+            left: Seconds until the call's deadline.
 
         Returns:
-            A ``Rejection`` when its turn does not come in time.
+            The monotonic time of the acquisition, for ``release``; a ``Rejection`` if there is no slot in time.
         """
         began = self._monotonic()
         with self._lock:
@@ -99,30 +98,30 @@ class ConcurrencyLimiter:
                 return began
             if (len(self._waiting) + 1) * self._average > self.limit * left * EXPECTED_SHARE:
                 return Rejection.CROWDED
-            turn = _Turn()
-            self._waiting.append(turn)
+            waiter = _Waiter()
+            self._waiting.append(waiter)
         try:
-            turn.lock.acquire(timeout=min(left * SHARE, threading.TIMEOUT_MAX))
+            waiter.lock.acquire(timeout=min(left * SHARE, threading.TIMEOUT_MAX))
         except BaseException:
-            # Whatever ends this thread here must not take the place along.
+            # An exception that ends this thread here must not lose the slot.
             with self._lock:
-                if turn.end is _End.ACQUIRED:
+                if waiter.end is _End.ACQUIRED:
                     self._pass_on_locked()
-                elif turn.end is None:
-                    self._waiting.remove(turn)
+                elif waiter.end is None:
+                    self._waiting.remove(waiter)
             raise
         with self._lock:
             now = self._monotonic()
-            if turn.end is _End.ACQUIRED:  # perhaps in the very moment in which its time was up
+            if waiter.end is _End.ACQUIRED:  # possibly at the very moment of the timeout
                 return now
-            if turn.end is _End.ABANDONED:
+            if waiter.end is _End.ABANDONED:
                 return Rejection.ABANDONED
-            self._waiting.remove(turn)
+            self._waiting.remove(waiter)
             stalled = now - self._silent_since >= max(STALL_LEAST, STALL_SHARE * (now - began))
             return Rejection.STALLED if stalled else Rejection.CROWDED
 
     def release(self, since: float) -> None:
-        """Take note that a call has ended which went at that time."""
+        """Release the slot of a call that ended; ``since`` is what ``acquire`` returned."""
         now = self._monotonic()
         with self._lock:
             self._average += _WEIGHT * (now - since - self._average)
@@ -131,26 +130,26 @@ class ConcurrencyLimiter:
 
     def _pass_on_locked(self) -> None:
         if self._waiting:
-            turn = self._waiting.popleft()
-            turn.end = _End.ACQUIRED
-            turn.lock.release()
+            waiter = self._waiting.popleft()
+            waiter.end = _End.ACQUIRED
+            waiter.lock.release()
         else:
             self._free += 1
 
     @property
     def silence(self) -> float:
-        """Seconds for which calls have been under way and none has ended; 0.0 when none is under way."""
+        """Seconds since the last call ended while others are in flight; 0.0 if none is in flight."""
         return 0.0 if self._free == self.limit else self._monotonic() - self._silent_since
 
     @property
     def in_use(self) -> bool:
-        """Whether any call is under way."""
+        """Whether any call is in flight."""
         return self._free != self.limit
 
     def abandon(self) -> None:
-        """Reject all calls that wait."""
+        """Reject all waiting calls."""
         with self._lock:
             while self._waiting:
-                turn = self._waiting.popleft()
-                turn.end = _End.ABANDONED
-                turn.lock.release()
+                waiter = self._waiting.popleft()
+                waiter.end = _End.ABANDONED
+                waiter.lock.release()

@@ -1,17 +1,17 @@
-"""Leave a node out for a while when it fails its calls, and let it back when it answers again.
+"""Ejects a node whose calls fail, and readmits it once it responds again.
 
-    in  --5 failures in a row, or half of 20 within 10 s-->  out  --time served, and a probe answered-->  in
-    in  --a connection refused, or calls left waiting-->  avoided, until it answers or nobody has asked it for a while
+    in  --5 failures in a row, or half of 20 calls in 10 s-->   ejected  --ejection time over, probe successful-->  in
+    in  --connection refused, or calls waiting in vain-->       avoided  --it responds, or a short time passes-->   in
 
-The time out doubles with each ejection in a row: 5 s * 2^n up to 300 s, give or take half, so that callers do not come
-back all at once. The figures are Envoy's and Finagle's, scaled to small clusters.
+The ejection time doubles with each ejection: 5 s * 2^n up to 300 s, plus or minus half of it, so that callers do not
+all return at once. The figures are those of Envoy and Finagle, scaled to small clusters.
 
-A node is never left out when it is the only one, nor when less than half of the nodes would be left: then it is
-the caller's own network that fails, or everybody is overloaded, and choosing among few makes it worse.
+A single node is never ejected, and ejections are ignored if less than half of the nodes would be left: then the
+caller's own network fails, or all nodes are overloaded, and a choice among few nodes would make it worse.
 
 Rules of this file:
-1. A success costs one dictionary look-up while its node has no failures on record.
-2. No I/O: who probes asks ``due_for_probe`` and tells ``probed``.
+1. For a node without recorded failures a success costs one dictionary look-up.
+2. No I/O: the probing thread asks ``due_for_probe`` and reports to ``probed``.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ __all__ = ["Ejection"]
 
 #: Failures in a row that eject a node.
 IN_A_ROW = 5
-#: Of at least so many calls within ``RATE_WINDOW`` seconds ...
+#: A node is also ejected if, of at least this many calls within ``RATE_WINDOW`` seconds ...
 RATE_CALLS = 20
-#: ... this share failed: that ejects it as well.
+#: ... this share failed.
 RATE_SHARE = 0.5
 RATE_WINDOW = 10.0
-#: Seconds out: the first time, and the longest.
+#: Seconds of the first ejection, and of the longest.
 FIRST_OUT, LONGEST_OUT = 5.0, 300.0
-#: Seconds for which a node that refused a call is avoided: longer than it takes until somebody asks it ...
+#: Seconds for which a node that refused a call is avoided: longer than it takes until the next check ...
 AVOIDED = 1.5
-#: ... and for how many more when it does not answer then. Whoever asks comes round sooner than that.
+#: ... and for which a node that does not respond to the check is avoided further. Checks are more frequent than that.
 STILL_AVOIDED = 4.0
 #: The share of nodes that must be left for an ejection to count.
 PANIC_SHARE = 0.5
-#: Tuples that are remembered, one for each set of candidates that is in use.
+#: Tuples in the cache, one for each set of candidates in use.
 _KEPT = 64
-#: Seconds without a failure after which earlier ejections are forgiven.
+#: Seconds without a failure after which earlier ejections no longer count.
 FORGIVEN = 60.0
 
 
@@ -55,7 +55,7 @@ class _Record:
     #: (time, failed) of calls since the first failure
     calls: list[tuple[float, bool]] = field(default_factory=list)
     blamed_at: float = float("-inf")
-    #: Whether it left the last look unanswered.
+    #: Whether the node did not respond to the last check.
     silent: bool = False
     avoided_until: float = float("-inf")
     out_until: float | None = None
@@ -65,18 +65,18 @@ class _Record:
 
 class Ejection:
     """
-    Keep the record of failing nodes. Thread-safe.
+    Keeps the records of failing nodes. Thread-safe.
 
     Args:
         on_change:
-            Called with (node, True) when a node is ejected and (node, False) when it is let back, outside the
-            lock, in the thread that noticed it.
+            Called with (node, True) when a node is ejected and (node, False) when it is readmitted, outside the lock,
+            in the thread that caused the change.
 
         monotonic:
-            The clock; None means the system's.
+            The clock, in seconds. None means the system's.
 
         rng:
-            Source of the jitter; None means one of its own.
+            The source of the jitter. None makes one.
 
     .. versionadded:: 0.1
     """
@@ -92,16 +92,14 @@ class Ejection:
         self._monotonic = SYSTEM_CLOCK.monotonic if monotonic is None else monotonic
         self._rng = random.Random() if rng is None else rng  # noqa: S311 - spreads load, guards nothing
         self._lock = threading.Lock()
-        # Guarded by _lock for writing; read without it where a glance is enough.
+        # Guarded by _lock for writing; read without it where the value may be old.
         self._records: dict[str, _Record] = {}
-        #: id of the nodes that were given -> those nodes, and what was left of them
+        #: id of a tuple of nodes -> that tuple, and its usable nodes
         self._handed_out: dict[int, tuple[tuple[ClusterNode, ...], tuple[ClusterNode, ...]]] = {}
         _fork.watch(self)
 
-    # -- choosing -------------------------------------------------------------------------------------------------
-
     def usable(self, nodes: tuple[ClusterNode, ...]) -> tuple[ClusterNode, ...]:
-        """Return the nodes that are not left out; all of them when too few would be left."""
+        """Return the nodes that are neither ejected nor avoided; all nodes if none would be left."""
         if not self._records or len(nodes) < 2:
             return nodes
         now = self._monotonic()
@@ -109,13 +107,13 @@ class Ejection:
             left = tuple(node for node in nodes if not self._is_out_locked(node, now))
             if len(left) == len(nodes):
                 return nodes
-            # To avoid a node is for a short while, and sure: it is avoided as long as anybody is left. An ejection is a
-            # guess from failures; it counts only while most others are well.
+            # An avoided node is known to refuse calls, for a short time: it is avoided as long as any other is left. An
+            # ejection is a guess from failures, and counts only while most other nodes work.
             if len(left) < len(nodes) * PANIC_SHARE:
                 left = tuple(node for node in nodes if not self._is_avoided_locked(node, now))
             if not left:
                 left = tuple(node for node in nodes if not self._is_silent_locked(node))
-            # Routers keep what they have worked out for a tuple: hand out the same one while nothing has changed.
+            # Routers cache by tuple: return the same one while nothing has changed.
             known = self._handed_out.get(id(nodes))
             if known is not None and known[0] is nodes and known[1] == left:
                 left = known[1]
@@ -126,16 +124,16 @@ class Ejection:
         return left or nodes
 
     def state(self, node: ClusterNode) -> str | None:
-        """Return in words why a node is left out, or None."""
+        """Return the text of why a node is ejected or avoided, or None."""
         now = self._monotonic()
         with self._lock:
             record = self._of_locked(node)
             if record is None:
                 return None
             if record.out_until is not None:
-                return f"ejected for its failures: {max(0.0, record.out_until - now):.1f} s more, and until it answers"
+                return f"ejected for its failures: {max(0.0, record.out_until - now):.1f} s more, and until it responds"
             if record.avoided_until > now:
-                return "it does not answer" if record.silent else "it has just refused a call, or left one waiting"
+                return "it does not respond" if record.silent else "it has just refused a call, or kept one waiting"
         return None
 
     def is_ejected(self, node: ClusterNode) -> bool:
@@ -143,15 +141,13 @@ class Ejection:
         record = self._records.get(node.node_id)
         return record is not None and record.out_until is not None and record.incarnation == node.incarnation
 
-    # -- evidence -------------------------------------------------------------------------------------------------
-
     def succeeded(self, node: ClusterNode) -> None:
-        """Take note of a call that was answered."""
+        """Record a call to which the node responded."""
         if node.node_id not in self._records:
             return
         with self._lock:
             record = self._of_locked(node)
-            # A late answer to a call from before the ejection is no reason to let the node back: see ``probed``.
+            # A late response to a call from before the ejection does not readmit the node; see ``probed``.
             if record is None or record.out_until is not None:
                 return
             record.row = 0
@@ -163,7 +159,7 @@ class Ejection:
                 del self._records[node.node_id]
 
     def failed(self, node: ClusterNode) -> None:
-        """Take note of a call that the node left without an answer."""
+        """Record a call to which the node did not respond."""
         with self._lock:
             record = self._ensure_locked(node)
             record.row += 1
@@ -177,16 +173,14 @@ class Ejection:
         self._on_change(node, True)
 
     def avoid(self, node: ClusterNode) -> None:
-        """Take note that nobody listens at the node's address, that it is going, or that calls wait there in vain."""
+        """Record that nothing listens at the node's address, that it is leaving, or that calls wait there in vain."""
         with self._lock:
             record = self._ensure_locked(node)
             record.blamed_at = self._monotonic()
             record.avoided_until = max(record.avoided_until, record.blamed_at + AVOIDED)
 
-    # -- coming back ----------------------------------------------------------------------------------------------
-
     def due_for_probe(self, nodes: Iterable[ClusterNode]) -> list[ClusterNode]:
-        """Return the ejected nodes whose time is served. One thread asks, so a node gets one probe at a time."""
+        """Return the ejected nodes whose time is over. Only one thread calls it, so a node gets one probe at a time."""
         now = self._monotonic()
         with self._lock:
             return [
@@ -198,17 +192,17 @@ class Ejection:
             ]
 
     def due_for_a_look(self, nodes: Iterable[ClusterNode]) -> list[ClusterNode]:
-        """Return the nodes that are avoided now: does anybody listen there again?"""
+        """Return the avoided nodes, which are to be checked."""
         now = self._monotonic()
         with self._lock:
             return [node for node in nodes if self._is_avoided_locked(node, now)]
 
     def looked_at(self, node: ClusterNode, *, answered: bool) -> bool:
         """
-        Take note of a look at a node that is avoided or suspected: one that does not answer is avoided on.
+        Record a check of a node that is avoided or suspected: if it did not respond, it is avoided further.
 
         Returns:
-            Whether it is news that the node does not answer.
+            Whether the node has stopped responding since the last check.
         """
         with self._lock:
             record = self._of_locked(node) if answered else self._ensure_locked(node)
@@ -219,12 +213,12 @@ class Ejection:
             if not answered:
                 record.avoided_until = self._monotonic() + STILL_AVOIDED
             else:
-                # One that answers and refuses all the same, since it is going, has its time to tell everybody.
+                # A node that responds but refuses calls, because it is leaving, is still avoided for a short time.
                 record.avoided_until = min(record.avoided_until, record.blamed_at + AVOIDED)
             return news
 
     def probed(self, node: ClusterNode, *, answered: bool) -> None:
-        """Take note of a probe: let the node back, or leave it out twice as long as the last time."""
+        """Record a probe: readmit the node, or eject it for twice the last time."""
         with self._lock:
             record = self._of_locked(node)
             if record is None or record.out_until is None:
@@ -232,14 +226,14 @@ class Ejection:
             if not answered:
                 self._eject_locked(record)
                 return
-            # The count of ejections stays: a node that fails again at once is left out for longer.
+            # The count of ejections stays: a node that fails again at once is ejected for longer.
             record.out_until = None
             record.row = 0
             record.calls.clear()
         self._on_change(node, False)
 
     def keep_only(self, nodes: Iterable[ClusterNode]) -> None:
-        """Forget the nodes that are not among these, and those that were restarted."""
+        """Remove the records of all other nodes, and of nodes that were restarted."""
         if not self._records:
             return
         present = {node.node_id: node for node in nodes}
@@ -258,8 +252,6 @@ class Ejection:
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``."""
         self._lock = threading.Lock()
-
-    # -- under the lock -------------------------------------------------------------------------------------------
 
     def _of_locked(self, node: ClusterNode) -> _Record | None:
         record = self._records.get(node.node_id)

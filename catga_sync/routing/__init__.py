@@ -1,6 +1,6 @@
-"""Routers: ``base.py`` says what one is, one file each holds the built-in ones, ``create_router`` makes them by name.
+"""Routers: the protocol is in ``base.py``, each built-in router in a file of its own; ``create_router`` makes them.
 
-The built-in ones never import each other; only this file knows them all, and it loads those that are asked for.
+The built-in routers never import each other. Only this file names them all, and it imports each on first use.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
     "WeightedRoundRobinRouter",
 ]
 
-#: Name of the router -> its class. The file is named as the router is.
+#: Name of the router -> its class. The file has the name of the router.
 _ROUTERS = {
     "consistent-hash": "ConsistentHashRouter",
     "least-connections": "LeastConnectionsRouter",
@@ -64,18 +64,18 @@ def create_router(name: str, **options: Any) -> Router:
             One of ``router_names()``.
 
         options:
-            What that router takes; its class documents them. ``otherwise`` may be the name of a router, too.
+            The arguments of the router's class. ``otherwise`` may also be the name of a router.
 
     Raises:
         ConfigurationError: There is no such router, it has no such option, or the option is wrong. The text starts
-            with the name of the option; that of the name itself is ``router``.
+            with the name of the option, or with ``router``.
 
     .. versionadded:: 0.1
     """
     known = router_options(name)
     for option in options:
         if option not in known:
-            takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+            takes = f"its options are {', '.join(sorted(known))}" if known else "it has none"
             raise ConfigurationError(f"{option}: {name} has no such option; {_hint(option, known) or takes}")
     if "otherwise" in known:
         options["otherwise"] = _other_router(name, options.get("otherwise"))
@@ -101,7 +101,7 @@ def router_options(name: str) -> frozenset[str]:
 def _class(name: object, option: str = "router") -> Any:
     if not isinstance(name, str) or name not in _ROUTERS:
         hint = _hint(str(name), _ROUTERS)
-        raise ConfigurationError(f"{option}: {shown(name)} is none of {', '.join(_ROUTERS)}{hint and '; ' + hint}")
+        raise ConfigurationError(f"{option}: {shown(name)} is not one of {', '.join(_ROUTERS)}{hint and '; ' + hint}")
     return getattr(importlib.import_module(f"{__name__}.{name.replace('-', '_')}"), _ROUTERS[name])
 
 

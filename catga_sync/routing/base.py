@@ -1,4 +1,4 @@
-"""What a router is: it picks one of the nodes that may take a message."""
+"""The protocol of routers: a router picks one of the nodes that can handle a message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Router", "check_callable", "check_method"]
 
 class Router(Protocol):
     """
-    Picks the node for a message. Called by many threads at once, on the way of every send: quick, no I/O.
+    Picks the node for a message. Called for every send, by many threads at once: it must be quick and do no I/O.
 
     An object may also have
 
@@ -20,8 +20,8 @@ class Router(Protocol):
         Called once for each routed attempt, failed ones too, with the ``CatgaResult`` and the seconds it took.
 
     ``withdraw(node, message)``
-        Called in place of ``completed`` when nobody was asked after all, since somebody only wanted to know
-        (``mediator.explain``): what ``route`` has counted is to be given back.
+        Called instead of ``completed`` if no request was sent after ``route`` (``mediator.explain``), so that the
+        router can undo what it has counted.
 
     ``after_fork_in_child()``
         Called in a forked child, before anything else: the calls that the parent has under way are none of the
@@ -35,9 +35,9 @@ class Router(Protocol):
         Return one of ``nodes``.
 
         Args:
-            message: The request that is sent.
-            nodes: Those that may take it; never empty, and the same object as long as membership is the same. Another
-                try of the same call comes with the nodes that are left.
+            message: The request to send.
+            nodes: The candidates; never empty, and the same object as long as the membership is the same. A further
+                attempt of the same call has the remaining nodes.
         """
 
 

@@ -1,8 +1,8 @@
-"""What several routers do with the candidates: remember what was made of them, forget who has left, weigh, draw lots.
+"""What several routers need: a cache by candidates, tables without departed nodes, weights, and a random source.
 
 Rules of this file:
-1. A tuple of nodes is known by its identity: comparing a thousand nodes takes longer than routing.
-2. What is remembered has a bound that depends on the message types and on the size of the cluster, never on time.
+1. A tuple of nodes is compared by its identity: to compare a thousand nodes takes longer than routing.
+2. The size of each table is bounded by the message types and the size of the cluster, and does not grow with time.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ T = TypeVar("T")
 
 
 class _Lots(random.Random):
-    """Chance that a forked child seeds anew: workers with one sequence would all make the same choices at once."""
+    """A random source that a forked child seeds again: otherwise all workers would make the same choices."""
 
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``."""
         self.seed()
 
 
-#: For the routers that are given none of their own: one for all.
+#: Shared by the routers that are given no random source.
 LOTS = _Lots()
 _fork.watch(LOTS)
 
 #: The highest ``metadata["weight"]`` that counts; one divided by it is the lowest.
 _MOST_WEIGHT = 1000.0
 
-#: What is kept of nodes that have left, beside as many as there are present.
+#: Entries of departed nodes that a table keeps, beside as many as there are present nodes.
 _SPARE = 64
 
 
 class PerType(Generic[T]):
     """
-    What was made of the candidates of each message type, kept as long as they are the same tuple. Thread-safe.
+    A cache of one value per message type, made from its candidates and kept while they are the same tuple. Thread-safe.
 
-    One place a type: every type has a tuple of its own, and an older one is of no more use. Two threads that find
-    their tuple missing both make it; the last one stays.
+    Each type has its own tuple of candidates, and older tuples are not used again. Two threads that miss the cache at
+    once both make the value; the last one stays.
 
     Args:
-        make: Makes it; called without a lock.
+        make: Makes the value; called without a lock.
     """
 
     def __init__(self, make: Callable[[tuple[ClusterNode, ...]], T]) -> None:
@@ -56,7 +56,7 @@ class PerType(Generic[T]):
         self._made: dict[type, tuple[tuple[ClusterNode, ...], T]] = {}
 
     def of(self, message: Any, nodes: tuple[ClusterNode, ...]) -> T:
-        """Return what is made of ``nodes``."""
+        """Return the value for ``nodes``."""
         found = self._made.get(type(message))
         if found is not None and found[0] is nodes:
             return found[1]
@@ -67,11 +67,11 @@ class PerType(Generic[T]):
 
 class Present:
     """
-    Who is a candidate of any message type, so that tables by node id can be rid of who has left. Not thread-safe.
+    Knows the candidates of all message types, to remove departed nodes from tables by node id. Not thread-safe.
 
-    Nobody tells a router that a node has left, and one that a single tuple lacks need not have: another message type
-    has other candidates, and the second try of a call has those that are left. So a table may first grow to twice the
-    size that it needs.
+    A router is not told that a node has left, and a node that is missing from one tuple may still be there: another
+    message type has other candidates, and the second attempt of a call has the remaining nodes only. So a table first
+    grows to twice the size that it needs.
     """
 
     def __init__(self) -> None:
@@ -79,12 +79,12 @@ class Present:
         self._bound = _SPARE
 
     def note(self, kind: type, nodes: tuple[ClusterNode, ...]) -> None:
-        """Take note of the candidates of a message type."""
+        """Record the candidates of a message type."""
         if self._last.get(kind) is not nodes:
             self._last[kind] = nodes
 
     def tidy(self, table: dict[str, Any]) -> None:
-        """Take out of a table those who are candidates of nothing, if it has grown that much."""
+        """Remove nodes that are candidates of no type from a table, if it has grown enough."""
         if len(table) <= self._bound:
             return
         here = {node.node_id for nodes in self._last.values() for node in nodes}
@@ -94,7 +94,7 @@ class Present:
 
 
 def weight_of(node: ClusterNode) -> float:
-    """Return ``metadata["weight"]``, from 0.001 to 1000; 1 when it is no positive number."""
+    """Return ``metadata["weight"]``, from 0.001 to 1000; 1 if it is not a positive number."""
     weight = node.metadata.get("weight", 1.0)
     if is_number(weight) and weight > 0:
         return min(max(float(weight), 1.0 / _MOST_WEIGHT), _MOST_WEIGHT)
@@ -102,5 +102,5 @@ def weight_of(node: ClusterNode) -> float:
 
 
 def reported_load(node: ClusterNode) -> float:
-    """Return the load that the node reports, from 0 to 100; 100 when it is no number."""
+    """Return the load that the node reports, from 0 to 100; 100 if it is not a number."""
     return 100.0 if math.isnan(node.load) else min(max(node.load, 0.0), 100.0)

@@ -1,9 +1,9 @@
-"""The same node for the same key.
+"""Routes all messages with the same key to the same node.
 
 Rules of this file:
-1. A ring depends on node ids and weights alone, so message types with other candidates, snapshots with other loads
-   and second tries share one. Whoever is not among the candidates is passed over; see ``ring.py``.
-2. A ring is made under the lock: when membership changes, one thread makes it and the others wait for it.
+1. A ring depends on node ids and weights only. Message types with other candidates, snapshots with other loads and
+   second attempts share one ring, and skip its nodes that are not candidates; see ``ring.py``.
+2. A ring is made under the lock: when the membership changes, one thread makes it and the others wait.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from catga_sync.routing.ring import Ring, key_bytes, points_for
 
 __all__ = ["ConsistentHashRouter"]
 
-#: A ring serves candidates that are at least one in so many of its nodes; for fewer it is a long way round.
+#: A ring is used for candidates that are at least one in this many of its nodes; with fewer, too many are skipped.
 _SPARSEST = 4
 
 _log = logging.getLogger(__name__)
@@ -34,22 +34,21 @@ _log = logging.getLogger(__name__)
 
 class ConsistentHashRouter:
     """
-    Take the node that owns the message's key. Thread-safe if the other router is.
+    Picks the node that owns the message's key. Thread-safe if the other router is.
 
-    Every process finds the same owner, as long as it sees the same nodes. A node that joins N others takes about 1 of
-    N + 1 keys; one that leaves, or has failed this call, leaves its keys to the others, to each about as many. A node
-    whose ``metadata["weight"]`` is a positive number owns so many times as many keys. Its load does not count: keys
-    would move with every report.
+    Every process that sees the same nodes finds the same owner. A node that joins N others takes over about 1 of N + 1
+    keys. The keys of a node that leaves, or that has failed this call, go to the others in equal parts. A node whose
+    ``metadata["weight"]`` is a positive number owns that many times as many keys. The load is ignored, as keys would
+    move with every report.
 
     Args:
         otherwise:
-            Asked about messages without a key: those of a type without one, and those whose key is None or has no
-            text that is the same in every process. Through ``create_router`` a name will do; None there means
-            ``round-robin``.
+            The router for messages without a key: the type has none, or the key is None or has no text that is the same
+            in every process. ``create_router`` accepts the name of a router, and None for ``round-robin``.
 
         key_of:
-            Returns the key of a message, or None. None means: the field that ``@message(key=...)`` names. The type
-            does not go into the hash: two types with the same key meet on the same node.
+            Returns the key of a message, or None. None means the field that ``@message(key=...)`` names. The type is
+            not part of the hash: messages of two types with the same key go to the same node.
 
     .. versionadded:: 0.1
     """
@@ -60,11 +59,11 @@ class ConsistentHashRouter:
         self._key_of = key_of
         self._tell = getattr(otherwise, "completed", None)
         self._withdraw = getattr(otherwise, "withdraw", None)
-        # Caches: two threads that fill the same place put equal things there.
+        # Caches: two threads that fill the same entry store equal values.
         self._keys: dict[type, Callable[[Any], object]] = {}
         self._owners = PerType(self._owners_among)
         self._lock = threading.Lock()
-        #: Newest first; swapped whole, under the lock. Weak: a ring lives as long as a message type uses it.
+        #: Newest first; replaced as a whole, under the lock. Weak: a ring lives as long as a message type uses it.
         self._rings: tuple[weakref.ref[Ring], ...] = ()
         self._keyless: set[type] = set()
         _fork.watch_given(otherwise)
@@ -79,7 +78,7 @@ class ConsistentHashRouter:
         return present[ring.owner_among(key, present)]
 
     def completed(self, node: ClusterNode, message: Any, result: Any, elapsed: float) -> None:
-        """See ``Router``: the other router hears of what it was asked about."""
+        """See ``Router``; passed on for what the other router has picked."""
         if self._tell is not None and self._key(message) is None:
             self._tell(node, message, result, elapsed)
 
@@ -101,7 +100,7 @@ class ConsistentHashRouter:
                 read = self._keys[kind] = _reader(kind) if self._key_of is None else self._key_of
             key = read(message)
             return None if key is None else key_bytes(key)
-        except BaseException as exc:  # a router never fails a call, and key_of is anybody's code
+        except BaseException as exc:  # a router never fails a call, and key_of is user code
             if ends_process(exc):
                 raise
             if kind not in self._keyless:
@@ -110,7 +109,7 @@ class ConsistentHashRouter:
             return None
 
     def _owners_among(self, nodes: tuple[ClusterNode, ...]) -> tuple[Ring, Mapping[str, ClusterNode]]:
-        """Return a ring with these nodes, and the nodes by id."""
+        """Return a ring that has these nodes, and the nodes by id."""
         members = {node.node_id: points_for(weight_of(node)) for node in nodes}
         ring = self._ring_for(members)
         if ring is None:
@@ -130,7 +129,7 @@ class ConsistentHashRouter:
 
 
 def _serves(members: dict[str, int], candidates: dict[str, int]) -> bool:
-    """Return whether the candidates are members of a ring, and not too few of them."""
+    """Return whether the candidates are members of a ring, and enough of them."""
     enough = len(candidates) <= len(members) <= _SPARSEST * len(candidates)
     return enough and candidates.items() <= members.items()
 

@@ -1,4 +1,4 @@
-"""The node with the fewest calls under way."""
+"""Routes to the node with the fewest calls in flight."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["LeastConnectionsRouter"]
 
 class LeastConnectionsRouter:
     """
-    Take the node to which this process has the fewest calls under way; equals in turn. Thread-safe.
+    Picks the node with the fewest calls of this process in flight, equal nodes in turn. Thread-safe.
 
     .. versionadded:: 0.1
     """
@@ -25,7 +25,7 @@ class LeastConnectionsRouter:
         return self._outstanding.take(type(message), nodes)
 
     def completed(self, node: ClusterNode, message: Any, result: Any, elapsed: float) -> None:
-        """See ``Router``: the call is under way no longer, whatever came of it."""
+        """See ``Router``: the call has ended, whatever the result."""
         self._outstanding.end(node.node_id)
 
     def withdraw(self, node: ClusterNode, message: Any) -> None:

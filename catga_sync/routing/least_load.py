@@ -1,4 +1,4 @@
-"""The node that reports the lowest load."""
+"""Routes to the node that reports the lowest load."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["LeastLoadRouter"]
 
 class LeastLoadRouter:
     """
-    Take the node that reports the lowest load; among equals the one with the fewest calls of this process. Thread-safe.
+    Picks the node that reports the lowest load; of equal nodes the one with the fewest calls of this process in flight.
 
-    A report is as old as the last heartbeat, and until the next one every process sends all it has to the same node.
-    So this is for few calls that each take long; ``p2c-ewma`` and ``weighted-round-robin`` spread many.
+    A report is as old as the last heartbeat, and until the next one every process sends all its calls to the same node.
+    So this is for few, long calls; ``p2c-ewma`` and ``weighted-round-robin`` spread many calls. Thread-safe.
 
     .. versionadded:: 0.1
     """
@@ -30,7 +30,7 @@ class LeastLoadRouter:
         return self._outstanding.take(type(message), self._idlest.of(message, nodes))
 
     def completed(self, node: ClusterNode, message: Any, result: Any, elapsed: float) -> None:
-        """See ``Router``: the call is under way no longer, whatever came of it."""
+        """See ``Router``: the call has ended, whatever the result."""
         self._outstanding.end(node.node_id)
 
     def withdraw(self, node: ClusterNode, message: Any) -> None:

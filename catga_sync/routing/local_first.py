@@ -1,4 +1,4 @@
-"""This node if it can, else another one."""
+"""Routes to this node if it can handle the message, otherwise to another node."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["LocalFirstRouter"]
 
 class LocalFirstRouter:
     """
-    Take this node while it has room; else ask another router about the rest. Thread-safe if the other one is.
+    Picks this node while it has room, and otherwise uses another router. Thread-safe if the other router is.
 
     Args:
         otherwise:
-            Asked about the other nodes. Through ``create_router`` a name will do; None there means ``round-robin``.
+            The router for the other nodes. ``create_router`` accepts a router's name, and None for ``round-robin``.
 
         node_id:
-            The id of this node. "" is nobody's: then all is left to the other router.
+            The id of this node. "" is the id of no node, and leaves everything to the other router.
 
         has_room:
-            Tells whether this node takes more work; None means that it always does. Called on the way of every send
-            for which there is a choice.
+            Returns whether this node accepts more work; None means always. Called for every send with more than one
+            candidate.
 
     .. versionadded:: 0.1
     """
@@ -52,7 +52,7 @@ class LocalFirstRouter:
         return self._otherwise.route(message, others)
 
     def completed(self, node: ClusterNode, message: Any, result: Any, elapsed: float) -> None:
-        """See ``Router``: the other router hears of what it was asked about."""
+        """See ``Router``; passed on for what the other router has picked."""
         if self._tell is not None and node.node_id != self._node_id:
             self._tell(node, message, result, elapsed)
 
@@ -62,7 +62,7 @@ class LocalFirstRouter:
             self._withdraw(node, message)
 
     def _apart(self, nodes: tuple[ClusterNode, ...]) -> tuple[ClusterNode | None, tuple[ClusterNode, ...]]:
-        """Return this node, or None, and the others: a tuple that is the same as long as ``nodes`` is."""
+        """Return this node, or None, and the other nodes; see ``PerType``."""
         for at, node in enumerate(nodes):
             if node.node_id == self._node_id:
                 return node, nodes[:at] + nodes[at + 1 :]

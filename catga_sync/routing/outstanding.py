@@ -1,4 +1,4 @@
-"""The calls that were routed and have not ended, and the node that has the fewest of them."""
+"""Counts the calls in flight by node, and finds the node with the fewest."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Outstanding"]
 
 class Outstanding:
     """
-    Count calls by node id. Thread-safe.
+    The calls in flight by node id. Thread-safe.
 
-    A node without a call is not in the table, so one that has left goes out of it with the end of its last call; or
-    later, if that is never told.
+    A node without calls is not in the table, so a departed node is removed with the end of its last call, or by
+    ``Present`` if that end is never reported.
     """
 
     def __init__(self) -> None:
@@ -37,16 +37,16 @@ class Outstanding:
         return len(self._busy)
 
     def count(self, node_id: str) -> int:
-        """Return the calls that a node has."""
+        """Return the calls in flight to a node."""
         return self._busy.get(node_id, 0)
 
     def take(self, kind: type, nodes: tuple[ClusterNode, ...]) -> ClusterNode:
         """
-        Return the node with the fewest calls, with one more of them.
+        Return the node with the fewest calls, and count one more for it.
 
         Args:
-            kind: The message type. Among equals each type goes round by itself: with one turn for all, two types sent
-                alternately would each always go to the same one of two nodes.
+            kind: The message type. Each type takes equal nodes in turn by itself: if all types shared one turn, two
+                types sent alternately would each always go to the same one of two nodes.
             nodes: The candidates.
         """
         with self._lock:
@@ -59,7 +59,7 @@ class Outstanding:
         return node
 
     def end(self, node_id: str) -> None:
-        """Take note that a call has ended; one too many is ignored."""
+        """Record the end of a call; an end without a call is ignored."""
         with self._lock:
             calls = self._busy.get(node_id, 0)
             if calls > 1:
@@ -70,7 +70,7 @@ class Outstanding:
     def _least_locked(self, nodes: tuple[ClusterNode, ...], begin: int) -> int:
         busy = self._busy
         if len(busy) < len(nodes):
-            # Somebody has nothing to do, and after ``begin`` most likely the very next: no need to look at all.
+            # A node is idle, most likely the next one after ``begin``: no need to look at all of them.
             for at in _round(begin, len(nodes)):
                 if nodes[at].node_id not in busy:
                     return at

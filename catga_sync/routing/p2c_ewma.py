@@ -1,16 +1,16 @@
-"""The better of two nodes, judged by how long its last calls took and how many it has.
+"""Routes to the better of two random nodes, by the duration of their last calls and the number in flight.
 
 Power of two choices with Finagle's peak EWMA (``PeakEwma.scala``). For each node: ``cost``, the seconds that a call
-takes, and ``pending``, the calls that it has.
+takes, and ``pending``, the calls in flight.
 
-    observe(rtt):  cost = rtt                            if rtt > cost: one slow answer is believed at once
+    observe(rtt):  cost = rtt                            if rtt > cost: one slow response counts at once
                    cost = rtt * (1 - w) + cost * w       else, with w = exp(-(time since the last one) / decay)
-    load:          observe(0)                            so that a node nobody asks is tried again some day
-                   PENALTY + pending                     if cost == 0 and pending: unknown, so one try at a time
+    load:          observe(0)                            so that a node without calls is tried again later
+                   PENALTY + pending                     if cost == 0 and pending: unknown, so one call at a time
                    cost * (pending + 1)                  else
 
-Our addition: a failure counts as ``failure_penalty`` seconds at least. Else a node that fails at once would look like
-the fastest of all and attract every call.
+Our addition: a failure counts as ``failure_penalty`` seconds at least. Otherwise a node that fails at once would look
+like the fastest of all and attract every call.
 """
 
 from __future__ import annotations
@@ -30,31 +30,32 @@ from catga_sync.routing.candidates import LOTS, Present
 
 __all__ = ["P2cEwmaRouter"]
 
-#: Seconds that count for a node which has its first calls and has answered none: more than any cost. Finagle's.
+#: Seconds for a node that has not yet responded to its first calls: more than any cost. The value is Finagle's.
 _PENALTY = 2.0**47 / 1e9
 
-#: Answers of a handler that speak against its node. Every other code is the application's: its "no" is an answer.
+#: Codes of a handler's response that count against its node. All others are regular responses of the application.
 _FAULTS = frozenset({ErrorCode.UNKNOWN, ErrorCode.INTERNAL, ErrorCode.UNAVAILABLE, ErrorCode.DATA_LOSS})
 
 
 class P2cEwmaRouter:
     """
-    Draw two nodes and take the one with the lower load. Thread-safe; takes as long for a thousand nodes as for two.
+    Picks the less loaded of two random nodes. Thread-safe; as fast for a thousand nodes as for two.
 
     Args:
         decay:
-            Seconds in which what was observed loses two thirds of its weight. Lower forgets a slow answer sooner.
+            Seconds in which an observation loses two thirds of its weight. With a lower value a slow response counts
+            for a shorter time.
 
         failure_penalty:
-            Seconds that a failed call counts for at least. It should be well above what a call takes: a failing node
-            is avoided until that has decayed to the cost of the others, ``decay * ln(failure_penalty / cost)``
-            seconds, which is 53 s for calls of 5 ms.
+            The least seconds that a failed call counts as. It should be well above the duration of a call: a failing
+            node is avoided until the penalty has decayed to the cost of the others, for
+            ``decay * ln(failure_penalty / cost)`` seconds, which is 53 s for calls of 5 ms.
 
         rng:
-            Draws the nodes; None means one that all routers share and that a forked child seeds anew.
+            The random source. None means one that all routers share and that a forked child seeds again.
 
         clock:
-            None means the system's.
+            The clock. None means the system's.
 
     .. versionadded:: 0.1
     """
@@ -101,7 +102,7 @@ class P2cEwmaRouter:
         return node
 
     def completed(self, node: ClusterNode, message: Any, result: Any, elapsed: float) -> None:
-        """See ``Router``: the node is judged by the time it took, or by the penalty if it failed."""
+        """See ``Router``: records the duration, or the penalty if the call failed."""
         took = max(0.0, elapsed)
         if _speaks_against_node(result):
             took = max(took, self._failure_penalty)
@@ -119,7 +120,7 @@ class P2cEwmaRouter:
     def _end_locked(self, node: ClusterNode) -> _Peak | None:
         peak = self._peaks.get(node.node_id)
         if peak is None or peak.incarnation != node.incarnation:
-            return None  # a call of an earlier life says nothing about this one
+            return None  # a call to an earlier run of the node does not count
         if peak.pending:
             peak.pending -= 1
         return peak
@@ -133,7 +134,7 @@ class P2cEwmaRouter:
 
 
 class _Peak:
-    """What is known of one node. Not thread-safe."""
+    """The statistics of one node. Not thread-safe."""
 
     __slots__ = ("cost", "incarnation", "pending", "stamp")
 
@@ -144,7 +145,7 @@ class _Peak:
         self.stamp = now
 
     def observe(self, rtt: float, now: float, decay: float) -> None:
-        since = max(now - self.stamp, 0.0)  # a thread may have read the clock before another one, and come later
+        since = max(now - self.stamp, 0.0)  # a thread may read the clock before another one and get here after it
         if rtt > self.cost:
             self.cost = rtt
         else:

@@ -1,4 +1,4 @@
-"""Each node in turn."""
+"""Routes to each node in turn."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["RoundRobinRouter"]
 
 class RoundRobinRouter:
     """
-    Take the nodes in turn. Thread-safe: ``itertools.count`` hands every caller its own number.
+    Picks the nodes in turn. Thread-safe: ``itertools.count`` gives every caller its own number.
 
-    Every message type has its own turns: with one counter for all, two types sent alternately would each always
-    go to the same one of two nodes.
+    Every message type has its own counter: with a shared one, two types sent alternately would each always go to the
+    same one of two nodes.
 
     .. versionadded:: 0.1
     """

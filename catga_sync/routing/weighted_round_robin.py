@@ -1,14 +1,14 @@
-"""Each node in turn, more often if it has less to do.
+"""Routes to each node in turn, more often to nodes with less load.
 
 Earliest deadline first, as in gRPC's and Envoy's weighted round robin (gRFC A58): a node of weight w is due every
-1/w of a virtual time; the one that is due first is taken, and is due again 1/w later. So within any stretch of that
-time a node of weight w gets the calls that are its share, give or take one.
+1/w of a virtual time; the node that is due first is picked, and is due again 1/w later. So within any period of that
+time a node of weight w gets its share of the calls, plus or minus one.
 
 Rules of this file:
-1. The lock is held for one step of a heap, and for building it when the candidates have changed; no foreign code runs
+1. The lock is held for one step of the heap, and to build it when the candidates have changed; no foreign code runs
    under it.
-2. A node keeps the part of its turn that it has waited for, by its id: over another snapshot, another weight, and a
-   time in which it was no candidate. What it has missed meanwhile is not made up for.
+2. A node keeps, by its id, the part of its turn that it has waited for: with another snapshot, with another weight, and
+   while it is not a candidate. It does not catch up on the turns that it misses meanwhile.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from catga_sync.routing.candidates import LOTS, reported_load, weight_of
 
 __all__ = ["WeightedRoundRobinRouter"]
 
-#: New nodes begin at parts of their turn that are this far from each other, modulo 1: no sequence is more even.
+#: New nodes start at points of their turn that are this far apart, modulo 1: no sequence is more even.
 _GOLDEN = 0.6180339887498949
 
 
 class WeightedRoundRobinRouter:
     """
-    Take the nodes in turn, each in proportion to ``100 - load`` (1 at least), smoothly. Thread-safe.
+    Picks the nodes in turn, each in proportion to ``100 - load`` (at least 1), evenly spread. Thread-safe.
 
-    A node whose ``metadata["weight"]`` is a positive number gets so many times what it would get without. Every
-    message type has its own turns.
+    A node whose ``metadata["weight"]`` is a positive number gets that many times as many calls. Every message type has
+    its own turns.
 
     Args:
-        rng: Says where the turns of a message type begin, so that not all processes begin with the same node; None
-            means one that all routers share.
+        rng: The random source of where the turns of a message type start, so that not all processes start with the same
+            node. None means one that all routers share.
 
     .. versionadded:: 0.1
     """
@@ -67,13 +67,13 @@ class _Turns:
     The turns of one message type. Thread-safe.
 
     Args:
-        start: From 0 to 1: the part of its turn that the first node has to wait for.
+        start: The part of its turn that the first node has to wait for, from 0 to 1.
     """
 
     def __init__(self, start: float) -> None:
         self._lock = threading.Lock()
-        # Guarded by _lock: the candidates, the heap of (due, place, step, node) that was made of them, the time at
-        # which the last one was due, and the part of a turn that nodes have to wait for that are in no heap now.
+        # Guarded by _lock: the candidates; their heap of (due, place, step, node); the virtual time of the last pick;
+        # and the part of a turn that nodes outside the heap still have to wait for.
         self._nodes: tuple[ClusterNode, ...] = ()
         self._heap: list[tuple[float, int, float, ClusterNode]] = []
         self._now = 0.0

@@ -1,11 +1,11 @@
-"""What the annotations of a class mean: forward references resolved, type variables substituted, aliases seen through.
+"""Resolves the annotations of classes: forward references, type variables and aliases.
 
 Rules of this file:
-1. Each field is resolved alone and in the module of the class that wrote it, so that one unresolvable annotation does
-   not spoil another, and a base class may live elsewhere.
-2. The names of a module, and built-in ones, come before those of the class: in ``date: date = None`` the annotation
+1. Each field is resolved alone and in the module of the class that declares it, so that one annotation that cannot be
+   resolved does not affect another, and a base class may be in another module.
+2. The names of the module, and built-in names, come before those of the class: in ``date: date = None`` the annotation
    is the type.
-3. Annotations are the program's own text, never something that came over the wire.
+3. Annotations are the program's own text and never come from the wire.
 """
 
 from __future__ import annotations
@@ -25,31 +25,33 @@ from catga_sync.serialization.typenames import default_name
 
 __all__ = ["Scope", "annotation_of", "bases_of", "is_union", "response_annotation"]
 
-#: Names for one annotation, each standing for the next; only one that stands for itself has more.
+#: Steps from an alias to what it stands for; only an alias of itself needs more.
 _MAX_ALIASES = 64
 
 
 def is_union(origin: object) -> bool:
-    """Return whether ``get_origin`` gave this for a union, in either way to write one."""
+    """Return whether ``get_origin`` returned this for a union, written as ``Union[X, Y]`` or as ``X | Y``."""
     return origin is typing.Union or origin is types.UnionType
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Where an annotation stands: the class, what its type variables are, and what to call the place in an error."""
+    """Where an annotation is written. Immutable."""
 
     cls: type
+    #: The class and field, for an error.
     place: str
+    #: The values of the type variables of ``cls``.
     arguments: Mapping[Any, Any] = field(default_factory=dict)
-    #: Where names are looked up before the module of the class: the module of an alias whose value this is.
+    #: The module in which names are looked up before that of the class, for the value of an alias from there.
     module: str | None = None
 
     def unwrap(self, annotation: Any) -> tuple[Any, bool]:
         """
-        Return an annotation without Annotated, NewType, ``type X = ...`` and Optional; and whether None was allowed.
+        Return an annotation without Annotated, NewType, ``type X = ...`` and Optional, and whether it allows None.
 
         Raises:
-            RegistrationError: As ``resolve``.
+            RegistrationError: See ``resolve``.
         """
         scope, nullable = self, False
         for _ in range(_MAX_ALIASES):
@@ -71,20 +73,20 @@ class Scope:
                 annotation, nullable = others[0], True
             else:
                 return annotation, nullable
-        raise RegistrationError(f"{self.place}: {annotation!r} stands for itself; write the type that is meant")
+        raise RegistrationError(f"{self.place}: {annotation!r} is an alias of itself; write the type that is meant")
 
     def _value_of(self, alias: Any) -> Any:
         try:
             return alias.__value__
-        except Exception as exc:  # it is evaluated when it is asked for
+        except Exception as exc:  # the value of an alias is evaluated on first use
             raise self._unresolved(alias, exc) from exc
 
     def resolve(self, annotation: Any) -> Any:
         """
-        Return an annotation without forward references and type variables at its top.
+        Return an annotation with forward references and type variables replaced at its outermost level.
 
         Raises:
-            RegistrationError: A name in it is not known in the module, or a type variable stands for nothing.
+            RegistrationError: A name is not defined in the module, or a type variable has no value.
         """
         if isinstance(annotation, (str, ForwardRef, types.GenericAlias)) or get_origin(annotation) is not None:
             annotation = self._evaluate(annotation)
@@ -93,13 +95,13 @@ class Scope:
     def _evaluate(self, annotation: Any) -> Any:
         holder = types.SimpleNamespace(__annotations__={"it": annotation})
         try:
-            # The empty locals make ForwardRef evaluate anew: it remembers otherwise, and ``Optional["Node"]`` is one
-            # and the same object in every module that writes it.
+            # The empty locals make ForwardRef evaluate again. It caches its value otherwise, and ``Optional["Node"]``
+            # is the same object in every module that writes it.
             names = _namespace(self.cls) if self.module is None else _namespace(self.cls) | _names_of(self.module)
             found = typing.get_type_hints(holder, names, {}, include_extras=True)["it"]
         except Exception as exc:
             raise self._unresolved(annotation, exc) from exc
-        # Python 3.10 leaves the text in ``list["Node"]`` as it is.
+        # Python 3.10 does not evaluate the text in ``list["Node"]``.
         if isinstance(found, types.GenericAlias):
             parts = found.__args__
             if any(isinstance(part, (str, types.GenericAlias)) for part in parts):
@@ -120,7 +122,7 @@ class Scope:
         if isinstance(annotation, TypeVar):
             if annotation not in self.arguments:
                 raise RegistrationError(
-                    f"{self.place}: the type variable {annotation} stands for nothing here; write the class with its "
+                    f"{self.place}: the type variable {annotation} has no value here; write the class with its "
                     "parameter, as in Page[User]"
                 )
             return self.arguments[annotation]
@@ -135,7 +137,7 @@ def _namespace(cls: type) -> dict[str, Any]:
     names.update({parameter.__name__: parameter for parameter in getattr(cls, "__type_params__", ())})
     names.update(vars(cls))
     names[cls.__name__] = cls
-    names.update(vars(builtins))  # in ``str: str = ""`` too the annotation is the type
+    names.update(vars(builtins))  # in ``str: str = ""``, too, the annotation is the type
     names.update(_names_of(cls.__module__))
     names["__builtins__"] = builtins
     return names
@@ -147,26 +149,17 @@ def _names_of(module: str) -> dict[str, Any]:
 
 def annotation_of(cls: type, name: str, annotation: Any, place: str, arguments: Mapping[Any, Any]) -> Any:
     """
-    Return what the annotation of a dataclass field means.
+    Return the resolved annotation of a dataclass field.
 
     Args:
-        cls:
-            The dataclass.
-
-        name:
-            The field; its annotation may have been inherited.
-
-        annotation:
-            As ``dataclasses.Field.type`` has it.
-
-        place:
-            What to call the field in an error.
-
-        arguments:
-            What the type variables of ``cls`` stand for.
+        cls: The dataclass.
+        name: The name of the field, which may be inherited.
+        annotation: The value of ``dataclasses.Field.type``.
+        place: The class and field, for an error.
+        arguments: The values of the type variables of ``cls``.
 
     Raises:
-        RegistrationError: It cannot be resolved.
+        RegistrationError: The annotation cannot be resolved.
     """
     owner = next((base for base in cls.__mro__ if name in inspect.get_annotations(base)), cls)
     for base, found in bases_of(cls, arguments, place):
@@ -176,7 +169,7 @@ def annotation_of(cls: type, name: str, annotation: Any, place: str, arguments: 
 
 
 def bases_of(cls: type, arguments: Mapping[Any, Any], place: str) -> Iterator[tuple[type, Mapping[Any, Any]]]:
-    """Yield the class and all its bases, each with what its type variables stand for."""
+    """Yield the class and all its bases, each with the values of its type variables."""
     yield cls, arguments
     for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
         origin = get_origin(base) or base
@@ -185,7 +178,7 @@ def bases_of(cls: type, arguments: Mapping[Any, Any], place: str) -> Iterator[tu
         parameters = getattr(origin, "__parameters__", ())
         values: dict[Any, Any] = {}
         for parameter, value in zip(parameters, get_args(base), strict=False):
-            # ``class Base(Request[T])`` used without a parameter: T is unknown, which only matters to who asks for it.
+            # In ``class Base(Request[T])`` used without a parameter T has no value; an error only where it is needed.
             if not _is_open(value, arguments):
                 values[parameter] = Scope(cls, place, arguments).resolve(value)
         yield from bases_of(origin, values, place)
@@ -198,10 +191,7 @@ def _is_open(value: Any, arguments: Mapping[Any, Any]) -> bool:
 
 def response_annotation(cls: type) -> Any:
     """
-    Return the parameter of ``Request[...]``, wherever in the bases of a request class it was given.
-
-    Returns:
-        The annotation, or ``Any`` for a bare ``Request``.
+    Return the parameter of ``Request[...]`` in the bases of a request class; ``Any`` for a bare ``Request``.
 
     Raises:
         RegistrationError: The annotation cannot be resolved.

@@ -1,8 +1,8 @@
 """Objects to bytes and back, for one annotation.
 
 Rules of this file:
-1. Nothing but ``SerializationError`` comes out, whatever goes in.
-2. Its text starts with the path to what is wrong, and shows neither values nor the text of an exception:
+1. Only ``SerializationError`` is raised, whatever the input is.
+2. Its text starts with the path to the wrong part, and contains neither values nor the text of another exception:
 
     messages.GetUser.address.zip: expected str, not int
 """
@@ -17,31 +17,26 @@ from marshmallow import ValidationError
 
 from catga_sync.errors import SerializationError, ends_process
 from catga_sync.serialization import jsontext
-from catga_sync.serialization.fielderrors import Refusal, flatten
+from catga_sync.serialization.fielderrors import CausedMessage, flatten
 from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.roundtrip import compile_round_trip
 
 __all__ = ["Codec"]
 
-#: How many of the errors in one message are told.
-_TOLD = 5
-#: Characters of one of them: what a validator says may repeat what it was given.
-_LONGEST = 400
+#: How many errors of one message the text lists.
+_MOST_ERRORS = 5
+#: Characters of one of them: the text of a validator may repeat the value.
+_MOST_CHARACTERS = 400
 
 
 class Codec:
     """
-    Write and read the values of one annotation. Immutable, thread-safe.
+    Writes and reads the values of one annotation. Immutable, thread-safe.
 
     Args:
-        field:
-            What does the work.
-
-        label:
-            What to call the whole in an error.
-
-        nullable:
-            Whether None is a value.
+        field: The field of the annotation.
+        label: The name of the whole value in an error.
+        nullable: Whether the value may be None.
 
     .. versionadded:: 0.1
     """
@@ -60,7 +55,7 @@ class Codec:
 
     @property
     def round_trips(self) -> Callable[[Any], bool]:
-        """See ``compile_round_trip``; compiled when first asked for."""
+        """The test made by ``compile_round_trip``, compiled on first use."""
         if self._round_trips is None:
             self._round_trips = compile_round_trip(self.field)
         return self._round_trips
@@ -70,7 +65,7 @@ class Codec:
         Return the UTF-8 JSON of a value.
 
         Raises:
-            SerializationError: It does not fit the annotation.
+            SerializationError: The value does not fit the annotation.
         """
         if value is None:
             if self.nullable:
@@ -81,14 +76,14 @@ class Codec:
         except BaseException as exc:
             if ends_process(exc):
                 raise
-            self._refuse(exc, "written")
+            self._raise(exc, "written")
 
     def decode(self, raw: bytes) -> Any:
         """
         Return the value for UTF-8 JSON.
 
         Raises:
-            SerializationError: It is not JSON, or does not fit the annotation.
+            SerializationError: The bytes are not JSON, or do not fit the annotation.
         """
         try:
             data = jsontext.loads(raw, decimals=self._decimals, signed_zeros=self._signed_zeros, unique_keys=True)
@@ -97,39 +92,39 @@ class Codec:
         except BaseException as exc:
             if ends_process(exc):
                 raise
-            self._refuse(exc, "read")
+            self._raise(exc, "read")
         if self.nullable:
             return None
         raise SerializationError(f"{self.label}: may not be null")
 
-    def _refuse(self, exc: BaseException, verb: str) -> NoReturn:
+    def _raise(self, exc: BaseException, verb: str) -> NoReturn:
         error, cause = self._explain(exc, verb)
         try:
             raise error from cause
         finally:
-            # An error that its own frame knows is a cycle: it, and all that was read so far, would stay for long.
+            # An error that its own frame refers to is a cycle, and would keep all that was read so far in memory.
             del exc, error, cause
 
     def _explain(self, exc: BaseException, verb: str) -> tuple[SerializationError, BaseException]:
-        """Return the error to raise, and what to raise it from."""
+        """Return the error to raise, and its cause."""
         if isinstance(exc, SerializationError):
             return SerializationError(f"{self.label}: {exc}"), exc
         if isinstance(exc, RecursionError):
             return SerializationError(f"{self.label}: nested too deeply, or it contains itself"), exc
         if not isinstance(exc, ValidationError):
             return SerializationError(f"{self.label}: cannot be {verb} ({type(exc).__name__})"), exc
-        found = list(islice(flatten(exc.messages, self.label), _TOLD + 1))
-        told = [_shown(f"{path}: {message}") for path, message in found[:_TOLD]]
-        if len(found) > _TOLD:
-            told.append("and more")
-        # What a class raised is more to the point than marshmallow's account of it.
-        causes = [message.cause for _, message in found if isinstance(message, Refusal)]
-        return SerializationError("; ".join(told)), causes[0] if causes else exc
+        found = list(islice(flatten(exc.messages, self.label), _MOST_ERRORS + 1))
+        texts = [_shortened(f"{path}: {message}") for path, message in found[:_MOST_ERRORS]]
+        if len(found) > _MOST_ERRORS:
+            texts.append("and more")
+        # The exception of a user's class says more than marshmallow's error about it.
+        causes = [message.cause for _, message in found if isinstance(message, CausedMessage)]
+        return SerializationError("; ".join(texts)), causes[0] if causes else exc
 
     def __repr__(self) -> str:
         return f"Codec({self.label})"
 
 
-def _shown(text: str) -> str:
-    text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+def _shortened(text: str) -> str:
+    text = text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + "..."
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,19 +1,19 @@
-"""Whether two nodes that mean the same message by name can read each other's form of it.
+"""Whether two nodes that use the same type name can read each other's messages.
 
-A contract is a line of text that a node tells of each type: for every property of request and answer its wire name, a
-hash of its kind, whether null is allowed (``?``) and whether it must be there (``!``):
+A contract is a line of text that a node publishes for each request type. For every property of request and response it
+has the name on the wire, a hash of the kind of value, ``?`` if null is allowed, and ``!`` if it is required:
 
     userId:3f2a9c01!,page:77b0c2d4?|name:1c4e5a90!
 
-Sending a newer form to an older node, or the other way round, is fine as long as the reader finds what it needs: what
-it does not know it ignores. So a rolling deploy that adds a property with a default keeps going, and one that changes
-a property's kind never sends a message to a node that cannot read it.
+Two contracts fit if each reader finds what it needs; it ignores properties that it does not know. So a rolling deploy
+that adds a property with a default keeps running, and one that changes the kind of a property never sends a message to
+a node that cannot read it.
 
-``fingerprint`` makes of a whole message one hash. It depends on the names, kinds and required-ness of the properties,
-nested ones included, and on nothing else: not on process, order of fields, names of nested classes, or the version of
-marshmallow. Types can contain themselves, so a type is described in rounds: first each is a blank, then each is
-described with what the others were one round before. After as many rounds as JSON may have levels, no message can tell
-the rest apart (Hopcroft's refinement of states, cut off where the wire is).
+The hash of a kind depends on the names, kinds and required-ness of the nested properties, and on nothing else: not on
+the process, the order of fields, the names of nested classes, or the version of marshmallow. Types can contain
+themselves, so they are described in rounds: each starts as a blank, and each round describes every type by what the
+round before said of the others. After as many rounds as JSON may have levels, no message can tell the remaining types
+apart (Hopcroft's partition refinement, cut off at the depth limit of the wire).
 """
 
 from __future__ import annotations
@@ -30,24 +30,18 @@ from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.fields.object import Shape, ShapeField
 from catga_sync.serialization.jsonscan import MAX_DEPTH
 
-__all__ = ["Form", "contract", "contract_text", "differences", "fingerprint"]
+__all__ = ["Form", "contract", "contract_text", "differences"]
 
-#: Characters of a property's name that a text shows.
+#: Characters of a property's name in a text.
 _LONGEST_NAME = 64
 
-#: wire name -> (kind, may be null, must be there)
+#: name on the wire -> (hash of the kind, null is allowed, required)
 Form = dict[str, tuple[str, bool, bool]]
 
 
-def fingerprint(*contracts: StrictField | None) -> str:
-    """Return 16 hex digits for the contract of some fields together, in this order."""
-    known = _refine(_shapes_in(*(field for field in contracts if field is not None)))
-    return _digest([None if field is None else _describe(field, known) for field in contracts])
-
-
-def contract(request: StrictField, answer: StrictField | None) -> str:
-    """Return the contract of a request type."""
-    return contract_text(_form(request), {} if answer is None else _form(answer))
+def contract(request: StrictField, response: StrictField | None) -> str:
+    """Return the contract of a request type; ``response`` is None for an event."""
+    return contract_text(_form(request), {} if response is None else _form(response))
 
 
 def _form(field: StrictField) -> Form:
@@ -59,19 +53,16 @@ def _form(field: StrictField) -> Form:
 
 
 def _kind(field: StrictField) -> str:
-    """Return the hash of a property's kind, whether or not it may be null itself."""
-    described = _describe(field, _refine(_shapes_in(field)))
-    # The second entry from the end says whether it may be null; the contract says that apart.
+    """Return the hash of a property's kind, the same whether or not the property itself may be null."""
+    described = _describe(field, _refine([part.shape for part in field.parts() if isinstance(part, ShapeField)]))
+    # The second entry from the end says whether null is allowed, for which the contract has its own mark.
     described[-2] = None
     return _digest(described)[:8]
 
 
-def _shapes_in(*fields: StrictField) -> dict[Shape, None]:
-    return {part.shape: None for field in fields for part in field.parts() if isinstance(part, ShapeField)}
-
-
-def _refine(shapes: dict[Shape, None]) -> dict[Shape, str]:
-    known: dict[Shape, str] = dict.fromkeys(shapes, "")
+def _refine(shapes: list[Shape]) -> dict[Shape, str]:
+    """Return the hash of each shape, in the rounds that the module's text describes."""
+    known = dict.fromkeys(shapes, "")
     for _ in range(MAX_DEPTH):
         described = {shape: _digest(_describe_shape(shape, known)) for shape in shapes}
         if described == known:
@@ -96,36 +87,36 @@ def _digest(described: Any) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
 
-def contract_text(request: Form, answer: Form) -> str:
+def contract_text(request: Form, response: Form) -> str:
     """Return the contract of a request type with these forms."""
-    return f"{_side(request)}|{_side(answer)}"
+    return f"{_side(request)}|{_side(response)}"
 
 
 @functools.lru_cache(4096)
 def differences(sender: str, receiver: str) -> tuple[str, ...]:
     """
-    Return in words what the receiver cannot read of a request, and the sender of its response; empty if they can.
+    Return what the receiver cannot read of a request, and the sender of its response; empty if the contracts fit.
 
-    "Here" is the sender, "there" the receiver. A contract holds hashes of kinds: that two kinds differ can be said, and
-    not how. A text that is no contract fits nothing but itself.
+    In the texts "here" is the sender and "there" the receiver. As a contract has hashes, a text can say that two kinds
+    differ, but not how. A text that is not a contract fits nothing but itself.
     """
     if sender == receiver:
         return ()
     try:
-        asked, answered = (_parse(side) for side in sender.split("|"))
-        wanted, given = (_parse(side) for side in receiver.split("|"))
+        request_here, response_here = (_parse(side) for side in sender.split("|"))
+        request_there, response_there = (_parse(side) for side in receiver.split("|"))
     except ValueError:
-        return ("its contract is in no form that this version can read",)
+        return ("its contract has a format that this version cannot read",)
     return (
-        *_obstacles(asked, wanted, "the request", writer="here", reader="there"),
-        *_obstacles(given, answered, "the response", writer="there", reader="here"),
+        *_obstacles(request_here, request_there, "the request", writer="here", reader="there"),
+        *_obstacles(response_there, response_here, "the response", writer="there", reader="here"),
     )
 
 
 def _obstacles(written: Form, expected: Form, whole: str, *, writer: str, reader: str) -> Iterator[str]:
     for name, (kind, nullable, required) in expected.items():
         found = written.get(name)
-        # The form of what is no object has one nameless part.
+        # A value that is not an object has one part without a name.
         part = f"`{_unquoted(name)}`" if name else whole
         if name and whole == "the response":
             part += " of the response"
@@ -151,7 +142,7 @@ def _quoted(name: str) -> str:
 
 def _unquoted(name: str) -> str:
     text = re.sub(r"%([0-9a-f]{1,6});", lambda match: _char(int(match[1], 16)), name)
-    # A contract comes from another node, and this is read by people.
+    # A contract comes from another node, and this text goes into logs.
     return "".join(char if char.isprintable() else "?" for char in text[:_LONGEST_NAME])
 
 

@@ -1,11 +1,11 @@
-"""From annotations to strict fields: what API.md's list of types means on the wire.
+"""Makes strict fields from annotations of the types that can go over the wire.
 
     str int float bool bytes Decimal datetime date time timedelta UUID Enum Flag Literal Any
     X | None    list[X]    tuple[X, Y]    tuple[X, ...]    set[X]    frozenset[X]    dict[K, V]    a dataclass of these
 
 Rules of this file:
-1. What is not in that list is an error that names class and field, at registration and not at the first call.
-2. A class is entered before its fields are derived, so it may contain itself, and so may two each other.
+1. Any other type is an error that names class and field, at registration and not at the first call.
+2. A class is entered before its fields are derived, so that it may contain itself, and two classes each other.
 """
 
 from __future__ import annotations
@@ -57,21 +57,21 @@ _SCALAR_FIELDS: dict[Any, type[StrictField]] = {
     Any: AnyField,
     type(None): NoneField,
 }
-#: What a container without a parameter holds.
+#: The meaning of a container without a parameter.
 _BARE: dict[Any, Any] = {
     list: list[Any],
     tuple: tuple[Any, ...],
     set: set[Any],
     frozenset: frozenset[Any],
     dict: dict[str, Any],
-    typing.List: list[Any],  # noqa: UP006  # what users wrote
+    typing.List: list[Any],  # noqa: UP006  # in users' code
     typing.Tuple: tuple[Any, ...],  # noqa: UP006
     typing.Set: set[Any],  # noqa: UP006
     typing.FrozenSet: frozenset[Any],  # noqa: UP006
     typing.Dict: dict[str, Any],  # noqa: UP006
     None: type(None),
 }
-#: How often one generic class may stand in itself with different parameters.
+#: How often a generic class may be nested in itself with different parameters.
 _MAX_NESTING = 8
 _SUPPORTED = (
     "str, int, float, bool, bytes, Decimal, datetime, date, time, timedelta, UUID, an Enum, Literal, Any, Optional, "
@@ -81,45 +81,37 @@ _SUPPORTED = (
 
 class Deriver:
     """
-    Make fields of annotations. Not thread-safe; the registry uses one at a time.
+    Makes fields from annotations. Not thread-safe; each registration has its own.
 
     Args:
-        shapes:
-            Shapes made before, by class and type arguments; new ones are added.
-
-        schema_of:
-            Returns the user's own schema of a class, or None.
+        shapes: The shapes made before, by class and type arguments; new ones are added.
+        schema_of: Returns the user's schema of a class, or None.
     """
 
     def __init__(self, shapes: dict[Any, Shape], schema_of: Callable[[type], Schema | None]) -> None:
         self._shapes = shapes
         self._schema_of = schema_of
-        self._open: list[type] = []  # the classes whose fields are being derived, each inside the one before
-        self._depth = 0  # containers around what is being derived, in the annotation of one field
+        self._open: list[type] = []  # the classes whose fields are being derived, outermost first
+        self._depth = 0  # how many containers, in the annotation of one field, enclose the current one
 
     def field(self, annotation: Any, scope: Scope, **options: Any) -> StrictField:
         """
         Return the field for an annotation.
 
         Args:
-            annotation:
-                Anything that the list above has.
-
-            scope:
-                Where it stands.
-
-            options:
-                Arguments of the field, ``required`` and ``data_key``.
+            annotation: Any of the types in the module's list.
+            scope: Where the annotation is written.
+            options: Arguments of the field: ``required`` and ``data_key``.
 
         Raises:
-            RegistrationError: It is not in the list, or a part of it is not.
+            RegistrationError: The annotation, or a part of it, is not in the list.
         """
         annotation, nullable = scope.unwrap(annotation)
         if nullable:
             options["allow_none"] = True
         try:
             annotation = _BARE.get(annotation, annotation)
-        except TypeError:  # unhashable, so nothing that is known here
+        except TypeError:  # unhashable, so not one of the types here
             raise _underivable(annotation, scope) from None
         if annotation in _SCALAR_FIELDS:
             if annotation is Any or annotation is type(None):
@@ -129,9 +121,9 @@ class Deriver:
         if origin is typing.Literal:
             return _literal(annotation, scope, options)
         if origin in (list, set, frozenset, tuple, dict):
-            # Nothing deeper could be sent; only ``type Tree = list[Tree]`` is.
+            # Deeper values cannot be sent, and only aliases such as ``type Tree = list[Tree]`` are deeper.
             if self._depth == MAX_DEPTH:
-                raise RegistrationError(f"{scope.place}: contains itself without an end; use a dataclass, which may")
+                raise RegistrationError(f"{scope.place}: contains itself; use a dataclass, which may contain itself")
             self._depth += 1
             field = self._container(origin, get_args(annotation), scope, options)
             self._depth -= 1
@@ -149,7 +141,7 @@ class Deriver:
 
     def shape(self, cls: type, arguments: tuple[Any, ...] = ()) -> Shape:
         """
-        Return how a dataclass goes over the wire.
+        Return the shape of a dataclass.
 
         Raises:
             RegistrationError: One of its fields cannot be derived.
@@ -160,7 +152,7 @@ class Deriver:
             return shape
         if self._open.count(cls) == _MAX_NESTING:
             raise RegistrationError(
-                f"{label}: contains itself with another type parameter at each level, without an end; use the same one"
+                f"{label}: contains itself with another type parameter at each level; use the same one"
             )
         _check_decorated(cls, label)
         shape = self._shapes[cls, arguments] = Shape(cls, label)
@@ -218,8 +210,8 @@ def _enum(cls: type[enum.Enum], scope: Scope, options: dict[str, Any]) -> Strict
     for member in cls.__members__.values():
         if type(member.value) not in SCALARS:
             raise RegistrationError(
-                f"{scope.place}: {cls.__name__}.{member.name} has a value of {type(member.value).__name__}; an Enum "
-                "goes over the wire as its value, which can be str, int, float or bool"
+                f"{scope.place}: {cls.__name__}.{member.name} has a value of type {type(member.value).__name__}; an "
+                "Enum is sent as its value, which can be str, int, float or bool"
             )
     return FlagField(cls, **options) if issubclass(cls, enum.Flag) else EnumField(cls, **options)
 
@@ -229,13 +221,13 @@ def _check_decorated(cls: type, label: str) -> None:
     known = cls.__dict__.get("__dataclass_fields__")
     if known is None and annotations:
         raise RegistrationError(
-            f"{label}: adds {', '.join(annotations)} to a dataclass and is none itself; add @dataclass(frozen=True)"
+            f"{label}: adds {', '.join(annotations)} to a dataclass but is not one itself; add @dataclass(frozen=True)"
         )
     for name, field in getattr(cls, "__dataclass_fields__", {}).items():
-        # dataclasses.fields() leaves these out, as it does class variables.
+        # dataclasses.fields() leaves out InitVars, as it does class variables.
         if getattr(field, "_field_type", None) is dataclasses._FIELD_INITVAR:  # type: ignore[attr-defined]
             raise RegistrationError(
-                f"{label}.{name}: an InitVar cannot be written, as the object does not keep it; make it a field"
+                f"{label}.{name}: an InitVar cannot be written because the object does not keep it; make it a field"
             )
 
 

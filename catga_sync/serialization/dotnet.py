@@ -1,12 +1,12 @@
-"""The names that .NET has for the type of an answer, also for what has no class of its own.
+"""The names that .NET has for the type of a response, including types without a class of their own.
 
     System.Int32
     Acme.User[], Acme.Users, Version=1.0.0.0
     System.Collections.Generic.List`1[[Acme.User, Acme.Users, Version=1.0.0.0]], System.Private.CoreLib
 
-A name that comes in is split into its parts and compared with the annotation, part by part; one that goes out is put
-together of the annotation. A class without a .NET name of its own is taken to be in the namespace and the assembly of
-the request, as contracts usually are.
+A received name is split into its parts and compared with the annotation, part by part. A name to send is made from
+the annotation. A class without a .NET name of its own is assumed to be in the namespace and assembly of the request, as
+message contracts usually are.
 
 Rule of this file: a name is text, as in ``typenames.py``. It is compared and never looked up.
 """
@@ -31,7 +31,7 @@ __all__ = ["DotnetNames", "Form", "parse_name"]
 
 
 class Name(NamedTuple):
-    """A type name in its parts, without assemblies. That of an array is ``[]``."""
+    """A type name in its parts, without assemblies. The head of an array is ``[]``."""
 
     head: str
     arguments: tuple[Name, ...] = ()
@@ -39,12 +39,12 @@ class Name(NamedTuple):
 
 _TOKENS = re.compile(r"\[\]|[\[\],]|[^\[\],]+")
 _NULLABLE = "System.Nullable`1"
-#: Base64 in JSON, and so no array of numbers.
+#: Base64 text in JSON, unlike other arrays.
 _BYTES = "System.Byte[]"
 
 
 def parse_name(name: str) -> Name | None:
-    """Return the parts of a .NET name in any of its forms, or None if it is none."""
+    """Return the parts of a .NET name in any of its forms, or None if it is not such a name."""
     tokens = [token.strip() for token in _TOKENS.findall(short_name(name))]
     tokens = [token for token in reversed(tokens) if token]
     try:
@@ -62,7 +62,7 @@ def _read(tokens: list[str], depth: int) -> Name:
     if tokens and tokens[-1] == "[":
         separator = tokens.pop()
         while separator != "]":
-            # [[Type, Assembly],[Type, Assembly]] in a full name, [Type,Type] in what ToString() gives
+            # [[Type, Assembly],[Type, Assembly]] in a full name, [Type,Type] in the result of ToString()
             bracketed = tokens[-1] == "["
             if bracketed:
                 tokens.pop()
@@ -81,18 +81,18 @@ def _read(tokens: list[str], depth: int) -> Name:
 
 @dataclass(frozen=True)
 class Form:
-    """What one annotation is called. Immutable."""
+    """The names of one annotation. Immutable."""
 
     #: The name that is sent.
     text: str
     #: The heads that are accepted; None accepts every name of the ``System`` namespaces.
     heads: frozenset[str] | None
     arguments: tuple[Form, ...] = ()
-    #: Whether it is a value type, of which .NET has another type that may be null.
+    #: Whether it is a value type, for which .NET has another type that allows null.
     is_value: bool = False
 
     def fits(self, name: Name) -> bool:
-        """Return whether a name means this."""
+        """Return whether a name means this annotation."""
         if self.heads is None:
             return name.head == "[]" or name.head.startswith("System.")
         return (
@@ -147,17 +147,13 @@ _DICTIONARIES = frozenset(
 
 class DotnetNames:
     """
-    What the answer of one request is called in .NET. Not thread-safe; used while it is registered.
+    Makes the .NET names for the response of one request. Not thread-safe; used during registration.
 
     Args:
-        request_names:
-            The name of the request and its aliases. The first one says where a class is that has no name of its own.
-
-        given_names:
-            Returns the names that were given to a class; none if its name is only the default one.
-
-        scope:
-            Where the annotation of the answer stands.
+        request_names: The name of the request and its aliases. A class without a .NET name gets their namespaces and
+            assemblies, that of the first one when sent.
+        given_names: Returns the names that were given to a class; empty if it has the default name only.
+        scope: Where the annotation of the response is written.
     """
 
     def __init__(
@@ -168,7 +164,7 @@ class DotnetNames:
         self._scope = scope
 
     def form(self, annotation: Any, depth: int = 0) -> Form:
-        """Return what an annotation is called."""
+        """Return the names of an annotation."""
         annotation, nullable = self._scope.unwrap(annotation)
         form = _ANYTHING if depth > MAX_DEPTH else self._form(annotation, depth + 1)
         return replace(form, text=f"{_NULLABLE}[[{form.text}]]") if nullable and form.is_value else form
@@ -200,7 +196,7 @@ class DotnetNames:
         name = cls.__qualname__.rpartition("<locals>.")[2].replace(".", "+")
         name += f"`{len(arguments)}" if arguments else ""
         derived = [f"{namespace}{name}{assembly}" for namespace, assembly in self._places]
-        # A name with an assembly is one that .NET finds. A name without one was meant for other nodes.
+        # .NET finds a class by a name with an assembly. A name without one is for other nodes.
         text, *_ = [each for each in given if split_assembly(each)[1]] or derived
         if arguments:
             head, assembly = split_assembly(text)
@@ -210,7 +206,7 @@ class DotnetNames:
 
 
 def _place_of(name: str) -> tuple[str, str]:
-    """Return the namespace of a type with its dot, and its assembly with its comma; each may be empty."""
+    """Return the namespace of a type with its dot, and the assembly with its comma; each may be empty."""
     head, assembly = split_assembly(name)
     namespace, dot, _ = re.split(r"[\[+]", head)[0].rpartition(".")
     return namespace + dot, assembly

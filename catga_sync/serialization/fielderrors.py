@@ -1,7 +1,7 @@
-"""Errors of fields: what they say, and a message of marshmallow's that remembers the exception it stands for.
+"""The errors of fields: their texts, and a message that keeps the exception that caused it.
 
-marshmallow collects messages and forgets where they came from. The text of an application's exception must not reach
-the peer, but its traceback belongs into the log: it travels inside the message.
+marshmallow collects messages and drops the exceptions behind them. The text of an application's exception must not
+reach the peer, but its traceback belongs in the log: so the exception travels inside the message.
 """
 
 from __future__ import annotations
@@ -11,43 +11,38 @@ from typing import Any, NoReturn
 
 from marshmallow import ValidationError
 
-__all__ = ["Refusal", "construct", "fail", "flatten", "place_of_key", "refuse", "type_name"]
+__all__ = ["CausedMessage", "caused_error", "construct", "fail", "flatten", "path_of_key", "type_name"]
 
 
-class Refusal(str):
-    """A message with its ``cause``."""
+class CausedMessage(str):
+    """A message with the exception that caused it."""
 
     __slots__ = ("cause",)
 
     cause: Exception
 
-    @classmethod
-    def of(cls, text: str, cause: Exception) -> Refusal:
-        """Return the message for an exception whose own text stays here."""
-        message = cls(text)
-        message.cause = cause
-        return message
 
-
-class Place(str):
-    """The key of a dict in the messages, ready to be shown."""
+class _PathOfKey(str):
+    """How a path shows the key of a dict."""
 
     __slots__ = ()
 
 
 def type_name(value: object) -> str:
-    """Return what to call the type of a value in an error."""
+    """Return the name of a value's type for an error."""
     return "null" if value is None else type(value).__name__
 
 
 def fail(expected: str, value: object) -> NoReturn:
-    """Raise the error for a value of the wrong type."""
+    """Raise ValidationError for a value of the wrong type."""
     raise ValidationError(f"expected {expected}, not {type_name(value)}")
 
 
-def refuse(text: str, cause: Exception) -> ValidationError:
-    """Return the error to raise from ``cause``."""
-    return ValidationError([Refusal.of(text, cause)])
+def caused_error(text: str, cause: Exception) -> ValidationError:
+    """Return the error to raise from ``cause``, whose own text is not part of it."""
+    message = CausedMessage(text)
+    message.cause = cause
+    return ValidationError([message])
 
 
 def construct(cls: Any, values: Mapping[str, Any]) -> Any:
@@ -60,11 +55,11 @@ def construct(cls: Any, values: Mapping[str, Any]) -> Any:
     try:
         return cls(**values)
     except Exception as exc:
-        raise refuse(f"{cls.__name__} refused the values", exc) from exc
+        raise caused_error(f"{cls.__name__} refused the values", exc) from exc
 
 
 def flatten(messages: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Yield (path, message) of everything that marshmallow collected: nested dicts and lists of texts."""
+    """Yield (path, message) for all messages that marshmallow collected in nested dicts and lists."""
     if isinstance(messages, Mapping):
         for key, inner in messages.items():
             yield from flatten(inner, _join(path, key))
@@ -76,21 +71,21 @@ def flatten(messages: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _join(path: str, key: Any) -> str:
-    if key == "_schema":  # marshmallow's name for "the whole of it"
+    if key == "_schema":  # marshmallow's key for the object as a whole
         return path
     if isinstance(key, int):
         return f"{path}[{key}]"
-    if isinstance(key, Place):
+    if isinstance(key, _PathOfKey):
         return f"{path}{key}"
     name = str(key)
-    # A property that nobody knows may have any name: one to be shown in a log, and of bounded length.
-    return f"{path}.{name}" if name.isprintable() and len(name) <= 60 else f"{path}{place_of_key(key)}"
+    # An unknown property may have any name: in a log it has to be printable and short.
+    return f"{path}.{name}" if name.isprintable() and len(name) <= 60 else f"{path}{path_of_key(key)}"
 
 
-def place_of_key(key: object) -> Place:
-    """Return how a path shows the key of a dict: in brackets, printable, and not too long."""
+def path_of_key(key: object) -> str:
+    """Return how a path shows the key of a dict: in brackets, printable, at most 42 characters."""
     try:
         text = ascii(key)
-    except Exception:  # an int of thousands of digits, a class with a repr of its own
+    except Exception:  # an int of thousands of digits, or a class whose __repr__ raises
         text = type(key).__name__
-    return Place(f"[{text if len(text) <= 40 else text[:36] + '...'}]")
+    return _PathOfKey(f"[{text if len(text) <= 40 else text[:36] + '...'}]")

@@ -1,7 +1,7 @@
-"""What can be told of JSON before it is parsed: how deep it is nested, how many values it has.
+"""Limits on JSON that are checked before it is parsed: the depth of nesting and the number of values.
 
-A recursive parser dies of what is too deep, and any parser fills the memory with what has many values. Both can be told
-from the bytes alone: in linear time, in C, and with little memory, whatever the bytes are.
+Deep nesting crashes a recursive parser, and many values fill the memory of any parser. Both are counted here in the
+bytes: in linear time, in C, and with little memory, whatever the bytes are.
 
 Every function is pure and thread-safe.
 """
@@ -17,7 +17,7 @@ __all__ = ["MAX_DEPTH", "check_depth", "check_values", "count_values"]
 #: Levels of arrays and objects. System.Text.Json stops at 64, a recursive reader in Python at a few hundred.
 MAX_DEPTH = 32
 
-#: Bytes in which strings are looked for at once. What a pattern finds is a list of small objects.
+#: Bytes that are searched for strings at a time, since each match makes small objects.
 _BLOCK = 64 * 1024
 _STRINGS = re.compile(rb'"[^"]*"?')
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
@@ -29,7 +29,7 @@ def check_depth(raw: bytes, limit: int = MAX_DEPTH) -> None:
     """
     Refuse JSON that is nested too deeply, before a recursive parser sees it.
 
-    Text with unbalanced brackets is left to the parser, unless more of them are open than the limit allows.
+    Unbalanced brackets are left to the parser, unless more of them are open than the limit allows.
 
     Raises:
         SerializationError: The text is deeper than ``limit``.
@@ -37,7 +37,7 @@ def check_depth(raw: bytes, limit: int = MAX_DEPTH) -> None:
     if raw.count(b"[") + raw.count(b"{") <= limit:
         return
     rest = _without_strings(raw).translate(_BRACKETS, _NOT_BRACKETS)
-    for _ in range(limit):  # each round takes the innermost level away
+    for _ in range(limit):  # each round removes the innermost level
         shorter = rest.replace(b"[]", b"")
         if len(shorter) == len(rest):
             break
@@ -48,28 +48,28 @@ def check_depth(raw: bytes, limit: int = MAX_DEPTH) -> None:
 
 def count_values(raw: bytes) -> int:
     """
-    Return how many values there are at most: the commas, colons and opening brackets, of which each brings one.
+    Return an upper bound of the number of values: the commas, colons and opening brackets, each of which adds one.
 
-    Those in strings are counted too. An array or an object with something in it counts for one more than that.
+    Those inside strings are counted too, and an array or object that is not empty counts once more than it should.
     """
     return sum(map(raw.count, _BEFORE_VALUES))
 
 
 def check_values(raw: bytes, limit: int) -> None:
     """
-    Refuse JSON with too many values, counted as ``count_values`` does, but for what stands in strings.
+    Refuse JSON with too many values, counted as in ``count_values`` but without the contents of strings.
 
     Raises:
         SerializationError: There are more than ``limit``.
     """
-    # What is shorter cannot have so many.
+    # Shorter text cannot have so many values.
     if len(raw) > limit and count_values(raw) > limit and count_values(_without_strings(raw)) > limit:
         raise SerializationError(f"JSON: more than {limit} values")
 
 
 def _without_strings(raw: bytes) -> bytes:
-    # Without escaped backslashes and then escaped quotes, every quote that is left opens or closes a string. One
-    # pattern for all of it ("(?:[^"\\]|\\.)*") would be quadratic, or use a lot of memory, on text made for that.
+    # Once escaped backslashes and escaped quotes are removed, every quote opens or closes a string. A single pattern
+    # ("(?:[^"\\]|\\.)*") would be quadratic, or use much memory, on text made to attack it.
     raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
     rest = []
     inside = False  # whether a block begins in a string

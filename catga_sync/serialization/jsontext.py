@@ -1,12 +1,12 @@
-"""JSON text in and out, stricter than the standard library's.
+"""Reads and writes JSON, more strictly than the standard library.
 
-In: UTF-8 without a byte order mark, at most 32 levels deep, no NaN or Infinity, no number that a float cannot hold.
-``-0``, as .NET writes a negative zero, keeps its sign where that is asked for.
-Out: the same, compact. A ``Decimal`` is a number with all its digits: the standard library can only read one.
+Input: UTF-8 without a byte order mark, at most 32 levels deep, no NaN or Infinity, no number that a float cannot hold.
+``-0``, as .NET writes a negative zero, keeps its sign where the caller asks for it.
+Output: the same, compact. A ``Decimal`` is written as a number with all its digits, which the standard library cannot.
 
 Rules of this file:
-1. Whatever the bytes are, only ``SerializationError`` comes out.
-2. No error repeats a value: it may be a secret, and it may be long.
+1. Only ``SerializationError`` is raised, whatever the bytes are.
+2. No error repeats a value: it may be secret or long.
 
 Every function is pure and thread-safe.
 """
@@ -34,16 +34,16 @@ def loads(raw: bytes, *, decimals: bool = False, signed_zeros: bool = False, uni
             UTF-8 without a byte order mark.
 
         decimals:
-            True makes every number with a fraction or an exponent a ``Decimal`` and not a ``float``.
+            True reads every number with a fraction or an exponent as a ``Decimal`` and not as a ``float``.
 
         signed_zeros:
-            True makes ``-0`` such a number, and not the integer 0.
+            True reads ``-0`` as such a number and not as the integer 0.
 
         unique_keys:
-            True refuses an object that has a property twice; otherwise the last one counts.
+            True refuses an object that has a property twice; False takes the last one.
 
     Raises:
-        SerializationError: It is not such JSON.
+        SerializationError: The bytes are not such JSON.
     """
     try:
         if raw[:3] == b"\xef\xbb\xbf":
@@ -76,7 +76,7 @@ def dumps(value: Any) -> bytes:
             None, bool, int, float, Decimal, str, and lists, tuples and dicts of them.
 
     Raises:
-        SerializationError: Something in it is not JSON, or nested too deeply.
+        SerializationError: Part of the value is not JSON, or it is nested too deeply.
     """
     try:
         text = _ENCODER.encode(value)
@@ -86,7 +86,7 @@ def dumps(value: Any) -> bytes:
     except SerializationError:
         raise
     except UnicodeEncodeError as exc:
-        raise SerializationError("JSON: a text has half of a surrogate pair in it, which UTF-8 cannot carry") from exc
+        raise SerializationError("JSON: a text contains half of a surrogate pair, which UTF-8 cannot encode") from exc
     except RecursionError as exc:
         raise SerializationError("JSON: nested too deeply, or it contains itself") from exc
     except TypeError as exc:
@@ -99,9 +99,9 @@ def dumps(value: Any) -> bytes:
     return raw
 
 
-# A Decimal goes through the encoder as a string with this mark, which then loses mark and quotes. The mark never leaves
-# the process, so no text from outside can have it. The other ways (a float subclass with its own repr, a pure Python
-# encoder) are ignored by the C encoder, or make it twenty times slower.
+# A Decimal goes through the encoder as a string that starts with this mark; mark and quotes are then removed. The mark
+# never leaves the process, so no text from outside contains it. The C encoder ignores a float subclass with its own
+# __repr__, and an encoder in Python would be twenty times slower.
 _TOKEN = f"decimal:{secrets.token_hex(16)}:"
 _DECIMALS = re.compile(f'"{_TOKEN}([^"]*)"')
 
@@ -143,8 +143,8 @@ def _decimal_or_integer(text: str) -> Decimal | int:
     return Decimal(text) if text == "-0" else int(text)
 
 
-# An integer has no negative zero, so a decoder that keeps the sign makes a number with a fraction of it. A function
-# of ours for each integer is slow, and so is left to the texts that may have such a zero.
+# There is no negative integer zero, so a decoder that keeps the sign returns a float or Decimal. Calling a Python
+# function for each integer is slow, so this is done only for texts that may contain such a zero.
 _MINUS_ZERO = re.compile(rb"-0(?![0-9.eE])")
 
 _DECODERS = {

@@ -1,6 +1,6 @@
-"""What the registry knows of one class: its names, its schema, its codec, and those of its answer.
+"""What the registry knows of one class: its names, schema and codec, and those of its response.
 
-A record and nothing else: it is made by ``registration.py`` and kept by ``registry.py``.
+Only a record: ``registration.py`` makes it and ``registry.py`` keeps it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["MessageKind", "MessageType"]
 
 @enum.unique
 class MessageKind(enum.Enum):
-    """What a registered class is for."""
+    """What a registered class is used for."""
 
     REQUEST = "REQUEST"
     EVENT = "EVENT"
-    #: An answer, or any other class.
+    #: A response, or any other class.
     DATA = "DATA"
 
 
@@ -39,40 +39,39 @@ class MessageType:
     cls: type
     #: The type name on the wire.
     name: str
-    #: Further names under which it is found.
+    #: Further names by which it is found.
     aliases: tuple[str, ...]
     kind: MessageKind
     #: The marshmallow schema of ``cls``, the user's or the derived one.
     schema: Schema = field(repr=False)
     codec: Codec = field(repr=False)
-    #: The type name of the answer; empty where there is none.
-    response_name: str
-    response_codec: Codec | None = field(repr=False)
-    #: The parameter of ``Request[...]``; ``Any`` for a bare ``Request``.
-    response_type: Any
-    #: What to give ``isinstance`` for an answer that is not None. None means that it cannot be checked so.
-    response_check: tuple[type, ...] | None = field(repr=False)
     idempotent: bool
     route: str | None
     key: str | None
     remote: bool
-    #: Hash of the wire contract of request and answer; see ``contract.py``.
-    fingerprint: str
-    #: The wire contract of request and answer in a form that can be compared; see ``contract.py``.
+    #: What the type looks like on the wire, to be compared with that of another node; see ``contract.py``.
     contract: str
-    #: Names, in full and short, that mean the type of the answer.
+    #: The parameter of ``Request[...]``; ``Any`` for a bare ``Request``. None for a class that is not a request, as is
+    #: all that follows.
+    response_type: Any = None
+    #: The type name of the response; empty if there is none.
+    response_name: str = ""
+    #: All names of the response type, in full and short.
     response_names: frozenset[str] = field(default=frozenset(), repr=False)
-    #: What .NET calls it besides.
+    #: The .NET names of the response type.
     response_form: Form | None = field(default=None, repr=False)
+    response_codec: Codec | None = field(default=None, repr=False)
+    #: The classes to check a response that is not None against. None means that it cannot be checked.
+    response_check: tuple[type, ...] | None = field(default=None, repr=False)
 
     @property
-    def answers_none(self) -> bool:
-        """Whether None is an answer: the response type is None, Optional or not given; an event has no answer."""
+    def response_may_be_none(self) -> bool:
+        """Whether None is a valid response: the type allows it or was not given, or this is an event."""
         return self.response_codec is None or self.response_codec.nullable
 
     def accepts_response(self, name: str) -> bool:
-        """Return whether this is a name of the response type: in full, of another version of its assembly, of .NET."""
+        """Return whether a name means the response type: in full, with another assembly version, or by .NET's rules."""
         if name in self.response_names or short_name(name) in self.response_names:
             return True
-        form, parts = self.response_form, parse_name(name)
-        return form is not None and parts is not None and form.fits(parts)
+        form, parsed = self.response_form, parse_name(name)
+        return form is not None and parsed is not None and form.fits(parsed)

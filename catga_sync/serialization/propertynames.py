@@ -3,8 +3,8 @@
     user_id  ->  userId        class_  ->  class        _internal_id  ->  _internalId
 
 Rules of this file:
-1. ``fold(camel_case(name)) == fold(name)`` for every name, so that what is written can be read.
-2. Keys of a user's dict are data and never come here.
+1. ``fold(camel_case(name)) == fold(name)`` for every name, so that a written property can be read.
+2. The keys of a user's dict are data and are never changed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["WireKeys", "camel_case", "fold"]
 
 
 def camel_case(name: str) -> str:
-    """Return the name of a property for an attribute's name; leading underscores stay, trailing ones go."""
+    """Return the property's name for an attribute's name; leading underscores are kept, trailing ones removed."""
     body = name.lstrip("_")
     lead = name[: len(name) - len(body)]
     parts = [_lower_if_shouted(part) for part in body.split("_") if part]
     if not parts:
         return name
     first, *others = parts
-    # Only ASCII letters are re-cased: the upper case of "ß" is two letters and does not fold back.
+    # Only ASCII letters are re-cased: the upper case of "ß" has two letters and does not fold back.
     head = first[0].lower() if first[0].isascii() else first[0]
     return lead + head + first[1:] + "".join(_capitalized(part) for part in others)
 
@@ -41,7 +41,7 @@ def _capitalized(part: str) -> str:
 
 
 def fold(name: str) -> str:
-    """Return what two spellings of one property have in common: lower case, no underscores but the leading ones."""
+    """Return the form that all spellings of a property share: lower case, without underscores except leading ones."""
     body = name.lstrip("_")
     if not body:
         return name
@@ -50,17 +50,14 @@ def fold(name: str) -> str:
 
 class WireKeys:
     """
-    The properties that a class has on the wire, and how to find them in what came in. Immutable.
+    Finds the properties of a class in received data, in any spelling. Immutable, thread-safe.
 
     Args:
-        keys:
-            The exact name of each field's property.
-
-        owner:
-            What to call the class in an error.
+        keys: Field name -> the exact name of its property.
+        owner: The name of the class, for an error.
 
     Raises:
-        RegistrationError: Two of the names are equal, or differ in letter case or underscores only.
+        RegistrationError: Two property names are equal, or differ in letter case or underscores only.
     """
 
     __slots__ = ("_by_fold", "_exact")
@@ -73,7 +70,7 @@ class WireKeys:
             if folded in fields:
                 raise RegistrationError(
                     f"{owner}: the fields {fields[folded]!r} and {field!r} have the same name on the wire, where "
-                    "letter case and underscores do not count; rename one of them"
+                    "letter case and underscores are ignored; rename one of them"
                 )
             fields[folded] = field
             self._by_fold[folded] = key
@@ -81,12 +78,12 @@ class WireKeys:
 
     def match(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """
-        Return ``data`` under the exact names; what nobody knows stays as it is. Pure.
+        Return ``data`` under the exact names; unknown properties keep theirs. Does not change ``data``.
 
         Raises:
-            ValidationError: Two properties of ``data`` mean the same field.
+            ValidationError: Two properties of ``data`` belong to the same field.
         """
-        # The usual case costs one comparison of sets, in C.
+        # In the usual case this is one comparison of sets in C.
         if data.keys() <= self._exact:
             return data
         matched: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""From a class to its ``MessageType``: what is checked once, so that no call has to.
+"""Makes the ``MessageType`` of a class, and checks at registration what no call has to check again.
 
 Rule of this file: a ``Draft`` only adds to itself. The registry takes over all of it or, after an error, nothing.
 """
@@ -16,9 +16,9 @@ from catga_sync.errors import RegistrationError
 from catga_sync.messages import Event, MessageOptions, Query, Request, options_of
 from catga_sync.serialization.annotations import Scope, is_union, response_annotation
 from catga_sync.serialization.codec import Codec
-from catga_sync.serialization.contract import contract, fingerprint
+from catga_sync.serialization.contract import contract
 from catga_sync.serialization.derive import Deriver
-from catga_sync.serialization.dotnet import DotnetNames, Form
+from catga_sync.serialization.dotnet import DotnetNames
 from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.fields.foreign import SchemaField, schema_instance
 from catga_sync.serialization.fields.object import Shape, ShapeField
@@ -30,11 +30,10 @@ __all__ = ["Draft"]
 
 class Draft:
     """
-    A registration under way. Not thread-safe; one for each call of ``register``.
+    A registration in progress. Not thread-safe; one for each call of ``register``.
 
     Args:
-        by_type, by_name, shapes:
-            What the registry has already; not changed.
+        by_type, by_name, shapes: What the registry has already; not changed.
     """
 
     def __init__(
@@ -42,7 +41,7 @@ class Draft:
     ) -> None:
         self._known_types = by_type
         self._known_names = by_name
-        #: What was added.
+        #: The additions.
         self.by_type: dict[type, MessageType] = {}
         self.by_name: dict[str, MessageType] = {}
         self.shapes: dict[Any, Shape] = dict(shapes)
@@ -51,10 +50,10 @@ class Draft:
 
     def add(self, cls: type, options: MessageOptions) -> MessageType:
         """
-        Enter a class, and the class of its answer.
+        Add a class, and the class of its response.
 
         Raises:
-            RegistrationError: Something about it is wrong; the text names the class and the field.
+            RegistrationError: The class cannot be registered; the text names the class and the field.
         """
         label = default_name(cls)
         kind = _kind(cls, label)
@@ -65,11 +64,12 @@ class Draft:
         field = self._field_of(cls, label, kind)
         schema = field.schema if isinstance(field, SchemaField) else self._deriver.shape(cls).schema()
         _check_key(cls, schema, options.key, label)
-        response = _Response()
+        response: dict[str, Any] = {}
         if kind is MessageKind.REQUEST:
             response = self._response(cls, options, label, (name, *aliases))
         elif options.response_name is not None:
-            raise RegistrationError(f"{label}: response_name: only a request has a response; leave it away")
+            raise RegistrationError(f"{label}: response_name: only a request has a response; leave the option out")
+        response_codec = response.get("response_codec")
         idempotent = issubclass(cls, Query) if options.idempotent is None else options.idempotent
         entry = MessageType(
             cls=cls,
@@ -78,39 +78,33 @@ class Draft:
             kind=kind,
             schema=schema,
             codec=Codec(field, label, nullable=kind is MessageKind.DATA),
-            response_name=response.name,
-            response_codec=response.codec,
-            response_type=response.annotation,
-            response_check=response.check,
             idempotent=kind is MessageKind.REQUEST and idempotent,
             route=options.route,
             key=options.key,
             remote=options.remote,
-            fingerprint=fingerprint(field, response.codec.field if response.codec else None),
-            contract=contract(field, response.codec.field if response.codec else None),
-            response_names=frozenset(both for each in response.names for both in (each, short_name(each))),
-            response_form=response.form,
+            contract=contract(field, None if response_codec is None else response_codec.field),
+            **response,
         )
-        self._enter(entry)
+        self._add_names(entry)
+        self.by_type[cls] = entry
         return entry
 
-    def _enter(self, entry: MessageType) -> None:
+    def _add_names(self, entry: MessageType) -> None:
         for name in (entry.name, *entry.aliases):
             for spelling in (name, short_name(name)):
                 other = self.by_name.get(spelling) or self._known_names.get(spelling)
                 if other is not None and other.cls is not entry.cls:
                     raise RegistrationError(
                         f"{name!r} is the name of two classes, {_where(other.cls)} and {_where(entry.cls)}; "
-                        "give one of them another with @message(name=...)"
+                        "give one of them another name with @message(name=...)"
                     )
                 self.by_name[spelling] = entry
-        self.by_type[entry.cls] = entry
 
     def _known(self, cls: type) -> MessageType | None:
         return self.by_type.get(cls) or self._known_types.get(cls)
 
     def _schema_of(self, cls: type) -> Schema | None:
-        """Return the user's own schema of a class, or None. Each class has one instance."""
+        """Return the instance of the user's schema for a class, always the same one, or None."""
         if cls not in self._schemas:
             known = self._known(cls)
             if known is not None:
@@ -128,50 +122,60 @@ class Draft:
         if not dataclasses.is_dataclass(cls):
             what = "class" if kind is MessageKind.DATA else f"{kind.name.lower()} class"
             raise RegistrationError(
-                f"{label}: this {what} is no dataclass; add @dataclass(frozen=True) or give @message(schema=...)"
+                f"{label}: this {what} is not a dataclass; add @dataclass(frozen=True) or give @message(schema=...)"
             )
         return ShapeField(self._deriver.shape(cls))
 
-    def _response(self, cls: type, options: MessageOptions, label: str, request_names: tuple[str, ...]) -> _Response:
+    def _response(
+        self, cls: type, options: MessageOptions, label: str, request_names: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """Return the attributes of ``MessageType`` that describe the response of a request."""
         annotation = response_annotation(cls)
         scope = Scope(cls, f"{label}: response")
         core, nullable = scope.unwrap(annotation)
-        answer = _class_of(core)
+        response = _class_of(core)
         if options.response_schema is not None:
-            # Of a list, a dict and the like the schema's own result is the answer.
-            made = None if answer is None or answer.__module__ == "builtins" else answer
+            # A response that is a list, a dict and the like is what the schema itself loads.
+            made = None if response is None or response.__module__ == "builtins" else response
             schema = schema_instance(options.response_schema, made, scope.place)
             field: StrictField = SchemaField(schema, made)
         else:
-            if answer is not None and self._is_message(answer):
-                self.add(answer, options_of(answer))
+            if response is not None and self._is_message(response):
+                self.add(response, options_of(response))
             field = self._deriver.field(annotation, scope)
-        text = self._text_of(core, scope)  # without Optional: any answer may be nothing
+        text = self._text_of(core, scope)  # without Optional, which is no part of the name
         form = DotnetNames(request_names, self._given_names, scope).form(annotation)
-        # A request with an assembly in its name is one for .NET, which has to find the type of the answer, too.
+        # An assembly in the name of the request means that .NET has to find the type of the response as well.
         name = form.text if split_assembly(request_names[0])[1] else text
         if options.response_name is not None:
             name = check_name(options.response_name, label, "response_name")
         elif len(name) > MAX_NAME:
             raise RegistrationError(
-                f"{scope.place}: its name on the wire would have {len(name)} characters, and may have {MAX_NAME}; give "
-                "a shorter one with @message(response_name=...)"
+                f"{scope.place}: its name on the wire would have {len(name)} characters, at most {MAX_NAME} are "
+                "allowed; give a shorter one with @message(response_name=...)"
             )
-        names = (name, text) if answer is None else (name, text, *self._given_names(answer))
-        nothing = nullable or field.allow_none or core is Any or core is None or core is type(None)
-        return _Response(annotation, name, names, form, Codec(field, text, nullable=nothing), _check_of(core))
+        names = (name, text) if response is None else (name, text, *self._given_names(response))
+        may_be_none = nullable or field.allow_none or core is Any or core is None or core is type(None)
+        return {
+            "response_type": annotation,
+            "response_name": name,
+            "response_names": frozenset(both for each in names for both in (each, short_name(each))),
+            "response_form": form,
+            "response_codec": Codec(field, text, nullable=may_be_none),
+            "response_check": _check_of(core),
+        }
 
-    def _is_message(self, answer: type) -> bool:
-        """Return whether the class of an answer is to be registered with its request."""
-        if issubclass(answer, (Request, Event)) or self._known(answer) is not None:
+    def _is_message(self, response: type) -> bool:
+        """Return whether the class of a response is to be registered with its request."""
+        if issubclass(response, (Request, Event)) or self._known(response) is not None:
             return False
-        if options_of(answer).schema is not None:
+        if options_of(response).schema is not None:
             return True
-        # An open generic has no one shape; deriving the field says what is wrong with it.
-        return dataclasses.is_dataclass(answer) and not getattr(answer, "__parameters__", ())
+        # A generic class without its parameters has no fixed shape; deriving the field raises the right error.
+        return dataclasses.is_dataclass(response) and not getattr(response, "__parameters__", ())
 
     def _given_names(self, cls: type) -> tuple[str, ...]:
-        """Return the names that a class was given, the one that is sent first."""
+        """Return the names that were given to a class, the one that is sent first."""
         known = self._known(cls)
         options = options_of(cls)
         name, aliases = (options.name, options.aliases) if known is None else (known.name, known.aliases)
@@ -187,7 +191,7 @@ class Draft:
         return cls.__qualname__ if cls.__module__ in _PLAIN_MODULES else default_name(cls)
 
     def _text_of(self, annotation: Any, scope: Scope) -> str:
-        """Return one readable text for an annotation; the same in every process."""
+        """Return a readable text for an annotation, the same in every process."""
         annotation, nullable = scope.unwrap(annotation)
         if annotation is Any:
             return "any"
@@ -207,21 +211,9 @@ class Draft:
 _PLAIN_MODULES = ("builtins", "datetime", "decimal", "uuid")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Response:
-    """What a request says of its answer; as it stands, of one that has none."""
-
-    annotation: Any = None
-    name: str = ""
-    names: tuple[str, ...] = ()
-    form: Form | None = None
-    codec: Codec | None = None
-    check: tuple[type, ...] | None = None
-
-
 def _kind(cls: type, label: str) -> MessageKind:
     if issubclass(cls, Request) and issubclass(cls, Event):
-        raise RegistrationError(f"{label}: is a Request and an Event; make it one of them")
+        raise RegistrationError(f"{label}: is both a Request and an Event; make it one of them")
     if issubclass(cls, Request):
         return MessageKind.REQUEST
     return MessageKind.EVENT if issubclass(cls, Event) else MessageKind.DATA
@@ -235,11 +227,11 @@ def _check_key(cls: type, schema: Schema, key: str | None, label: str) -> None:
     else:
         names = [field.attribute or name for name, field in schema.fields.items()]
     if key not in names:
-        raise RegistrationError(f"{label}: key: {key!r} is none of its fields, which are: {', '.join(names)}")
+        raise RegistrationError(f"{label}: key: {key!r} is not one of its fields, which are: {', '.join(names)}")
 
 
 def _class_of(core: Any) -> type | None:
-    # Any is a class since Python 3.11, list[int] looked like one before.
+    # Any is a class since Python 3.11, and list[int] is an instance of type in Python 3.10.
     plain = isinstance(core, type) and get_origin(core) is None and core not in (Any, type(None))
     return core if plain else None
 

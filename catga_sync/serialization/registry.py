@@ -1,8 +1,8 @@
-"""Type name <-> class <-> schema and codec. What the wire names, this resolves, and nothing else does.
+"""Type name <-> class <-> schema and codec. All type names from the wire are resolved here.
 
 Rules of this file:
-1. Looking up is one read of a dict that nobody changes. Registering makes new dicts and swaps them, under the lock.
-2. Nothing is ever imported or looked up with getattr because of a name.
+1. A look-up is one read of a dict that never changes. Registering makes new dicts and swaps them under the lock.
+2. A name never leads to an import or to getattr.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class MessageRegistry:
     """
 
     def __init__(self) -> None:
-        # The lock guards the swapping of the three dicts. It is re-entrant because a schema of the user's is
-        # instantiated under it, and may register something itself.
+        # The lock guards the swap of the three dicts. It is re-entrant because a user's schema is instantiated under
+        # it and may itself register a class.
         self._lock = threading.RLock()
         self._by_type: dict[type, MessageType] = {}
         self._by_name: dict[str, MessageType] = {}
@@ -54,24 +54,24 @@ class MessageRegistry:
         remote: bool | None = None,
     ) -> MessageType:
         """
-        Register a class, and the class of its answer with it.
+        Register a class, and the class of its response with it.
 
-        What is given here wins over what ``@message`` says. Registering a class again is fine, if nothing that is
-        given contradicts the first time.
+        The options given here override those of ``@message``. A class can be registered again as long as no option
+        differs from the first time.
 
         Args:
             cls:
-                A ``Request``, an ``Event``, or the class of an answer.
+                A ``Request``, an ``Event``, or the class of a response.
 
             name, aliases, schema, response_name, response_schema, idempotent, route, key, remote:
-                See ``message``. None (or no aliases) means: what ``@message`` says.
+                See ``message``. None (or no aliases) means the value given to ``@message``.
 
         Returns:
-            What the registry now knows of it.
+            The entry of the class.
 
         Raises:
-            RegistrationError: The class cannot be registered as it is; the text says why and what to do. Nothing of
-                it is kept then.
+            RegistrationError: The class cannot be registered; the text says why and what to do. The registry stays as
+                it was.
         """
         if not isinstance(cls, type):
             raise RegistrationError(f"register: give a class, not {cls!r}")
@@ -103,7 +103,7 @@ class MessageRegistry:
 
     def ensure(self, cls: type) -> MessageType:
         """
-        Return what is known of a class, registering it on first use.
+        Return the entry of a class, and register the class on first use.
 
         Raises:
             RegistrationError: As ``register``.
@@ -113,10 +113,10 @@ class MessageRegistry:
 
     def by_name(self, name: str) -> MessageType:
         """
-        Return the type of that name, alias, or .NET name with another version.
+        Return the type with this name, alias, or .NET name, of whatever assembly version.
 
         Raises:
-            UnknownTypeError: Nobody has it.
+            UnknownTypeError: No registered type has this name.
         """
         entry = self.find(name)
         if entry is None:
@@ -129,10 +129,10 @@ class MessageRegistry:
 
     def by_type(self, cls: type) -> MessageType:
         """
-        Return what is known of a class.
+        Return the entry of a class.
 
         Raises:
-            UnknownTypeError: It is not registered.
+            UnknownTypeError: The class is not registered.
         """
         entry = self._by_type.get(cls)
         if entry is None:
@@ -141,7 +141,7 @@ class MessageRegistry:
         return entry
 
     def find(self, name: str) -> MessageType | None:
-        """Return the type that ``by_name`` returns, or None."""
+        """Return what ``by_name`` returns, or None if there is none."""
         if not isinstance(name, str) or len(name) > MAX_NAME:
             return None
         names = self._by_name
@@ -175,6 +175,6 @@ def _check_same(known: MessageType, given: dict[str, Any]) -> None:
             same = getattr(known, option) == value
         if not same:
             raise RegistrationError(
-                f"{default_name(known.cls)}: {option}: is registered already, with another value; give it the first "
-                "time, before a handler or a call uses the class, or say it with @message"
+                f"{default_name(known.cls)}: {option}: the class is registered already with another value; give the "
+                "option before a handler or a call uses the class, or in @message"
             )

@@ -4,10 +4,10 @@
     Acme.Users.GetUser, Acme.Users, Version=1.0.0.0, Culture=neutral, PublicKeyToken=null
     Acme.Page`1[[Acme.User, Acme.Users, Version=1.0.0.0]], Acme.Paging
 
-The short form of a .NET name has no assembly in it, neither of the type nor of its arguments: ``Acme.Users.GetUser``,
-``Acme.Page`1[[Acme.User]]``. Two names with one short form are the same type, so a new version changes nothing.
+The short form of a .NET name leaves out the assemblies of the type and of its arguments: ``Acme.Users.GetUser``,
+``Acme.Page`1[[Acme.User]]``. Names with the same short form mean the same type, whatever version they name.
 
-Rule of this file: a name is text. Nothing here (or anywhere else) imports or looks up what it says.
+Rule of this file: a name is text. It never leads to an import or to getattr, here or in any other module.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ __all__ = ["MAX_NAME", "check_name", "default_name", "short_name", "split_assemb
 
 
 def default_name(cls: type) -> str:
-    """Return ``module.QualName``, with the module's name as other processes import it and never ``__main__``."""
+    """Return ``module.QualName``, with the name by which other processes import the module and never ``__main__``."""
     module = cls.__module__
     if module in _MAIN:
         module = _importable_name(sys.modules.get(module)) or module
     return f"{module}.{cls.__qualname__}"
 
 
-#: What the module that was started is called in its own process, and in one that multiprocessing has spawned from it.
+#: The name of the started module in its own process, and in a process that multiprocessing spawned from it.
 _MAIN = ("__main__", "__mp_main__")
 
 
 def _importable_name(main: object) -> str | None:
-    """Return the name under which others import the module that was started; None where there is no such name."""
+    """Return the name by which other processes import the started module, or None if there is none."""
     name = getattr(getattr(main, "__spec__", None), "name", None)  # python -m shop.stock
     if isinstance(name, str) and name not in _MAIN:
         return name
@@ -44,10 +44,10 @@ def _importable_name(main: object) -> str | None:
 
 def check_name(name: object, owner: str, option: str = "name") -> str:
     """
-    Return a type name if it can be one.
+    Return a valid type name.
 
     Raises:
-        RegistrationError: It is not 1 to 1024 printable characters. The text names the option.
+        RegistrationError: The name is not 1 to 1024 printable characters. The text names the option.
     """
     if not isinstance(name, str):
         raise RegistrationError(f"{owner}: {option}: give a string, not {type(name).__name__}")
@@ -57,7 +57,7 @@ def check_name(name: object, owner: str, option: str = "name") -> str:
 
 
 def split_assembly(name: str) -> tuple[str, str]:
-    """Return a .NET name up to its own assembly, and the assembly from its comma on; "" where it has none."""
+    """Return a .NET name without its own assembly, and the assembly with its comma, or "" if there is none."""
     depth = 0
     for at, char in enumerate(name):
         depth += (char == "[") - (char == "]")
@@ -67,12 +67,12 @@ def split_assembly(name: str) -> tuple[str, str]:
 
 
 def short_name(name: str) -> str:
-    """Return a type name without the assemblies; any other name unchanged."""
+    """Return a .NET name without assemblies; any other name unchanged."""
     if "," not in name:
         return name
     out: list[str] = []
-    quoted: list[bool] = []  # for each open bracket: does an assembly-qualified name start in it?
-    skipping_at: int | None = None  # the depth of the comma from which an assembly is being left out
+    quoted: list[bool] = []  # for each open bracket: whether it encloses an assembly-qualified name
+    skipping_at: int | None = None  # the depth of the comma that starts the assembly being skipped
     previous = ""
     for char in name:
         if char == "]" and quoted:
@@ -87,8 +87,8 @@ def short_name(name: str) -> str:
         if skipping_at is None:
             out.append(char)
         if char == "[":
-            # ``[[Type, Assembly],[Type, Assembly]]``: such a bracket follows a bracket or a comma. Any other, as in
-            # ``Type[,]`` or ``list[dict[str, int]]``, has commas of its own.
+            # In ``[[Type, Assembly],[Type, Assembly]]`` such a bracket follows a bracket or a comma. Other brackets, as
+            # in ``Type[,]`` or ``list[dict[str, int]]``, contain commas with another meaning.
             quoted.append(previous in ("[", ","))
         if not char.isspace():
             previous = char

@@ -175,7 +175,7 @@ class SimulatedProbe:
             return Probe(ProbeOutcome.REFUSED)
         if target.is_paused or not self._network.reaches(self._node_id, node_id):
             return Probe(ProbeOutcome.SILENT)
-        return Probe(ProbeOutcome.RESPONDED, NodeRecord(target.describe()).to_mapping())
+        return Probe(ProbeOutcome.OTHER, NodeRecord(target.describe()).to_mapping())
 
 
 class SimulatedChannel:

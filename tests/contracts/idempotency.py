@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import pytest
 
 from catga_sync.errors import ConfigurationError
-from catga_sync.idempotency import Claim, ClaimState, IdempotencyStore, SharedIdempotencyStore, StoredReply
+from catga_sync.idempotency import Claim, ClaimState, IdempotencyStore, SharedIdempotencyStore
 from tests import processes
 from tests.contracts.discovery import HeldClock
 
@@ -59,7 +59,7 @@ class Make(Protocol):
 
 
 def done(body: bytes | None) -> Claim:
-    return Claim(DONE, reply=StoredReply(body))
+    return Claim(DONE, body=body)
 
 
 def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
@@ -118,7 +118,7 @@ class IdempotencyContract(_Stores):
         assert first.token
         assert second.token
         assert first.token != second.token
-        assert first.reply is None
+        assert first.body is None
 
     def test_a_second_claim_is_running_and_has_no_token(self, store: IdempotencyStore, other: IdempotencyStore) -> None:
         store.claim("a", "f", LONG)
@@ -195,36 +195,25 @@ class IdempotencyContract(_Stores):
         for _ in range(3):
             assert other.claim("a", "f", LONG) == store.claim("a", "f", LONG) == Claim(LOST)
 
-    def test_a_renewed_lease_lives_on(self, store: IdempotencyStore, other: IdempotencyStore) -> None:
-        claim = store.claim("a", "f", self.short)
-        self.pass_time(self.short / 2)
-        assert store.renew("a", claim.token, LONG)
-        self.pass_time(self.short)
-        assert other.claim("a", "f", LONG) == Claim(RUNNING)
-
-    def test_a_holder_that_comes_back_late_may_renew_and_complete_what_nobody_else_got(
+    def test_a_caller_that_comes_back_late_may_complete_its_lost_claim(
         self, store: IdempotencyStore, other: IdempotencyStore
     ) -> None:
-        slow, slower = store.claim("a", "f", self.short), store.claim("b", "f", self.short)
+        slow = store.claim("a", "f", self.short)
         self.pass_time(self.short)
-        assert other.claim("a", "f", LONG) == other.claim("b", "f", LONG) == Claim(LOST)
-        assert store.renew("a", slow.token, LONG)
-        assert other.claim("a", "f", LONG) == Claim(RUNNING)
-        assert store.complete("b", slower.token, b"late, and true")
-        assert other.claim("b", "f", LONG) == done(b"late, and true")
+        assert other.claim("a", "f", LONG) == Claim(LOST)
+        assert store.complete("a", slow.token, b"late, and true")
+        assert other.claim("a", "f", LONG) == done(b"late, and true")
 
     def test_a_wrong_token_changes_nothing(self, store: IdempotencyStore, other: IdempotencyStore) -> None:
         mine, another = store.claim("a", "f", LONG), store.claim("b", "f", LONG)
         for token in (another.token, "", "x", mine.token + "0"):
             assert not other.complete("a", token, b"wrong")
-            assert not other.renew("a", token, 0.0)
             other.release("a", token)
             assert store.claim("a", "f", LONG) == Claim(RUNNING)
         assert store.complete("a", mine.token, b"right")
 
-    def test_a_key_that_nobody_has_cannot_be_completed_or_renewed(self, store: IdempotencyStore) -> None:
+    def test_a_key_that_nobody_has_cannot_be_completed(self, store: IdempotencyStore) -> None:
         assert not store.complete("a", "token", b"x")
-        assert not store.renew("a", "token", LONG)
         store.release("a", "token")
         assert store.claim("a", "f", LONG).state is NEW
 
@@ -236,7 +225,6 @@ class IdempotencyContract(_Stores):
         assert taken.state is NEW
         for _ in range(2):
             assert not store.complete("a", paused.token, b"late")
-            assert not store.renew("a", paused.token, LONG)
             store.release("a", paused.token)
         assert store.claim("a", "f", LONG) == Claim(RUNNING)
         assert store.complete("a", taken.token, b"in time")
@@ -248,7 +236,6 @@ class IdempotencyContract(_Stores):
         claim = store.claim("a", "f", LONG)
         assert store.complete("a", claim.token, b"first")
         assert other.complete("a", claim.token, b"second"), "it has the answer of this token"
-        assert not other.renew("a", claim.token, LONG)
         assert other.claim("a", "f", LONG) == done(b"first")
 
     def test_a_released_claim_is_forgotten(self, store: IdempotencyStore, other: IdempotencyStore) -> None:
@@ -316,10 +303,9 @@ class IdempotencyContract(_Stores):
 
     def test_a_lease_that_is_longer_than_ttl_holds(self, make: Make) -> None:
         store = make(ttl=self.short)
-        claim, renewed = store.claim("a", "f", LONG), store.claim("b", "f", self.short)
-        assert store.renew("b", renewed.token, LONG)
+        claim = store.claim("a", "f", LONG)
         self.pass_time(2 * self.short)
-        assert store.claim("a", "f", LONG) == store.claim("b", "f", LONG) == Claim(RUNNING)
+        assert store.claim("a", "f", LONG) == Claim(RUNNING)
         assert store.complete("a", claim.token, b"x")
 
     def test_what_has_expired_belongs_to_nobody(self, make: Make) -> None:
@@ -329,7 +315,6 @@ class IdempotencyContract(_Stores):
         self.pass_time(2 * self.short)
         for key, claim in (("a", lost), ("b", finished)):
             assert not store.complete(key, claim.token, b"y")
-            assert not store.renew(key, claim.token, LONG)
             assert store.wait(key, LONG) == Claim(NEW)
 
     # -- waiting --------------------------------------------------------------------------------------------------
@@ -373,17 +358,6 @@ class IdempotencyContract(_Stores):
         with self.waiting(other, "a") as found:
             self.pass_time(0.3)
         assert found == [Claim(LOST)]
-
-    def test_whoever_waits_goes_on_waiting_when_the_lease_is_renewed(
-        self, store: IdempotencyStore, other: IdempotencyStore
-    ) -> None:
-        claim = store.claim("a", "f", self.short)
-        with self.waiting(other, "a") as found:
-            assert store.renew("a", claim.token, LONG)
-            self.pass_time(self.short)
-            assert found == []
-            store.complete("a", claim.token, b"x")
-        assert found == [done(b"x")]
 
     def test_a_wait_ends_with_its_time_and_tells_what_is(self, store: IdempotencyStore) -> None:
         store.claim("a", "f", LONG)
@@ -572,8 +546,8 @@ def _told(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     assert "error" not in value, value["error"]
-    reply = StoredReply(None if value["body"] is None else value["body"].encode("latin-1")) if value["done"] else None
-    return Claim(ClaimState[value["state"]], value["token"], reply)
+    body = None if value["body"] is None else value["body"].encode("latin-1")
+    return Claim(ClaimState[value["state"]], value["token"], body)
 
 
 # The expression sees these names.
@@ -599,7 +573,7 @@ def fork(key):
         try:
             claim = store.claim(key, "f", {LONG})
             good = claim.state.name == "NEW" and store.complete(key, claim.token, b"x")
-            os._exit(0 if good and store.claim(key, "f", {LONG}).reply.body == b"x" else 1)
+            os._exit(0 if good and store.claim(key, "f", {LONG}).body == b"x" else 1)
         finally:
             os._exit(2)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -619,8 +593,8 @@ def told(value):
         return [told(each) for each in value]
     if not isinstance(value, Claim):
         return value
-    body = None if value.reply is None or value.reply.body is None else value.reply.body.decode("latin-1")
-    return {{"state": value.state.name, "token": value.token, "done": value.reply is not None, "body": body}}
+    body = None if value.body is None else value.body.decode("latin-1")
+    return {{"state": value.state.name, "token": value.token, "body": body}}
 
 def identity():
     from tests.contracts.idempotency import patiently

@@ -107,7 +107,6 @@ def every_call(store: RedisIdempotency) -> list[Callable[[], Any]]:
     return [
         lambda: store.claim("b", "f", LONG),
         lambda: store.complete("a", "token", b"x"),
-        lambda: store.renew("a", "token", LONG),
         lambda: store.release("a", "token"),
         lambda: store.wait("a", LONG),
         store.identity,
@@ -212,7 +211,6 @@ def test_an_emptied_server_has_forgotten_everything_and_takes_no_answer_for_it(
 ) -> None:
     claim = store.claim("a", "f", LONG)
     server.command("FLUSHALL")
-    assert not store.renew("a", claim.token, LONG)
     assert not store.complete("a", claim.token, b"x")
     assert state(store, "a") is NEW
 
@@ -374,8 +372,6 @@ def test_an_entry_outlives_its_lease_by_ttl_and_then_goes_by_itself(server: Redi
         return float(server.command("PTTL", key)) / 1000
 
     assert 1040.0 < left() <= 1050.0
-    assert store.renew("a", claim.token, 100.0)
-    assert 1090.0 < left() <= 1100.0
     assert store.complete("a", claim.token, b"x")
     assert 990.0 < left() <= 1000.0
     with contextlib.closing(server.client()) as client:
@@ -452,7 +448,6 @@ def test_the_rights_in_the_documentation_are_enough_and_none_is_too_many(server:
         key = uuid.uuid4().hex
         token = store.claim(key, "f", LONG).token
         assert state(store, key) is RUNNING
-        assert store.renew(key, token, LONG)
         assert store.claim(key, "g", LONG).state is MISMATCH
         assert store.complete(key, token, b"x")
         assert store.claim(key, "f", LONG) == done(b"x")

@@ -215,7 +215,7 @@ class TestLife(KubernetesCase):
             users = discover(pause=threading.Event.wait)
             if broken:
                 api.refuse(429, "TooManyRequests", Retry_After="100")
-                with pytest.raises(KubernetesApiError, match="answered 429: scripted 429"):
+                with pytest.raises(KubernetesApiError, match="responded with 429: scripted 429"):
                     users.nodes()
             else:
                 users.nodes()

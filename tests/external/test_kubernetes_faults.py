@@ -85,7 +85,7 @@ class TestToken(FaultCase):
     def test_does_not_follow_a_redirect(self, api: KubernetesApi, discover: Discover) -> None:
         with KubernetesApi() as other:
             api.refuse(307, "TemporaryRedirect", Location=f"{other.url}/apis")
-            with pytest.raises(KubernetesApiError, match="answered 307"):
+            with pytest.raises(KubernetesApiError, match="responded with 307"):
                 discover().nodes()
             assert other.asked == []
 

@@ -118,7 +118,7 @@ class TestTls(KubernetesCase):
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(20)
             users = discover(api_server=f"https://127.0.0.1:{server.getsockname()[1]}", timeout=60.0)
-            with pytest.raises(KubernetesApiError, match="it has not answered yet"):
+            with pytest.raises(KubernetesApiError, match="the API server has not responded yet"):
                 users.nodes()
             with contextlib.closing(server.accept()[0]) as accepted:
                 accepted.settimeout(20)

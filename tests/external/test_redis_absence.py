@@ -58,7 +58,7 @@ def test_a_client_of_the_users_own_is_named_as_such(server: RedisServer) -> None
 @pytest.mark.parametrize(
     ("login", "why"),
     [
-        ("", "wants a password; write it into the URL"),
+        ("", "requires a password; write it into the URL"),
         (":geheim-1@", "does not accept the user name or the password"),
     ],
     ids=["none", "wrong"],

@@ -89,7 +89,7 @@ def test_no_password_and_a_wrong_one_say_what_to_do_and_show_none(
     caplog.set_level(logging.DEBUG)
     where = locked.url.removeprefix("redis://")
     for call in every_call(RedisDiscovery(locked.url)):
-        with refused(f"{where} wants a password; write it into the URL"):
+        with refused(f"{where} requires a password; write it into the URL"):
             call()
     for url in (
         f"redis://:{WRONG}@{where}",
@@ -201,9 +201,9 @@ def test_the_documented_rule_for_pure_clients_reads_and_cannot_write(
         assert ids(client) == ["node-1"]
         node.register(record("node-2"), LONG)
         assert ids(client) == ["node-1", "node-2"]
-        with refused("does not let this user do what is needed; see the ACL rule in docs/discovery.md"):
+        with refused("does not permit this user what is needed; see the ACL rule in docs/discovery.md"):
             client.register(record("node-3"), LONG)
-        with refused("does not let this user do what is needed"):
+        with refused("does not permit this user what is needed"):
             client.deregister("node-1", "first")
         assert ids(client) == ["node-1", "node-2"]
 
@@ -212,7 +212,7 @@ def test_the_documented_rules_let_nobody_into_other_clusters(acl: Callable[[str]
     for name in ("catga-node", "catga-client"):
         with contextlib.closing(RedisDiscovery(acl(rule(name)), cluster_name="other")) as store:
             for call in every_call(store):
-                with refused("does not let this user do what is needed"):
+                with refused("does not permit this user what is needed"):
                     call()
 
 
@@ -307,7 +307,7 @@ def test_a_server_that_wants_a_client_certificate_gets_it(certificates: Certific
 
         def is_told() -> bool:
             try:
-                with refused("no TLS with the Redis server .*it wants another certificate"):
+                with refused("no TLS with the Redis server .*it requires another certificate"):
                     store.nodes()
             except redis.exceptions.ConnectionError:
                 return False  # the connection was cut before the server's reason had been read

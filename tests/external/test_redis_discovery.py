@@ -277,7 +277,7 @@ def test_a_crowd_of_poisoned_records_is_said_in_one_line(
     assert ids(other) == ["node-1"]
     assert ids(other) == ["node-1"]
     (said,) = [each.getMessage() for each in caplog.records]
-    assert said.startswith("500 records ")
+    assert said.startswith("500 invalid records ")
     assert said.isprintable()
 
 
@@ -307,6 +307,6 @@ def test_a_record_without_a_head_does_not_hold_an_id(store: RedisDiscovery, othe
 
 
 def test_a_record_that_others_would_refuse_is_not_written(store: RedisDiscovery) -> None:
-    with pytest.raises(ConfigurationError, match=f"^metadata: a record takes {MAX_RECORD} characters"):
+    with pytest.raises(ConfigurationError, match=f"^metadata: a record has at most {MAX_RECORD} characters"):
         store.register(record(metadata={"x": "y" * MAX_RECORD}), LONG)
     assert ids(store) == []

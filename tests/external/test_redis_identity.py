@@ -159,7 +159,7 @@ def test_a_user_without_the_rights_has_a_store_that_is_not_shared_and_still_work
         assert len(result.attempts) == 1
         made.losing = set()
         assert made.client.send(Do(1)).value == 1
-    assert "does not tell which one it is" in caplog.text
+    assert "the identity of the idempotency store cannot be read" in caplog.text
 
 
 # -- what nodes make of it ----------------------------------------------------------------------------------------

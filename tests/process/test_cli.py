@@ -75,7 +75,7 @@ def test_a_failed_call_says_why_and_whether_it_ran(cluster: Cluster) -> None:
             "(code UNIMPLEMENTED, delivery NOT_EXECUTED)\n"
         )
         code, out, err = cluster.run("explain", "ops.Nothing")
-        assert (code, out.splitlines()[0]) == (3, "ops.Nothing: 0 of 1 nodes may take it")
+        assert (code, out.splitlines()[0]) == (3, "ops.Nothing: 0 of 1 nodes can handle it")
         assert "n1" in out
         assert "it does not handle this type" in out
 
@@ -105,7 +105,7 @@ def test_an_application_lends_its_types(cluster: Cluster) -> None:
     with cluster.node("n1"):
         cluster.wait_for("n1")
         _, out, err = cluster.run("explain", "ops.Ask", "--app", "tests.process.operated:local")
-        assert "ops.Ask -> ops.Answer: 1 of 1 nodes may take it" in out, err
+        assert "ops.Ask -> ops.Answer: 1 of 1 nodes can handle it" in out, err
         assert "--app" not in out
         assert cluster.json("explain", "ops.Ask", "--app", "tests.process.operated:local")["contractCompared"] is True
 

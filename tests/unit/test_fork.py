@@ -393,7 +393,7 @@ def test_whether_threads_run_is_read_from_the_options(
 def test_uwsgi_tells_what_it_is_and_what_a_hook_has_told_counts_more(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], seconds: float | None
 ) -> None:
-    monkeypatch.setattr(_server_info, "_told", [ServerInfo()])
+    monkeypatch.setattr(_server_info, "_info", [ServerInfo()])
     uwsgi(monkeypatch, 1, **options)
     assert server_info() == ServerInfo(4, 2, seconds)
     tell_server_info(ServerInfo(threads=9))

@@ -321,7 +321,7 @@ def test_a_return_annotation_that_may_fit_is_accepted(mediator, kind, handler):
     ],
 )
 def test_a_return_annotation_that_cannot_fit_is_refused_at_registration(mediator, kind, handler, expected):
-    with pytest.raises(RegistrationError, match=f"returns .* is answered with {expected}"):
+    with pytest.raises(RegistrationError, match=f"returns .* the response type of .* is {expected}"):
         mediator.register(kind, handler)
     assert not mediator.handles(kind)
 

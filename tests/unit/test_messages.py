@@ -49,8 +49,8 @@ def test_a_class_without_the_decorator_has_said_nothing():
     assert options_of(int) == MessageOptions()
 
 
-def test_leaving_the_brackets_away_is_an_error_that_says_so():
-    with pytest.raises(RegistrationError, match="brackets"):
+def test_leaving_the_parentheses_out_is_an_error_that_says_so():
+    with pytest.raises(RegistrationError, match="parentheses"):
 
         @message
         class Wrong(Event):

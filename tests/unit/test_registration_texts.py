@@ -73,7 +73,7 @@ def get_user(request: GetUser) -> User:
 @pytest.mark.parametrize("decorator", ["handler", "subscriber"])
 def test_a_decorator_with_parentheses_is_told_to_leave_them_away(mediator: Any, decorator: str) -> None:
     with pytest.raises(
-        RegistrationError, match=rf"^{decorator}: leave the parentheses away: write @mediator\.{decorator} "
+        RegistrationError, match=rf"^{decorator}: leave the parentheses out: write @mediator\.{decorator} "
     ):
         getattr(mediator, decorator)()
 
@@ -226,7 +226,7 @@ def test_a_subscriber_may_be_written_in_c(function: Any) -> None:
         assert len(mediator.publish(Renamed())) == 1
 
 
-# -- a request that does not say what it is answered with --------------------------------------------------------------
+# -- a request without a response type -------------------------------------------------------------------------------
 
 
 def as_user(request: Any) -> User:
@@ -270,7 +270,7 @@ def test_a_request_without_a_parameter_whose_handler_answers_with_a_class_is_tol
 ) -> None:
     with pytest.raises(RegistrationError, match=text) as raised:
         mediator.register(kind, function)
-    assert f"{kind.__name__} does not say what it is answered with, which means plain JSON data" in str(raised.value)
+    assert f"{kind.__name__} has no response type, which means plain JSON data" in str(raised.value)
     assert f"write class {kind.__name__}({base}[" in str(raised.value)
 
 

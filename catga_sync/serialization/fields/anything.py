@@ -11,17 +11,17 @@ from marshmallow import ValidationError
 from catga_sync.serialization.fielderrors import fail, type_name
 from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.fields.number import LARGE, check_digits, finite
-from catga_sync.serialization.fields.text import carried, check_text
+from catga_sync.serialization.fields.text import check_text, is_encodable
 from catga_sync.serialization.roundtrip import Code
 
 __all__ = ["AnyField", "NoneField", "plain_round_trips"]
 
-#: Levels of plain data that are looked at; deeper ones are left to the codec, which has a limit.
+#: Levels of plain data that are tested. Deeper data goes through the codec, which has a limit.
 _DEPTH = 16
 
 
 class NoneField(StrictField):
-    """None: the response of a request that has none."""
+    """None: the response of a request without a response."""
 
     kind = "none"
     safe_hashes = True
@@ -40,31 +40,26 @@ class AnyField(StrictField):
     signed_zeros = True
 
     def to_wire(self, value: Any) -> Any:
-        kind = type(value)
-        if kind is str:
+        if isinstance(value, str):
             if not value.isascii():
                 check_text(value)
             return value
-        if kind is int:
-            return check_digits(value)
-        if kind is bool or value is None:
+        if value is None or value is True or value is False:
             return value
+        if isinstance(value, int):
+            return check_digits(value)
         if isinstance(value, float):
             return finite(value)
         if isinstance(value, dict):
             return {self._key(key): self.to_wire(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.to_wire(item) for item in value]
-        if isinstance(value, int):
-            return check_digits(value)
-        if isinstance(value, str):
-            return value
         raise ValidationError(
-            f"expected plain JSON data, not {type_name(value)}; annotate it with its own type and not as Any"
+            f"expected plain JSON data, not {type_name(value)}; annotate it with its own type instead of Any"
         )
 
     def from_wire(self, raw: Any) -> Any:
-        # What is as it should be is not copied: many small objects are most of what a large request takes of memory.
+        # Data that needs no change is not copied: most of the memory of a large request are many small objects.
         kind = type(raw)
         if kind is Decimal:
             return finite(raw)
@@ -93,10 +88,10 @@ class AnyField(StrictField):
 
 
 def plain_round_trips(value: Any, depth: int = 0) -> bool:
-    """Return whether plain JSON data is certain to travel unchanged, as ``Any``."""
+    """Return whether plain JSON data would come back from JSON equal, annotated as ``Any``."""
     kind = type(value)
     if kind is str:
-        return carried(value)
+        return is_encodable(value)
     if kind is int:
         return bool(-LARGE < value < LARGE)
     if kind is float:
@@ -108,5 +103,5 @@ def plain_round_trips(value: Any, depth: int = 0) -> bool:
     if kind is list:
         return all(plain_round_trips(item, depth + 1) for item in value)
     return kind is dict and all(
-        type(key) is str and carried(key) and plain_round_trips(item, depth + 1) for key, item in value.items()
+        type(key) is str and is_encodable(key) and plain_round_trips(item, depth + 1) for key, item in value.items()
     )

@@ -1,4 +1,4 @@
-"""The base of the strict marshmallow fields. The rules are those of the package."""
+"""The bases of the strict marshmallow fields. The rules are those of the package."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from marshmallow import ValidationError, fields, missing
 
+from catga_sync.serialization.fielderrors import fail
 from catga_sync.serialization.roundtrip import Code, Uncertain
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 else:
     _Field = fields.Field  # not generic in marshmallow 3
 
-__all__ = ["StrictField"]
+__all__ = ["StrictField", "TextualField"]
 
 _MESSAGES = {"required": "is missing", "null": "may not be null"}
 
@@ -22,15 +23,15 @@ _MESSAGES = {"required": "is missing", "null": "may not be null"}
 class StrictField(_Field):
     """Base of the fields that are derived from annotations. Immutable once bound, thread-safe."""
 
-    #: What the value is on the wire, for the fingerprint of a contract.
+    #: The kind of value on the wire, for the contract.
     kind: ClassVar[str] = ""
-    #: Whether a key of a dict can be of this type.
+    #: Whether the keys of a dict can be of this kind.
     keyable: ClassVar[bool] = False
-    #: Whether the text of a key is read as that key and no other, for every key that ``round_trips_if`` lets pass.
+    #: Whether the text of a key is read as the same key, for every key that passes the test of ``round_trips_if``.
     round_trip_keys: ClassVar[bool] = False
-    #: Whether values cannot be chosen to collide in a set: their hashes have a secret, or there are few of them.
+    #: Whether values cannot be chosen to collide in a set: their hashes depend on a secret, or there are few values.
     safe_hashes: ClassVar[bool] = False
-    #: Whether a value can be a negative zero; an integer has none.
+    #: Whether a value can be a negative zero; an integer cannot.
     signed_zeros: ClassVar[bool] = False
 
     def __init__(self, **kwargs: Any) -> None:
@@ -45,23 +46,23 @@ class StrictField(_Field):
         raise NotImplementedError
 
     def key_to_wire(self, value: Any) -> str:
-        """Return the text of a key of a dict. Only where ``keyable``."""
+        """Return the text of a key of a dict. Only if ``keyable``."""
         return str(self.to_wire(value))
 
     def key_from_wire(self, text: str) -> Any:
-        """Return the key of a dict for its text. Only where ``keyable``."""
+        """Return the key of a dict for its text. Only if ``keyable``."""
         return self.from_wire(text)
 
     def inner(self) -> tuple[StrictField, ...]:
-        """Return the fields of what is inside, if this is a container."""
+        """Return the fields of the parts of a value, if this is a container."""
         return ()
 
     def describe(self) -> list[Any]:
-        """Return the contract of this field without that of ``inner``: plain data, the same in every process."""
+        """Return the contract of this field without ``inner``: plain data, the same in every process."""
         return [self.kind]
 
     def parts(self) -> Iterator[StrictField]:
-        """Yield this field and all that are inside of it, however deep; a type may contain itself."""
+        """Yield this field and all fields inside it, at any depth, each once; a type may contain itself."""
         seen: set[int] = set()
         waiting: list[StrictField] = [self]
         while waiting:
@@ -72,27 +73,24 @@ class StrictField(_Field):
                 waiting.extend(current.inner())
 
     def reads_decimals(self) -> bool:
-        """Return whether it has to see a JSON number with all its digits."""
+        """Return whether JSON numbers have to be read with all their digits."""
         return False
 
     def round_trips_if(self, code: Code, v: str, /) -> str:
         """
-        Return the Python expression that is true of a value only if the wire is certain to carry it unchanged.
+        Return a Python expression that is true only of values that would come back from JSON equal.
 
         Args:
-            code:
-                Gives names to objects, and the tests of other fields.
-
-            v:
-                The variable with the value, which is not None. The expression names it before any other variable.
+            code: Gives names to objects, and the tests of other fields.
+            v: The variable with the value, which is not None. The expression uses it before any other variable.
 
         Raises:
-            Uncertain: Nothing can be promised.
+            Uncertain: No promise can be made.
         """
         raise Uncertain
 
     def dump_value(self, value: Any) -> Any:
-        """Return plain JSON data for any value, None included."""
+        """Return plain JSON data for any value, None included. Raises ValidationError."""
         if value is None:
             if self.allow_none:
                 return None
@@ -100,17 +98,15 @@ class StrictField(_Field):
         return self.to_wire(value)
 
     def load_value(self, raw: Any) -> Any:
-        """Return the value for any plain JSON data, null included."""
+        """Return the value for any plain JSON data, null included. Raises ValidationError."""
         if raw is None:
             if self.allow_none:
                 return None
             raise ValidationError("may not be null")
         return self.from_wire(raw)
 
-    # -- what marshmallow calls ---------------------------------------------------------------------------------
-
     def serialize(self, attr: str, obj: Any, accessor: Any = None, **kwargs: Any) -> Any:
-        """Return plain JSON data for an attribute of an object; an error names the attribute."""
+        """Return plain JSON data for an attribute of an object; an error names the attribute. Called by marshmallow."""
         try:
             value = self.get_value(obj, attr, accessor=accessor)
             if value is missing:
@@ -124,3 +120,33 @@ class StrictField(_Field):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         return self.from_wire(value)
+
+
+class TextualField(StrictField):
+    """Base of the kinds that JSON has no form for: one function writes the value as text, another reads it."""
+
+    #: The class of the values.
+    cls: ClassVar[type]
+    write: ClassVar[Any]
+    #: Raises ValueError or OverflowError for a text that it cannot read.
+    read: ClassVar[Any]
+    #: What an error expects instead of a value that is not text, and instead of another text.
+    form: ClassVar[str]
+    expected: ClassVar[str]
+
+    def to_wire(self, value: Any) -> Any:
+        if not isinstance(value, self.cls):
+            fail(self.cls.__name__, value)
+        return self.write(value)
+
+    def from_wire(self, raw: Any) -> Any:
+        if type(raw) is not str:
+            fail(self.form, raw)
+        try:
+            return self.read(raw)
+        except (ValueError, OverflowError) as exc:
+            raise ValidationError(f"expected {self.expected}") from exc
+
+    def is_exact_class(self, code: Code, v: str) -> str:
+        """Return the test for values of the class itself; see ``round_trips_if``, which is not inherited."""
+        return f"type({v}) is {code.name(self.cls)}"

@@ -14,7 +14,7 @@ __all__ = ["BoolField"]
 
 
 class BoolField(StrictField):
-    """True or False, and no number."""
+    """True or False; numbers are refused."""
 
     kind = "bool"
     keyable = True

@@ -1,6 +1,6 @@
 """Strict marshmallow fields for one of a fixed set of values: Enum, Flag and Literal.
 
-Rule of this file: values are compared with their type, so that ``True`` is not ``1``.
+Rule of this file: values are compared together with their type, so that ``True`` is not ``1``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from catga_sync.serialization.roundtrip import Code, Uncertain
 
 __all__ = ["SCALARS", "EnumField", "FlagField", "LiteralField"]
 
-#: What a member's value or a literal can be.
+#: The types of a member's value, and of a literal.
 SCALARS = (str, int, float, bool)
 
 
@@ -30,7 +30,7 @@ def _choices(values: list[Any]) -> str:
 
 
 class EnumField(StrictField):
-    """A member as its value; read by value, or by name in any spelling. Immutable once bound, thread-safe."""
+    """A member, written as its value; read by value, or by name in any spelling. Immutable once bound, thread-safe."""
 
     kind = "enum"
     keyable = True
@@ -40,14 +40,14 @@ class EnumField(StrictField):
         super().__init__(**kwargs)
         self.enum_class = enum_class
         names = enum_class.__members__
-        # Not "for member in enum_class": of a Flag, Python 3.10 gives other members than 3.11.
+        # Not "for member in enum_class", which yields other members of a Flag on Python 3.10 than on 3.11.
         self._values = [member.value for member in names.values()]
         self._by_value = {(type(member.value), member.value): member for member in names.values()}
         self._by_name = dict(names)
-        #: As names of properties are: "VeryHigh" is VERY_HIGH.
+        #: By name in the spelling of any property: "VeryHigh" is VERY_HIGH.
         self._by_fold: dict[str, Any] = {}
         for name, member in names.items():
-            # Members whose names differ in letter case and underscores only are found by their exact names alone.
+            # Members whose names differ only in letter case and underscores are found by their exact names.
             known = self._by_fold.setdefault(fold(name), member)
             if known is not member:
                 self._by_fold[fold(name)] = None
@@ -94,10 +94,10 @@ class EnumField(StrictField):
 
 
 class FlagField(EnumField):
-    """Flags as their number; read by number, also of several flags together, or by the name of one."""
+    """Flags, written as their number; read by the number, also of combined flags, or by the name of one flag."""
 
     kind = "flag"
-    safe_hashes = False  # of thirty flags a billion values can be put together
+    safe_hashes = False  # thirty flags can be combined to a billion values
 
     def __init__(self, enum_class: type[enum.Flag], **kwargs: Any) -> None:
         super().__init__(enum_class, **kwargs)
@@ -114,9 +114,9 @@ class FlagField(EnumField):
         return self.enum_class(self._check(raw))
 
     def _check(self, number: int) -> int:
-        # An IntFlag takes any number, and keeps an object for each one that it has ever seen: not from outside.
+        # An IntFlag accepts any number, and keeps an object for each number it has seen, so numbers are checked first.
         if number < 0 or number & ~self._known:
-            raise ValidationError(self._expected + " or several of them together")
+            raise ValidationError(self._expected + " or several of them combined")
         return number
 
     def key_from_wire(self, text: str) -> Any:
@@ -133,7 +133,7 @@ class LiteralField(StrictField):
         super().__init__(**kwargs)
         self.values = {(type(value), value) for value in values}
         self._expected = _choices(list(values))
-        self.keyable = all(type(value) is str for value in values)  # type: ignore[misc]  # of this one only
+        self.keyable = all(type(value) is str for value in values)  # type: ignore[misc]  # of this instance only
 
     def to_wire(self, value: Any) -> Any:
         kind = type(value)

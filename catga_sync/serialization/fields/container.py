@@ -1,18 +1,19 @@
 """Strict marshmallow fields for many values: list, set, tuple and dict.
 
 Rules of this file:
-1. The first bad item ends the reading, and the error has its place in the path: ``items[3].name``.
-2. The keys of a dict are data: never re-cased, and one that is not a str is written as its text.
-3. No set or dict is built of what came in before ``hashes.py`` has looked at it, unless the kind of its items is safe.
+1. Reading stops at the first wrong item, and the error has its position in the path: ``items[3].name``.
+2. The keys of a dict are data: their letter case is kept, and a key that is not a str is written as its text.
+3. No set or dict is built of received values before ``hashes.py`` has checked them, unless their hashes are safe.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from marshmallow import ValidationError
 
-from catga_sync.serialization.fielderrors import fail, place_of_key
+from catga_sync.serialization.fielderrors import fail, path_of_key
 from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.fields.hashes import DICT, SET, check_hashes, crowded
 from catga_sync.serialization.roundtrip import Code, Uncertain
@@ -20,8 +21,19 @@ from catga_sync.serialization.roundtrip import Code, Uncertain
 __all__ = ["DictField", "ListField", "SetField", "TupleField"]
 
 
+def _collect(items: Iterable[Any]) -> list[Any]:
+    """Return a list of what an iterator yields; an error that it raises gets the position of the item."""
+    out: list[Any] = []
+    try:
+        for item in items:
+            out.append(item)  # noqa: PERF402  # len(out) is the position of the wrong item
+    except ValidationError as exc:
+        raise ValidationError({len(out): exc.messages}) from exc
+    return out
+
+
 class ListField(StrictField):
-    """A list. Immutable once bound, thread-safe."""
+    """A list, or a tuple of any length. Immutable once bound, thread-safe."""
 
     kind = "list"
 
@@ -36,12 +48,12 @@ class ListField(StrictField):
     def to_wire(self, value: Any) -> Any:
         if not isinstance(value, self.collection):
             fail(self.collection.__name__, value)
-        return _each(self.item.dump_value, value)
+        return _collect(map(self.item.dump_value, value))
 
     def from_wire(self, raw: Any) -> Any:
         if not isinstance(raw, list):
             fail("list", raw)
-        items = _each(self.item.load_value, raw)
+        items = _collect(map(self.item.load_value, raw))
         return items if self.collection is list else self.collection(items)
 
     def round_trips_if(self, code: Code, v: str) -> str:
@@ -49,18 +61,8 @@ class ListField(StrictField):
         return f"type({v}) is {code.name(self.collection)} and all({code.item(self.item, item)} for {item} in {v})"
 
 
-def _each(convert: Any, items: Any) -> list[Any]:
-    out: list[Any] = []
-    try:
-        for item in items:
-            out.append(convert(item))  # noqa: PERF401  # len(out) is the place of the bad item
-    except ValidationError as exc:
-        raise ValidationError({len(out): exc.messages}) from exc
-    return out
-
-
 class SetField(ListField):
-    """A set or a frozenset: a list on the wire, without a promise of its order."""
+    """A set or a frozenset: a list on the wire, in any order."""
 
     kind = "set"
 
@@ -73,7 +75,7 @@ class SetField(ListField):
     def from_wire(self, raw: Any) -> Any:
         if not isinstance(raw, list):
             fail("list", raw)
-        items = _each(self.item.load_value, raw)
+        items = _collect(map(self.item.load_value, raw))
         try:
             if not self.item.safe_hashes:
                 check_hashes(items, SET)
@@ -82,7 +84,7 @@ class SetField(ListField):
             raise ValidationError(f"has an item that cannot be in a {self.collection.__name__}") from exc
 
     def round_trips_if(self, code: Code, v: str) -> str:
-        # What a set is refused for on the wire has to be refused here, too.
+        # A set that would be refused on the wire has to be refused in a local call, too.
         spread = "" if self.item.safe_hashes else f" and not {code.name(crowded)}({v}, {code.name(SET)})"
         return super().round_trips_if(code, v) + spread
 
@@ -104,27 +106,21 @@ class TupleField(StrictField):
     def to_wire(self, value: Any) -> Any:
         if not isinstance(value, tuple):
             fail("tuple", value)
-        return self._apply(self._dumpers, value)
+        return self._convert(self._dumpers, value)
 
     def from_wire(self, raw: Any) -> Any:
         if not isinstance(raw, list):
             fail("list", raw)
-        return tuple(self._apply(self._loaders, raw))
+        return tuple(self._convert(self._loaders, raw))
+
+    def _convert(self, converters: tuple[Any, ...], items: Any) -> list[Any]:
+        if len(items) != len(converters):
+            raise ValidationError(f"expected {len(converters)} items, not {len(items)}")
+        return _collect(convert(item) for convert, item in zip(converters, items, strict=True))
 
     def round_trips_if(self, code: Code, v: str) -> str:
         tests = [f"type({v}) is {code.name(tuple)}", f"len({v}) == {len(self.items)}"]
         return " and ".join(tests + [code.part(item, f"{v}[{at}]") for at, item in enumerate(self.items)])
-
-    def _apply(self, converters: tuple[Any, ...], items: Any) -> list[Any]:
-        if len(items) != len(converters):
-            raise ValidationError(f"expected {len(converters)} items, not {len(items)}")
-        out: list[Any] = []
-        try:
-            for convert, item in zip(converters, items, strict=True):
-                out.append(convert(item))
-        except ValidationError as exc:
-            raise ValidationError({len(out): exc.messages}) from exc
-        return out
 
 
 class DictField(StrictField):
@@ -174,7 +170,7 @@ def _convert(items: dict[Any, Any], convert_key: Any, convert_value: Any) -> tup
             keys.append(convert_key(key))
             values.append(convert_value(item))
     except ValidationError as exc:
-        raise ValidationError({place_of_key(key): exc.messages}) from exc
+        raise ValidationError({path_of_key(key): exc.messages}) from exc
     return keys, values
 
 

@@ -1,19 +1,19 @@
-"""A marshmallow schema of the user's own, as a field: for messages with ``@message(schema=...)``.
+"""A user's marshmallow schema as a field, for messages with ``@message(schema=...)``.
 
 Rules of this file:
-1. The schema is the application's: what its validators say is shown, what its code raises by accident is not.
-2. A plain schema loads a dict; it becomes the keyword arguments of the class.
+1. The schema is the application's: errors show the messages of its validators, but not the texts of other exceptions.
+2. A plain schema loads a dict, which becomes the keyword arguments of the class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
 
 from catga_sync.errors import RegistrationError
-from catga_sync.serialization.fielderrors import construct, fail, refuse
+from catga_sync.serialization.fielderrors import caused_error, construct, fail
 from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.schema import CatgaSchema
 
@@ -25,17 +25,12 @@ def schema_instance(schema: Any, cls: type | None, owner: str) -> Schema:
     Return the instance for a schema class or instance that a user gave.
 
     Args:
-        schema:
-            The class or instance. A ``CatgaSchema`` is told to make ``cls``, unless it makes something already.
-
-        cls:
-            What it is for. None means: whatever it loads.
-
-        owner:
-            What to call it in an error.
+        schema: The class or instance. A ``CatgaSchema`` without a class to make is set to make ``cls``.
+        cls: The class of the values. None accepts whatever the schema loads.
+        owner: The name of the message, for an error.
 
     Raises:
-        RegistrationError: It is no schema, cannot be instantiated, or is for another class or for many objects.
+        RegistrationError: It is not a schema, cannot be instantiated, or is for another class or for many objects.
     """
     if isinstance(schema, type) and issubclass(schema, Schema):
         try:
@@ -47,7 +42,7 @@ def schema_instance(schema: Any, cls: type | None, owner: str) -> Schema:
     if cls is None:
         return schema
     if schema.many:
-        raise RegistrationError(f"{owner}: schema: {type(schema).__name__} is for many objects; leave many=True away")
+        raise RegistrationError(f"{owner}: schema: {type(schema).__name__} is for many objects; leave many=True out")
     if isinstance(schema, CatgaSchema):
         if schema.makes is None:
             schema.makes = cls
@@ -64,11 +59,8 @@ class SchemaField(StrictField):
     A field that a user's schema reads and writes. Immutable once bound, thread-safe.
 
     Args:
-        schema:
-            The instance.
-
-        cls:
-            The class of the values. None means: whatever the schema takes and makes.
+        schema: The instance.
+        cls: The class of the values. None accepts whatever the schema dumps and loads.
     """
 
     kind = "schema"
@@ -80,7 +72,6 @@ class SchemaField(StrictField):
         self.cls = cls
 
     def to_wire(self, value: Any) -> Any:
-        """Return what the schema dumps."""
         if self.cls is not None and not isinstance(value, self.cls):
             fail(self.cls.__name__, value)
         try:
@@ -88,29 +79,26 @@ class SchemaField(StrictField):
         except (ValidationError, RecursionError):
             raise
         except Exception as exc:
-            raise refuse(f"{type(self.schema).__name__} cannot write it", exc) from exc
+            raise caused_error(f"{type(self.schema).__name__} cannot write it", exc) from exc
 
     def from_wire(self, raw: Any) -> Any:
-        """Return what the schema loads, as an object of the class."""
         try:
             loaded = self.schema.load(raw)
         except (ValidationError, RecursionError):
             raise
         except Exception as exc:
-            raise refuse(f"{type(self.schema).__name__} cannot read it", exc) from exc
+            raise caused_error(f"{type(self.schema).__name__} cannot read it", exc) from exc
         if self.cls is None or isinstance(loaded, self.cls):
             return loaded
         if isinstance(loaded, Mapping):
             return construct(self.cls, loaded)
-        raise ValidationError(f"{type(self.schema).__name__} made no {self.cls.__name__}")
+        raise ValidationError(f"{type(self.schema).__name__} did not make a {self.cls.__name__}")
 
     def describe(self) -> list[Any]:
-        """Return the contract of the schema."""
         return [self.kind, _describe_schema(self.schema)]
 
     def reads_decimals(self) -> bool:
-        """Return whether there is a ``fields.Decimal`` anywhere in the schema."""
-        return _schema_reads_decimals(self.schema)
+        return any(isinstance(field, fields.Decimal) for field in _all_fields(self.schema))
 
 
 def _describe_schema(schema: Schema, above: tuple[type, ...] = ()) -> list[Any]:
@@ -133,19 +121,15 @@ def _describe_field(field: Any, above: tuple[type, ...]) -> list[Any]:
     return described
 
 
-def _schema_reads_decimals(schema: Schema, above: tuple[type, ...] = ()) -> bool:
-    """Return whether there is a ``fields.Decimal`` anywhere in a user's schema."""
-    if type(schema) in above:
-        return False
-    return any(_reads_decimals(field, (*above, type(schema))) for field in schema.load_fields.values())
-
-
-def _reads_decimals(field: Any, above: tuple[type, ...]) -> bool:
-    return (
-        isinstance(field, fields.Decimal)
-        or any(_schema_reads_decimals(nested, above) for nested in _nested_schemas(field))
-        or any(_reads_decimals(inner, above) for inner in _inner_fields(field))
-    )
+def _all_fields(schema: Schema, above: tuple[type, ...] = ()) -> Iterator[Any]:
+    """Yield the fields that a user's schema loads, and all fields inside them."""
+    if type(schema) not in above:
+        found = list(schema.load_fields.values())
+        for field in found:
+            yield field
+            found.extend(_inner_fields(field))
+            for nested in _nested_schemas(field):
+                yield from _all_fields(nested, (*above, type(schema)))
 
 
 def _nested_schemas(field: Any) -> list[Schema]:

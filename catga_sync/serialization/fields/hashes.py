@@ -1,18 +1,18 @@
 """Refuses values that were chosen so that a set or a dict of them takes minutes to build.
 
-The hash of a text has a secret of the process in it; that of a number has none. Every multiple of 2**61 - 1 has the
-hash 0, and in a set each value is compared with all others of its hash: 3.8 MB of such numbers hold the interpreter for
-half a minute. Values of different hashes do the same harm if their hashes lead through the same cells of the table,
-which is as easy to arrange: 40,000 such keys take two seconds, and four times as many take thirty.
+The hash of a text depends on a secret of the process; the hash of a number does not. Every multiple of 2**61 - 1 has
+the hash 0, and a set compares each value with all others of the same hash: 3.8 MB of such numbers block the interpreter
+for half a minute. Values with different hashes do the same harm if their hashes lead through the same cells of the
+table, which is as easy to arrange: 40,000 such keys take two seconds, and four times as many take thirty.
 
-So before such a set or dict is built, its hashes are walked through a table of the same size in the same way, and the
-steps are counted: 1.5 for each random value, 70 for the worst regular ones (390,000 multiples of a power of two), and
-thousands for those that were chosen.
+So before such a set or dict is built, its hashes are put through a simulated table of the same size, and the steps are
+counted: 1.5 for each random value, 70 for the worst regular values (390,000 multiples of a power of two), and thousands
+for chosen values.
 
 Rules of this file:
-1. What came in is put into lists and arrays only. A set or a dict here has texts as its keys.
+1. Received values are put into lists and arrays only. Every set and dict in this file has texts as its keys.
 2. The steps are those of CPython's ``dictobject.c`` and ``setobject.c``, which are the same from 3.10 to 3.13.
-3. The check itself takes a bounded time for each value, whatever the values are.
+3. The check takes a bounded time for each value, whatever the values are.
 
 Every function is pure and thread-safe.
 """
@@ -28,9 +28,9 @@ from marshmallow import ValidationError
 
 __all__ = ["DICT", "FEW", "SET", "Layout", "check_hashes", "crowded"]
 
-#: Values that do no harm, whatever their hashes are; also those of one hash in a larger collection.
+#: So few values do no harm, whatever their hashes are; nor do so many of the same hash in a larger collection.
 FEW = 32
-#: Steps for each value, on average, that a collection may need. A step takes some nanoseconds.
+#: Steps per value, on average, that a collection may need. A step takes some nanoseconds.
 MOST_STEPS = 256
 
 _SMALLEST = 8
@@ -43,11 +43,11 @@ class Layout(NamedTuple):
 
     #: Returns how many values a table with so many cells holds before it grows.
     capacity: Callable[[int], int]
-    #: Returns how many cells a table has at least that has grown for so many values.
+    #: Returns how many cells, at least, a table has after it has grown for so many values.
     growth: Callable[[int], int]
-    #: Cells that are looked at side by side in one step.
+    #: Adjacent cells that are probed in one step.
     side_by_side: int
-    #: Whether a table that grows takes the values over in the order of their cells, and not in that of their coming.
+    #: Whether a growing table moves the values in the order of their cells; otherwise in the order of insertion.
     by_cell: bool
 
 
@@ -59,18 +59,15 @@ SET = Layout(
 
 def check_hashes(values: Collection[Any], layout: Layout) -> None:
     """
-    Refuse values of which a collection would take very long to build.
+    Refuse values if a collection of them would take very long to build.
 
     Args:
-        values:
-            What is to be put into it, in that order.
-
-        layout:
-            ``SET`` for a set or frozenset, ``DICT`` for the keys of a dict.
+        values: The values, in the order of insertion.
+        layout: ``SET`` for a set or frozenset, ``DICT`` for the keys of a dict.
 
     Raises:
-        ValidationError: They are such values.
-        TypeError: One of them cannot be hashed.
+        ValidationError: The collection would take very long to build.
+        TypeError: One of the values cannot be hashed.
     """
     if crowded(values, layout):
         raise ValidationError(
@@ -82,7 +79,7 @@ def crowded(values: Collection[Any], layout: Layout) -> bool:
     """Return whether a collection of these values would take very long to build; see ``check_hashes``."""
     if len(values) <= FEW:
         return False
-    # An array has eight bytes for each; a list of ints has forty.
+    # An array needs eight bytes per hash, a list of ints forty.
     hashes = array("q", map(hash, values))
     ordered = sorted(hashes)
     repeated = {str(one) for one, following in pairwise(ordered) if one == following}
@@ -92,7 +89,7 @@ def crowded(values: Collection[Any], layout: Layout) -> bool:
 
 
 def _distinct(values: Collection[Any], hashes: array[int], repeated: set[str]) -> array[int] | None:
-    """Return the hashes of the values without those that equal another one; None if too many have one hash."""
+    """Return the hashes of the values that differ from all others; None if too many have the same hash."""
     known: dict[str, list[Any]] = {}
     distinct = array("q")
     for value, number in zip(values, hashes, strict=True):
@@ -110,10 +107,10 @@ def _distinct(values: Collection[Any], hashes: array[int], repeated: set[str]) -
 
 def build(hashes: array[int], layout: Layout) -> tuple[int, array[int]]:
     """
-    Put values of these hashes into a table that grows.
+    Put values of these hashes into a growing table.
 
     Returns:
-        The steps over occupied cells that it took, and the hashes in the order of their cells.
+        The steps over occupied cells, and the hashes in the order of their cells.
     """
     steps, cells, waiting = 0, _SMALLEST, hashes
     while True:
@@ -122,7 +119,7 @@ def build(hashes: array[int], layout: Layout) -> tuple[int, array[int]]:
         steps += table.fill(waiting[:room])
         if room >= len(hashes):
             return steps, table.by_cell()
-        # A table that has grown takes all values anew.
+        # All values are inserted again into the larger table.
         if layout.by_cell:
             waiting = table.by_cell() + waiting[room:]
         wanted, cells = layout.growth(room), _SMALLEST
@@ -142,7 +139,7 @@ class _Table:
         self._shortcuts = array("q")
 
     def fill(self, hashes: array[int]) -> int:
-        """Put values in; return the steps."""
+        """Insert values; return the steps."""
         taken, held, mask, free_at = self._taken, self._hashes, self._mask, self._free_at
         alone = self._side_by_side == 1
         steps = 0
@@ -173,16 +170,17 @@ class _Table:
         return array("q", compress(self._hashes, self._taken))
 
     def _free_at(self, cell: int) -> int:
-        """Return the free cell that is found in one step, or -1."""
-        # A step that would go over the end of the table looks at one cell only.
+        """Return the free cell that one step finds, or -1."""
+        # A step that would pass the end of the table probes one cell only.
         beside = self._side_by_side if cell + self._side_by_side <= self._mask + 1 else 1
         return self._taken.find(0, cell, cell + beside)
 
     def _walk(self, cell: int) -> tuple[int, int]:
         """
-        Return the free cell to which a value comes whose hash is used up, and the steps to there.
+        Return the free cell for a value after all bits of its hash are used, and the steps to it.
 
-        From then on all walk the same way. What is occupied stays so, and need not be walked again cell by cell.
+        From there on all values take the same path, and occupied cells stay occupied. So shortcuts are kept, and no
+        part of the path is walked twice.
         """
         if not self._shortcuts:
             self._shortcuts = array("q", bytes(8 * len(self._taken)))

@@ -3,11 +3,11 @@
     2024-02-29T12:30:00.1234567Z      [-][d.]hh:mm:ss[.fffffff]
 
 Rules of this file:
-1. Own patterns, not ``fromisoformat``: that of Python 3.10 knows neither ``Z`` nor seven digits, and that of 3.11
-   takes week dates, which nobody else does.
-2. Every pattern is linear, anchored, and of ASCII digits only.
-3. Whatever the text is, only ``ValueError`` or ``OverflowError`` comes out.
-4. .NET counts ticks of 100 ns; the seventh digit is cut off, as a microsecond is the least that Python can hold.
+1. It has its own patterns and does not use ``fromisoformat``, which accepts neither ``Z`` nor seven digits on Python
+   3.10, and accepts week dates since 3.11.
+2. Every pattern is linear, anchored, and accepts ASCII digits only.
+3. Only ``ValueError`` or ``OverflowError`` is raised, whatever the text is.
+4. .NET counts ticks of 100 ns. The seventh digit is cut off, as Python counts microseconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def parse_datetime(text: str) -> datetime:
-    """Return the moment; without a zone when the text has none. 0 to 7 fractional digits."""
+    """Return the moment, without a zone if the text has none; 0 to 7 fractional digits."""
     found = _DATETIME_TEXT.fullmatch(text)
     if found is None:
         raise ValueError("not an ISO 8601 date and time")
@@ -39,7 +39,7 @@ def parse_datetime(text: str) -> datetime:
 
 
 def parse_date(text: str) -> date:
-    """Return the day; a date and time is one if the time is zero."""
+    """Return the day; a date and time is accepted if the time is zero."""
     found = _DATE_TEXT.fullmatch(text)
     if found is not None:
         return _date(found.groups())
@@ -58,7 +58,7 @@ def parse_time(text: str) -> time:
 
 
 def parse_timedelta(text: str) -> timedelta:
-    """Return the span that .NET writes so."""
+    """Return the span for .NET's text."""
     found = _TIMEDELTA_TEXT.fullmatch(text)
     if found is None:
         raise ValueError("not of the form [-][d.]hh:mm:ss[.fffffff]")
@@ -70,7 +70,7 @@ def parse_timedelta(text: str) -> timedelta:
 
 
 def format_timedelta(span: timedelta) -> str:
-    """Return the text that .NET writes for it: days and fraction only where there are some."""
+    """Return .NET's text for a span: days and fraction only if they are not zero."""
     total = span // _MICROSECOND
     seconds, microseconds = divmod(abs(total), 1_000_000)
     minutes, seconds = divmod(seconds, 60)

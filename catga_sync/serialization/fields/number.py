@@ -1,7 +1,7 @@
 """Strict marshmallow fields for numbers: int, float and Decimal. The rules are those of the package.
 
-A number with a fraction, or ``-0``, is read as a ``float``, or as a ``Decimal`` where the message has one anywhere.
-Every field here takes both, so it does not matter which.
+A number with a fraction, or ``-0``, is parsed as a ``float``, or as a ``Decimal`` if the message has one anywhere.
+Every field here accepts both.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ __all__ = ["LARGE", "DecimalField", "FloatField", "IntField", "check_digits", "f
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
-#: Digits of an int or a Decimal. It is Python's own limit for reading an int, which a process may change: a number that
-#: one node writes has to be read by the others.
+#: Digits of an int or a Decimal: Python's default limit for reading an int. A process may change that limit, but every
+#: node has to read the numbers of the others, so this one is fixed.
 MAX_DIGITS = 4300
 TOO_LONG = f"has more than {MAX_DIGITS} digits"
 _TOO_LARGE = 10**MAX_DIGITS
-#: Digits that every process reads, whatever it has told ``sys.set_int_max_str_digits``.
+#: Digits that every process can read, whatever limit ``sys.set_int_max_str_digits`` has set.
 _SAFE_DIGITS = sys.int_info.str_digits_check_threshold
-#: Of an int between ``-LARGE`` and ``LARGE`` the digits need not be counted.
+#: An int between ``-LARGE`` and ``LARGE`` need not have its digits counted.
 LARGE = 2**63
 
 
 def finite(value: float | Decimal) -> float:
-    """Return a number as a float. Raises ValidationError where it is NaN, infinite or too large."""
+    """Return a number as a float. Raises ValidationError if it is NaN, infinite or too large."""
     try:
         number = float(value)
     except (OverflowError, ValueError) as exc:
@@ -44,14 +44,14 @@ def finite(value: float | Decimal) -> float:
 
 
 def check_digits(number: int) -> int:
-    """Return an int. Raises ValidationError where it has more than ``MAX_DIGITS`` digits."""
+    """Return an int. Raises ValidationError if it has more than ``MAX_DIGITS`` digits."""
     if -_TOO_LARGE < number < _TOO_LARGE:
         return number
     raise ValidationError(TOO_LONG)
 
 
 class IntField(StrictField):
-    """An integer, and no bool."""
+    """An integer; bools are refused."""
 
     kind = "int"
     keyable = True
@@ -64,10 +64,10 @@ class IntField(StrictField):
 
     def from_wire(self, raw: Any) -> Any:
         if type(raw) is not int:
-            # "-0" has been read as a number with a fraction, for its sign; as an int it is a zero like any other.
+            # "-0" is parsed as a number with a fraction to keep its sign; as an int it is 0.
             if raw == 0 and str(raw).startswith("-0"):
                 return 0
-            fail("int", _as_float(raw))
+            fail("int", 0.0 if type(raw) is Decimal else raw)  # an error says float, whichever way it was parsed
         return check_digits(raw)
 
     def key_to_wire(self, value: Any) -> str:
@@ -84,13 +84,8 @@ class IntField(StrictField):
         return f"type({v}) is {code.name(int)} and {-LARGE} < {v} < {LARGE}"
 
 
-def _as_float(raw: Any) -> Any:
-    # What to call it in an error: on the wire a float and a Decimal look the same.
-    return 0.0 if type(raw) is Decimal else raw
-
-
 class FloatField(StrictField):
-    """A finite number; an integer will do."""
+    """A finite number; an integer is accepted."""
 
     kind = "float"
     signed_zeros = True
@@ -110,7 +105,7 @@ class FloatField(StrictField):
 
 
 class DecimalField(StrictField):
-    """A finite decimal number with all its digits: a JSON number, read from a string too."""
+    """A finite decimal number with all its digits: a JSON number, read from a string as well."""
 
     kind = "decimal"
     keyable = True
@@ -127,7 +122,7 @@ class DecimalField(StrictField):
             number: Decimal = raw
         elif kind is int:
             number = Decimal(raw)
-        elif kind is float:  # only where somebody else has parsed the JSON
+        elif kind is float:  # only if another parser has read the JSON
             number = Decimal(repr(raw))
         elif kind is str:
             return self.key_from_wire(raw)

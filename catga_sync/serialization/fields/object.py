@@ -1,9 +1,9 @@
-"""A dataclass on the wire: which attribute is which property, and how an object is written and made.
+"""Dataclasses on the wire: which attribute is which property, and how an object is written and made.
 
 Rules of this file:
-1. ``to_wire`` and ``from_wire`` do what ``schema.dump`` and ``schema.load`` do, with the same results and the same
-   errors (a property test says so), without what marshmallow does for every object and field again.
-2. A shape may stand in its own fields, so it is made first and filled afterwards; then it never changes.
+1. ``to_wire`` and ``from_wire`` have the results and errors of ``schema.dump`` and ``schema.load`` (a property test
+   compares them), without the work that marshmallow repeats for every object and field.
+2. A shape may be part of its own fields, so it is made first and filled afterwards; then it never changes.
 """
 
 from __future__ import annotations
@@ -27,14 +27,11 @@ _MISSING: Any = object()
 
 class Shape:
     """
-    How one dataclass goes over the wire. Immutable once filled, thread-safe.
+    The properties of one dataclass on the wire. Immutable once filled, thread-safe.
 
     Args:
-        cls:
-            The class.
-
-        label:
-            What to call it in an error.
+        cls: The class.
+        label: Its name, for an error.
     """
 
     def __init__(self, cls: type, label: str) -> None:
@@ -46,10 +43,10 @@ class Shape:
 
     def fill(self, fields: dict[str, StrictField]) -> None:
         """
-        Give the fields; each has its ``data_key`` and says whether it is required.
+        Set the fields, which have their ``data_key`` and ``required`` set.
 
         Raises:
-            RegistrationError: Two of them have the same name on the wire.
+            RegistrationError: Two fields have the same name on the wire.
         """
         self._keys = WireKeys({name: str(field.data_key) for name, field in fields.items()}, self.label)
         self._dumpers = tuple((name, str(field.data_key), field.dump_value) for name, field in fields.items())
@@ -59,7 +56,7 @@ class Shape:
         self.fields = fields
 
     def schema(self) -> CatgaSchema:
-        """Return the marshmallow schema, made once."""
+        """Return the marshmallow schema, always the same one."""
         if self._schema is None:
             self._schema = CatgaSchema.derived(self.cls, self.fields)
         return self._schema
@@ -105,7 +102,7 @@ class Shape:
         return construct(self.cls, values)
 
     def round_trips_if(self, code: Code) -> list[str]:
-        """Return the tests of an object ``v``, one after the other; see ``StrictField.round_trips_if``."""
+        """Return the tests of an object ``v``, in order; see ``StrictField.round_trips_if``."""
         if not _is_made_of_its_fields(self.cls) or not all(map(_is_name, self.fields)):
             raise Uncertain
         tests = [f"type(v) is {code.name(self.cls)}"]
@@ -117,11 +114,11 @@ def _is_name(attribute: str) -> bool:
 
 
 def _is_made_of_its_fields(cls: Any) -> bool:
-    """Return whether making an object anew from the values of its fields gives an equal one, and cannot fail."""
+    """Return whether making a new object from the values of the fields gives an equal one, and cannot fail."""
     parameters = getattr(cls, "__dataclass_params__", None)
     if parameters is None or not parameters.init or hasattr(cls, "__post_init__"):
         return False
-    # dataclass() leaves an __init__ alone that the class has written itself; its own is made by exec.
+    # dataclass() does not replace an __init__ of the class; the one that it makes comes from exec.
     code = getattr(cls.__init__, "__code__", None)
     return bool(
         code is not None
@@ -145,7 +142,6 @@ class ShapeField(StrictField):
         self.from_wire = shape.from_wire  # type: ignore[method-assign]
 
     def inner(self) -> tuple[StrictField, ...]:
-        """Return the fields of the class."""
         return tuple(self.shape.fields.values())
 
     def round_trips_if(self, code: Code, v: str) -> str:

@@ -10,11 +10,11 @@ from catga_sync.serialization.fielderrors import fail
 from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.roundtrip import Code
 
-__all__ = ["StrField", "carried", "check_text"]
+__all__ = ["StrField", "is_encodable", "check_text"]
 
 
-def carried(text: str) -> bool:
-    """Return whether UTF-8 can carry a text."""
+def is_encodable(text: str) -> bool:
+    """Return whether UTF-8 can encode a text."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -23,13 +23,13 @@ def carried(text: str) -> bool:
 
 
 def check_text(text: str) -> None:
-    """Refuse a text that UTF-8 cannot carry."""
-    if not carried(text):
-        raise ValidationError("has half of a surrogate pair in it, which UTF-8 cannot carry")
+    """Refuse a text that UTF-8 cannot encode."""
+    if not is_encodable(text):
+        raise ValidationError("contains half of a surrogate pair, which UTF-8 cannot encode")
 
 
 class StrField(StrictField):
-    """Text. Half of a surrogate pair is refused: UTF-8 cannot carry it."""
+    """Text. Half of a surrogate pair is refused, as UTF-8 cannot encode it."""
 
     kind = "str"
     keyable = True
@@ -46,9 +46,9 @@ class StrField(StrictField):
     from_wire = to_wire
 
     def key_to_wire(self, value: Any) -> str:
-        # Not str(value): that of a member of a ``class Color(str, Enum)`` is "Color.RED".
+        # Not str(value), which is "Color.RED" for a member of a ``class Color(str, Enum)``.
         text: str = self.to_wire(value)
         return text
 
     def round_trips_if(self, code: Code, v: str) -> str:
-        return f"type({v}) is {code.name(str)} and ({v}.isascii() or {code.name(carried)}({v}))"
+        return f"type({v}) is {code.name(str)} and ({v}.isascii() or {code.name(is_encodable)}({v}))"

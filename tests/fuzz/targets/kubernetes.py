@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK
-from catga_sync.discovery._kubernetes_answers import KubernetesApiError
 from catga_sync.discovery._kubernetes_api import ApiServer, Settings
+from catga_sync.discovery._kubernetes_responses import KubernetesApiError
 from catga_sync.discovery._kubernetes_slices import Service, merge, read_slice
 from catga_sync.errors import SerializationError
 from catga_sync.nodes import NodeRecord

@@ -82,8 +82,8 @@ def test_options_win_over_the_url() -> None:
         (f"redis://u:{SECRET}@h?password={SECRET}", "the query takes db and "),
         (f"rediss://u:{SECRET}@h?ssl_cert_reqs=none", "a certificate is always checked"),
         (f"rediss://u:{SECRET}@h?ssl_check_hostname=false", "the query takes db and "),
-        (f"rediss://u:{SECRET}@h?ssl_keyfile=k", "ssl_keyfile goes with ssl_certfile"),
-        (f"redis://u:{SECRET}@h?ssl_ca_certs=a", "ssl_ca_certs goes with rediss://"),
+        (f"rediss://u:{SECRET}@h?ssl_keyfile=k", "ssl_keyfile requires ssl_certfile"),
+        (f"redis://u:{SECRET}@h?ssl_ca_certs=a", "ssl_ca_certs requires rediss://"),
     ],
 )
 def test_a_wrong_url_says_what_to_write_and_never_the_password(url: str, says: str) -> None:

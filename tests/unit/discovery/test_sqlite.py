@@ -298,4 +298,4 @@ def test_one_spoilt_row_hides_no_other_node_and_is_told_once(
         db.execute(f"UPDATE nodes SET {spoilt} WHERE node_id = 'node-1'")
     for _ in range(3):
         assert ids(store) == ["node-2"]
-    assert caplog.text.count("is no record of a node, and left out") == 1
+    assert caplog.text.count("an invalid row of") == 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from catga_sync.errors import ConfigurationError
-from catga_sync.idempotency import Claim, MemoryIdempotency, StoredReply
+from catga_sync.idempotency import Claim, MemoryIdempotency
 from tests.contracts.discovery import HeldClock
 from tests.contracts.idempotency import DONE, LONG, LOST, NEW, RUNNING, ForkContract, IdempotencyContract, Make
 
@@ -89,13 +89,11 @@ def test_what_is_running_is_never_forgotten_not_even_over_the_bound(clock: HeldC
     assert [key for key in (*tokens, "new") if state(store, key) is DONE] == ["key-8", "key-9", "new"]
 
 
-@pytest.mark.parametrize("renewed", [False, True], ids=["claimed", "renewed"])
-def test_a_short_lease_among_long_ones_makes_room_when_it_ends(clock: HeldClock, renewed: bool) -> None:
+def test_a_short_lease_among_long_ones_makes_room_when_it_ends(clock: HeldClock) -> None:
     store = MemoryIdempotency(max_entries=2, clock=clock)
     for key in ("a", "b", "c"):  # the third has looked for a lost one, and knows now when there may be one
         store.claim(key, "f", 30.0)
-    short = store.claim("short", "f", 40.0 if renewed else 1.0)
-    assert not renewed or store.renew("short", short.token, 1.0)
+    short = store.claim("short", "f", 1.0)
     clock.seconds += 1.0
     store.claim("d", "f", 30.0)
     assert state(store, "short") is NEW
@@ -109,11 +107,11 @@ def test_all_answers_together_have_a_bound_beyond_which_only_the_facts_are_kept(
         run(store, key, b"x" * 100)
     run(store, "empty", b"")
     kept = [store.claim(key, "f", LONG) for key in ("a", "b", "c", "empty")]
-    assert kept == [Claim(DONE, reply=StoredReply(body)) for body in (None, b"x" * 100, b"x" * 100, b"")]
+    assert kept == [Claim(DONE, body=body) for body in (None, b"x" * 100, b"x" * 100, b"")]
     run(store, "too long for all", b"x" * 251)
-    assert {store.claim(key, "f", LONG).reply for key in ("a", "b", "c", "too long for all")} == {StoredReply(None)}
+    assert {store.claim(key, "f", LONG).body for key in ("a", "b", "c", "too long for all")} == {None}
     run(store, "d", b"x" * 250)
-    assert store.claim("d", "f", LONG).reply == StoredReply(b"x" * 250)
+    assert store.claim("d", "f", LONG).body == b"x" * 250
 
 
 def test_nothing_that_has_expired_is_kept_for_long(clock: HeldClock) -> None:

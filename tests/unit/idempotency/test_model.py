@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, multiple, rule
 
-from catga_sync.idempotency import Claim, IdempotencyStore, MemoryIdempotency, SqliteIdempotency, StoredReply
+from catga_sync.idempotency import Claim, IdempotencyStore, MemoryIdempotency, SqliteIdempotency
 from tests.contracts.discovery import HeldClock
 from tests.contracts.idempotency import DONE, LOST, MISMATCH, NEW, RUNNING
 
@@ -24,7 +24,8 @@ class Entry:
     token: str
     lease_until: float
     keep_until: float
-    answer: StoredReply | None = None
+    done: bool = False
+    body: bytes | None = None
 
 
 class Model:
@@ -38,8 +39,8 @@ class Model:
         entry = self.entries.get(key)
         if entry is None or self.now >= entry.keep_until:
             return Claim(NEW)
-        if entry.answer is not None:
-            return Claim(DONE, reply=entry.answer)
+        if entry.done:
+            return Claim(DONE, body=entry.body)
         return Claim(RUNNING if self.now < entry.lease_until else LOST)
 
     def claim(self, key: str, fingerprint: str, lease: float, token: str) -> Claim:
@@ -55,21 +56,14 @@ class Model:
 
     def complete(self, key: str, token: str, body: bytes | None) -> bool:
         entry = self.held(key, token)
-        if entry is not None and entry.answer is None:
-            entry.answer = StoredReply(body if body is not None and len(body) <= MAX_BODY else None)
+        if entry is not None and not entry.done:
+            entry.done, entry.body = True, body if body is not None and len(body) <= MAX_BODY else None
             entry.keep_until = self.now + TTL
         return entry is not None
 
-    def renew(self, key: str, token: str, lease: float) -> bool:
-        entry = self.held(key, token)
-        if entry is None or entry.answer is not None:
-            return False
-        entry.lease_until, entry.keep_until = self.now + lease, self.now + lease + TTL
-        return True
-
     def release(self, key: str, token: str) -> None:
         entry = self.held(key, token)
-        if entry is not None and entry.answer is None:
+        if entry is not None and not entry.done:
             del self.entries[key]
 
 
@@ -102,10 +96,6 @@ class Machine(RuleBasedStateMachine):
     def complete(self, claim: tuple[str, str], body: bytes | None) -> None:
         assert self.store.complete(*claim, body) == self.model.complete(*claim, body)
 
-    @rule(claim=given, lease=seconds)
-    def renew(self, claim: tuple[str, str], lease: float) -> None:
-        assert self.store.renew(*claim, lease) == self.model.renew(*claim, lease)
-
     @rule(claim=given)
     def release(self, claim: tuple[str, str]) -> None:
         self.store.release(*claim)
@@ -115,7 +105,6 @@ class Machine(RuleBasedStateMachine):
     def use_the_token_of_another_key(self, key: str, claim: tuple[str, str]) -> None:
         if key != claim[0]:
             assert not self.store.complete(key, claim[1], b"x")
-            assert not self.store.renew(key, claim[1], 1.0)
             self.store.release(key, claim[1])
 
     @rule(key=keys)

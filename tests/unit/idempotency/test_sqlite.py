@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from catga_sync import _sqlite
-from catga_sync.idempotency import Claim, SqliteIdempotency, StoredReply, sqlite
+from catga_sync.idempotency import Claim, SqliteIdempotency, sqlite
 from tests.contracts.discovery import HeldClock
 from tests.contracts.idempotency import (
     DONE,
@@ -132,7 +132,6 @@ def every_call(store: SqliteIdempotency) -> list[Callable[[], Any]]:
     return [
         lambda: store.claim("b", "f", LONG),
         lambda: store.complete("a", "token", b"x"),
-        lambda: store.renew("a", "token", LONG),
         lambda: store.release("a", "token"),
         lambda: store.wait("a", LONG),
     ]
@@ -310,7 +309,7 @@ def test_a_file_of_before_there_were_identities_gets_one(path: Path, opened: Ope
         db.execute("DROP TABLE store")
     store, other = opened(path), opened(path)
     assert store.identity() == other.identity()
-    assert store.claim("a", "f", LONG).reply == StoredReply(b"kept")
+    assert store.claim("a", "f", LONG).body == b"kept"
 
 
 def test_an_error_in_between_does_not_stay(path: Path, opened: Opened) -> None:
@@ -362,7 +361,7 @@ def test_who_held_a_claim_before_a_reboot_is_dead_and_what_was_answered_is_known
     store.close()
     assert store.claim("running", "f", LONG) == Claim(LOST)
     assert store.claim("running", "g", LONG).state.name == "MISMATCH"
-    assert store.claim("done", "f", LONG) == Claim(DONE, reply=StoredReply(b"before"))
+    assert store.claim("done", "f", LONG) == Claim(DONE, body=b"before")
     run(store, "after")
     assert state(opened(path, clock=machine), "after") is DONE
 

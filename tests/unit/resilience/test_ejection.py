@@ -161,7 +161,7 @@ def test_one_that_leaves_a_look_unanswered_is_avoided_on_and_that_is_news_once(w
     assert world.ejection.looked_at(A, answered=False)
     world.clock.advance(AVOIDED + 0.1)
     assert world.usable() == "bcd"
-    assert world.ejection.state(A) == "it does not answer"
+    assert world.ejection.state(A) == "it does not respond"
     assert not world.ejection.looked_at(A, answered=False)
     world.clock.advance(STILL_AVOIDED - 0.1)
     assert world.usable() == "bcd"

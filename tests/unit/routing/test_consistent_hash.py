@@ -148,7 +148,7 @@ def test_what_a_key_function_raises_is_logged_in_short(caplog):
 
 @pytest.mark.parametrize(
     ("key_of", "said"),
-    [(lambda message: object(), "no text but its address"), (lambda message: message.nothing, "AttributeError")],
+    [(lambda message: object(), "no text except its address"), (lambda message: message.nothing, "AttributeError")],
     ids=["no text", "it raises"],
 )
 def test_a_key_that_cannot_be_used_is_said_once_and_the_call_goes_round(key_of, said, caplog):

@@ -176,5 +176,5 @@ def test_a_key_has_the_same_text_everywhere(key, expected):
 
 @pytest.mark.parametrize("key", [object(), [object()]])
 def test_a_key_without_a_text_of_its_own_is_refused(key):
-    with pytest.raises(TypeError, match="no text but its address"):
+    with pytest.raises(TypeError, match="no text except its address"):
         key_bytes(key)

@@ -139,7 +139,7 @@ def entry_of(annotation: Any) -> MessageType:
 
 def known_of(entry: MessageType) -> tuple[Any, ...]:
     assert entry.response_codec is not None
-    return (entry.fingerprint, entry.contract, entry.response_name, entry.response_check, entry.response_codec.label)
+    return (entry.contract, entry.response_name, entry.response_check, entry.response_codec.label)
 
 
 @pytest.mark.parametrize("form", [evaluated, postponed])
@@ -199,7 +199,7 @@ def test_a_return_annotation_that_cannot_fit_is_refused_in_every_spelling(return
         return None
 
     get.__annotations__["return"] = evaluated(returned)
-    with pytest.raises(RegistrationError, match=r"get returns (Stranger|list), but .*Get is answered with User"):
+    with pytest.raises(RegistrationError, match=r"get returns (Stranger|list), but the response type of .*Get is User"):
         Mediator().register(Get, get)
 
 
@@ -229,7 +229,7 @@ def test_a_union_of_several_types_is_refused_in_every_spelling(spelling: str) ->
 @pytest.mark.parametrize(
     ("spelling", "said"),
     [
-        ("Endless", "contains itself without an end"),
+        ("Endless", "contains itself; use a dataclass"),
         ("Itself", "stands for itself"),
         ("Unknown", r"cannot resolve Unknown .*Nothing.*at the top of module 'module_of_aliases'"),
         ("Rows", "the type variable T stands for nothing here"),

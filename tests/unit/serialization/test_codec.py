@@ -461,7 +461,7 @@ def test_none_is_an_answer_where_its_type_says_so(answer):
         pass
 
     entry = MessageRegistry().register(Get)
-    assert entry.answers_none
+    assert entry.response_may_be_none
     assert entry.response_codec.encode(None) == b"null"
     assert entry.response_codec.decode(b" null ") is None
 
@@ -473,7 +473,7 @@ def test_none_is_no_answer_of_any_other_type(answer):
         pass
 
     entry = MessageRegistry().register(Get)
-    assert not entry.answers_none
+    assert not entry.response_may_be_none
     with pytest.raises(SerializationError, match="may not be None"):
         entry.response_codec.encode(None)
     with pytest.raises(SerializationError, match="may not be null"):

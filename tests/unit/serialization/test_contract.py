@@ -76,7 +76,7 @@ def test_forms_that_can_be_read_have_no_difference(here: dict[str, Any], there: 
 
 @pytest.mark.parametrize("there", ["", "a", "a:1!|b:2!|c", "a!|", "|a"])
 def test_a_text_that_is_no_contract_is_a_difference(there: str) -> None:
-    assert differences("a:1!|b:2!", there) == ("its contract is in no form that this version can read",)
+    assert differences("a:1!|b:2!", there) == ("its contract has a format that this version cannot read",)
 
 
 def test_a_name_in_a_contract_of_another_node_is_fit_for_a_line_of_text() -> None:

@@ -129,7 +129,7 @@ def test_a_class_that_is_no_dataclass_says_what_to_add(base):
         pass
 
     kind = {object: "", Event: "event "}.get(base, "request ")
-    text = rf"C: this {kind}class is no dataclass; add @dataclass\(frozen=True\) or give @message\(schema=\.\.\.\)"
+    text = rf"C: this {kind}class is not a dataclass; add @dataclass\(frozen=True\) or give @message\(schema=\.\.\.\)"
     with pytest.raises(RegistrationError, match=text):
         MessageRegistry().register(C)
 
@@ -229,7 +229,7 @@ class Endless(Generic[T]):
 
 
 def test_a_type_without_an_end_is_an_error():
-    with pytest.raises(RegistrationError, match=r"Endless: contains itself .* without an end"):
+    with pytest.raises(RegistrationError, match=r"Endless: contains itself with another type parameter"):
         register(Endless[int])
 
 

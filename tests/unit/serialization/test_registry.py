@@ -149,7 +149,7 @@ def test_registering_again_without_contradiction_changes_nothing(registry, again
 )
 def test_registering_again_with_a_contradiction_is_an_error(registry, again):
     registry.register(Rename, name="n")
-    with pytest.raises(RegistrationError, match=rf"Rename: {next(iter(again))}: is registered already"):
+    with pytest.raises(RegistrationError, match=rf"Rename: {next(iter(again))}: the class is registered already"):
         registry.register(Rename, **again)
 
 
@@ -158,7 +158,9 @@ def test_registering_again_with_a_contradiction_is_an_error(registry, again):
 )
 def test_a_name_of_two_classes_is_an_error_that_names_both(registry, options):
     registry.register(Rename, name="n")
-    with pytest.raises(RegistrationError, match=r"Rename and .*GetUser; give one of them another with @message\(name="):
+    with pytest.raises(
+        RegistrationError, match=r"Rename and .*GetUser; give one of them another name with @message\(name="
+    ):
         registry.register(GetUser, **options)
     assert GetUser not in registry
     assert User not in registry

@@ -147,7 +147,7 @@ def test_a_hook_that_makes_something_else_is_refused():
         def make(self, data, **kwargs):
             return 7
 
-    with pytest.raises(SerializationError, match="Hooked made no Point"):
+    with pytest.raises(SerializationError, match="Hooked did not make a Point"):
         codec(Point, Hooked).decode(b'{"x_pos":1}')
 
 
