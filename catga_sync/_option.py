@@ -73,7 +73,7 @@ def anything(values: str) -> Kind:
 
 def seconds(*, zero: bool = False) -> Kind:
     """Return the kind of seconds above 0, or from 0 on."""
-    values = "seconds, 0 or more" if zero else "seconds above 0"
+    values = "seconds of at least 0" if zero else "seconds above 0"
     return Kind(functools.partial(check_seconds, zero=zero), values, float, "write a number")
 
 

@@ -133,13 +133,20 @@ def test_a_secret_is_replaced_without_a_failed_call(nodes: Nodes) -> None:
     a, b = nodes.start("a", "b", CATGA_SECRET=OLD)
     served = []
 
-    def ask(secret: object, *expected: str) -> None:
+    def ask(secret: object) -> None:
         with nodes.client(secret=secret) as client:
             nodes.see(client, "a", "b")
-            results = [client.send(Do(uuid.uuid4().hex)) for _ in range(6)]
-            assert [each for each in results if not each] == []
-            assert {each.node_id for each in results} == {"a", "b"}
-            served.extend(results)
+            asked: set[str | None] = set()
+
+            def both() -> bool:
+                results = [client.send(Do(uuid.uuid4().hex)) for _ in range(6)]
+                assert [each for each in results if not each] == []
+                asked.update(each.node_id for each in results)
+                served.extend(results)
+                return asked == {"a", "b"}
+
+            # One whose heartbeats are late, as on a busy machine, is left alone for a moment.
+            until(both, "both serve")
 
     ask(OLD)
     # Step by step: first everybody accepts the new key, then signs with it, then the old one goes.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from catga_sync import security
+from catga_sync.wire import signatures
 from tests.conftest import require_module, require_service
 from tests.fuzz import planted
 from tests.fuzz.engine import ENGINES
@@ -122,10 +122,10 @@ def test_a_line_of_the_log_that_an_input_forges_is_a_finding():
 def test_a_signature_that_is_nearly_right_is_among_the_seeds(name, equal, tmp_path, monkeypatch):
     """A node that compares MACs carelessly, and reads headers as carelessly, is found out by the seeds alone."""
     (target,) = [each for each in TARGETS if each.name == name]
-    monkeypatch.setattr(security.hmac, "compare_digest", equal)
+    monkeypatch.setattr(signatures.hmac, "compare_digest", equal)
     for pattern in ("_REQUEST_HEADER", "_REPLY_HEADER"):
-        loose = getattr(security, pattern).pattern.replace("mac=([0-9a-f]{64})", "mac=([0-9A-Fa-f]{62,65})")
-        monkeypatch.setattr(security, pattern, re.compile(loose))
+        loose = getattr(signatures, pattern).pattern.replace("mac=([0-9a-f]{64})", "mac=([0-9A-Fa-f]{62,65})")
+        monkeypatch.setattr(signatures, pattern, re.compile(loose))
     check = target.prepare(str(tmp_path))
     with pytest.raises(Finding):
         list(map(check, target.seeds()))

@@ -80,5 +80,5 @@ def test_a_call_has_one_trace_id_in_every_line_of_every_node_and_each_of_its_par
             assert len({*n3.ids(third), *n3.ids(inside)}) == 4
             if how:
                 assert n3.ids("catga_sync.pipeline") == n3.ids(inside)
-                assert n2.ids("catga_sync.transport.invoker WARNING traces.Third failed") == n3.ids(third)
-                assert here.ids("catga_sync.transport.invoker WARNING traces.First failed") == [result.request_id]
+                assert n2.ids("catga_sync.transport.outcome WARNING traces.Third failed") == n3.ids(third)
+                assert here.ids("catga_sync.transport.outcome WARNING traces.First failed") == [result.request_id]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from catga_sync.cli.main import main
+
 ROOT = Path(__file__).resolve().parents[2]
 #: What paths in docs/architecture.md are relative to.
 HOMES = (ROOT / "catga_sync", ROOT / "catga_sync" / "serialization", ROOT / "catga_sync" / "transport", ROOT)
@@ -69,6 +71,30 @@ def is_there(name: str) -> bool:
     if importlib.util.find_spec(module) is None:
         return False
     return importlib.util.find_spec(name) is not None or hasattr(importlib.import_module(module), attribute)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_on_a_page_is_there(page: str) -> None:
+    code = "\n".join(re.findall(r"`([^`\n]+)`", read(page)) + re.findall(r"^\$ (.*)", read(page), re.MULTILINE))
+    targets = " ".join(re.findall(r"^([a-z ]+):", read("Makefile"), re.MULTILINE)).split()
+    words = re.findall(r"^make ((?:[a-z]+ ?)+)", code, re.MULTILINE)
+    assert [name for word in words for name in word.split() if name not in targets] == []
+    commands = re.findall(r"catga-sync ([a-z]+)", code)
+    assert [name for name in commands if f'command("{name}"' not in read("catga_sync/cli/main.py")] == []
+    files = re.findall(r"(?:python|pytest)[^\n]*? ([a-z_]+/[\w/]+\.py)", code)
+    files += [f"{name.replace('.', '/')}.py" for name in re.findall(r"python -m (tests\.[\w.]+)", code)]
+    assert [name for name in files if not (ROOT / name).is_file()] == []
+
+
+def test_a_command_that_finds_no_node_says_what_the_page_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CATGA_CLUSTER_NAME", "shop")
+    main(["nodes", "--discovery", "sqlite:///ndoes.sqlite3"])
+    told = capsys.readouterr().err.replace(str(tmp_path), "/srv/shop")
+    assert told
+    assert " ".join(told.split()) in " ".join(read("docs/operations.md").split())
 
 
 def test_the_table_of_options_is_made_from_the_options() -> None:

@@ -33,12 +33,12 @@ def test_a_url_as_sqlalchemy_takes_it_names_the_same_file(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        *[(url, "is in memory, which nobody else sees; write sqlite:///relative/path or .*, or .*memory")
+        *[(url, "is in memory, which no other process sees; write sqlite:///relative/path or .*, or .*memory")
           for url in ("sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://:memory:", "sqlite:///:memory:?cache=1",
                       "sqlite:///file::memory:?cache=shared&uri=true", "sqlite:///file:x?mode=memory&uri=true")],
-        ("sqlite:///nodes.db?timeout=20", r"leave out what follows the \? in .*a busy file is waited for"),
-        ("sqlite:////srv/nodes.db?mode=ro&check_same_thread=false", r"leave out what follows the \? in"),
-        ("sqlite:////srv/nodes.db?", r"leave out what follows the \?"),
+        ("sqlite:///nodes.db?timeout=20", r"remove the \? and what follows it from .*there are no parameters"),
+        ("sqlite:////srv/nodes.db?mode=ro&check_same_thread=false", r"remove the \? and what follows it from"),
+        ("sqlite:////srv/nodes.db?", r"remove the \?"),
         ("sqlite:///file:nodes.db?mode=ro&uri=true", "write sqlite:///relative/path or .* not a file: URI"),
         ("file:nodes.db", "write sqlite:///relative/path"),
         ("file:///srv/nodes.db", "write sqlite:///relative/path"),
