@@ -1,4 +1,4 @@
-"""The one place where objects that live across a fork register, and where they are told of it.
+"""The one place where objects with state of one process register, and are called at a fork.
 
 Python reports ``os.fork`` (``os.register_at_fork``). A fork in C, as in uWSGI, is not reported: the child finds another
 process id at the beginning of a call, and the same is done then, once.
@@ -51,13 +51,15 @@ class Forkable(AcrossForks, Protocol):
 
 #: id() of an object -> what returns it, or None once it is gone. In the order of registration.
 _watched: dict[int, Callable[[], AcrossForks | None]] = {}
-#: The process whose objects the watched ones are, and by process the lock of the one thread that makes them so.
-_pid = os.getpid()
+#: The process to which the registered objects belong; compared with the present one where a call of ``check_process``
+#: would cost too much.
+pid = os.getpid()
+#: Process -> the lock of the one thread that makes the objects its own.
 _turns: dict[int, threading.Lock] = {}
 
 
 def watch(thing: AcrossForks) -> None:
-    """Tell an object of forks for as long as it lives. To call it again does no harm."""
+    """Call an object at every fork as long as it lives. A second registration changes nothing."""
     _register_hooks()
     key = id(thing)
     if key not in _watched:
@@ -74,12 +76,12 @@ def watch_given(thing: object) -> None:
 
 
 def check_process() -> None:
-    """Notice a fork that Python was not told of. It costs next to nothing where there was none; any thread may ask."""
-    pid = os.getpid()
-    if pid == _pid:
+    """Notice a fork that Python has not reported. Cheap where there was none; for any thread."""
+    present = os.getpid()
+    if present == pid:
         return
-    with _turns.setdefault(pid, threading.Lock()):
-        if pid != _pid:
+    with _turns.setdefault(present, threading.Lock()):
+        if present != pid:
             _after_in_child()
 
 
@@ -107,15 +109,15 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
-    global _pid  # noqa: PLW0603 - one process, one id
+    global pid  # noqa: PLW0603 - one process, one id
     for each in _living():
         _call(each.after_fork_in_child)
     # Last: other threads of this process wait until all is done.
-    _pid = os.getpid()
+    pid = os.getpid()
 
 
 def _call(method: Callable[[], object]) -> None:
-    """One object that fails, a user's own perhaps, must not keep the others from being told."""
+    """Log what an object raises: the others are called all the same."""
     try:
         method()
     except Exception:

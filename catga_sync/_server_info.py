@@ -7,6 +7,7 @@ tells the app whether the server calls it in several threads.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,7 +36,8 @@ class ServerInfo:
         return self.threads == 1 or self.multithread is False
 
 
-_info = [ServerInfo()]
+_NOTHING = ServerInfo()
+_info = [_NOTHING]
 _noticed: list[bool] = []
 
 
@@ -53,6 +55,6 @@ def notice_server(environ: Mapping[str, Any]) -> None:
 
 def server_info() -> ServerInfo:
     """Return the recorded facts, or those of uWSGI, or an object without any."""
-    if _info[0] == ServerInfo() and _uwsgi.is_here():
+    if _info[0] == _NOTHING and "uwsgi" in sys.modules and _uwsgi.is_here():
         return ServerInfo(_uwsgi.threads(), _uwsgi.processes(), _uwsgi.keep_alive())
     return _info[0]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 from catga_sync.deadline import Deadline
@@ -117,11 +117,8 @@ _current: ContextVar[CallContext | None] = ContextVar("catga_sync_call", default
 current_call = _current.get
 
 
-def enter_call(call: CallContext) -> Token[CallContext | None]:
-    """Make ``call`` the current one; give the token to ``leave_call`` in a ``finally``."""
-    return _current.set(call)
+#: Makes a call the current one; give the token to ``leave_call`` in a ``finally``.
+enter_call = _current.set
 
-
-def leave_call(token: Token[CallContext | None]) -> None:
-    """Restore what was current before ``enter_call``."""
-    _current.reset(token)
+#: Restores what was current before ``enter_call``.
+leave_call = _current.reset

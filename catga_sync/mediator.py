@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar, overload
 
+from catga_sync import _fork
 from catga_sync._suggestion import nearest
 from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
 from catga_sync.deadline import Deadline, check_timeout
@@ -62,6 +63,11 @@ class Mediator:
         self._chains: dict[type, Handler] = {}
         self._subscribers: dict[type, tuple[Handler, ...]] = {}
         self._behaviors: tuple[Behavior, ...] = ()
+        _fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
+        self._lock = threading.Lock()
 
     # -- registration ---------------------------------------------------------------------------------------------
 
@@ -214,7 +220,7 @@ class Mediator:
         chain = (self._received if received else self._chains).get(type(request))
         if chain is None:
             return self.no_handler(type(request))
-        if call.deadline is not None and call.deadline.expired:
+        if call.deadline is not None and call.deadline.remaining() <= 0:
             return expired_before_start()
         token = enter_call(call)
         started = time.perf_counter()
@@ -339,7 +345,7 @@ def nested_call(timeout: float) -> CallContext:
     """Return the context of a call made now: a deadline of its own, but within that of the call around it."""
     outer = current_call()
     if outer is None:
-        return CallContext(new_request_id(), Deadline.after(timeout))
+        return CallContext(new_request_id(), Deadline(time.monotonic() + timeout))
     return outer.nested(new_request_id(), timeout, depth=1)
 
 

@@ -1,4 +1,4 @@
-"""Why no node can take a request: which of the causes it is, in words, and what to do about it."""
+"""The text for a request that no node can take: the cause, and what to do about it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _MOST = 5
 
 @dataclass(frozen=True)
 class StoreView:
-    """What a process knows of the store in which it looks for nodes. Immutable."""
+    """What a process knows of the discovery store. Immutable."""
 
-    #: Where it looks, in words.
+    #: The place of the store, in words.
     where: str
-    #: What the store said last.
+    #: The records that it returned last.
     records: tuple[NodeRecord, ...] = ()
-    #: Why the store could not be read at the last look; None when it could.
+    #: Why the last read failed; None when it did not.
     failure: str | None = None
 
     def rival_of(self, this: ClusterNode) -> ClusterNode | None:
@@ -94,9 +94,9 @@ def empty(where: str, offline: Sequence[str] = (), *, other: bool = False) -> st
     Return the text for a store in which there is no node.
 
     Args:
-        where: Where it looks for nodes.
-        offline: Ids of nodes that are in it and are offline.
-        other: Whether this process is a node, which does not count.
+        where: The place of the store, in words.
+        offline: Ids of nodes in it that are offline.
+        other: Whether this process is a node itself.
     """
     some = "other node" if other else "node"
     if offline:

@@ -1,4 +1,4 @@
-"""The one thread a cluster mediator has, and what happens to it when the process forks.
+"""The one thread of a cluster mediator, and its life across forks.
 
 Nothing starts at import or construction: the thread is started by the first call that needs it, in each process
 for itself. Before a fork it is stopped, so that no lock of ours is held and no socket half used when the memory is
@@ -7,7 +7,7 @@ copied; afterwards it is started again where it is needed.
 Rules of this file:
 1. The thread holds its owner weakly, and ends with it: an app that is dropped takes its thread along.
 2. No lock is held while a step runs.
-3. A process without the thread works: ``ensure`` says so, and the calls do what they cannot do without.
+3. A process without the thread works: ``ensure`` returns False, and calls do the necessary steps themselves.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _log = logging.getLogger(__name__)
 
 class Background:
     """
-    A daemon thread that calls ``step`` again and again. Thread-safe.
+    A daemon thread that calls ``step`` repeatedly. Thread-safe.
 
     Args:
         name:
             Of the thread.
 
         step:
-            Called in the thread; returns the seconds until it wants to be called again. What it raises is logged.
+            Called in the thread; returns the seconds until the next call. Exceptions are logged.
 
         starts_in_child:
             Called in a forked child; returns whether the thread is to be started there.
@@ -46,7 +46,7 @@ class Background:
             Called in the parent after a fork; returns whether the thread, if it was running, is to go on.
 
         at_end:
-            Called in the thread when this object is gone without ``stop``. It must not lead back to this object.
+            Called in the thread when this object is gone without ``stop``. It must not refer to this object.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Background:
 
     @property
     def running(self) -> bool:
-        """Whether the thread is there: in this process, whatever has forked it."""
+        """Whether the thread runs in this process."""
         return self._pid == os.getpid()
 
     def ensure(self) -> bool:
@@ -89,7 +89,7 @@ class Background:
 
     def _start(self) -> bool:
         if _uwsgi.is_to_fork():
-            # What is started now is not there afterwards, and its locks are.
+            # A thread that is started now is lost at the fork, and its locks are not.
             self._start_after_fork()
             return False
         with self._lock:
@@ -122,7 +122,7 @@ class Background:
                 "here work. Start uWSGI with --enable-threads"
             )
         wake = threading.Event()
-        # The callback has the thread notice at once that its owner is gone.
+        # The callback wakes the thread when its owner is gone.
         owner = weakref.ref(self, lambda _: wake.set())
         thread = threading.Thread(target=_run, args=(owner, wake, self._at_end), name=self._name, daemon=True)
         self._wake, self._thread = wake, thread
@@ -155,7 +155,7 @@ class Background:
             return None
         try:
             return self._step()
-        except BaseException:  # SystemExit of somebody's listener would end the thread and not the process
+        except BaseException:  # SystemExit of a listener would end the thread and not the process
             _log.exception("%s: a step failed", self._name)
             return 1.0
 

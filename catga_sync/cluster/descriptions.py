@@ -1,8 +1,7 @@
-"""What nodes of which only the address is known say of themselves: those of a static list, or of Kubernetes.
+"""Descriptions of nodes of which only the address is known: those of a static list, or of Kubernetes.
 
-A node that never answers the describe route (a .NET node, say) stays one that may handle any type. Why it does not is
-logged once for each cause: at once if something came back, and of a node that is silent when it still is so at the
-next look.
+A node that never responds on the describe route (a .NET node, say) counts as one that may handle any type. The
+reason is logged once for each cause: at once if a response came back, and for a silent node at the next attempt.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ __all__ = ["Descriptions"]
 
 #: Seconds between two attempts to have a node describe itself.
 INTERVAL = 5.0
-#: Causes of one node that are logged until it has described itself; it may say something else each time.
+#: Causes of one node that are logged until it has described itself; each attempt may bring another one.
 _MOST_TOLD = 10
 
 _log = logging.getLogger(__name__)
@@ -30,11 +29,11 @@ _log = logging.getLogger(__name__)
 
 class Descriptions:
     """
-    Keep what nodes said. ``of`` and ``troubles`` are for any thread, ``ask`` for one at a time.
+    Keeps the descriptions of nodes. ``of`` and ``troubles`` are for any thread, ``ask`` for one at a time.
 
     Args:
-        describe: Asks a node; returns a ``Trouble`` when it says nothing, or None for a reason that nobody knows.
-        clock: Tells when to ask again.
+        describe: Asks a node; returns a ``Trouble`` when it says nothing, or None for an unknown reason.
+        clock: Decides when to ask again.
     """
 
     def __init__(self, describe: Callable[[ClusterNode], Mapping[str, Any] | Trouble | None], clock: Clock) -> None:
@@ -61,7 +60,7 @@ class Descriptions:
         return replace(said, node_id=node.node_id, endpoint=node.endpoint, signed=node.signed)
 
     def ask(self, nodes: Iterable[ClusterNode]) -> bool:
-        """Ask the nodes whose turn it is; return whether any of them said something new. Takes as long as they take."""
+        """Ask the nodes that are due; return whether any description is new. Takes as long as the nodes take."""
         news = False
         asked = {node.endpoint: node for node in nodes if node.endpoint is not None}
         for gone in [endpoint for endpoint in self._due if endpoint not in asked]:
@@ -97,7 +96,7 @@ class Descriptions:
     def _failed(self, endpoint: str, node: ClusterNode, trouble: Trouble) -> None:
         first = endpoint not in self._troubles
         self._troubles[endpoint] = (node.node_id, trouble)
-        # One that is starting, or busy for a moment, is silent as well; what is known of it holds meanwhile.
+        # A node that starts, or is busy for a moment, is silent as well; its last description holds meanwhile.
         if trouble.is_silence and (first or endpoint in self._said):
             return
         last, count = self._told.get(endpoint, (None, 0))

@@ -1,4 +1,4 @@
-"""What happens to the nodes of a cluster, as it is told to whoever wants to know."""
+"""Events of the cluster: nodes that join, leave, fail and recover."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ClusterEvent:
 
 
 class EventBoard:
-    """Keep the last events and tell them to listeners. Thread-safe."""
+    """Keeps the last events and passes them to listeners. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -63,7 +63,7 @@ class EventBoard:
         _fork.watch(self)
 
     def listen(self, listener: Callable[[ClusterEvent], object]) -> None:
-        """Have ``listener`` called with every event from now on, in the thread that noticed it; it must be quick."""
+        """Call ``listener`` with every event from now on, in the thread that noticed it; it must be quick."""
         with self._lock:
             self._listeners = (*self._listeners, listener)
 
@@ -73,7 +73,7 @@ class EventBoard:
             return tuple(self._past)
 
     def tell_ejected(self, node: ClusterNode, ejected: bool) -> None:
-        """Tell that a node is left out, or let back."""
+        """Report that a node is ejected, or has recovered."""
         self.tell(ClusterEvent(EventKind.NODE_FAULTED if ejected else EventKind.NODE_RECOVERED, node))
 
     def tell(self, event: ClusterEvent) -> None:

@@ -1,4 +1,4 @@
-"""Ends that nothing announces: of the interpreter, and of a mediator that is dropped without ``close``."""
+"""The end of the interpreter, and of a mediator that is dropped without ``close``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["close_at_exit", "warn_of_unclosed"]
 
 
 class Closable(Protocol):
-    """What is closed."""
+    """An object that can be closed."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close files, connections and threads."""
 
 
 # Weak: an interpreter that lives long and makes many mediators must not keep them all.
@@ -24,13 +24,13 @@ _open: weakref.WeakSet[Closable] = weakref.WeakSet()
 
 
 def close_at_exit(thing: Closable) -> None:
-    """Have ``thing`` closed when the interpreter ends, if it is still there."""
+    """Close ``thing`` when the interpreter ends, if it still exists."""
     _watch_exit()
     _open.add(thing)
 
 
 def warn_of_unclosed(node_id: str, mediator: object) -> None:
-    """Warn that a mediator which no app has was used and dropped; call it in ``__del__``."""
+    """Warn that a mediator without an app was used and dropped; called in ``__del__``."""
     if sys.is_finalizing():
         return
     warnings.warn(

@@ -1,8 +1,8 @@
-"""What the background thread does, a little at a time: look who is there, let nodes back, say that we are, and leave.
+"""The steps of the background thread: refresh the membership, probe nodes that are avoided, send heartbeats, drain.
 
     serving --drain()--> announced --settled--> refusing --nothing runs--> idle
 
-A drain is the node's, not a worker's: the wish stands in a file that all its workers read, and whoever asked waits
+A drain is the node's, not a worker's: the wish is in a file that all workers read, and the call that asked for it waits
 until the last of them is idle.
 """
 
@@ -27,20 +27,20 @@ from catga_sync.resilience.ejection import Ejection
 
 __all__ = ["Housekeeping"]
 
-#: Seconds, on top of what the store needs, that others get to notice that this node goes offline.
+#: Seconds, beside those that the store needs, in which other nodes notice that this node goes offline.
 SETTLE = 1.0
-#: Seconds between two looks whether a drain has ended.
+#: Seconds between two checks whether a drain has ended.
 _LOOK = 0.05
-#: Seconds without an answer to any call after which a node is asked whether it is there.
+#: Seconds without a response to any call after which a node is probed.
 _SILENCE = 1.0
-#: Nodes that one step asks whether they are there.
+#: Nodes that one step probes.
 _AT_ONCE = 8
 
 _log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
-    """What has files or connections."""
+    """An object with files or connections."""
 
     def close(self) -> None:
         """Close them."""
@@ -48,17 +48,17 @@ class Store(Protocol):
 
 class Housekeeping:
     """
-    Keep the parts of a cluster mediator going. ``step`` is run by one thread; the rest is thread-safe.
+    Keeps the parts of a cluster mediator going. ``step`` is run by one thread; the rest is thread-safe.
 
     Args:
-        membership: Looks who is there.
-        presence: Says that we are; None for a pure client.
-        ejection: Keeps the nodes that are left out.
-        local_node: Drained.
-        sender: Tidied.
-        peers: Asks a node that was left out whether it responds again.
+        membership: The other nodes.
+        presence: Sends the heartbeats; None for a pure client.
+        ejection: The nodes that are avoided.
+        local_node: This node.
+        sender: Has the connections to other nodes.
+        peers: Probes a node that is avoided or silent.
         stores: Closed at the end.
-        limited_log: Asked now and then to tell how many lines it has left out.
+        limited_log: Reports from time to time how many lines it has left out.
         monotonic: The clock.
     """
 
@@ -85,7 +85,7 @@ class Housekeeping:
         self._limited_log = limited_log
         self._monotonic = monotonic
         self._drain_seen_at: float | None = None
-        #: node id -> when it was last asked whether it is there, for those that are to be asked
+        #: node id -> when it was last probed, for the nodes that are to be probed
         self._asked_at: dict[str, float] = {}
         _fork.watch(self)
 
@@ -96,7 +96,7 @@ class Housekeeping:
         pause = self._membership.refresh_interval
         if self._presence is not None:
             self._follow_drain(self._presence)
-            # Before anybody else is asked, which takes as long as it takes.
+            # Before other nodes are probed, which may take long.
             pause = min(pause, self._presence.step())
         self._ejection.keep_only(nodes)
         self._look_around(nodes)
@@ -105,12 +105,12 @@ class Housekeeping:
         return pause
 
     def begin_drain(self) -> None:
-        """Wish the whole node drained; every worker follows within its next steps."""
+        """Ask the whole node to drain; every worker follows within its next steps."""
         if self._presence is None or not self._presence.wish_drain():
             self._local_node.drain()
 
     def drain(self, timeout: float) -> bool:
-        """Drain the node and wait for all its workers; return whether nothing runs any more."""
+        """Drain the node and wait for all its workers; return whether no call runs any more."""
         end = self._monotonic() + timeout
         self.begin_drain()
         if self._presence is None or not self._presence.visible:
@@ -123,7 +123,7 @@ class Housekeeping:
         return True
 
     def close(self) -> None:
-        """Leave the cluster and let go of connections."""
+        """Leave the cluster and close connections and stores."""
         if self._presence is not None:
             self._presence.leave()
         self._sender.close()
@@ -135,12 +135,12 @@ class Housekeeping:
         self._drain_seen_at = None
 
     def _look_around(self, nodes: tuple[ClusterNode, ...]) -> None:
-        """Ask nodes whether they are there: those that are avoided, ejected and due, or silent towards calls."""
+        """Probe nodes: those that are avoided, ejected and due, or silent towards calls."""
         probed = {node.node_id: node for node in self._ejection.due_for_probe(nodes)}
         suspects = {node.node_id: node for node in self._ejection.due_for_a_look(nodes)}
         suspects.update((node.node_id, node) for node in self._sender.silent(nodes, _SILENCE))
         due = {**suspects, **probed}
-        # One that hangs takes its whole time, so several are asked at once, and who was not asked for longest first.
+        # A node that hangs takes the whole time-out, so several are probed at once, the longest ago first.
         chosen = sorted(due.values(), key=lambda node: self._asked_at.get(node.node_id, float("-inf")))[:_AT_ONCE]
         now = self._monotonic()
         self._asked_at = {node_id: at for node_id, at in self._asked_at.items() if node_id in due}
@@ -148,7 +148,7 @@ class Housekeeping:
         for node, answered in zip(chosen, self._are_alive(chosen), strict=True):
             if node.node_id in probed:
                 self._ejection.probed(node, answered=answered)
-            # A handler may take its time, and the node answers all the same: only one that does not is silent.
+            # A handler may take long while its node responds: only a node that does not respond is silent.
             elif self._ejection.looked_at(node, answered=answered):
                 self._sender.abandon(node)
 
@@ -163,7 +163,7 @@ class Housekeeping:
             return
         now = self._monotonic()
         if self._drain_seen_at is None:
-            _log.info("going offline: told the others, still serving")
+            _log.info("going offline: announced to the other nodes, still serving")
             self._drain_seen_at = now
             presence.hasten()
         elif not self._local_node.draining and now - self._drain_seen_at >= SETTLE + self._membership.refresh_interval:

@@ -1,4 +1,4 @@
-"""How one process comes into its cluster, stays there and leaves: attach, start, drain, close, and forks in between."""
+"""How one process joins its cluster, stays in it and leaves: attach, start, drain, close, and forks in between."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Lifecycle:
 
     Args:
         local_node: This node.
-        membership: Looks who is there.
+        membership: The other nodes.
         presence: Makes the node visible; None for a pure client.
         housekeeping: What the background thread does.
-        trust: Has the keys, which are looked at before anything else.
-        parting: Leaves the cluster for a mediator that was dropped.
-        tests: Each tells whether the app is being tested; filled here, read by the default discovery.
+        trust: Has the keys, which are checked before anything starts.
+        parting: Leaves the cluster when the mediator was dropped.
+        tests: Functions that return whether the app is being tested; filled here, read by the default discovery.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Lifecycle:
         self._housekeeping = housekeeping
         self._trust = trust
         self._tests = tests
-        #: Whether an app has the mediator, and it ends with the app.
+        #: Whether an app has the mediator, which then ends with the app.
         self.has_app = False
         self._background = Background(
             f"catga-cluster-{local_node.node_id}",
@@ -73,7 +73,7 @@ class Lifecycle:
     def start(self) -> None:
         """Start the background thread now, not with the first call; a node with an endpoint means to serve."""
         self._trust.check()
-        self._local_node.closed = False
+        self._local_node.open()
         if self._presence is not None:
             self._presence.attach()
             close_at_exit(self)
@@ -81,15 +81,17 @@ class Lifecycle:
         self._background.ensure()
 
     def notice_request(self) -> None:
-        """Take note that this process serves: the receiver calls it at the start of every request."""
-        # First: in a process that was forked in C, this is where that is noticed.
+        """Note that this process serves; the receiver calls this at the start of every request."""
+        # First: a fork in C is noticed here.
         if not self._background.running:
             self._background.ensure()
-        if self._presence is not None and self._presence.serves_first():
+        presence = self._presence
+        if presence is not None and not presence.has_served:
+            presence.served()
             close_at_exit(self)
 
     def look_around(self, call: CallContext | None = None) -> None:
-        """Have the background thread do it; where there is none, look who is there, within the time of a call."""
+        """Start the background thread; where there is none, refresh the membership within the time of the call."""
         if self._background.running or self._background.ensure() or self._local_node.closed:
             return
         self._membership.refresh(self._membership.refresh_interval, call=call)
@@ -101,7 +103,7 @@ class Lifecycle:
 
     def close(self) -> None:
         """Leave the cluster, end the thread, close the connections. Safe to call twice."""
-        self._local_node.closed = True
+        self._local_node.close()
         self._background.stop()
         self._housekeeping.close()
 

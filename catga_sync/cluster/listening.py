@@ -1,4 +1,4 @@
-"""Where this process listens: what tells a server from a process that merely imports the app."""
+"""The addresses on which this process listens: they distinguish a server from a process that imports the app."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def listening() -> list[str]:
 
 
 def _listener(fd: int) -> Iterator[str]:
-    # Another thread may close the descriptor at any moment; a copy of our own cannot be pulled away.
+    # Another thread may close the descriptor at any moment, but not a copy of it.
     with contextlib.suppress(OSError):
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
             return

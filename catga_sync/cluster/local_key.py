@@ -3,7 +3,7 @@
 It stands in the private folder of the user: another user has another one, and so has another container.
 
 Rules of this file:
-1. The file is opened in the one way of ``folders.py``, and is empty or whole: it is read and written under its lock.
+1. The file is opened by ``_runtime_dir.open_private``, and is empty or whole: it is read and written under its lock.
 2. No error shows any of the key, nor leads to an exception that does.
 """
 
@@ -35,7 +35,7 @@ _BYTES = 32
 _Stamp = tuple[int, int, int]
 #: Times that the file is opened again because a cleaner of temporary files has removed it meanwhile.
 _TRIES = 5
-#: Seconds between two looks at the file. A look gives the interpreter away, which costs much where many threads call.
+#: Seconds between two checks of the file. A check releases the interpreter lock, which costs where many threads call.
 LOOK_EVERY = 0.5
 
 
@@ -44,7 +44,7 @@ class LocalKeys:
     The key of this user on this machine: read when it is first needed, and made where there is none.
 
     Thread-safe, and safe across processes and forks. A server may become another user after it has loaded the app, and
-    cleaners of temporary files may remove the key: it is looked at again and again whether it is still the same.
+    cleaners of temporary files may remove the key: the file is checked repeatedly.
 
     Raises:
         ConfigurationError: By what asks for it: it can be neither read nor made, or others may use it. The text starts
@@ -55,48 +55,50 @@ class LocalKeys:
         #: The file and its key, and the key before it, with which calls that are on their way are signed.
         self._held: tuple[_Stamp, KeyRing, KeyRing | None] | None = None
         self._told = False
-        #: The monotonic time until which it need not be looked at, and the user whose key it is.
+        #: The monotonic time until which it is not checked again, and the user whose key it is.
         self._good_until, self._user = 0.0, -1
 
     @property
     def key_ids(self) -> tuple[str, ...]:
         """See ``Keys``."""
-        return self._present()[1].key_ids
+        return self.present().key_ids
 
     def knows(self, key_id: str) -> bool:
         """See ``Keys``."""
-        if key_id in self.key_ids:
+        if key_id in self._present()[1].key_ids:
             return True
-        # Another process may have made it just now, where the former one was removed: look once more before the time.
+        # Another process may have made it just now, after the former one was removed: check at once.
         self._good_until = 0.0
         return key_id in self.key_ids
 
     def mac(self, key_id: str, text: bytes) -> str | None:
         """See ``Keys``."""
-        _, ring, former = self._held or self._present()
+        ring = self.present() if self._held is None else self._held[1]
         made = ring.mac(key_id, text)
+        former = None if self._held is None else self._held[2]
         return former.mac(key_id, text) if made is None and former is not None else made
 
     def check(self) -> None:
         """
         Make sure that the key can be used.
 
-        Not as root: a server that begins as root may yet become another user, to whom what root makes is closed.
+        Not as root: a server that starts as root may become another user, who cannot read files of root.
 
         Raises:
             ConfigurationError: See above.
         """
         if not hasattr(os, "geteuid") or os.geteuid() != 0:
-            self._present()
+            self.present()
 
-    def _present(self) -> tuple[_Stamp, KeyRing, KeyRing | None]:
+    def present(self) -> KeyRing:
+        """See ``Keys``."""
         if fcntl is None:
             raise ConfigurationError(
                 "secret: on this system nodes share no key by themselves; give all of them one secret, or insecure=True"
             )
         held, now, user = self._held, time.monotonic(), os.getuid()
         if held is not None and now < self._good_until and user == self._user:
-            return held
+            return held[1]
         try:
             path = meeting_folder() / _FILE
             if held is None or _stamp(path) != held[0]:
@@ -114,7 +116,7 @@ class LocalKeys:
                 _log.warning("%s", error)
             raise error from exc
         self._good_until, self._user = now + LOOK_EVERY, user
-        return held
+        return held[1]
 
 
 def _read_or_make(path: Path) -> tuple[_Stamp, bytes]:

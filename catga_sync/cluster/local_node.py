@@ -1,4 +1,4 @@
-"""This node as it is in this process: what it says of itself, how many calls it takes, and whether it goes offline."""
+"""This node as it is in this process: its description, its limit of concurrent calls, and whether it goes offline."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from catga_sync.receiver.refusal import Reason, Refused
 
 __all__ = ["SHARED_IDEMPOTENCY", "LocalNode"]
 
-#: What a node says of itself, followed by the identity of its store, when it remembers request ids in one that other
-#: nodes may have, too.
+#: The feature of a node whose store of request ids other nodes may share; the identity of the store follows.
 SHARED_IDEMPOTENCY = "shared-idempotency:"
 
 _log = logging.getLogger(__name__)
@@ -38,8 +37,8 @@ class LocalNode:
         this: Its id, endpoint and metadata.
         local: The handlers of this process.
         group: The processes of the node on this machine.
-        visibility: Why other nodes do not see it.
-        once: Where it remembers request ids; None where it does not.
+        visibility: Has the reason why other nodes do not see it.
+        deduplication: Keeps request ids; None where none are kept.
         options: The options of the process.
         signs: Whether it signs its responses.
     """
@@ -50,7 +49,7 @@ class LocalNode:
         local: Mediator,
         group: WorkerGroup,
         visibility: Visibility,
-        once: Deduplication | None,
+        deduplication: Deduplication | None,
         options: ClusterOptions,
         *,
         signs: bool = False,
@@ -60,18 +59,15 @@ class LocalNode:
         self._local = local
         self._group = group
         self._visibility = visibility
-        self._once = once
+        self._deduplication = deduplication
         self._options = options
         self._signs = signs
-        #: Whether it has left the cluster. An app that gets the mediator opens it again.
-        self.closed = False
+        self._closed = False
         self._idle = threading.Condition()
         # Guarded by _idle: how many received calls run, and whether new ones are refused.
         self._running = 0
         self._draining = False
         _fork.watch(self)
-
-    # -- what it says of itself -----------------------------------------------------------------------------------
 
     def describe(self) -> ClusterNode:
         """Return the node as it is now."""
@@ -92,25 +88,25 @@ class LocalNode:
         )
 
     def to_wire(self) -> Mapping[str, Any]:
-        """Return what it says to other nodes, as a JSON object."""
+        """Return the description that other nodes read, as a JSON object."""
         types = {entry.name: entry.response_name for entry in self._local.handled if entry.remote}
         extra = {"idle": self.is_idle, "responses": types, "trouble": self._visibility.trouble}
         return {**NodeRecord(self.describe()).to_mapping(), **extra}
 
     def before_heartbeat(self) -> None:
-        """Read what must not be waited for when the node is asked what it is. Raises nothing."""
-        if self._once is not None:
-            self._once.identity.refresh()
+        """Read what the description needs and may take time to read. Raises nothing."""
+        if self._deduplication is not None:
+            self._deduplication.identity.refresh()
 
     def _status(self) -> NodeStatus:
-        if self.closed:
+        if self._closed:
             return NodeStatus.OFFLINE
         return NodeStatus.DRAINING if self._drain_wished or self._draining else NodeStatus.ONLINE
 
     def _features(self) -> frozenset[str]:
         found = {"batch"} if self._signs else {"batch", UNSIGNED}
-        if self._once is not None and self._once.identity.known is not None:
-            found.add(SHARED_IDEMPOTENCY + self._once.identity.known)
+        if self._deduplication is not None and self._deduplication.identity.known is not None:
+            found.add(SHARED_IDEMPOTENCY + self._deduplication.identity.known)
         return frozenset(found)
 
     def _load(self) -> float:
@@ -127,11 +123,9 @@ class LocalNode:
         most = self.max_concurrency
         return 0.0 if most is None else min(1.0, self._running / most)
 
-    # -- how many calls it takes ----------------------------------------------------------------------------------
-
     @property
     def max_concurrency(self) -> int | None:
-        """Received calls that run at once in this process; None when there is no limit."""
+        """The limit of received calls that run at once in this process; None when there is none."""
         given = self._options.max_concurrency
         if given is not None:
             return given
@@ -143,29 +137,30 @@ class LocalNode:
 
     @property
     def in_flight(self) -> int:
-        """How many received calls are running; one that is still being read is none of them."""
+        """The number of received calls that run. A call that is still being read does not count."""
         return self._running
 
     @property
     def room(self) -> int | None:
-        """How many more calls this process takes; None when there is no limit."""
+        """The number of further calls that this process takes; None when there is no limit."""
         most = self.max_concurrency
         return None if most is None else max(0, most - self._running)
 
     @property
     def room_for_a_return(self) -> int | None:
-        """How many calls this process takes while one of its threads sends and waits; None when it cannot tell."""
+        """The number of calls that this process takes while one thread sends and waits; None when that is not known."""
         room = self.room
-        # Its one thread is the one that sends.
+        # The only thread is the one that sends.
         return 0 if room is None and server_info().one_thread else room
 
     @contextlib.contextmanager
     def admit(self) -> Iterator[None]:
-        """Count a received call in while it runs, or refuse it."""
+        """Count a received call while it runs, or refuse it."""
         with self._idle:
             if self._draining:
                 raise Refused(Reason.DRAINING, f"node {self.node_id} is going offline; ask another node")
-            if self.room == 0:
+            most = self.max_concurrency
+            if most is not None and self._running >= most:
                 raise Refused(Reason.BUSY, f"node {self.node_id} is busy; ask another node")
             self._running += 1
         try:
@@ -176,7 +171,18 @@ class LocalNode:
                 if self._running == 0:
                     self._idle.notify_all()
 
-    # -- going offline --------------------------------------------------------------------------------------------
+    @property
+    def closed(self) -> bool:
+        """Whether it has left the cluster."""
+        return self._closed
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        self._closed = True
+
+    def open(self) -> None:
+        """Take part in the cluster, perhaps again."""
+        self._closed = False
 
     @property
     def draining(self) -> bool:
@@ -184,7 +190,7 @@ class LocalNode:
         return self._draining
 
     def drain(self) -> None:
-        """Refuse new calls from now on; what runs goes on."""
+        """Refuse new calls from now on; calls that run go on."""
         with self._idle:
             self._draining = True
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from catga_sync import _fork
 from catga_sync.cluster.dispatch import Dispatcher
 from catga_sync.cluster.events import ClusterEvent, EventBoard
 from catga_sync.cluster.exits import warn_of_unclosed
@@ -90,6 +91,11 @@ class ClusterMediator:
         # Guarded by _lock.
         self._behaviors: tuple[Behavior, ...] = ()
         self._chain = self._chain_of(())
+        _fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
+        self._lock = threading.Lock()
 
     # -- registration goes to the local mediator ------------------------------------------------------------------
 

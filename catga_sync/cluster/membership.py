@@ -1,4 +1,4 @@
-"""Who is in the cluster, as far as this process knows: a snapshot that a background thread swaps.
+"""The nodes of the cluster as far as this process knows: a snapshot that a background thread swaps.
 
 Rules of this file:
 1. Readers take the snapshot without a lock. No store is touched on the way of a call, but for the very first.
@@ -32,9 +32,9 @@ __all__ = ["Membership"]
 
 #: Seconds that the first call of a process waits for nodes to describe themselves.
 _FIRST_WAIT = 0.25
-#: Seconds between two looks of callers at a store that never was up.
+#: Seconds between two reads by callers of a store that never was up.
 _FIRST_LOOKS = 0.5
-#: Seconds that a caller waits for a look that another thread has under way: for the very first, and for a newer one.
+#: Seconds that a caller waits for a read by another thread: for the very first, and for a newer one.
 _FIRST_PATIENCE, _PATIENCE = 1.0, 0.05
 #: The oldest snapshot, in seconds, by which a type is said to have no node.
 _FRESH = 0.1
@@ -46,12 +46,12 @@ _log = logging.getLogger(__name__)
 
 class Membership:
     """
-    Keep the snapshot. Thread-safe.
+    Keeps the snapshot. Thread-safe.
 
     Args:
-        discovery: Where the records are.
-        this: This node; it is left out of what the store says.
-        events: Told of nodes that come and go.
+        discovery: The store of the records.
+        this: This node; it is left out of the snapshot.
+        events: Receives the nodes that join and leave.
         peers: Asks a node what it is, and whether it is gone.
         suspect_after: Seconds without a sign of life after which a node is used only when there is no better one.
         keep_missing: Seconds for which nodes are kept that went missing all at once, unless they are found gone.
@@ -83,10 +83,10 @@ class Membership:
         self._sightings: dict[str, tuple[tuple[str, int], float]] = {}
         #: node id -> the node as it was, and the monotonic time at which it went missing with most others
         self._missing: dict[str, tuple[ClusterNode, float]] = {}
-        #: Why the store could not be read at the last look; None when it could.
+        #: Why the last read of the store failed; None when it did not.
         self._failure: str | None = None
         self._refreshed_at = float("-inf")
-        #: Swapped whole: what the store said last.
+        #: Swapped whole: the records that the store returned last.
         self._records: tuple[NodeRecord, ...] = ()
         #: Swapped whole; None before the first refresh.
         self._snapshot: Snapshot | None = None
@@ -94,7 +94,7 @@ class Membership:
         #: Set after the first refresh of the background thread, which asks the nodes to describe themselves, too.
         self._complete = threading.Event()
         self._is_ready = False
-        #: Of the background thread: missing nodes that have answered.
+        #: Of the background thread: missing nodes that have responded.
         self._lost: frozenset[str] = frozenset()
         _fork.watch(self)
 
@@ -107,7 +107,7 @@ class Membership:
         """
         Return the present snapshot.
 
-        The first look of a process fetches it, and waits briefly for nodes to say what they are.
+        The first call of a process fetches it, and waits briefly for nodes to describe themselves.
 
         Args:
             call: The call within whose time it waits; None means that it waits for as long as it takes.
@@ -126,7 +126,10 @@ class Membership:
             here: Whether this node handles it.
             call: As in ``look``.
         """
-        found = self.look(call).candidates(entry.name, entry.contract, here)
+        snapshot = self._snapshot
+        if snapshot is None or not self._is_ready:
+            snapshot = self.look(call)
+        found = snapshot.candidates(entry.name, entry.contract, here)
         if not found:
             # Perhaps the node has just come up: before saying that there is none, look at the store once more.
             self.refresh(_FRESH, call=call)
@@ -145,7 +148,7 @@ class Membership:
 
     @property
     def troubles(self) -> tuple[tuple[str, str], ...]:
-        """Node id and reason, for nodes of which only the address is known and that say nothing of themselves."""
+        """Node id and reason, for nodes of which only the address is known and that do not describe themselves."""
         return self._descriptions.troubles
 
     def last_heartbeat(self, node_id: str) -> float | None:
@@ -227,17 +230,17 @@ class Membership:
         self._failure = failure
 
     def _ask_missing(self) -> set[str]:
-        """Ask the nodes that went missing; return those that are gone, and tell once of those that are not."""
+        """Ask the nodes that went missing; return those that are gone, and log once those that are not."""
         answers = {node_id: self._peers.is_gone(node) for node_id, (node, _) in list(self._missing.items())}
         lost = frozenset(node_id for node_id, gone in answers.items() if gone is False)
         if lost - self._lost:
             _log.warning(
-                "discovery: %s has lost nodes that still answer, as if it had been emptied; kept for up to %g s: %s",
+                "discovery: %s has lost nodes that still respond, as if it had been emptied; kept for up to %g s: %s",
                 place_of(self._discovery),
                 self._keep_missing,
                 ", ".join(sorted(lost)),
             )
-        # One that is busy for a moment is no news when it answers again.
+        # A node that is busy for a moment is not logged again when it responds again.
         self._lost = (self._lost | lost) & answers.keys()
         return {node_id for node_id, gone in answers.items() if gone}
 
@@ -270,7 +273,7 @@ class Membership:
                 node = self._descriptions.of(node)
             mark = (record.node.incarnation, record.seq)
             sighting = self._sightings.get(node.node_id)
-            # Of an address that somebody has written into a list no sign of life has come before it says something.
+            # An address in a static list shows no sign of life before it describes itself.
             alive = record.age is not None or mark != ("", 0) or node is not record.node
             if alive and (record.age is not None or sighting is None or sighting[0] != mark):
                 self._sightings[node.node_id] = (mark, self._clock.time() - (record.age or 0.0))

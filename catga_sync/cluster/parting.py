@@ -15,17 +15,17 @@ _log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
-    """What is to be let go of."""
+    """An object with files or connections."""
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close them."""
 
 
 class Parting:
     """
-    Leave the cluster for a mediator that was dropped. It leads to none of what leads back to the mediator.
+    Leaves the cluster when the mediator was dropped. It refers to nothing that refers to the mediator.
 
-    Connections to other nodes are not among it: those end with the invoker, without a word.
+    Connections to other nodes are not closed here: they end with the invoker.
     """
 
     def __init__(
@@ -48,4 +48,4 @@ class Parting:
             for store in self._stores:
                 store.close()
         except Exception as exc:
-            _log.warning("a mediator that was dropped could not let go of everything: %s", shown(exc))
+            _log.warning("a mediator that was dropped could not leave the cluster cleanly: %s", shown(exc))

@@ -1,4 +1,4 @@
-"""Asking other nodes what they are, and whether they are there."""
+"""Asking other nodes to describe themselves, and whether they run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def liveness(cluster_name: str) -> Callable[[ClusterNode], bool | None]:
 
 class Peers:
     """
-    Asks other nodes what they are. Thread-safe.
+    Asks other nodes to describe themselves. Thread-safe.
 
     Args:
         probe: Asks one of them.
@@ -55,7 +55,7 @@ class Peers:
         self._share_a_key = share_a_key
 
     def describe(self, node: ClusterNode) -> Mapping[str, Any] | Trouble:
-        """Return what a node says of itself, or why it says nothing."""
+        """Return the description of a node, or why there is none."""
         answer = self._ask(node)
         return trouble_of(answer) or answer.description
 
@@ -63,7 +63,7 @@ class Peers:
         """Return whether a node that is missing in the store is gone; None when that cannot be told."""
         answer = self._ask(node)
         if self._share_a_key and answer.status == 401 and answer.node_id not in (None, node.node_id):
-            # It names itself without a signature; where every process of this machine was believed, that is enough.
+            # It names itself without a signature. Between processes of one user of one machine that is enough.
             return True
         if answer.outcome is not ProbeOutcome.DESCRIBED:
             return True if answer.outcome is ProbeOutcome.REFUSED else None
@@ -71,12 +71,12 @@ class Peers:
         if said.get("nodeId") != node.node_id or said.get("status") == NodeStatus.OFFLINE.name:
             # Another node has its port, or its server lives on where its mediator was closed.
             return True
-        # One on its way out has left the store by itself, and is not lost.
+        # A node that drains has left the store by itself, and is not lost.
         return None if said.get("status") == NodeStatus.DRAINING.name else False
 
     def is_alive(self, node: ClusterNode) -> bool:
         """Return whether a node responds."""
-        # A node without the describe route answers something else, which is a sign of life as well.
+        # A node without the describe route responds otherwise, which is a sign of life as well.
         return self._ask(node).outcome in (ProbeOutcome.DESCRIBED, ProbeOutcome.OTHER)
 
     def _ask(self, node: ClusterNode) -> Probe:

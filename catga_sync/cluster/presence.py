@@ -2,17 +2,16 @@
 
 A process that has attached its receiver to an app means to serve. It does serve once
 
-* the node's own endpoint answers as this node, and
-* this very process has received a request, or listens on the endpoint's port (a worker that has had no call yet).
+* the node's own endpoint responds as this node, and
+* this process has received a request, or listens on the endpoint's port (a worker that has had no call yet).
 
-Only then does it join the node's workers; one of them leads and sends the heartbeats. A process that merely
-imports the app (a shell, ``manage.py migrate``, the parent of a reloader or of ``--preload``) never gets there on
-its own, and what it cannot do it cannot fake.
+Only then does it join the node's workers; one of them leads and sends the heartbeats. A process that merely imports the
+app (a shell, ``manage.py migrate``, the parent of a reloader or of ``--preload``) never gets there by itself.
 
-    outside --endpoint answers--> serving --endpoint refuses, or is silent for too long--> outside
+    outside --endpoint responds--> serving --endpoint refuses, or is silent for too long--> outside
 
-and when a process leaves, the last one of the node takes the record along. Why a node is outside is never a riddle:
-see ``visibility.py``.
+When the last process of a node leaves, it removes the node's record. ``visibility.py`` keeps the reason why a node is
+outside.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ from catga_sync.wire.routes import NODE_PATH
 
 __all__ = ["Presence"]
 
-#: Seconds to wait for this node's own answer.
+#: Seconds to wait for this node's own response.
 _PROBE_TIMEOUT = 1.0
-#: Seconds between two looks while the node is not visible: the first, and the longest.
+#: Seconds between two attempts to become visible: at first, and at most.
 _FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
 
 _log = logging.getLogger(__name__)
@@ -57,8 +56,8 @@ class Describable(Protocol):
         """
         Get ready to be described.
 
-        Called before each heartbeat, and about as often in the workers that send none, since each of them may be asked
-        what the node is. Raises nothing.
+        Called before each heartbeat, and about as often in the workers that send none: each worker may be asked for the
+        description. Raises nothing.
         """
 
     def describe(self) -> ClusterNode:
@@ -72,12 +71,12 @@ class Presence:
     Args:
         local_node: This node; it has an endpoint.
         group: Its processes on this machine.
-        visibility: Told why it is not visible.
-        discovery: Where its record goes.
+        visibility: Keeps the reason why it is not visible.
+        discovery: The store of its record.
         probe: Asks the endpoint.
         heartbeat_interval: Seconds between two heartbeats.
-        heartbeat_timeout: Seconds after which its record may be forgotten.
-        listens: Returns where this process listens, as in ``127.0.0.1:5001``; None means that it looks.
+        heartbeat_timeout: Seconds after which its record expires.
+        listens: Returns the addresses on which this process listens, as in ``127.0.0.1:80``; None means the real ones.
         clock: None means the system's.
     """
 
@@ -109,7 +108,7 @@ class Presence:
         self.attached = False
         #: Whether this process has received a request.
         self.has_served = False
-        #: Whether it has forked since it was attached: then it is the parent of servers until a request says otherwise.
+        #: Whether it has forked since it was attached: then it is the parent of servers until it receives a request.
         self.has_forked = False
         self._look = _FIRST_LOOK
         self._due = float("-inf")
@@ -146,7 +145,7 @@ class Presence:
         return pause
 
     def hasten(self) -> None:
-        """Have the next step do its work whatever the time."""
+        """Make the next step do its work whatever the time."""
         self._due = float("-inf")
         self._look = _FIRST_LOOK
 
@@ -156,22 +155,22 @@ class Presence:
         return self._group.drain_is_wished()
 
     def wish_drain(self) -> bool:
-        """Have all workers of the node go offline; return False when this process is none of them."""
+        """Ask all workers of the node to go offline; return False when this process is not one of them."""
         if not self._group.joined:
             return False
         self._group.wish_drain()
         return True
 
     def say_idle(self) -> None:
-        """Say that this worker is drained and has nothing left to do."""
+        """Record that this worker is drained and idle."""
         self._group.say_idle()
 
     def all_idle(self) -> bool:
-        """Return whether every worker of the node has said so."""
+        """Return whether every worker of the node is drained and idle."""
         return self._group.all_idle()
 
     def leave(self) -> None:
-        """Stop serving in this process; the last process of the node takes its record along. Raises nothing."""
+        """Stop serving in this process; the last process of the node removes its record. Raises nothing."""
         self.attached = False
         self._leads = False
         self._visibility.reset()
@@ -184,15 +183,13 @@ class Presence:
             _log.warning("the node's record could not be removed; it will expire: %s", shown(exc))
 
     def attach(self) -> None:
-        """Make this process one that means to serve; look at once whether it does."""
+        """Make this process one that means to serve; the next step checks whether it does."""
         self.attached = True
         self.hasten()
 
-    def serves_first(self) -> bool:
-        """Take note of a request that this process has received; return whether it is the first one."""
-        first = not self.has_served
+    def served(self) -> None:
+        """Note that this process has received a request."""
         self.has_served = True
-        return first
 
     def before_fork(self) -> None:
         """See ``Forkable``."""
@@ -204,7 +201,7 @@ class Presence:
             self.has_forked = True
 
     def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``: what the parent is, this process still has to become."""
+        """See ``AcrossForks``: the child has yet to become visible by itself."""
         # A server forks its workers before the first request; later on, a handler has forked something else.
         self.attached = self.attached and not self.has_served
         self.has_served = self.has_forked = False
@@ -230,17 +227,17 @@ class Presence:
         led = self._leads
         self._leads = self._group.lead()
         if not self._leads:
-            # Somebody else speaks for the node; be ready to take over soon after that process is gone.
+            # Another process leads; be ready to take over soon after it has ended.
             self._local_node.before_heartbeat()
             return min(self._interval, _LAST_LOOK)
         if not led:
-            # Whoever led before has listened; only from now on is silence ours to judge.
+            # Another process has led and asked until now: silence counts from here on.
             self._answered_at = self._clock.monotonic()
         answer, trouble = self._ask()
         now = self._clock.monotonic()
         if trouble is None:
             self._answered_at = now
-        # A busy node is silent without being gone; nobody listening is another matter.
+        # A busy node may be silent; a refused connection means that its server has ended.
         elif answer.outcome is ProbeOutcome.REFUSED or now - self._answered_at > self._timeout:
             _log.warning("node %s is taken out of the cluster: %s", self._node_id, trouble)
             attached = self.attached
@@ -273,7 +270,7 @@ class Presence:
         try:
             self._discovery.register(record, self._timeout)
         except NodeIdTaken as exc:
-            # Perhaps by this node: what an earlier run of it left behind, under another spelling of the endpoint.
+            # Perhaps by this very run, under another spelling of the endpoint.
             if not self._is_this_run(exc.endpoint):
                 raise
             for held in self._discovery.nodes():
@@ -293,8 +290,8 @@ class Presence:
         return self.has_served or (not self.has_forked and bool(self._listens()))
 
     def _serves(self) -> bool:
-        # Behind a port mapping or a proxy the endpoint's port is nobody's here, and only a request can tell; the
-        # probe itself is one.
+        # Behind a port mapping or a proxy no process here has the endpoint's port: only a request can show it, and the
+        # probe is one.
         if self.has_served:
             return True
         return not self.has_forked and any(each.rpartition(":")[2] == str(self._port) for each in self._listens())

@@ -1,4 +1,4 @@
-"""The routers of a cluster mediator: the one of its options, and those that single message types ask for."""
+"""The routers of a cluster mediator: that of its options, and those that single message types name."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Routers:
 
     Args:
         default: The option: a name, or an object.
-        local_node: The node that ``local-first`` takes while it has room.
-        registry: Knows the key of each message type.
+        local_node: The node that ``local-first`` prefers while it has room.
+        registry: Has the key of each message type.
         injected: Further options, for the routers that have them.
 
     Raises:
-        ConfigurationError: The option names no router, and is none.
+        ConfigurationError: The option is neither the name of a router nor a router.
     """
 
     def __init__(self, default: Any, local_node: LocalNode, registry: MessageRegistry, **injected: Any) -> None:
@@ -44,7 +44,7 @@ class Routers:
         Return the router of a message type.
 
         Raises:
-            ConfigurationError: It asks for one that there is not.
+            ConfigurationError: There is no router of the name that it gives.
         """
         return self.default if entry.route is None else self._named(entry.route)
 

@@ -77,8 +77,8 @@ class Sender:
         self._one_thread_is_told = False
         self._monotonic = time.monotonic if monotonic is None else monotonic
         self._lock = threading.Lock()
-        # Endpoint -> limiter. Guarded by _lock; read without it.
-        self._limiters: dict[str, ConcurrencyLimiter] = {}
+        # Endpoint, and the calls at once that the node there takes -> limiter. Guarded by _lock; read without it.
+        self._limiters: dict[tuple[str | None, int | None], ConcurrencyLimiter] = {}
         _fork.watch(self)
 
     def takes_batches(self, node: ClusterNode) -> bool:
@@ -92,7 +92,7 @@ class Sender:
         if node.node_id == self._this.node_id:
             return self.run_here(message, call)
         began = self._monotonic()
-        limiter = self._limiter(node)
+        limiter = self._limiters.get((node.endpoint, node.concurrency)) or self._add_limiter(node)
         since = limiter.acquire(timeout)
         if isinstance(since, Rejection):
             return self._rejected(node, since, call)
@@ -113,7 +113,7 @@ class Sender:
     ) -> Sequence[CatgaResult[Any]]:
         """Run messages on another node in one exchange, within so many seconds; ``calls`` has the call of each."""
         began = self._monotonic()
-        limiter = self._limiter(node)
+        limiter = self._limiters.get((node.endpoint, node.concurrency)) or self._add_limiter(node)
         since = limiter.acquire(timeout)
         if isinstance(since, Rejection):
             return [self._rejected(node, since, calls[0])] * len(messages)
@@ -144,11 +144,11 @@ class Sender:
 
     def tidy(self, nodes: Sequence[ClusterNode]) -> None:
         """Forget every node but these, and close what has been idle for too long. Called about once a second."""
-        endpoints = {node.endpoint for node in nodes}
+        present = {(node.endpoint, node.concurrency) for node in nodes}
         with self._lock:
             # A call that has just got hold of a limiter shares it with no other: for a node that is gone, no harm.
-            for endpoint in [each for each, it in self._limiters.items() if each not in endpoints and not it.in_use]:
-                del self._limiters[endpoint]
+            for gone in [each for each, it in self._limiters.items() if each not in present and not it.in_use]:
+                del self._limiters[gone]
         tidy = getattr(self._invoker, "tidy", None)
         if tidy is not None:
             tidy(nodes)
@@ -158,12 +158,13 @@ class Sender:
         return [
             node
             for node in nodes
-            if (limiter := self._limiters.get(node.endpoint or "")) is not None and limiter.silence >= seconds
+            if (limiter := self._limiters.get((node.endpoint, node.concurrency))) is not None
+            and limiter.silence >= seconds
         ]
 
     def abandon(self, node: ClusterNode) -> None:
         """Reject the calls that wait for a place at this node: it is known not to answer."""
-        limiter = self._limiters.get(node.endpoint or "")
+        limiter = self._limiters.get((node.endpoint, node.concurrency))
         if limiter is not None:
             limiter.abandon()
 
@@ -178,17 +179,12 @@ class Sender:
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
-    def _limiter(self, node: ClusterNode) -> ConcurrencyLimiter:
-        endpoint = node.endpoint or ""
+    def _add_limiter(self, node: ClusterNode) -> ConcurrencyLimiter:
         limit = self._pool_size if node.concurrency is None else min(self._pool_size, node.concurrency)
-        limiter = self._limiters.get(endpoint)
-        if limiter is not None and limiter.limit == limit:
-            return limiter
         with self._lock:
-            limiter = self._limiters.get(endpoint)
-            if limiter is None or limiter.limit != limit:  # restarted with another number of threads
-                limiter = self._limiters[endpoint] = ConcurrencyLimiter(limit, monotonic=self._monotonic)
-            return limiter
+            return self._limiters.setdefault(
+                (node.endpoint, node.concurrency), ConcurrencyLimiter(limit, monotonic=self._monotonic)
+            )
 
     def _rejected(self, node: ClusterNode, why: Rejection, call: CallContext) -> CatgaResult[Any]:
         if why is Rejection.STALLED:

@@ -1,4 +1,4 @@
-"""The nodes of the cluster at one moment, and which of them may take a message."""
+"""The nodes of the cluster at one moment, and the candidates for a message."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Snapshot:
         """
         Return the nodes that may take a request of this type; the same object every time.
 
-        Nodes that say that they handle the type come first, this node among them. Those that have not said what they
-        handle are left for types of which no other node that takes calls says so: each of them may refuse the call.
+        Nodes that declare the type come first, this node among them. Nodes that have declared nothing are candidates
+        for types only that no other node declares: each of them may refuse the call.
 
         Args:
             type_name: Wire name of the request type.
@@ -57,13 +57,13 @@ class Snapshot:
         """
         Return the other nodes that a broadcast is for, in the same order of preference.
 
-        One that handles the type and cannot take the request now is among them: the caller is told of it.
+        A node that handles the type and cannot take the request now is among them: the caller gets the reason.
         """
         told = [node for node in self.nodes if node.handles is not None and type_name in node.handles]
         return told if told or here else [node for node in self.nodes if node.handles is None]
 
     def subscribers(self, type_name: str) -> list[ClusterNode]:
-        """Return the other nodes that have said that they subscribe to events of this type."""
+        """Return the other nodes that declare a subscriber of this type."""
         return [node for node in self.nodes if node.subscribes is not None and type_name in node.subscribes]
 
 

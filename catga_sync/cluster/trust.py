@@ -1,4 +1,4 @@
-"""Which key a process uses, with whom: the secret that it was given, or else that of its user on this machine."""
+"""The key that a process signs with: the secret that it was given, or else the key of its user on this machine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["Trust", "trust_of"]
 @dataclass(frozen=True)
 class Trust:
     """
-    Says how a process signs and checks. Immutable, thread-safe.
+    How a process signs and checks signatures. Immutable, thread-safe.
 
     Args:
         options: The options of the process.
-        keys: What signs; None means that nothing is signed, and signatures are ignored.
+        keys: The keys; None means that nothing is signed, and signatures are ignored.
         is_local: Whether the keys are those of this user on this machine, and not a secret.
     """
 
@@ -38,13 +38,13 @@ class Trust:
         return self.keys is not None and not self.is_local
 
     def signing(self) -> Signing | None:
-        """Return what signs calls and checks responses; None where neither is done."""
+        """Return the object that signs calls and checks responses; None where neither is done."""
         if self.keys is None:
             return None
         return Signing(self.keys, self.options.cluster_name, loopback_only=self.is_local)
 
     def guard(self, nonces: NonceStore | None, incarnation: Callable[[], str]) -> Guard:
-        """Return what decides who may call this node."""
+        """Return the guard that decides which calls are let in."""
         if self.keys is None:
             return LoopbackGuard() if is_loopback(self.options.endpoint) else OpenGuard()
         refusal = LOCAL_REFUSAL if self.is_local else REFUSAL
@@ -53,7 +53,7 @@ class Trust:
 
     def check(self) -> None:
         """
-        Make sure that the key is there, where it is known to be needed.
+        Check that the key can be used, where it is known to be needed.
 
         Raises:
             ConfigurationError: It can be neither read nor made; the text says what to do.
@@ -65,7 +65,7 @@ class Trust:
 
 
 def trust_of(options: ClusterOptions) -> Trust:
-    """Return what the options say of keys. Nothing is read or made."""
+    """Return the trust that the options describe. No file is read or made."""
     if options.secret is not None:
         return Trust(options, KeyRing(options.secret), is_local=False)
     if options.insecure:

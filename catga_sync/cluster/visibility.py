@@ -1,6 +1,6 @@
-"""Why this node is not visible to others: kept to be read at any time, and logged once for each cause.
+"""The reason why this node is not visible to others: readable at any time, and logged once for each cause.
 
-A cause is logged when it is noted again after some time: a server that is about to listen, or to end, is no cause.
+A cause is logged when it is noted again after some time: a server that is about to listen, or to end, is not logged.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _log = logging.getLogger(__name__)
 
 class Visibility:
     """
-    Keep the reason why a node is not visible. One thread notes, any thread may read.
+    Keeps the reason why a node is not visible. One thread notes, any thread may read.
 
     Args:
         node_id: Of this node.
-        clock: Tells how old a cause is.
+        clock: Measures how old a cause is.
     """
 
     def __init__(self, node_id: str, clock: Clock) -> None:
@@ -36,7 +36,7 @@ class Visibility:
         self._since: dict[str, float] = {}
         self._told: set[str] = set()
         self._was_visible = False
-        #: Why it is not visible, in a sentence; None when it is, or when nothing is known.
+        #: The reason in a sentence; None when the node is visible, or when no reason is known.
         self.trouble: str | None = None
         _fork.watch(self)
 
@@ -59,7 +59,7 @@ class Visibility:
             _log.warning("node %s %s visible to other nodes: %s", self._node_id, state, text)
 
     def note_waiting(self, cause: str) -> None:
-        """Note what the node waits for, where that is nothing to warn of."""
+        """Note what the node waits for, without a warning."""
         self.trouble = cause
 
     def done(self) -> None:

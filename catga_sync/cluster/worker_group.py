@@ -1,4 +1,4 @@
-"""The processes of one node on this machine: who is there, who speaks for the node, who is the last to leave.
+"""The processes of one node on this machine: which ones there are, which one leads, and which one leaves last.
 
 A node is not a worker: ``gunicorn -w 4`` is one node. Its processes agree through a few files of one folder:
 
@@ -6,9 +6,9 @@ A node is not a worker: ``gunicorn -w 4`` is one node. Its processes agree throu
     <node>.leader    one process holds it exclusively; that one sends the heartbeats
     <node>.busy      every process that serves holds a shared lock until it is drained and idle
     <node>.drain     holds the incarnation that is to be drained
-    <node>.turn      held by whoever joins or leaves, for a moment
+    <node>.turn      held for a moment by the process that joins or leaves
 
-The kernel lets go of a dead process's locks, however it died, so nobody has to be asked who is alive.
+The kernel releases the locks of a process that has ended, however it ended, so locks show which processes are alive.
 
 Rules of this file:
 1. ``flock`` belongs to the open file: a forked child inherits it. ``after_fork_in_child`` closes the child's copy,
@@ -18,7 +18,7 @@ Rules of this file:
 3. A lock counts as long as its file has its name: cleaners of temporary files remove names under the locks. ``tend``
    makes anew what is missing, and keeps it from growing old. Processes that find different runs agree on the one that
    stands in the file.
-4. Nothing is concluded from a file that is missing or new. Whether all are idle is told only of one in which every
+4. Nothing is concluded from a file that is missing or new. Whether all are idle is read only from one in which every
    process of the node has had time to lock it.
 """
 
@@ -47,7 +47,7 @@ except ImportError:  # Windows: no gunicorn there either, so a node is one proce
 
 __all__ = ["WorkerGroup", "any_process_of", "group_key"]
 
-#: How often a newcomer looks whether the group is really not empty; an asker may hold the lock for a moment.
+#: How often a process that joins checks whether the group is really not empty; a check holds the lock for a moment.
 _LOOKS = 4
 #: Bytes of a file that are read.
 _LONGEST_TEXT = 64
@@ -59,12 +59,12 @@ _log = logging.getLogger(__name__)
 
 class WorkerGroup:
     """
-    This process's place among the processes of its node. Thread-safe.
+    This process among the processes of its node. Thread-safe.
 
     Args:
-        folder: Where the lock files are, or what returns it: called in the process that joins, by the user that it
-            is. Made when first needed, for this user only.
-        key: What all processes of the node have in common and no other node has.
+        folder: The folder of the lock files, or a function that returns it, called in the process that joins. Made when
+            first needed, for this user only.
+        key: The same in all processes of the node, and different in every other node.
         clock: Tells how long a file has been there; the same for all processes. None means the system's.
 
     .. versionadded:: 0.1
@@ -136,7 +136,7 @@ class WorkerGroup:
             return self._incarnation
 
     def lead(self) -> bool:
-        """Return whether this process speaks for the node; become the one that does if there is none."""
+        """Return whether this process leads the node; become the leader if there is none."""
         with self._lock:
             if not self._incarnation or self._files is None:
                 return bool(self._incarnation)
@@ -174,7 +174,7 @@ class WorkerGroup:
     # -- draining -------------------------------------------------------------------------------------------------
 
     def wish_drain(self) -> None:
-        """Have all processes of this run of the node go offline."""
+        """Ask all processes of this run of the node to go offline."""
         with self._lock:
             self._drain_wished = True
             if self._files is not None and self._incarnation:
@@ -188,13 +188,13 @@ class WorkerGroup:
         return self._drain_wished
 
     def say_idle(self) -> None:
-        """Say that this process has nothing left to do, and takes nothing new."""
+        """Record that this process is idle and takes no new call."""
         with self._lock:
             self._idle = True
             self._close_locked("busy")
 
     def all_idle(self) -> bool:
-        """Return whether every process of the node has said so."""
+        """Return whether every process of the node is idle and takes no new call."""
         files = self._files
         if files is None:
             return self._idle or not self._incarnation
@@ -256,7 +256,7 @@ class WorkerGroup:
             files.write("drain", self._incarnation)
 
     def _enter_locked(self, files: _Files) -> None:
-        """Lock the file of the members. Who is the first there writes its run into it; who is not takes that of it."""
+        """Lock the file of the members. The first process writes its run into it; the others take the run from it."""
         with files.turn():
             fd = files.open("members")
             self._held["members"] = fd
@@ -332,7 +332,7 @@ class _Files:
 
 
 def group_key(cluster_name: str, node_id: str, endpoint: str) -> str:
-    """Return what all processes of a node have in common and no other node has."""
+    """Return the key of a node's group, the same in all its processes."""
     return f"{cluster_name}\n{node_id}\n{endpoint}"
 
 
@@ -345,7 +345,7 @@ def any_process_of(folder: Path, key: str) -> bool | None:
 
 
 def _is_free(path: Path) -> bool | None:
-    """Return whether nobody holds a lock on the file; None when there is no such file that is this user's own."""
+    """Return whether no process holds a lock on the file; None when there is no such file of this user."""
     try:
         fd = open_private(path, make=False)
     except (OSError, ConfigurationError):
@@ -381,7 +381,7 @@ def _name_if_first(fd: int, incarnation: str) -> None:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            # A member, or somebody who asks, for a moment.
+            # A member, or a check of another process, for a moment.
             threading.Event().wait(0.002)
             continue
         os.pwrite(fd, incarnation.encode("ascii"), 0)

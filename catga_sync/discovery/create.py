@@ -51,7 +51,7 @@ def create_discovery(
             Tells whether the app is being tested. A run of pytest is noticed without it.
 
     Raises:
-        ConfigurationError: The option names no store, and is none.
+        ConfigurationError: The option is neither the name of a store nor a store.
 
     .. versionadded:: 0.1
     """

@@ -1,7 +1,7 @@
-"""The store of a cluster for which none was chosen: a file of this user, or in a test run this process alone.
+"""The default store of a cluster: a file of this user, or during a test run the memory of this process.
 
-A test that sends a request must not reach the server that its author has left running. Whether a test run is on is
-looked at whenever the store is used: a mediator is often made, at import, before that can be known.
+A test that sends a request must not reach a server that a developer has left running. Whether a test run is on is asked
+at every use of the store: a mediator is often made at import, before that can be known.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = ["DefaultDiscovery"]
 
 class DefaultDiscovery:
     """
-    Use one of two stores, as the case is. Thread-safe.
+    Uses one of two stores. Thread-safe.
 
     Args:
         shared: The store outside of test runs.
         alone: The store of this process.
-        under_test: Tells whether a test run is on.
+        under_test: Returns whether a test run is on.
     """
 
     def __init__(self, shared: Discovery, alone: Discovery, under_test: Callable[[], bool]) -> None:

@@ -27,7 +27,7 @@ def create_idempotency(
         clock: Tells a store in memory when a request id has expired; None means the system's.
 
     Raises:
-        ConfigurationError: The option names no store, and is none.
+        ConfigurationError: The option is neither the name of a store nor a store.
 
     .. versionadded:: 0.1
     """

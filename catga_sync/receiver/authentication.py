@@ -1,18 +1,19 @@
-"""Who may call a node: nobody by accident.
+"""Which callers a node lets in.
 
 A call is served if it is signed for this run of this node, wherever it comes from: with the secret of the cluster, or,
 where none was given, with the key that the nodes of one user on one machine share.
 
-With ``insecure=True`` everybody is served; on a loopback endpoint, whoever calls straight from this machine. A page in
-somebody's browser can reach loopback, under a name of its own (DNS rebinding) or under ours, so the ``Host`` must be
-loopback and nothing may show that a page sent it: no machine sends ``Origin``, or a ``Sec-Fetch-Site`` that names a
-site. What a proxy on this machine passes on comes from loopback as well, so whatever shows a proxy refuses a call: a
-forwarding header, or HTTP/1.0. A proxy that shows nothing cannot be told from a neighbour: nginx from
-1.29.7 on is one.
+With ``insecure=True`` every call is served; on a loopback endpoint, every call that comes straight from this machine. A
+page in a browser can reach loopback, under a name of its own (DNS rebinding) or under that of the node, so the ``Host``
+must be loopback and nothing may show that a page sent the call: no machine sends ``Origin``, or a ``Sec-Fetch-Site``
+that names a site. What a proxy on this machine passes on comes from loopback as well, so whatever shows a proxy refuses
+a call: a forwarding header, or HTTP/1.0. A proxy that shows nothing cannot be distinguished from a neighbour: nginx
+from 1.29.7 on is one.
 """
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
@@ -28,41 +29,41 @@ from catga_sync.receiver.replay import NonceStore
 from catga_sync.receiver.request import RawRequest
 from catga_sync.wire.headers import SIGNATURE
 from catga_sync.wire.keys import Keys
+from catga_sync.wire.routes import NODE_PATH
 from catga_sync.wire.signatures import (
     NONCE_LIFETIME,
     REFUSAL,
     NotAuthentic,
     Verified,
-    named_key,
     sign_response,
+    signature_fields,
     verify_request,
 )
 
 __all__ = ["Guard", "LoopbackGuard", "OpenGuard", "SignatureGuard", "unsigned_refusal"]
 
-#: The route that tells what the node says of itself.
-_DESCRIPTION = "/catga/cluster/node"
+_SIGNATURE = SIGNATURE.lower()
 _CANNOT_CHECK = "the node cannot check signatures now; ask another node"
 
 
 class Guard(Protocol):
-    """Decides who is let in. Thread-safe."""
+    """Decides which callers are let in. Thread-safe."""
 
     def admit(self, raw: RawRequest) -> None:
-        """Refuse a request by its head alone, or do nothing."""
+        """Refuse a request by its head alone, or let it pass."""
 
     def is_stranger(self, raw: RawRequest) -> bool:
-        """Return whether a request shows no key where one is needed: its caller is told the node's status alone."""
+        """Return whether a request has no signature where one is needed: it gets the status of the node and no more."""
 
     def verify(self, raw: RawRequest, body: bytes, node_id: str) -> Any:
-        """Refuse a request by its whole, or return what ``seal`` needs; nothing is parsed before."""
+        """Refuse a request by its head and body, or return what ``seal`` needs; nothing is parsed before."""
 
     def seal(self, caller: Any, status: int, executed: str, node_id: str, body: bytes) -> Mapping[str, str]:
-        """Return the headers that prove who made a reply. ``caller`` is None when nobody was verified."""
+        """Return the headers that prove which node responds. ``caller`` is None when no caller was verified."""
 
 
 class OpenGuard:
-    """Let everybody in. Thread-safe."""
+    """Lets every caller in. Thread-safe."""
 
     def admit(self, raw: RawRequest) -> None:
         """See ``Guard``."""
@@ -80,7 +81,7 @@ class OpenGuard:
 
 
 class LoopbackGuard(OpenGuard):
-    """Let in what comes straight from this machine. Thread-safe."""
+    """Lets in what comes straight from this machine. Thread-safe."""
 
     def admit(self, raw: RawRequest) -> None:
         """See ``Guard``."""
@@ -91,7 +92,7 @@ class LoopbackGuard(OpenGuard):
 
 class SignatureGuard:
     """
-    Let in what is signed, once, for this node and its present run. Thread-safe.
+    Lets in what is signed, once, for this node and its present run. Thread-safe.
 
     A nonce keeps a request from being let in twice for as long as it is remembered, and a run of the node whose folder
     is another one, or lost, remembers nothing of the run before. Therefore a request names the incarnation of the node
@@ -107,12 +108,12 @@ class SignatureGuard:
 
         nonces:
             Remembers what was let in; shared by all workers of the node. None for a key that is used on this machine
-            alone, where whoever could record a call can read the key as well: then nothing is remembered.
+            alone, where a program that could record a call can read the key as well: then nothing is remembered.
 
         cluster: The name of the cluster.
         incarnation: Returns the incarnation of the node, "" while it has none.
-        clock: Tells the time; None means the system's.
-        refusal: What a caller is told that is not let in; the cause is for the log.
+        clock: None means the system's.
+        refusal: The error text for a caller that is not let in; the cause is for the log.
     """
 
     def __init__(
@@ -136,9 +137,9 @@ class SignatureGuard:
         _fork.watch(self)
 
     def admit(self, raw: RawRequest) -> None:
-        """See ``Guard``. What cannot have been signed with a key of ours need not be read any further."""
+        """See ``Guard``. The body of a request that names no key of this node need not be read."""
         try:
-            key_id = named_key(raw.headers.get(SIGNATURE.lower()))
+            key_id = signature_fields(raw.headers.get(_SIGNATURE))[0]
         except NotAuthentic as exc:
             self._refuse(exc.cause)
         try:
@@ -151,7 +152,7 @@ class SignatureGuard:
 
     def is_stranger(self, raw: RawRequest) -> bool:
         """See ``Guard``."""
-        return SIGNATURE.lower() not in raw.headers
+        return _SIGNATURE not in raw.headers
 
     def verify(self, raw: RawRequest, body: bytes, node_id: str) -> Verified:
         """See ``Guard``."""
@@ -159,7 +160,7 @@ class SignatureGuard:
         try:
             verified = verify_request(
                 self._ring,
-                raw.headers.get(SIGNATURE.lower()),
+                raw.headers.get(_SIGNATURE),
                 method=raw.method,
                 path=raw.path,
                 cluster=self._cluster,
@@ -172,7 +173,10 @@ class SignatureGuard:
             self._refuse(exc.cause)
         if self._nonces is not None:
             self._refuse_a_replay(self._nonces, verified.nonce)
-        if raw.path != _DESCRIPTION and not self._is_for_this_run(verified, now):
+        meant = verified.incarnation
+        # Signed for no run: served if it was signed after this process began to remember nonces.
+        for_this_run = meant == self._incarnation() if meant else now - verified.age > self._began
+        if not for_this_run and raw.path != NODE_PATH:
             text = f"node {node_id} has been restarted since this call was signed; it is to be signed again"
             raise Refused(Reason.OTHER_RUN, text, caller=verified)
         return verified
@@ -209,29 +213,16 @@ class SignatureGuard:
         if not new:
             self._refuse("it was let in before: a replay")
 
-    def _is_for_this_run(self, verified: Verified, now: float) -> bool:
-        if verified.incarnation == "":
-            return now - verified.age > self._began
-        return verified.incarnation == self._incarnation()
-
     def _refuse(self, cause: str) -> NoReturn:
         raise Refused(Reason.UNAUTHENTICATED, self._refusal, cause=cause)
 
 
-_FORWARDING = frozenset(
-    {
-        "cf-connecting-ip",
-        "client-ip",
-        "fastly-client-ip",
-        "forwarded",
-        "true-client-ip",
-        "via",
-        "x-client-ip",
-        "x-cluster-client-ip",
-        "x-real-ip",
-    }
+#: The headers by which a proxy shows.
+_FORWARDING = re.compile(
+    "cf-connecting-ip|client-ip|fastly-client-ip|forwarded|true-client-ip|via|x-client-ip|x-cluster-client-ip|x-real-ip"
+    "|(?:x-envoy-|x-forwarded|x-original-).*",
+    re.DOTALL,
 )
-_FORWARDING_FAMILIES = ("x-envoy-", "x-forwarded", "x-original-")
 
 # Not urlsplit, which before Python 3.13 drops what stands around an address in brackets.
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.\-]{1,253})(?::\d{1,5})?")
@@ -253,17 +244,18 @@ def unsigned_refusal(remote_address: str | None, headers: Mapping[str, str], pro
     """
     if not _is_loopback(remote_address or ""):
         return _HINT
-    # "none" is what a user typed into the address bar himself.
+    # "none" is what a user has typed into the address bar.
     if "origin" in headers or headers.get("sec-fetch-site", "none") != "none":
         return f"the call was sent by a web page: {_HINT}"
-    forwarded = any(name in _FORWARDING or name.startswith(_FORWARDING_FAMILIES) for name in headers)
-    if forwarded or protocol == "HTTP/1.0":
+    if protocol == "HTTP/1.0" or any(map(_FORWARDING.fullmatch, headers)):
         return f"the call was forwarded by a proxy: {_HINT}"
-    if not is_loopback_host(_host_of(headers.get("host", ""))):
+    host = _HOST.fullmatch(headers.get("host", ""))
+    if host is None or not is_loopback_host(host[1]):
         return f"the Host header is not loopback: {_HINT}"
     return None
 
 
+@functools.lru_cache(maxsize=256)  # reading an address takes longer than all the rest
 def _is_loopback(address: str) -> bool:
     try:
         parsed = ipaddress.ip_address(address)
@@ -271,8 +263,3 @@ def _is_loopback(address: str) -> bool:
         return False
     mapped = getattr(parsed, "ipv4_mapped", None)
     return parsed.is_loopback if mapped is None else bool(mapped.is_loopback)
-
-
-def _host_of(value: str) -> str:
-    found = _HOST.fullmatch(value)
-    return found[1] if found else ""

@@ -1,4 +1,4 @@
-"""What the executor is told of a call, whichever way the call came, and what becomes of it while it is served."""
+"""What comes with a call, whichever way it came, and the state of its request while it is served."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Progress:
     request_id: str = "unknown"
     #: Seconds that the caller gives the call; None where it gives none that can be read.
     timeout: float | None = None
-    #: When it came, on the clock of ``time.perf_counter``.
-    started: float = field(default_factory=time.perf_counter)
+    #: When it came, on the clock of ``time.monotonic``.
+    arrived: float = field(default_factory=time.monotonic)
     #: What the guard knows of the caller.
     caller: Any = None
     #: Whether the handler was started.
@@ -54,15 +54,10 @@ class Progress:
 
     @property
     def told(self) -> str:
-        """What ``Catga-Executed`` says of it."""
+        """The value of ``Catga-Executed``."""
         return "1" if self.executed else "unknown" if self.uncertain else "0"
-
-    @property
-    def seconds(self) -> float:
-        """Since it came."""
-        return time.perf_counter() - self.started
 
     @property
     def elapsed(self) -> int:
         """Milliseconds since it came."""
-        return int(self.seconds * 1000.0)
+        return int((time.monotonic() - self.arrived) * 1000.0)

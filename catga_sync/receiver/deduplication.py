@@ -79,7 +79,7 @@ class Deduplication:
             type_name: What the type of the request is called here; the envelope may have any of its names.
             envelope: The request.
             meta: What came with it.
-            progress: Told of a request that ran, or may have run, before.
+            progress: Of the request; a request that ran, or may have run, before is noted in it.
             repeatable: Whether the request may run twice.
 
         Returns:

@@ -91,7 +91,7 @@ class Executor:
         Args:
             envelope: The request.
             meta: What came with it.
-            progress: Told what is done.
+            progress: Of the request; what is done is noted in it.
 
         Raises:
             Refused: It is not run; ``progress`` tells whether it may have run before.

@@ -1,17 +1,17 @@
 """How much memory a process gives to large requests at once: what does not fit waits for its turn, in order.
 
-The values of a JSON text take far more memory than the text: up to fifty bytes for one byte. How many there are can be
-told before any of them is made, so a request is weighed first and then read, as soon as there is room for its weight.
+The values of a JSON text take far more memory than the text: up to fifty bytes for one byte. They can be counted before
+any of them is made, so the weight of a request is known first, and it is read as soon as there is room for it.
 
     small                               no weight, no lock
     fits, and no other request waits    go
     does not fit                        wait, in order, for half of the time that the call has left
     heavier than the whole budget       wait until no other is there, then run alone
-    not its turn in time                refused (503, RESOURCE_EXHAUSTED): it has not run, another node may be asked
+    not its turn in time                refused (``NO_MEMORY``): it has not run, another node may be asked
 
 A share is held until the handler has returned, for the request that was read lives as long. A handler that sends, with
 its share in hand, a call that comes back to this process as another large request may so wait for itself. That ends
-after half of the time of the inner call, with a refusal that says the truth: not executed. If a share were given back
+after half of the time of the inner call, with a refusal: not executed. If a share were released
 before the handler runs, nothing would be bounded: slow handlers would pile requests up.
 
 It is an estimate. A list of ``{}`` that are read as dataclasses takes more, if their fields have a ``default_factory``
@@ -47,7 +47,7 @@ _PER_BYTE = 8
 #: in: 32 for a float, 117 for a Decimal, 60 to 84 for a text, 128 for one in a set, 126 for a key of a dict with its
 #: number, 100 for a dataclass of five fields, 98 for a list in a list, 164 for a set in one.
 _PER_VALUE = 160
-#: The share of its time for which a call waits. The other half is there for another node, and for the answer.
+#: The share of its time for which a call waits. The other half is there for another node, and for the response.
 _SHARE_OF_TIME = 0.5
 
 
@@ -69,7 +69,7 @@ class MemoryBudget:
     def __init__(self, size: int) -> None:
         self.size = size
         self._lock = threading.Lock()
-        # Guarded by _lock: what is free, and those who wait.
+        # Guarded by _lock: what is free, and the threads that wait.
         self._free = size
         self._waiting: deque[_Turn] = deque()
         _fork.watch(self)
@@ -127,7 +127,7 @@ class MemoryBudget:
         return self._is_given(turn)
 
     def release(self, weight: int) -> None:
-        """Give a share back."""
+        """Release a share."""
         with self._lock:
             self._free += min(weight, self.size)
             self._pass_on_locked()
@@ -155,7 +155,7 @@ class MemoryBudget:
 
 
 class _Turn:
-    """One who waits. ``come`` is set under the lock of the budget."""
+    """A thread that waits. ``come`` is set under the lock of the budget."""
 
     __slots__ = ("come", "weight")
 

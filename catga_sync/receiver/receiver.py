@@ -2,7 +2,7 @@
 
 The order is fixed; nothing is parsed before the caller is let in, and nothing runs before everything was read:
 
-    path, method -> who calls -> type, length, body -> signature -> draining, busy? -> envelope -> time left, chain
+    path, method -> caller -> type, length, body -> signature -> draining, busy? -> envelope -> time left, chain
     -> type, handler -> payload -> seen before? -> handler -> response
 
 Rules of this file:
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -81,7 +82,7 @@ class ServingNode(Protocol):
         """Count a call in while it runs; raises ``Refused`` for one that the node does not take."""
 
     def to_wire(self) -> Mapping[str, Any]:
-        """Return what the node says of itself, as a JSON object."""
+        """Return the description of the node, as a JSON object."""
 
 
 class Receiver:
@@ -155,7 +156,7 @@ class Receiver:
     def handle(self, raw: RawRequest) -> RawResponse:
         """Serve one request. Raises nothing but what the server raises to end its process."""
         headers = raw.headers
-        progress = Progress(timeout=timeout_of(headers), started=raw.arrived)
+        progress = Progress(timeout=timeout_of(headers), arrived=raw.arrived)
         given = headers.get(_REQUEST_ID)
         if given is not None and well_formed_id(given):
             progress.request_id = given
@@ -196,7 +197,8 @@ class Receiver:
         try:
             if raw.method == "POST":
                 self._let_in(raw, "POST")
-                body = self._read(raw, timeout_of(raw.headers))
+                limit = self._limits.get(raw.path, self._max_body_bytes)
+                body = read_body(raw, limit, timeout_of(raw.headers))
         except Refused as exc:
             refused = exc
         return in_memory(raw, body, refused), body
@@ -225,7 +227,7 @@ class Receiver:
                 raise Refused(Reason.UNREADABLE, limit_text(str(exc))) from exc
             del body
             # One deadline for all of them, from when the batch came; each may still be too old by itself.
-            shared = deadline_of(raw.headers, progress.timeout, None, self._default_timeout, progress.seconds)
+            shared = deadline_of(raw.headers, progress, None, self._default_timeout)
             least = _LEAST + len(self._node_id)
             left = sum(least + len(item.request_id or "") for item in items)
             room = self._max_body_bytes - _LEAST
@@ -305,23 +307,21 @@ class Receiver:
                 raise Refused(Reason.WRONG_METHOD, f"this route takes {methods[0]}", headers=allow)
             self._guard.admit(raw)
         except Refused:
-            # A server reads what is left of a body before it goes on, at a stranger's own pace.
+            # A server reads what is left of a body before it goes on, at the pace of its caller.
             if raw.cut is not None:
                 raw.cut()
             raise
 
-    def _read(self, raw: RawRequest, timeout: float | None) -> bytes:
-        return read_body(raw, self._limits.get(raw.path, self._max_body_bytes), timeout)
-
     def _body(self, raw: RawRequest, progress: Progress) -> bytes:
         """Return the body of a request whose caller is verified."""
         self._let_in(raw, "POST")
-        body = self._read(raw, progress.timeout)
+        body = read_body(raw, self._limits.get(raw.path, self._max_body_bytes), progress.timeout)
         progress.caller = self._guard.verify(raw, body, self._node_id)
         return body
 
     def _seconds_left(self, progress: Progress) -> float:
-        return (self._default_timeout if progress.timeout is None else progress.timeout) - progress.seconds
+        seconds = self._default_timeout if progress.timeout is None else progress.timeout
+        return progress.arrived + seconds - time.monotonic()
 
     def _fault(self, raw: RawRequest, progress: Progress) -> ResponseEnvelope:
         """Log the exception that is being handled, and return the response to the request that met it."""

@@ -18,7 +18,7 @@ __all__ = ["FAULT_TEXT", "OK", "Reason", "Refused"]
 #: The HTTP status of a response that is no refusal.
 OK = 200
 
-#: What the caller is told of a fault; the rest is in the log of the node.
+#: The error text of a fault; the rest is in the log of the node.
 FAULT_TEXT = "the node failed on this request; its log has the details"
 
 
@@ -91,7 +91,7 @@ class Refused(Exception):
 
     Args:
         reason: Why.
-        text: What the caller is told; it is logged, too, where there is no ``cause``.
+        text: For the caller; it is logged, too, where there is no ``cause``.
         headers: Of the response, beside those of every response.
         caller: What the guard knows of the caller, where the refusal is to be signed; None leaves it unsigned.
         cause: Why, for the log of this node alone.

@@ -1,6 +1,6 @@
-"""Which signed requests have been here before: the memory that makes a request good for one time.
+"""Nonces of signed requests: a request that was let in is not let in again.
 
-A store that cannot tell raises, and then the request is refused. None forgets early to make room.
+A store that cannot look a nonce up raises, and then the request is refused. No store drops nonces early to make room.
 
 A nonce is added only when the signature of its request was found good, so strangers cannot fill a store.
 """
@@ -73,7 +73,7 @@ class SqliteNonces:
     """
     Remember in an SQLite file, for a node whose workers are processes of one machine. Thread-safe; also across forks.
 
-    The file outlives the processes, but not the boot of the machine: it is not synced to the disk, so nobody knows
+    The file outlives the processes, but not the boot of the machine: it is not synced to the disk, so it is not known
     what a crash of the machine has left of it. Therefore the name of the boot becomes part of the name of the file.
 
     Args:
@@ -163,7 +163,7 @@ def _file_of_this_boot(path: Path) -> Path:
 
 
 def _remove_other_boots(path: Path) -> None:
-    """Remove the files of former boots, which nobody has open."""
+    """Remove the files of former boots, which no process has open."""
     former = re.compile(rf"{re.escape(path.stem)}-[0-9a-f]{{8}}{re.escape(path.suffix)}(-wal|-shm)?")
     present = _file_of_this_boot(path).name
     for each in path.parent.iterdir():

@@ -45,14 +45,14 @@ class RawRequest:
     #: The version of HTTP in which the request came.
     protocol: str = "HTTP/1.1"
     #: Has ``read`` come to its end at that monotonic time or earlier, whatever is still to come. Returns what calls
-    #: that off, and tells whether it came too late. None, here and below, where the server lends no socket.
+    #: that off, and returns whether it came too late. None, here and below, where the server lends no socket.
     end_at: Callable[[float], Callable[[], bool]] | None = None
     #: Has it come to its end now: what is left of the body keeps no thread waiting.
     cut: Callable[[], None] | None = None
     #: Returns whether the caller has closed its side of the connection.
     hung_up: Callable[[], bool] | None = None
-    #: When it came, on the clock of ``time.perf_counter``.
-    arrived: float = field(default_factory=time.perf_counter)
+    #: When it came, on the clock of ``time.monotonic``.
+    arrived: float = field(default_factory=time.monotonic)
     #: The whole body, where it was read when the request was taken in.
     body: bytes | None = None
     #: Why it is refused, where that was found when it was taken in; see ``Receiver.take_in``.
@@ -163,7 +163,7 @@ def call_meta(
         deadline: That of the batch of which the envelope is a part; None for one that came alone.
     """
     headers = raw.headers
-    own = deadline_of(headers, progress.timeout, envelope.timestamp, default_timeout, progress.seconds)
+    own = deadline_of(headers, progress, envelope.timestamp, default_timeout)
     chain = read_chain(headers.get(_CHAIN))
     if chain is None:
         text = f"{CHAIN}: it cannot be read, or the call has come over more than {LONGEST} nodes in a loop"
@@ -180,31 +180,30 @@ def call_meta(
     )
 
 
-def deadline_of(
-    headers: Mapping[str, str], timeout: float | None, sent_at: float | None, default: float, waited: float = 0.0
-) -> Deadline:
+def deadline_of(headers: Mapping[str, str], progress: Progress, sent_at: float | None, default: float) -> Deadline:
     """
     Return the deadline of a call; refuse one whose time is up.
 
     Args:
         headers: Of the request, names in lower case.
-        timeout: What ``timeout_of`` has found in them: the time left when the request was sent.
+        progress: Of the request: when it came, and the time that it had left when it was sent.
         sent_at: When that was, in seconds since the epoch by the sender's clock; None when it did not say.
         default: Seconds for a call whose caller gives none.
-        waited: Seconds since it came.
     """
+    timeout = progress.timeout
     if timeout is None:
         if _TIMEOUT in headers:
             raise Refused(Reason.UNREADABLE, f"{TIMEOUT}: a whole number of milliseconds is expected")
-        return Deadline.after(default - waited)
-    if timeout <= waited:
+        return Deadline(progress.arrived + default)
+    deadline = Deadline(progress.arrived + timeout)
+    if deadline.remaining() <= 0:
         raise Refused(Reason.EXPIRED, "the time of the call was up before it was started")
     # The time that is left is relative, which no clock can spoil; but a node that was paused cannot see how long the
     # request has waited for it. The time of sending can tell, give or take two clocks' difference.
     now = time.time()
     if sent_at is not None and now > sent_at + timeout + CLOCK_SKEW:
         raise Refused(Reason.EXPIRED, _too_old(sent_at, now, timeout))
-    return Deadline.after(timeout - waited)
+    return deadline
 
 
 def _too_old(sent_at: float, now: float, timeout: float) -> str:

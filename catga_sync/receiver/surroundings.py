@@ -63,6 +63,8 @@ class Surroundings:
     def __init__(self) -> None:
         #: Swapped whole; the outermost first.
         self._scopes: tuple[Scope, ...] = ()
+        #: The variables that they hide.
+        self._hidden: frozenset[ContextVar[Any]] = frozenset()
         self._django_is_in = False
 
     def add(self, scope: Scope) -> None:
@@ -71,7 +73,9 @@ class Surroundings:
 
         A mediator that outlives its app, as in a test suite that makes an app for each test, must not keep them all.
         """
-        self._scopes = (*(each for each in self._scopes if type(each) is not type(scope)), scope)
+        scopes = (*(each for each in self._scopes if type(each) is not type(scope)), scope)
+        self._hidden = frozenset(variable for each in scopes for variable in each.hidden)
+        self._scopes = scopes
 
     def run_received(self, run: Callable[[], CatgaResult[T]], name: str) -> CatgaResult[T]:
         """
@@ -81,21 +85,29 @@ class Surroundings:
             run: Runs the handler and writes its response.
             name: Wire name of the message type, for texts.
         """
-        scopes = self._all()
-        hidden = [variable for scope in scopes for variable in scope.hidden]
-        return _context_without(hidden).run(lambda: _run_within(scopes, run, name))
+        if not self._django_is_in and "django.apps" in sys.modules:
+            self._add_django()
+        scopes = self._scopes
+        context = copy_context()
+        if not self._hidden.isdisjoint(context):
+            context = _without(self._hidden, context)
+        if scopes:
+            return context.run(_run_within, scopes, run, name)
+        # What this handler raises is nothing to what surrounds another call of this thread.
+        context.run(raised_in_call.set, None)
+        return context.run(run)
 
     def run_here(self, run: Callable[[], CatgaResult[T]], name: str) -> CatgaResult[T]:
         """Run a call of this process, in the surroundings that are there or else in its own; arguments as above."""
-        missing = tuple(scope for scope in self._all() if not scope.present())
+        if not self._django_is_in and "django.apps" in sys.modules:
+            self._add_django()
+        missing = tuple(scope for scope in self._scopes if not scope.present())
         return _run_within(missing, run, name) if missing else run()
 
-    def _all(self) -> tuple[Scope, ...]:
-        if not self._django_is_in and "django.apps" in sys.modules:
-            self._django_is_in = True
-            django: Any = importlib.import_module("catga_sync.integrations.django")
-            self.add(django.DjangoScope())
-        return self._scopes
+    def _add_django(self) -> None:
+        self._django_is_in = True
+        django: Any = importlib.import_module("catga_sync.integrations.django")
+        self.add(django.DjangoScope())
 
 
 def _run_within(scopes: tuple[Scope, ...], run: Callable[[], CatgaResult[T]], name: str) -> CatgaResult[T]:
@@ -122,7 +134,7 @@ def _run_within(scopes: tuple[Scope, ...], run: Callable[[], CatgaResult[T]], na
         with stack:
             result = run()
             if not result.is_success:
-                # What surrounds the call is told of its failure, as if it had stood around the handler alone.
+                # What surrounds the call sees its failure, as if it had stood around the handler alone.
                 failure = raised[0] if raised else result._to_error()
                 raise failure
     except BaseException as exc:
@@ -140,13 +152,10 @@ def _run_within(scopes: tuple[Scope, ...], run: Callable[[], CatgaResult[T]], na
     return result
 
 
-def _context_without(hidden: Collection[ContextVar[Any]]) -> Context:
-    """Return a copy of this thread's context that lacks some variables."""
-    present = copy_context()
-    if not any(variable in present for variable in hidden):
-        return present
+def _without(hidden: Collection[ContextVar[Any]], context: Context) -> Context:
+    """Return a copy of a context that lacks some variables."""
     own = Context()
-    for variable, value in present.items():
+    for variable, value in context.items():
         if variable not in hidden:
             own.run(variable.set, value)
     return own

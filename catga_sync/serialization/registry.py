@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from catga_sync import _fork
 from catga_sync.errors import RegistrationError, UnknownTypeError
 from catga_sync.messages import options_of
 from catga_sync.serialization.fields.object import Shape
@@ -38,6 +39,11 @@ class MessageRegistry:
         self._by_type: dict[type, MessageType] = {}
         self._by_name: dict[str, MessageType] = {}
         self._shapes: dict[Any, Shape] = {}
+        _fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
+        self._lock = threading.RLock()
 
     def register(
         self,

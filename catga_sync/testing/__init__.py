@@ -1,4 +1,4 @@
-"""Tools for testing: a clock that stands still, and a whole cluster in one process on it, with scripted faults.
+"""Tools for testing: a clock that tests move, and a whole cluster in one process on it, with scripted faults.
 
 with Simulation(seed=1) as sim:
     sim.add_node("a", handlers)

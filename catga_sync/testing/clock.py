@@ -1,4 +1,4 @@
-"""A clock that goes only when it is told to, and does what is due on its way."""
+"""A clock that only tests move, and that calls what is due on its way."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["FakeClock"]
 
 class FakeClock:
     """
-    Both clocks of a ``Clock``, and a ``sleep`` that takes no time. Not thread-safe; for one test.
+    A ``Clock``, with a ``sleep`` that takes no time. Not thread-safe; for one test.
 
     Args:
-        start: What both clocks show at first, in seconds.
+        start: The first reading of both clocks, in seconds.
 
     .. versionadded:: 0.1
     """
@@ -33,15 +33,15 @@ class FakeClock:
         return self._now
 
     def sleep(self, seconds: float) -> None:
-        """Let that much time pass."""
+        """Move the clock on by so many seconds."""
         self.advance(seconds)
 
     def call_at(self, when: float, function: Callable[[], object]) -> None:
-        """Have ``function`` called when the clock gets there."""
+        """Call ``function`` when the clock gets there."""
         heapq.heappush(self._due, (when, next(self._order), function))
 
     def advance(self, seconds: float) -> None:
-        """Go on by so many seconds; whatever falls due on the way is done at its time."""
+        """Move the clock on by so many seconds; functions that fall due on the way are called at their time."""
         end = self._now + max(0.0, seconds)
         while self._due and self._due[0][0] <= end:
             when, _, function = heapq.heappop(self._due)

@@ -1,4 +1,4 @@
-"""The network of a simulation: it carries raw requests to receivers, and does to them what the script says."""
+"""The network of a simulation: it carries raw requests to receivers, with scripted faults."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from catga_sync.wire.routes import INVOKE_PATH
 
 __all__ = ["Fault", "Network", "SimulatedChannel"]
 
-#: Seconds after which a connection that nobody answers is given up.
+#: Seconds after which a connection without a response is given up.
 _CONNECT_TIMEOUT = 1.0
 
 
 @enum.unique
 class Fault(enum.Enum):
-    """What may happen to one request on its way."""
+    """Faults of one request on its way."""
 
     #: It is lost after it was handed over: the handler never runs, and the caller cannot know.
     DROP_REQUEST = "DROP_REQUEST"
-    #: The handler runs, its answer is lost.
+    #: The handler runs, its response is lost.
     DROP_REPLY = "DROP_REPLY"
     #: It takes ``seconds`` longer.
     SLOW = "SLOW"
@@ -47,27 +47,27 @@ class _Scripted:
 
 
 class Peer(Protocol):
-    """What the network needs of a node."""
+    """A node as the network sees it."""
 
     node_id: str
     clock: FakeClock
     receiver: Receiver
     is_running: bool
     is_paused: bool
-    #: What has arrived while it was paused: headers, body, and when its caller gives up.
+    #: Requests that have arrived while it was paused: headers, body, and when the caller gives up.
     backlog: list[tuple[Mapping[str, str], bytes, float]]
 
     def describe(self) -> ClusterNode:
-        """Return the node as it tells of itself."""
+        """Return the node as it describes itself."""
 
 
 class Network:
     """
-    What lies between the simulated nodes.
+    The network between the simulated nodes.
 
     Args:
         sleep: Lets simulated time pass.
-        latency: Seconds that a request and its answer take together.
+        latency: Seconds that a request and its response take together.
     """
 
     def __init__(self, sleep: Callable[[float], None], latency: float) -> None:
@@ -79,22 +79,22 @@ class Network:
 
     def script(self, fault: Fault, *, target: str | None = None, times: int = 1, seconds: float = 0.0) -> None:
         """
-        Have something happen to the next requests.
+        Let a fault happen to the next requests.
 
         Args:
-            fault: What.
-            target: To those for this node; None means to any.
-            times: To how many of them.
-            seconds: How much longer a slow one takes.
+            fault: The fault.
+            target: The node whose requests have it; None means any node.
+            times: The number of requests.
+            seconds: How much longer a slow request takes.
         """
         self._script.append(_Scripted(fault, target, times, seconds))
 
     def partition(self, *islands: Iterable[str]) -> None:
-        """Let nodes reach only those of their own island; a node in none of them reaches all others in none."""
+        """Let nodes reach only those of their own island; nodes outside of every island reach each other."""
         self._islands = [frozenset(island) for island in islands]
 
     def heal(self) -> None:
-        """End the partition and forget the script."""
+        """End the partition and clear the script."""
         self._islands = []
         self._script = []
 
@@ -105,7 +105,7 @@ class Network:
     def exchange(
         self, source: str, node_id: str, headers: Mapping[str, str], body: bytes, timeout: float
     ) -> RawResponse:
-        """Carry one request, and do to it what the script says; raises what a channel raises."""
+        """Carry one request, with the fault that the script has for it. Raises what a channel raises."""
         target = self.nodes.get(node_id)
         scripted = self._next_fault(node_id)
         fault = None if scripted is None else scripted.fault
@@ -148,7 +148,7 @@ def _no_response() -> ExchangeFailed:
 
 
 def deliver(target: Peer, headers: Mapping[str, str], body: bytes, *, hung_up: bool) -> RawResponse:
-    """Hand a request to a node's receiver, its caller still there or not."""
+    """Hand a request to a node's receiver; ``hung_up`` tells it whether the caller has gone."""
     raw = RawRequest(
         "POST",
         INVOKE_PATH,

@@ -1,9 +1,9 @@
 """A cluster in one process, on a clock of its own.
 
-Routing, failover, membership and receiving are the real code; only the network, the store and the time are made up.
-The same seed and script give the same run, to the last call.
+Nodes are made by the factory of real ones; only the network, the store and the time are simulated. The same seed and
+script give the same run, to the last call.
 
-Calls are made one after the other: what is simulated is what happens to a call, not what calls do to each other.
+Calls are made one after the other: faults of single calls are simulated, and not calls at the same time.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one call. Immutable."""
+    """The result of one call. Immutable."""
 
     request_id: str
     result: CatgaResult[Any]
@@ -81,7 +81,7 @@ class SimulatedNode:
         self.clock = simulation.clock
         self.is_running = True
         self.is_paused = False
-        #: What has arrived while it was paused: headers, body, and when its caller gives up.
+        #: Requests that have arrived while it was paused: headers, body, and when the caller gives up.
         self.backlog: list[tuple[Mapping[str, str], bytes, float]] = []
         self.load = 0.0
         self._runs = 0
@@ -90,7 +90,7 @@ class SimulatedNode:
         self._begin()
 
     def _begin(self) -> None:
-        """Make the parts anew, as a process does that starts."""
+        """Make the parts anew, as a process does at its start."""
         simulation = self._simulation
         self._runs += 1
         self._seq = 0
@@ -144,7 +144,7 @@ class SimulatedNode:
         return self.membership.snapshot.nodes
 
     def events(self) -> tuple[ClusterEvent, ...]:
-        """Return what this node has noticed."""
+        """Return the events that this node has noticed."""
         return self._parts.mediator.events()
 
     @property
@@ -155,28 +155,28 @@ class SimulatedNode:
     # -- faults ---------------------------------------------------------------------------------------------------
 
     def kill(self) -> None:
-        """End it at once, without a word to anybody."""
+        """End it at once; no other node is told."""
         self.is_running = False
         self.backlog.clear()
 
     def restart(self) -> None:
-        """Start it again, as another incarnation that remembers nothing."""
+        """Start it again, as another incarnation without any state."""
         self.is_running, self.is_paused = True, False
         self._begin()
         self.beat()
 
     def pause(self) -> None:
-        """Stop it as SIGSTOP does: connections are taken, nothing is done."""
+        """Stop it as SIGSTOP does: connections are accepted, nothing runs."""
         self.is_paused = True
 
     def resume(self) -> None:
-        """Let it go on: it finds everything that has arrived meanwhile."""
+        """Let it go on, with all requests that have arrived meanwhile."""
         self.is_paused = False
         backlog, self.backlog = self.backlog, []
         for headers, body, expires in backlog:
             deliver(self, headers, body, hung_up=self.clock.monotonic() >= expires)
 
-    # -- what the background does ---------------------------------------------------------------------------------
+    # -- steps of the background thread ---------------------------------------------------------------------------
 
     def beat(self) -> None:
         """Send a heartbeat, if it can."""
@@ -190,7 +190,7 @@ class SimulatedNode:
             return
 
     def describe(self) -> ClusterNode:
-        """Return this node as it tells of itself."""
+        """Return this node as it describes itself."""
         return replace(self._parts.local_node.describe(), incarnation=f"{self.node_id}-{self._runs}")
 
     def look(self) -> None:
@@ -252,7 +252,7 @@ class Simulation:
         Args:
             node_id: Its id.
             handlers: Registers its handlers with the mediator that it is given.
-            observes: Whether it looks who is there; False saves time where hundreds of nodes only serve.
+            observes: Whether it keeps a snapshot of the others; False saves time where hundreds of nodes only serve.
         """
         local = Mediator()
         handlers(local)
@@ -277,8 +277,8 @@ class Simulation:
         Check the results against what really ran.
 
         Raises:
-            AssertionError: A request that is no query ran twice, an answer came from nowhere, or a result lies about
-                delivery.
+            AssertionError: A request that is no query ran twice, a handler ran without a request, or the delivery of
+                a result is wrong.
         """
         runs = Counter(execution.request_id for execution in self.executions)
         for outcome in self.results:

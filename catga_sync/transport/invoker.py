@@ -7,12 +7,14 @@ Rules of this file:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._log_limit import LimitedLog
+from catga_sync._redaction import shown
 from catga_sync.context import CallContext
 from catga_sync.errors import ConfigurationError, Delivery, SerializationError
 from catga_sync.messages import Request
@@ -25,13 +27,15 @@ from catga_sync.transport.outcome import Outcome, judge_one
 from catga_sync.transport.proof import Proof, judge_unproven
 from catga_sync.transport.signing import MISDIRECTED, Signing
 from catga_sync.wire.call_path import write_chain
-from catga_sync.wire.envelope import MAX_TIME_MS, STAMP_LENGTH, RequestHead, stamped
+from catga_sync.wire.envelope import MAX_TIME_MS, RequestHead, stamped
 from catga_sync.wire.headers import CHAIN, EXECUTED, REQUEST_ID, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
 from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
 
 __all__ = ["EnvelopeInvoker"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 #: Makes a failure of the outcome of an attempt.
@@ -119,7 +123,9 @@ class EnvelopeInvoker:
             payload = kind.encode(request)
         except SerializationError as exc:
             return outcome.unwritable(exc)
-        return self._send(outcome, kind.head.unstamped(payload, call.request_id), expires)
+        unstamped = kind.head.unstamped(payload, call.request_id)
+        came = self._exchange(node, INVOKE_PATH, call, partial(stamped, unstamped), expires)
+        return judge_one(outcome, came) if isinstance(came, Response) else came(outcome)
 
     def invoke_raw(
         self,
@@ -148,7 +154,9 @@ class EnvelopeInvoker:
         expires = self._clock.monotonic() + timeout
         outcome = Outcome(node, type_name, _checked_json, call, self._limited_log)
         head = RequestHead(type_name, response_name or "none", self._source_node_id)
-        return self._send(outcome, head.unstamped(payload, call.request_id), expires)
+        unstamped = head.unstamped(payload, call.request_id)
+        came = self._exchange(node, INVOKE_PATH, call, partial(stamped, unstamped), expires)
+        return judge_one(outcome, came) if isinstance(came, Response) else came(outcome)
 
     def invoke_batch(
         self, node: ClusterNode, requests: Sequence[Request[Any]], *, timeout: float, calls: Sequence[CallContext]
@@ -205,13 +213,6 @@ class EnvelopeInvoker:
             self._proof.keep_only(present)
         self._channel.tidy(present)
 
-    def _send(self, outcome: Outcome, unstamped: bytes, expires: float) -> CatgaResult[Any]:
-        length = len(unstamped) + STAMP_LENGTH
-        if length > self._max_body_bytes:
-            return outcome.too_long(length, self._max_body_bytes)
-        came = self._exchange(outcome.node, INVOKE_PATH, outcome.call, partial(stamped, unstamped), expires)
-        return judge_one(outcome, came) if isinstance(came, Response) else came(outcome)
-
     def _exchange(
         self, node: ClusterNode, path: str, call: CallContext, write: Callable[[float], bytes], expires: float
     ) -> Response | _Failure:
@@ -241,6 +242,8 @@ class EnvelopeInvoker:
             way.shows_first = False
         for again in (False, True):
             body = write(self._clock.time())
+            if len(body) > self._max_body_bytes:
+                return partial(Outcome.too_long, size=len(body), limit=self._max_body_bytes)
             headers = write_headers(call, expires - self._clock.monotonic())
             signing, signed = way.signing, None
             try:
@@ -249,9 +252,11 @@ class EnvelopeInvoker:
                 renew = None if signed is None else signed.renew
                 response = self._channel.exchange(node, path, headers, body, expires, renew)
             except ExchangeFailed as exc:
-                return partial(Outcome.broken, exc=exc)
+                _log.debug("%s: %s", call.ids, shown(exc.__cause__))
+                # Without the exception: by its traceback it would keep the connection.
+                return partial(Outcome.broken, what=exc.what, sent=exc.sent, code=exc.code, layer=exc.layer)
             except ConfigurationError as exc:
-                return partial(Outcome.unsigned, exc=exc)
+                return partial(Outcome.unsigned, reason=str(exc))
             if signing is None or signed is None:
                 break
             run = signing.signer(signed.nonce, node.node_id, response.status, response.headers, response.body)

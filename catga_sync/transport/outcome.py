@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from catga_sync._log_limit import LimitedLog
-from catga_sync._redaction import escaped, shown
+from catga_sync._redaction import escaped
 from catga_sync.context import CallContext
-from catga_sync.errors import ConfigurationError, Delivery, ErrorCode, SerializationError
+from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import error_text, limit_text, unreadable_answer
 from catga_sync.results import INSIDE, NEVER, OTHER_NODE, RETRY, CatgaResult
-from catga_sync.transport.base import ExchangeFailed, Response
+from catga_sync.transport.base import Response
 from catga_sync.wire.envelope import EnvelopeError, ResponseEnvelope
 from catga_sync.wire.headers import EXECUTED
 
@@ -205,19 +205,18 @@ class Outcome:
         retry = None if code in (ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL) else OTHER_NODE
         return self.failed("network", text, code, Delivery.UNKNOWN, retry=retry)
 
-    def broken(self, exc: ExchangeFailed) -> CatgaResult[Any]:
-        """Judge an exchange that ended without a response."""
-        delivery = Delivery.UNKNOWN if exc.sent else Delivery.NOT_EXECUTED
-        _log.debug("%s: %s", self.call.ids, shown(exc.__cause__))
-        if exc.code is ErrorCode.DEADLINE_EXCEEDED:
+    def broken(self, *, what: str, sent: bool, code: ErrorCode, layer: str) -> CatgaResult[Any]:
+        """Judge an exchange that ended without a response; arguments as in ``ExchangeFailed``."""
+        delivery = Delivery.UNKNOWN if sent else Delivery.NOT_EXECUTED
+        if code is ErrorCode.DEADLINE_EXCEEDED:
             return self.expired(
-                delivery, "while waiting for its response" if exc.sent else "before the request was handed over"
+                delivery, "while waiting for its response" if sent else "before the request was handed over"
             )
-        return self.failed(exc.layer, f"{self.where} {exc.what}", exc.code, delivery)
+        return self.failed(layer, f"{self.where} {what}", code, delivery)
 
-    def unsigned(self, exc: ConfigurationError) -> CatgaResult[Any]:
+    def unsigned(self, reason: str) -> CatgaResult[Any]:
         """Judge a request that was not sent, since there is no key to sign it with."""
-        text = f"{self.where} cannot be reached ({exc})"
+        text = f"{self.where} cannot be reached ({reason})"
         return self.failed("network", text, ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
 
     def _log(self, layer: str, text: str, code: object, delivery: Delivery) -> None:

@@ -114,7 +114,7 @@ class Signing:
         nonce = os.urandom(16).hex()
         sign = partial(
             sign_request,
-            self._ring,
+            self._ring.present(),
             method=method,
             path=path,
             cluster=self._cluster,

@@ -1,7 +1,7 @@
-"""The envelope of Catga.Cluster (.NET): what a request and its answer look like on the wire. Bytes in, bytes out.
+"""The envelope of Catga.Cluster (.NET): what a request and its response look like on the wire. Bytes in, bytes out.
 
 Rules of this file:
-1. What is read may come from anybody: every property is checked before it is used.
+1. What is read may come from any program: every property is checked before it is used.
 2. Property names are read in any letter case, unknown ones are ignored, nulls are as good as absent.
 3. What is written is ASCII, so that it needs no further thought in any header, log or terminal.
 """
@@ -39,7 +39,7 @@ __all__ = [
 
 #: JSON values in one envelope. It has six to eight properties; what else is in it, and is ignored, has the rest.
 _MAX_VALUES = 1_000
-#: JSON values of an envelope in a batch, on average: an envelope of ours has 15.
+#: JSON values of an envelope in a batch, on average: an envelope from this package has 15.
 _MAX_VALUES_IN_BATCH = 20
 
 #: The longest time that a caller may ask for, in milliseconds.
@@ -130,17 +130,17 @@ class RequestEnvelope:
         try:
             if request_id is None:
                 raise EnvelopeError("requestId: give 1 to 128 characters of A-Z a-z 0-9 . _ : -")
-            source = _optional(fields, "sourceNodeId", str)
+            source = _property(fields, "sourceNodeId", str, required=False)
             if source is not None and not well_formed_id(source):
                 # Any text is allowed to be there; one that is no id goes neither into a log nor to a handler.
                 source = None
             return cls(
                 request_type_name=_name(fields, "requestTypeName"),
                 response_type_name=_name(fields, "responseTypeName"),
-                payload=_payload(_required(fields, "payloadData", str)),
+                payload=_payload(_property(fields, "payloadData", str, required=True)),
                 request_id=request_id,
                 source_node_id=source,
-                timestamp=_timestamp(_required(fields, "timestamp", str)),
+                timestamp=_timestamp(_property(fields, "timestamp", str, required=True)),
             )
         except EnvelopeError as exc:
             raise EnvelopeError(str(exc), request_id=request_id) from exc
@@ -148,7 +148,7 @@ class RequestEnvelope:
 
 @dataclass(frozen=True, slots=True)
 class ResponseEnvelope:
-    """The answer to one request. Immutable."""
+    """The response to one request. Immutable."""
 
     request_id: str
     is_success: bool
@@ -191,18 +191,18 @@ class ResponseEnvelope:
     @classmethod
     def of_fields(cls, fields: Mapping[str, Any]) -> ResponseEnvelope:
         """Read an envelope from its properties, names in lower case; raises as ``decode`` does."""
-        elapsed = _optional(fields, "processingTimeMs", int)
-        final = _optional(fields, "final", bool)
-        payload = _optional(fields, "payloadData", str)
-        code = _optional(fields, "errorCode", str)
-        node = _optional(fields, "processedByNodeId", str)
+        elapsed = _property(fields, "processingTimeMs", int, required=False)
+        final = _property(fields, "final", bool, required=False)
+        payload = _property(fields, "payloadData", str, required=False)
+        code = _property(fields, "errorCode", str, required=False)
+        node = _property(fields, "processedByNodeId", str, required=False)
         if elapsed is not None and not 0 <= elapsed <= _MAX_MS:
             raise EnvelopeError("processingTimeMs: a whole number of milliseconds is expected")
         return cls(
-            request_id=_required(fields, "requestId", str),
-            is_success=_required(fields, "isSuccess", bool),
+            request_id=_property(fields, "requestId", str, required=True),
+            is_success=_property(fields, "isSuccess", bool, required=True),
             payload=None if payload is None else _payload(payload),
-            error_message=_optional(fields, "errorMessage", str),
+            error_message=_property(fields, "errorMessage", str, required=False),
             error_code=parse_code(_printable(code)),
             processed_by_node_id=_printable(node),
             processing_time_ms=0 if elapsed is None else elapsed,
@@ -229,7 +229,7 @@ def read_batch(raw: bytes) -> list[RequestEnvelope | EnvelopeError]:
     Read ``{"requests": [envelope, ...]}``: between our own nodes only, so names are as we write them.
 
     Returns:
-        For each item the envelope, or the error that says why it is none.
+        For each item the envelope, or the error that says why it cannot be read.
 
     Raises:
         EnvelopeError: The whole cannot be read.
@@ -244,9 +244,9 @@ def read_batch(raw: bytes) -> list[RequestEnvelope | EnvelopeError]:
     return read
 
 
-def batch_item(reply: ResponseEnvelope, told: str) -> bytes:
-    """Return an envelope for a batch: it has one property more, what ``Catga-Executed`` says of it."""
-    return b'%b,"executed":%b}' % (reply.encode()[:-1], _text(told))
+def batch_item(response: ResponseEnvelope, executed: str) -> bytes:
+    """Return an envelope for a batch: it has one property more, the value that ``Catga-Executed`` would have."""
+    return b'%b,"executed":%b}' % (response.encode()[:-1], _text(executed))
 
 
 def write_batch_response(items: Iterable[bytes]) -> bytes:
@@ -255,12 +255,12 @@ def write_batch_response(items: Iterable[bytes]) -> bytes:
 
 
 def read_batch_response(raw: bytes) -> list[tuple[ResponseEnvelope, str | None]]:
-    """Return the answers of a batch, each with what ``Catga-Executed`` would say of it; raises as ``read_batch``."""
-    replies = []
+    """Return the responses of a batch, each with what ``Catga-Executed`` would be; raises as ``read_batch``."""
+    responses = []
     for item in _items(raw, "responses"):
         fields = _lower(item)
-        replies.append((ResponseEnvelope.of_fields(fields), _required(fields, "executed", str)))
-    return replies
+        responses.append((ResponseEnvelope.of_fields(fields), _property(fields, "executed", str, required=True)))
+    return responses
 
 
 def _items(raw: bytes, name: str) -> list[Any]:
@@ -277,7 +277,7 @@ def _lower(item: object) -> Mapping[str, Any]:
 
 
 def _printable(value: str | None) -> str | None:
-    """Return a peer's word, cut and fit for a line of a log."""
+    """Return a text of a peer's, cut and fit for a line of a log."""
     return None if value is None else "".join(char if char.isprintable() else "?" for char in value[:128])
 
 
@@ -287,29 +287,26 @@ def _text(value: str | None) -> bytes:
 
 def _read(raw: bytes, max_values: int = _MAX_VALUES) -> Mapping[str, Any]:
     try:
-        check_values(raw, max_values)
+        if len(raw) > max_values:  # what is shorter has fewer
+            check_values(raw, max_values)
         parsed = jsontext.loads(raw, unique_keys=True)
     except SerializationError as exc:
         raise EnvelopeError(f"envelope: {exc}") from exc
     if not isinstance(parsed, dict):
         raise EnvelopeError("envelope: a JSON object is expected")
-    fields = {key.lower(): value for key, value in parsed.items()}
+    fields = dict(zip(map(str.lower, parsed), parsed.values(), strict=True))
     if len(fields) != len(parsed):
         raise EnvelopeError("envelope: a property stands twice in it")
     return fields
 
 
-def _optional(fields: Mapping[str, Any], name: str, kind: type) -> Any:
+def _property(fields: Mapping[str, Any], name: str, kind: type, *, required: bool) -> Any:
     value = fields.get(name.lower())
-    if value is not None and type(value) is not kind:
-        raise EnvelopeError(f"{name}: {_KIND_NAMES[kind]} is expected")
-    return value
-
-
-def _required(fields: Mapping[str, Any], name: str, kind: type) -> Any:
-    value = _optional(fields, name, kind)
     if value is None:
-        raise EnvelopeError(f"{name}: missing")
+        if required:
+            raise EnvelopeError(f"{name}: missing")
+    elif type(value) is not kind:
+        raise EnvelopeError(f"{name}: {_KIND_NAMES[kind]} is expected")
     return value
 
 
@@ -317,7 +314,7 @@ _KIND_NAMES = {str: "a string", int: "a whole number", bool: "true or false"}
 
 
 def _name(fields: Mapping[str, Any], name: str) -> str:
-    value: str = _required(fields, name, str)
+    value: str = _property(fields, name, str, required=True)
     if not 1 <= len(value) <= MAX_NAME or not value.isprintable():
         raise EnvelopeError(f"{name}: give 1 to {MAX_NAME} printable characters")
     return value

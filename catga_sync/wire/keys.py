@@ -30,6 +30,9 @@ class Keys(Protocol):
     def key_ids(self) -> tuple[str, ...]:
         """A name for each key, the one that signs first."""
 
+    def present(self) -> KeyRing:
+        """Return the keys as they are now."""
+
     def knows(self, key_id: str) -> bool:
         """Return whether there is a key of that name."""
 
@@ -77,6 +80,10 @@ class KeyRing:
         fill(self, "key_ids", tuple(keys))
         fill(self, "_keys", MappingProxyType(keys))
         fill(self, "_stranger", hmac.new(os.urandom(_KEY_BYTES), digestmod="sha256"))
+
+    def present(self) -> KeyRing:
+        """See ``Keys``."""
+        return self
 
     def knows(self, key_id: str) -> bool:
         """See ``Keys``."""

@@ -155,7 +155,7 @@ def test_a_request_that_waited_for_its_turn_says_when_it_was_sent(invoker: Envel
         callers[0].start()
         until(lambda: peer.requests, "the first is under way")
         callers[1].start()
-        until(lambda: narrow._limiters[peer.endpoint]._waiting, "the second waits")
+        until(lambda: narrow._limiters[(peer.endpoint, None)]._waiting, "the second waits")
         clock.now += 10.0
         go.set()
         for caller in callers:

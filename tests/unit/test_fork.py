@@ -143,7 +143,7 @@ class Watched:
 def test_a_fork_is_noticed_once_and_everybody_waits_until_all_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = Watched()
     monkeypatch.setattr(_fork, "_watched", {1: lambda: watched})
-    monkeypatch.setattr(_fork, "_pid", -1)
+    monkeypatch.setattr(_fork, "pid", -1)
     callers = [threading.Thread(target=_fork.check_process) for _ in range(8)]
     for caller in callers:
         caller.start()

@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import prepend_scheme_if_needed
 from urllib3.util import Retry
 
-from catga_sync.transport.http.connection import Connection, TlsConnection, current_exchange
+from catga_sync.transport.http.connection import Connection, TlsConnection, current
 
 __all__ = ["DeadlineAdapter", "abandon", "adopt", "close_stale", "drop"]
 
@@ -47,7 +47,7 @@ class _Pool(urllib3.HTTPConnectionPool):
         **options: Any,
     ) -> Any:
         """Send a request; that of an exchange is sent once, and waits for a connection until its deadline."""
-        exchange = current_exchange()
+        exchange = current.exchange
         if exchange is not None:
             retries = _ONCE
             options["pool_timeout"] = exchange.left()

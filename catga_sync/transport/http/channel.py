@@ -15,7 +15,7 @@ from catga_sync.errors import ends_process
 from catga_sync.nodes import ClusterNode
 from catga_sync.transport.base import Response
 from catga_sync.transport.http.adapter import abandon, close_stale, drop
-from catga_sync.transport.http.connection import Exchange
+from catga_sync.transport.http.connection import IDLE_LIMIT, Exchange
 from catga_sync.transport.http.user_session import (
     STOCK_GET_ADAPTER,
     STOCK_SEND,
@@ -59,8 +59,7 @@ class HttpChannel:
         self._verify = verify
         self._cert = cert
         self._lock = threading.Lock()
-        # Written with _lock held: the session, the process that it belongs to, and the pool of each endpoint.
-        self._pid = -1
+        # Written with _lock held, read without it: the session, and the pool of each endpoint.
         self._session: requests.Session | BorrowedSession | None = None
         self._pools: dict[str, Any] = {}
         _fork.watch(self)
@@ -75,10 +74,12 @@ class HttpChannel:
         renew: Callable[[Mapping[str, str]], Mapping[str, str]] | None = None,
     ) -> Response:
         """See ``Channel``."""
-        exchange = Exchange(expires, None if node.keep_alive is None else max(0.0, node.keep_alive - 0.5))
-        exchange.finish = renew
+        idle_limit = IDLE_LIMIT if node.keep_alive is None else max(0.0, node.keep_alive - 0.5)
+        exchange = Exchange(expires, idle_limit, renew)
         try:
-            pool = self._pools.get(node.endpoint or "") if self._pid == os.getpid() else None
+            if os.getpid() != _fork.pid:
+                _fork.check_process()
+            pool = self._pools.get(node.endpoint or "")
             replaced = HTTPAdapter.send is not STOCK_SEND or requests.Session.get_adapter is not STOCK_GET_ADAPTER
             if pool is None or replaced:
                 came = self._exchange_through_session(node, path, headers, body, exchange)
@@ -104,8 +105,6 @@ class HttpChannel:
         endpoints = {node.endpoint for node in nodes}
         with self._lock:
             dropped = [self._pools.pop(endpoint) for endpoint in list(self._pools) if endpoint not in endpoints]
-        if self._pid != os.getpid():
-            return
         for adapter in _adapters(self._session):
             for pool in dropped:
                 drop(adapter, pool)
@@ -114,7 +113,10 @@ class HttpChannel:
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``. The parent's descriptors are closed without a word to the peers."""
         self._lock = threading.Lock()
-        self._abandon()
+        for adapter in _adapters(self._session):
+            abandon(adapter)
+        self._session = None
+        self._pools = {}
 
     def _exchange_through_session(
         self, node: ClusterNode, path: str, headers: dict[str, str], body: bytes, exchange: Exchange
@@ -141,23 +143,14 @@ class HttpChannel:
 
     def _open_session(self) -> requests.Session | BorrowedSession:
         session = self._session
-        if session is not None and self._pid == os.getpid():
+        if session is not None:
             return session
         with self._lock:
-            if self._pid != os.getpid():
-                self._abandon()
             if self._session is None:
                 given, size = self._given, self._pool_size
                 self._session = new_session(size) if given is None else BorrowedSession(given, size)
                 self._pools = {}
-                self._pid = os.getpid()
             return self._session
-
-    def _abandon(self) -> None:
-        for adapter in _adapters(self._session):
-            abandon(adapter)
-        self._session = None
-        self._pools = {}
 
     def _pool_of(self, node: ClusterNode, session: requests.Session, adapter: Any) -> Any:
         endpoint = node.endpoint or ""

@@ -28,6 +28,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -35,7 +36,7 @@ from urllib3.exceptions import ConnectTimeoutError, InvalidHeader, NewConnection
 
 from catga_sync.transport.http.resolver import addresses_of
 
-__all__ = ["Connection", "Exchange", "GuardedConnection", "TlsConnection", "current_exchange"]
+__all__ = ["IDLE_LIMIT", "Connection", "Exchange", "GuardedConnection", "TlsConnection", "current"]
 
 #: Seconds that an idle connection is kept when its server has not said how long it keeps it: half of gunicorn's 2 s.
 IDLE_LIMIT = 1.0
@@ -47,43 +48,39 @@ MOST_INTERIM = 100
 
 _LENGTH = re.compile(r"(\d+)(?: *, *\1)*", re.ASCII)
 
-_here = threading.local()
 
-
+@dataclass(slots=True, eq=False)
 class Exchange:
     """
     The deadline and the evidence of one request and its response. Belongs to the thread that runs it.
 
     Args:
         expires: Monotonic time at which the exchange ends, whatever the peer does.
-        idle_limit: Seconds for which a connection may have been idle to be used; None means ``IDLE_LIMIT``.
+        idle_limit: Seconds for which a connection may have been idle to be used.
+        finish: Returns the headers of the request as they are to be sent; None leaves them as they are.
     """
 
-    __slots__ = ("connection", "expires", "finish", "idle_limit", "is_delegated", "peer", "request_complete")
-
-    def __init__(self, expires: float, idle_limit: float | None = None) -> None:
-        self.expires = expires
-        self.idle_limit = IDLE_LIMIT if idle_limit is None else idle_limit
-        #: Whether the kernel has taken the whole request.
-        self.request_complete = False
-        #: The connection that carries the exchange; set before it is made. None until then.
-        self.connection: GuardedConnection | None = None
-        #: The address that a connection made for it has reached; None when none was made.
-        self.peer: tuple[Any, ...] | None = None
-        #: Whether a session of the user's own sends it, perhaps over connections of another kind.
-        self.is_delegated = False
-        #: Returns the headers of the request as they are to be sent; None leaves them as they are.
-        self.finish: Callable[[Mapping[str, str]], Mapping[str, str]] | None = None
+    expires: float
+    idle_limit: float = IDLE_LIMIT
+    finish: Callable[[Mapping[str, str]], Mapping[str, str]] | None = None
+    #: Whether the kernel has taken the whole request.
+    request_complete: bool = field(default=False, init=False)
+    #: The connection that carries the exchange; set before it is made. None until then.
+    connection: GuardedConnection | None = field(default=None, init=False)
+    #: The address that a connection made for it has reached; None when none was made.
+    peer: tuple[Any, ...] | None = field(default=None, init=False)
+    #: Whether a session of the user's own sends it, perhaps over connections of another kind.
+    is_delegated: bool = field(default=False, init=False)
 
     @contextlib.contextmanager
     def run(self) -> Iterator[Exchange]:
         """Make this the exchange of the current thread."""
-        outer = current_exchange()
-        _here.exchange = self
+        outer = current.exchange
+        current.exchange = self
         try:
             yield self
         finally:
-            _here.exchange = outer
+            current.exchange = outer
 
     def left(self) -> float:
         """
@@ -108,13 +105,17 @@ class Exchange:
             self.connection.retired = True
 
 
-def current_exchange() -> Exchange | None:
-    """Return the exchange of the current thread; None when it runs none."""
-    return getattr(_here, "exchange", None)
+class _Current(threading.local):
+    #: None when the thread runs none.
+    exchange: Exchange | None = None
+
+
+#: The exchange of the current thread.
+current = _Current()
 
 
 def _limit(sock: socket.socket) -> None:
-    exchange = current_exchange()
+    exchange = current.exchange
     if exchange is not None:
         sock.settimeout(exchange.left())
 
@@ -156,7 +157,7 @@ class _Response(http.client.HTTPResponse):
         for _ in range(MOST_INTERIM + 1):
             line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
             # 101 is not an interim response: another protocol follows it, for which no request of ours asks.
-            if current_exchange() is None or not 100 <= line[1] < 200 or line[1] == 101:
+            if current.exchange is None or not 100 <= line[1] < 200 or line[1] == 101:
                 return line
             http.client.parse_headers(self.fp)
         raise http.client.HTTPException(f"more than {MOST_INTERIM} interim responses")
@@ -173,7 +174,7 @@ class GuardedConnection(HTTPConnection):
     _idle_limit: float | None = None
 
     def connect(self) -> None:
-        exchange = current_exchange()
+        exchange = current.exchange
         if exchange is not None:
             exchange.connection = self
         super().connect()
@@ -194,7 +195,7 @@ class GuardedConnection(HTTPConnection):
         self._replace_at = now + MAX_AGE * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load, guards nothing
 
     def _new_conn(self) -> socket.socket:
-        exchange = current_exchange()
+        exchange = current.exchange
         if exchange is None:
             return super()._new_conn()
         # urllib3 resolves the name without a limit, and gives each address the whole time.
@@ -236,7 +237,7 @@ class GuardedConnection(HTTPConnection):
         return self.retired or now - self._used_at > self._idle_limit or now > self._replace_at
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        exchange = current_exchange()
+        exchange = current.exchange
         if exchange is not None:
             exchange.connection = self
             self._idle_limit = exchange.idle_limit
@@ -250,7 +251,7 @@ class GuardedConnection(HTTPConnection):
         response = super().getresponse()
         self._used_at = time.monotonic()
         length = response.headers.get("Content-Length")
-        if length is not None and current_exchange() is not None and not _LENGTH.fullmatch(length):
+        if length is not None and current.exchange is not None and not _LENGTH.fullmatch(length):
             raise InvalidHeader(f"Content-Length: {length[:40]!r} is no length")
         return response
 

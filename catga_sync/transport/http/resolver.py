@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import os
 import socket
 import threading
 import time
@@ -23,6 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from catga_sync import _fork
 from catga_sync.nodes import reason_against_address
 
 __all__ = ["addresses_of"]
@@ -61,8 +61,12 @@ class _Resolver:
     """The look-ups of one process. Thread-safe."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.pid = os.getpid()
         self._monotonic = monotonic
+        self.after_fork_in_child()
+        _fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``: no thread of the parent's looks anything up here."""
         self._lock = threading.Lock()
         # Guarded by _lock: the look-ups that run or wait, those of them that wait, the number of threads, and the last
         # result of each name with its time, the oldest first.
@@ -120,7 +124,8 @@ def _may_pass(error: BaseException | None) -> bool:
     return isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
 
 
-_resolver: _Resolver | None = None
+#: One for all connections of the process.
+_resolver = _Resolver()
 
 
 def addresses_of(host: str, port: int, timeout: float) -> list[str]:
@@ -154,8 +159,5 @@ def _addresses_of(host: str, port: int, timeout: float) -> list[str]:
         pass
     else:
         return [str(found[4][0]) for found in numeric]
-    global _resolver  # noqa: PLW0603 - one for all connections of the process; a forked child makes its own
-    resolver = _resolver
-    if resolver is None or resolver.pid != os.getpid():
-        resolver = _resolver = _Resolver()
-    return [str(found[4][0]) for found in resolver.look_up(host, port, timeout)]
+    _fork.check_process()
+    return [str(found[4][0]) for found in _resolver.look_up(host, port, timeout)]

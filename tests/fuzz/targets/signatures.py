@@ -12,9 +12,9 @@ from catga_sync.wire.keys import KeyRing
 from catga_sync.wire.signatures import (
     REFUSAL,
     NotAuthentic,
-    named_key,
     sign_request,
     sign_response,
+    signature_fields,
     verify_request,
 )
 from tests.fuzz.target import Check, Finding, Target, edited, edits, join, pure, split
@@ -106,7 +106,7 @@ def _request(data: bytes) -> bool:
     header, *values = map(_value, head[4:])
     given = dict(zip(SIGNED_HEADERS, values, strict=True))
     headers = {name: value for name, value in given.items() if value is not None}
-    _judge_refusal(lambda: named_key(header))
+    _judge_refusal(lambda: signature_fields(header))
     verified = _judge_refusal(
         lambda: verify_request(
             RING,

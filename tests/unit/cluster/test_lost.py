@@ -90,7 +90,7 @@ def test_nodes_that_still_answer_are_lost_by_the_store_which_is_told_once_and_th
     watched.until_there(*names)
     watched.file.unlink()
     place = f"the SQLite file {watched.file}, which does not exist (cluster_name 'default')"
-    line = f"discovery: {place} has lost nodes that still answer, as if it had been emptied; kept for up to 30 s: "
+    line = f"discovery: {place} has lost nodes that still respond, as if it had been emptied; kept for up to 30 s: "
     until(lambda: f"{line}{', '.join(names)}" in caplog.text, "it is told")
     assert ids(watched.client.nodes()) == names
     assert watched.client.send(Ask()).value == 1
@@ -121,7 +121,7 @@ def test_only_those_that_answer_are_called_lost(caplog: pytest.LogCaptureFixture
     world = emptied({"a": True, "b": False, "c": None}.__getitem__)
     assert ids(world.nodes) == ["b", "c"]
     assert caplog.messages == [
-        "discovery: FakeStore has lost nodes that still answer, as if it had been emptied; kept for up to 30 s: b"
+        "discovery: FakeStore has lost nodes that still respond, as if it had been emptied; kept for up to 30 s: b"
     ]
     for _ in range(3):
         world.look()

@@ -60,7 +60,7 @@ class Process:
             clock=clock,
             **changes,
         )
-        self.presence.attached = True
+        self.presence.attach()
 
     def go(self, seconds: float = 0.0) -> float:
         """Let so much time pass, doing what is due in the meantime; return the pause that is asked for at the end."""
@@ -102,7 +102,7 @@ def other(tmp_path: Path, clock: FakeClock, store: FakeStore, probe: FakeProbe) 
 
 
 def test_a_process_that_does_not_mean_to_serve_does_nothing(one: Process, probe: FakeProbe, store: FakeStore) -> None:
-    one.presence.attached = False
+    one.presence.leave()
     one.go(60)
     assert (probe.asked, store.registered, one.presence.visible) == ([], [], False)
 
@@ -219,7 +219,7 @@ def test_a_process_that_waits_for_a_request_says_so_when_asked_and_warns_of_noth
     one.go(60)
     assert "no request has reached this one, which listens on 127.0.0.1:80" in str(one.presence.trouble)
     assert caplog.text == ""
-    one.presence.has_served = True
+    one.presence.served()
     one.go(2)
     assert (one.presence.visible, one.presence.trouble) == (True, None)
 
@@ -229,16 +229,16 @@ def test_a_process_that_listens_elsewhere_needs_a_request_of_its_own(one: Proces
     one.go(5)
     assert probe.asked
     assert not one.presence.visible
-    one.presence.has_served = True
+    one.presence.served()
     one.go(1)
     assert one.presence.visible
 
 
 def test_the_parent_of_servers_is_not_one_of_them(one: Process, probe: FakeProbe) -> None:
-    one.presence.has_forked = True
+    one.presence.after_fork_in_parent()
     one.go(60)
     assert probe.asked == []
-    one.presence.has_served = True
+    one.presence.served()
     one.presence.hasten()
     one.go()
     assert one.presence.visible
@@ -438,7 +438,7 @@ def test_leaving_raises_nothing_when_the_store_is_down(
 def test_a_forked_child_still_has_to_become_what_its_parent_is(one: Process, other: Process) -> None:
     one.go()
     other.go()
-    one.presence.has_served = True
+    one.presence.served()
     one.group.after_fork_in_child()
     one.presence.after_fork_in_child()
     assert (one.presence.visible, one.presence.has_served, one.presence.has_forked) == (False, False, False)

@@ -53,7 +53,7 @@ class Resolver:
 @pytest.fixture
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     made = Resolver()
-    monkeypatch.setattr(names, "_resolver", None)
+    monkeypatch.setattr(names, "_resolver", names._Resolver())
     monkeypatch.setattr(socket, "getaddrinfo", made)
     yield made
     made.go.set()

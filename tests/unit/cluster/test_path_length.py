@@ -1,0 +1,130 @@
+"""How many functions of this package one call runs: what a call costs that no benchmark of a busy machine shows.
+
+A number that has grown is a step that was added to every call. Make it a part of another step, or do it once for each
+type or node; where neither is possible, raise the number here and say what for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import CodeType, FrameType
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+
+import catga_sync
+from catga_sync import ClusterMediator, Mediator, Request, create_cluster
+from catga_sync.integrations.wsgi import ClusterMiddleware
+
+_PACKAGE = catga_sync.__path__[0]
+
+
+@dataclass(frozen=True)
+class Ask(Request[str]):
+    text: str
+
+
+def answer(request: Ask) -> str:
+    return request.text
+
+
+class _KeepAlive(BaseHTTPRequestHandler):
+    """Serves an app and keeps the connection, which the development servers of Flask and Python do not."""
+
+    protocol_version = "HTTP/1.1"
+    app: Any
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        environ = {
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REQUEST_METHOD": self.command,
+            "PATH_INFO": self.path,
+            "REMOTE_ADDR": self.client_address[0],
+            "CONTENT_LENGTH": str(len(body)),
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "wsgi.input": io.BytesIO(body),
+            **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in self.headers.items()},
+        }
+        setup_testing_defaults(environ)
+
+        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+            self.send_response_only(int(status[:3]))
+            for name, value in headers:
+                self.send_header(name, value)
+            self.end_headers()
+
+        self.wfile.write(b"".join(self.app(environ, start_response)))
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def _node(**options: Any) -> Iterator[str]:
+    """Serve a node that handles ``Ask``; yield its endpoint."""
+    local = Mediator()
+    local.register(Ask, answer)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _KeepAlive) as server:
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        with create_cluster(local, node_id="node", endpoint=endpoint, discovery="memory://", **options) as node:
+            server.RequestHandlerClass = type("Handler", (_KeepAlive,), {"app": ClusterMiddleware(_nothing, node)})
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+            thread.start()
+            try:
+                yield endpoint
+            finally:
+                server.shutdown()
+                thread.join(10)
+
+
+def _nothing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("404 Not Found", [("Content-Length", "0")])
+    return []
+
+
+def _functions_until_sent(caller: ClusterMediator) -> list[str]:
+    """Return the functions of the package that a send runs until the last byte of the request is handed over."""
+    ran: dict[CodeType, None] = {}
+    until_sent: list[CodeType] = []
+
+    def watch(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(_PACKAGE):
+            ran[frame.f_code] = None
+        elif event == "c_call" and argument.__name__ in ("send", "sendall"):
+            until_sent[:] = ran if isinstance(argument.__self__, socket.socket) else until_sent
+
+    sys.setprofile(watch)
+    try:
+        result = caller.send(Ask("tea"))
+    finally:
+        sys.setprofile(None)
+    assert result.unwrap() == "tea"
+    return [f"{code.co_filename.removeprefix(_PACKAGE)}:{code.co_firstlineno} {code.co_name}" for code in until_sent]
+
+
+@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 45), ({"secret": "s" * 32}, 55), ({}, 55)])
+def test_a_warm_send_runs_few_functions_until_its_last_byte_is_sent(options: dict[str, Any], most: int):
+    with _node(**options) as endpoint:
+        peers = {"node": endpoint}
+        with create_cluster(Mediator(), node_id="caller", discovery="static", peers=peers, **options) as caller:
+            caller.start()
+            for _ in range(3):  # the first ones connect, compile and look who is there
+                assert caller.send(Ask("tea")).unwrap() == "tea"
+            functions = _functions_until_sent(caller)
+    # Below a dozen nothing was watched: another tool profiles this thread.
+    assert 12 < len(functions) <= most, f"{len(functions)} functions:\n" + "\n".join(functions)
