@@ -70,29 +70,24 @@ def sqlite_path(url: str, option: str, in_memory: str) -> Path:
     Raises:
         ConfigurationError: The URL names no file, or has parameters.
     """
+    raw = url[len(_START) :] if url.startswith(_START) else ""
+    path, mark, _ = raw.partition("?")
+    path = unquote(path)
     wanted = f"write {_START}relative/path or {_START}/absolute/path"
-    raw = url[len(_START) :] if url.startswith(_START) else None
-    if url in ("sqlite:", "sqlite:/", "sqlite://") or raw == "" or ":memory:" in url or "mode=memory" in url:
+    if url in ("sqlite:", "sqlite:/", "sqlite://", _START) or ":memory:" in url or "mode=memory" in url:
         raise ConfigurationError(
             f"{option}: {shown(url)} is in memory, which no other process sees; {wanted}, or {in_memory}"
         )
-    if raw is None:
-        raise ConfigurationError(f"{option}: {wanted}, not {shown(url)}")
-    if raw.startswith("file:"):
-        raise ConfigurationError(f"{option}: {wanted}, not a file: URI as in {shown(url)}")
-    raw, mark, _ = raw.partition("?")
-    if mark:
+    is_odd = "\0" in path or path.startswith("file:") or path.endswith("/") or (os.name != "nt" and _DRIVE.match(path))
+    if not path or mark or is_odd:
         raise ConfigurationError(
-            f"{option}: remove the ? and what follows it from {shown(url)}: there are no parameters; a question mark "
-            f"in the name of the file is written %3F"
+            f"{option}: {wanted} of a file on this system, without parameters (a question mark in a name is %3F), not "
+            f"{shown(url)}"
         )
-    text = unquote(raw)
-    if "\0" in text or text.endswith("/") or (os.name != "nt" and _DRIVE.match(text)):
-        raise ConfigurationError(f"{option}: {wanted} of a file on this system, not {shown(url)}")
     try:
-        return Path(text).expanduser()
+        return Path(path).expanduser()
     except RuntimeError as exc:
-        raise ConfigurationError(f"{option}: there is no home folder for {shown(text)}; {wanted}") from exc
+        raise ConfigurationError(f"{option}: there is no home folder for {shown(path)}; {wanted}") from exc
 
 
 @functools.cache

@@ -207,18 +207,11 @@ class CallError(CatgaError):
     the class defines ``__str__``. A class attribute ``code`` is the code of all instances.
 
     Args:
-        message:
-            The text for the caller.
-
-        code:
-            An ``ErrorCode`` or a string of the application's own. None means the ``code`` of the class, or its
+        message: The text for the caller.
+        code: An ``ErrorCode`` or a string of the application's own. None means the ``code`` of the class, or its
             ``default_code``.
-
-        delivery:
-            Whether the handler ran. Set by ``unwrap``; handlers leave it out.
-
-        result:
-            The ``CatgaResult`` that ``unwrap`` was called on; otherwise None.
+        delivery: Whether the handler ran. Set by ``unwrap``; handlers leave it out.
+        result: The ``CatgaResult`` that ``unwrap`` was called on; otherwise None.
 
     .. versionadded:: 0.1
     """

@@ -29,12 +29,16 @@ _ANY_CLASS = (Any, object, types.UnionType)
 _PLAIN = (type(None), bool, int, float, str, list, tuple, dict)
 
 
-def check_message_class(given: object, base: type[Request[Any]] | type[Event], option: str) -> None:
+def _is_message(given: object) -> bool:
+    return isinstance(given, type) and issubclass(given, (Request, Event))
+
+
+def check_message_class(given: Any, base: type[Request[Any]] | type[Event], option: str) -> None:
     """Refuse anything but a subclass of ``base``; for a message of the other kind, name the right call."""
     if isinstance(given, type) and issubclass(given, base):
         return
     hint = ""
-    if isinstance(given, type) and issubclass(given, (Request, Event)):
+    if _is_message(given):
         other = "subscribe" if base is Request else "register"
         hint = f"; use mediator.{other}({given.__name__}, function)"
     raise RegistrationError(f"{option}: give a subclass of {base.__name__}, not {given!r}{hint}")
@@ -99,7 +103,7 @@ def first_parameter(
     used, other = ("subscriber", "handler") if base is Event else ("handler", "subscriber")
     if function is NO_FUNCTION:
         raise RegistrationError(f"{used}: leave the parentheses out: write @mediator.{used} above the function")
-    if isinstance(function, type) and issubclass(function, (Request, Event)):
+    if _is_message(function):
         raise RegistrationError(
             f"{used}: write @mediator.{used} above the function, whose annotation names {function.__name__}"
         )
@@ -115,7 +119,7 @@ def first_parameter(
     annotation = _annotation(target, parameters[0].name, instead, depth)
     if not (isinstance(annotation, type) and issubclass(annotation, base)):
         hint = ""
-        if isinstance(annotation, type) and issubclass(annotation, (Request, Event)):
+        if _is_message(annotation):
             hint = f"; {annotation.__name__} belongs to a {other}: write @mediator.{other}"
         raise RegistrationError(
             f"{_name(function)}: annotate its first parameter, {parameters[0].name!r}, with a subclass of "

@@ -92,36 +92,20 @@ def message(
     Return a class decorator that sets the options of a request, a response or an event.
 
     Args:
-        name:
-            The type name on the wire. None means ``module.QualName``, where ``__main__`` becomes the name by which
-            other processes import the module. A .NET assembly-qualified name is found by its ``Namespace.Type`` part
-            as well.
-
-        aliases:
-            Further names by which the type is accepted.
-
-        schema:
-            The marshmallow schema (class or instance) of this class. None derives one from the dataclass.
-
-        response_name:
-            The type name of the response on the wire, for a response without a class of its own (``Query[list[X]]``) or
-            with an unusual .NET type (``IReadOnlyList`1[[...]]``). None means the name of the response class, or one
-            made from the annotation.
-
-        response_schema:
-            The marshmallow schema of the response. None means that of the response type.
-
-        idempotent:
-            Whether the request may run twice. None means True for a ``Query`` and False for any other ``Request``.
-
-        route:
-            The name of the routing strategy for this type. None means the cluster's.
-
-        key:
-            The name of the field that consistent hashing uses. None means no key.
-
-        remote:
-            False keeps the type on its node: it is neither sent to nor accepted from other nodes.
+        name: The type name on the wire. None means ``module.QualName``, where ``__main__`` becomes the name by which
+            other processes import the module. A .NET assembly-qualified name is found by its ``Namespace.Type`` part as
+            well.
+        aliases: Further names by which the type is accepted.
+        schema: The marshmallow schema (class or instance) of this class. None derives one from the dataclass.
+        response_name: The type name of the response on the wire, for a response without a class of its own
+            (``Query[list[X]]``) or with an unusual .NET type (``IReadOnlyList`1[[...]]``). None means the name of the
+            response class, or one made from the annotation.
+        response_schema: The marshmallow schema of the response. None means that of the response type.
+        idempotent: Whether the request may run twice. None means True for a ``Query`` and False for any other
+            ``Request``.
+        route: The name of the routing strategy for this type. None means the cluster's.
+        key: The name of the field that consistent hashing uses. None means no key.
+        remote: False keeps the type on its node: it is neither sent to nor accepted from other nodes.
 
     Raises:
         RegistrationError: The decorator is used without parentheses, or the aliases are one string. Other mistakes are

@@ -155,18 +155,11 @@ class CatgaResult(_Cells, Generic[T]):
         Return a failed result.
 
         Args:
-            error:
-                The text for the caller.
-
-            code:
-                An ``ErrorCode``, or a string of the application's own. The name of an ``ErrorCode`` becomes that
+            error: The text for the caller.
+            code: An ``ErrorCode``, or a string of the application's own. The name of an ``ErrorCode`` becomes that
                 member. None means no code.
-
-            delivery:
-                Whether the handler ran. The default is for handlers, which run when they return a failure.
-
-            metadata:
-                Further information. None means none.
+            delivery: Whether the handler ran. The default is for handlers, which run when they return a failure.
+            metadata: Further information. None means none.
         """
         return cls(False, None, "" if error is None else error, code, delivery, metadata=metadata)
 

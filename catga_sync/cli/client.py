@@ -1,20 +1,19 @@
-"""What the command line does in a cluster: look, ask, call, drain. A pure client: it is never registered anywhere.
+"""The client of the command line: it lists, probes, calls and drains nodes, and is never registered itself.
 
 Rules of this file:
-1. It prints nothing and ends nothing; ``cli.py`` does.
-2. A call goes out once.
-3. What nodes say of themselves is checked before it is used, as everywhere.
+1. Nothing is printed here, see ``output.py``.
+2. A call is sent once.
+3. The descriptions of nodes are checked before they are used.
 """
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from catga_sync._redaction import cause_of
+from catga_sync.cli.drain import PROBE_TIMEOUT, Drain
 from catga_sync.cluster.absence import unreadable
 from catga_sync.cluster.peers import liveness
 from catga_sync.cluster.snapshot import Snapshot, not_preferred, reason_against
@@ -34,12 +33,8 @@ from catga_sync.transport.http.probe import HttpProbe, Probe, ProbeOutcome
 
 __all__ = ["OperatorClient", "Seen", "StoreDown", "Verdicts", "judge"]
 
-#: Seconds to wait for a node to describe itself.
-_ASK = 2.0
-#: Nodes that are asked at the same time.
+#: Nodes that are probed at the same time.
 _AT_ONCE = 32
-#: Seconds between two looks whether a drain has ended.
-_LOOK = 0.2
 
 
 class StoreDown(CatgaError):
@@ -51,11 +46,11 @@ class Seen:
     """One node as it is seen from here. Immutable."""
 
     node: ClusterNode
-    #: Seconds since its last heartbeat, by the store's clock; None when the store cannot tell.
+    #: Seconds since its last heartbeat, by the store's clock; None when the store does not know.
     age: float | None = None
-    #: Type name -> name of the answer's type, as the node tells; empty when it was not asked or did not say.
+    #: Type name -> name of the response's type, by the node's description; empty without one.
     responses: Mapping[str, str] = field(default_factory=dict)
-    #: What is wrong with it, in words; None when nothing is.
+    #: A text that says what is wrong with it; None when nothing is.
     trouble: str | None = None
 
 
@@ -64,18 +59,18 @@ class Verdicts:
     """Which nodes may take a message. Immutable."""
 
     candidates: tuple[Seen, ...]
-    #: Those that may not, and why.
+    #: The other nodes, and why they may not.
     excluded: tuple[tuple[Seen, str], ...]
 
 
 def judge(seen: Sequence[Seen], type_name: str, contract: str | None) -> Verdicts:
     """
-    Return who may take a request of this type, by the rules of every sender.
+    Return which nodes may take a request of this type, by the rules of every sender.
 
     Args:
         seen: The nodes.
         type_name: Wire name of the request type.
-        contract: What the sender sends and expects; None when it is not known, and so left out of account.
+        contract: The sender's contract of the type; None when it is unknown, and not compared.
     """
     nodes = [each.node if contract is not None else replace(each.node, contracts={}) for each in seen]
     there = tuple(node for node in nodes if node.status is not NodeStatus.OFFLINE)
@@ -97,7 +92,7 @@ class OperatorClient:
     Look at a cluster from outside. Belongs to one thread; a context manager that closes itself.
 
     Args:
-        options: Where the cluster is, and how it signs.
+        options: The options of the cluster.
     """
 
     def __init__(self, options: ClusterOptions) -> None:
@@ -130,7 +125,7 @@ class OperatorClient:
 
     @property
     def where(self) -> str:
-        """Where it looks for nodes, in words."""
+        """A text that says where nodes are looked for."""
         return place_of(self._discovery)
 
     def nodes(self, *, ask_all: bool = False) -> list[Seen]:
@@ -138,8 +133,8 @@ class OperatorClient:
         Return the nodes of the cluster, ordered by id.
 
         Args:
-            ask_all: Whether every node is asked what it says of itself, or only those of which the store has no more
-                than the address, or no recent heartbeat.
+            ask_all: Whether every node is probed, or only those of which the store has no more than the endpoint, or no
+                recent heartbeat.
 
         Raises:
             StoreDown: The store cannot be read.
@@ -150,27 +145,27 @@ class OperatorClient:
         if not asked:
             return seen
         with ThreadPoolExecutor(min(len(asked), _AT_ONCE), thread_name_prefix="catga-cli") as pool:
-            answers = {each.node.node_id: each for each in pool.map(self._ask, asked)}
-        return [answers.get(each.node.node_id, each) for each in seen]
+            probed = {each.node.node_id: each for each in pool.map(self._ask, asked)}
+        return [probed.get(each.node.node_id, each) for each in seen]
 
     def look(self, endpoint: str, node_id: str | None, listed: Sequence[Seen]) -> Seen:
         """
-        Ask an address what it is, and why it is not one of the nodes that are listed.
+        Probe an endpoint, and return why it is not one of the listed nodes.
 
         Args:
-            endpoint: The address.
-            node_id: The id of the node that is expected there; None means any. Without it a node that wants signed
-                calls does not answer.
-            listed: What ``nodes`` has returned.
+            endpoint: The endpoint.
+            node_id: The id of the node that is expected there; None means any. Without it a node that requires signed
+                calls does not describe itself.
+            listed: The result of ``nodes``.
         """
         expected = ClusterNode("?" if node_id is None else node_id, endpoint)
-        probe = self._probe.ask(expected.node_id, endpoint, min(_ASK, self._options.request_timeout))
+        probe = self._probe.ask(expected.node_id, endpoint, min(PROBE_TIMEOUT, self._options.request_timeout))
         trouble = trouble_of(probe, own_id=node_id)
         if trouble is not None:
             return Seen(replace(expected, status=NodeStatus.OFFLINE), trouble=str(trouble))
-        seen = self._told(Seen(replace(expected, node_id=probe.node_id or "?")), probe)
+        seen = self._described(Seen(replace(expected, node_id=probe.node_id or "?")), probe)
         if seen.trouble is None and seen.node.node_id not in [each.node.node_id for each in listed]:
-            text = "it answers, and is not among the nodes: has it the discovery and cluster_name of this command?"
+            text = "it responds, and is not among the nodes: has it the discovery and cluster_name of this command?"
             return replace(seen, trouble=text)
         return seen
 
@@ -186,22 +181,8 @@ class OperatorClient:
         )
 
     def drain(self, node: ClusterNode, tell: Callable[[str], None]) -> str | None:
-        """
-        Have a node go offline, and wait until nothing runs on it any more.
-
-        Args:
-            node: Which one.
-            tell: Called with each step, in words.
-
-        Returns:
-            How it ended: "idle", "restarted" or "gone"; None when the time was up first.
-
-        Raises:
-            ConfigurationError: The node does not do what it is asked; the text says why.
-        """
-        return _Drain(node, self._probe, self._is_listed, tell).run(self._options.request_timeout)
-
-    # -- parts ----------------------------------------------------------------------------------------------------
+        """Have a node go offline, and wait until nothing runs there; see ``Drain``."""
+        return Drain(node, self._probe, self._is_listed, tell).run(self._options.request_timeout)
 
     def _records(self) -> list[NodeRecord]:
         try:
@@ -226,21 +207,21 @@ class OperatorClient:
 
     def _ask(self, seen: Seen) -> Seen:
         node = seen.node
-        probe = self._probe.ask(node.node_id, node.endpoint or "", min(_ASK, self._options.request_timeout))
+        probe = self._probe.ask(node.node_id, node.endpoint or "", min(PROBE_TIMEOUT, self._options.request_timeout))
         trouble = trouble_of(probe)
         if trouble is None:
-            return self._told(seen, probe)
+            return self._described(seen, probe)
         if probe.outcome is ProbeOutcome.REFUSED:
             node = replace(node, status=NodeStatus.OFFLINE)
         elif probe.outcome is ProbeOutcome.SILENT and node.status is NodeStatus.ONLINE:
             node = replace(node, status=NodeStatus.SUSPECT)
         return replace(seen, node=node, trouble=str(trouble))
 
-    def _told(self, seen: Seen, probe: Probe) -> Seen:
+    def _described(self, seen: Seen, probe: Probe) -> Seen:
         node = seen.node
-        said = {**probe.description, "nodeId": node.node_id, "endpoint": node.endpoint}
+        data = {**probe.description, "nodeId": node.node_id, "endpoint": node.endpoint}
         try:
-            told = NodeRecord.from_mapping(said).node
+            told = NodeRecord.from_mapping(data).node
         except ConfigurationError as exc:
             return replace(seen, trouble=f"it describes itself wrongly: {exc}")
         told = told if told.incarnation else replace(told, incarnation=node.incarnation)
@@ -249,63 +230,12 @@ class OperatorClient:
         return replace(seen, node=told, responses=_responses(probe.description), trouble=own)
 
 
-class _Drain:
-    """One node on its way offline."""
-
-    def __init__(
-        self, node: ClusterNode, probe: HttpProbe, is_listed: Callable[[str, str], bool], tell: Callable[[str], None]
-    ) -> None:
-        self._node = node
-        self._probe = probe
-        self._is_listed = is_listed
-        self._tell = tell
-        #: The run of the node that is drained; "" until a worker has named it.
-        self._incarnation = ""
-        #: Whether that run has been heard to say that it goes offline.
-        self._wished = False
-
-    def run(self, timeout: float) -> str | None:
-        end = time.monotonic() + timeout
-        pause = threading.Event()
-        while True:
-            left = end - time.monotonic()
-            if left <= 0:
-                return None
-            ask = self._probe.ask if self._wished else self._probe.drain
-            ended = self._judge(ask(self._node.node_id, self._node.endpoint or "", min(_ASK, left)))
-            if ended is not None:
-                return ended
-            pause.wait(min(_LOOK, max(0.0, end - time.monotonic())))
-
-    def _judge(self, probe: Probe) -> str | None:
-        if probe.outcome is ProbeOutcome.REFUSED:
-            return "gone"
-        if probe.outcome is ProbeOutcome.SILENT:
-            known = self._incarnation or self._node.incarnation
-            return None if self._is_listed(self._node.node_id, known) else "gone"
-        if probe.outcome is ProbeOutcome.OTHER:
-            if not self._wished and probe.status is not None and probe.status < 500:
-                raise ConfigurationError(f"{self._node.node_id}: {trouble_of(probe)}")
-            return None
-        said = probe.description
-        incarnation, draining = str(said.get("incarnation") or ""), said.get("status") == NodeStatus.DRAINING.name
-        if not incarnation:
-            # A worker that has just come up: what is asked of it alone, and what it says of itself, is not the node's.
-            return None
-        if self._incarnation and incarnation != self._incarnation:
-            return "restarted"
-        if draining and not self._wished:
-            self._tell("going offline; waiting for what runs there")
-        self._incarnation, self._wished = incarnation, draining
-        return "idle" if draining and said.get("idle") is True else None
-
-
 def _responses(description: Mapping[str, object]) -> Mapping[str, str]:
     told = description.get("responses")
     if not isinstance(told, dict):
         return {}
     return {
-        name: answer
-        for name, answer in told.items()
-        if isinstance(name, str) and isinstance(answer, str) and len(answer) <= MAX_NAME
+        name: response
+        for name, response in told.items()
+        if isinstance(name, str) and isinstance(response, str) and len(response) <= MAX_NAME
     }

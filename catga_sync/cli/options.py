@@ -1,4 +1,4 @@
-"""How the command line reaches the cluster: its own options, the environment, or an application's mediator."""
+"""The options of the cluster for a command: from its arguments, the environment, or an application's mediator."""
 
 from __future__ import annotations
 
@@ -27,7 +27,16 @@ class CommandFailed(Exception):
 def options_for(
     args: argparse.Namespace, timeout: float | None = None
 ) -> tuple[ClusterOptions, MessageRegistry | None]:
-    """Return how to reach the cluster, and the types of the application if there is one."""
+    """
+    Return the options of the cluster, and the registry of the application; None without one.
+
+    Args:
+        args: The arguments of the command.
+        timeout: Seconds for the command where ``--timeout`` is not given; None means the options' value.
+
+    Raises:
+        CommandFailed: An option is wrong, or the application cannot be loaded.
+    """
     app = None if args.app is None else _application(args.app)
     given: dict[str, Any] = {}
     if args.discovery is not None:
@@ -39,7 +48,7 @@ def options_for(
     seconds = timeout if args.timeout is None else args.timeout
     if seconds is not None:
         given["request_timeout"] = seconds
-    # A name of its own: one of a node's would hide that node. No endpoint: nobody is to call this process.
+    # A new name, since that of a node would hide the node. No endpoint: this process takes no calls.
     name = f"catga-sync-{uuid.uuid4().hex[:8]}"
     alone = {"node_id": name, "endpoint": None, "router": "random", "idempotency": "off"}
     base = app.options if isinstance(app, ClusterMediator) else None
@@ -47,15 +56,15 @@ def options_for(
         changes = {**alone, **given}
         options = ClusterOptions.from_env(**changes) if base is None else base.with_changes(changes)
     except ConfigurationError as exc:
-        raise CommandFailed(_in_words_of_the_caller(str(exc), given, from_env=base is None)) from exc
+        raise CommandFailed(_with_given_name(str(exc), given, from_env=base is None)) from exc
     if options.discovery == "memory://":
-        text = "discovery: memory:// is seen by its own process only; give the store that the nodes share"
-        raise CommandFailed(_in_words_of_the_caller(text, given, from_env=base is None))
+        text = "discovery: memory:// is the memory of one process; give the store that the nodes share"
+        raise CommandFailed(_with_given_name(text, given, from_env=base is None))
     return options, None if app is None else app.registry
 
 
 def address(text: str) -> tuple[str | None, str]:
-    """Return node id and endpoint of ``[ID=]URL``; None stands for an id that was not given."""
+    """Return node id and endpoint of ``[ID=]URL``; the id is None when it is not given."""
     node_id, equals, url = text.rpartition("=")
     try:
         return (check_node_id(node_id) if equals else None), check_endpoint(url)
@@ -82,8 +91,8 @@ def _application(text: str) -> ClusterMediator | Mediator:
     return found
 
 
-def _in_words_of_the_caller(text: str, given: dict[str, Any], *, from_env: bool) -> str:
-    """Return the text of a wrong option with the name under which it was given."""
+def _with_given_name(text: str, given: dict[str, Any], *, from_env: bool) -> str:
+    """Return an error text with the option's name as it was given: an argument or an environment variable."""
     name, colon, rest = text.partition(": ")
     flags = {"cluster_name": "--cluster", "discovery": "--discovery", "request_timeout": "--timeout"}
     if name in given and name in flags:

@@ -65,7 +65,7 @@ class LocalKeys:
 
     def knows(self, key_id: str) -> bool:
         """See ``Keys``."""
-        if key_id in self._present()[1].key_ids:
+        if key_id in self.present().key_ids:
             return True
         # Another process may have made it just now, after the former one was removed: check at once.
         self._good_until = 0.0

@@ -50,13 +50,9 @@ class Slice:
     problems: tuple[str, ...]
 
 
-def parse_url(url: str, port_name: str | None = None) -> Service:
+def parse_url(url: str) -> Service:
     """
     Read ``kubernetes://namespace/service[:port][?scheme=https]``.
-
-    Args:
-        url: The URL.
-        port_name: The port, if the URL has none.
 
     Raises:
         ConfigurationError: It is another URL; the text says what to write.
@@ -68,12 +64,7 @@ def parse_url(url: str, port_name: str | None = None) -> Service:
             f"after it for nodes that serve TLS; a name is 1 to 63 of a-z, 0-9 and -; not {shown(url)}"
         )
     namespace, name, port, scheme = found.groups()
-    if port_name is not None:
-        if not isinstance(port_name, str) or not LABEL.fullmatch(port_name):
-            raise ConfigurationError(f"port_name: give the name or number of a port as text, not {shown(port_name)}")
-        if port not in (None, port_name):
-            raise ConfigurationError(f"port_name: {shown(port_name)} is not the port in {shown(url)}; name it once")
-    return Service(namespace, name, port or port_name, scheme or "http")
+    return Service(namespace, name, port, scheme or "http")
 
 
 def read_slice(item: object, service: Service) -> Slice:

@@ -56,7 +56,6 @@ class KubernetesDiscovery:
         ca_file: Certificates of the authority that has signed the API server's. None means the usual public ones. The
             server's certificate is always checked.
         namespace_file: Read when the URL has no namespace.
-        port_name: Name or number of the port, if the URL has none.
         timeout: Seconds of silence after which a request fails. Lower notices a dead API server sooner; higher
             tolerates a busy one.
         watch_timeout: Seconds after which a watch is started again, at most. Lower costs the API server more requests.
@@ -82,7 +81,6 @@ class KubernetesDiscovery:
         token_file: str | os.PathLike[str] | None = _SERVICE_ACCOUNT / "token",
         ca_file: str | os.PathLike[str] | None = _SERVICE_ACCOUNT / "ca.crt",
         namespace_file: str | os.PathLike[str] = _SERVICE_ACCOUNT / "namespace",
-        port_name: str | None = None,
         timeout: float = 5.0,
         watch_timeout: float = 300.0,
         idle_timeout: float = 90.0,
@@ -91,7 +89,7 @@ class KubernetesDiscovery:
         rng: random.Random | None = None,
     ) -> None:
         self._settings = Settings(
-            parse_url(url, port_name),
+            parse_url(url),
             _check_server(api_server),
             token_file=None if token_file is None else Path(token_file),
             ca_file=None if ca_file is None else Path(ca_file),

@@ -1,18 +1,18 @@
-"""Ending requests that come, and responses that are taken, too slowly; at servers that lend their socket.
+"""Ends bodies that come in, and responses that are read, too slowly; for servers that expose their socket.
 
-A server that reads a body off its socket waits in ``recv``, and a timeout of that socket begins anew with every byte:
-gunicorn gathers 1024 of them before it hands any over, which takes a quarter of an hour at a byte a second. What does
-end the reading, at any moment and from any thread, is shutting the socket's reading side: ``recv`` gives nothing from
-then on, while the response can still be written (not so over TLS: OpenSSL takes the early end for an attack). The
-server closes the connection after it. A response that its caller does not read holds a thread in ``sendall`` just so;
-shutting both sides ends that.
+A server that reads a body waits in ``recv``, and the timeout of the socket starts again with every byte: gunicorn
+collects 1024 bytes before it passes any on, which takes a quarter of an hour at a byte a second. Shutting the reading
+side of the socket ends the wait at any moment and from any thread: ``recv`` returns nothing from then on, and the
+response can still be written (but not over TLS, where OpenSSL takes the early end for an attack). The server closes the
+connection after it. In the same way a response that its caller does not read blocks a thread in ``sendall``; shutting
+both sides ends that.
 
-A caller is not verified before its body was read. So that slow bodies cannot hold all threads, only so many may be slow
-at once; of more than that, the one that began first is cut off.
+A caller is verified only after its body was read. To keep slow bodies from blocking all threads, their number is
+limited; above the limit the one that started first is cut off.
 
 Rules of this file:
-1. One thread watches all sockets of this process. The first one starts it, and it ends when there has been none for a
-   while. Nothing waits for it: it looks around by itself.
+1. One thread watches all sockets of this process. The first socket starts it, and it ends after a while without any.
+   No other thread waits for it.
 2. A socket is shut while its body is read or its response is written, and never later: the next request may be on it.
 """
 
@@ -28,11 +28,11 @@ from typing import Any, NamedTuple
 
 from catga_sync import _fork
 
-__all__ = ["CutOff", "shut", "shut_reading"]
+__all__ = ["CutOff", "shut_reading"]
 
-#: Seconds between two looks, by which a body may be cut off too late.
+#: Seconds between two looks; a body may be cut off so much too late.
 _LOOK = 0.25
-#: Seconds for which a body has been coming in that counts as slow.
+#: Seconds after which a body counts as slow.
 _SLOW = 0.25
 #: Looks without any socket after which the thread ends.
 _IDLE_LOOKS = 2
@@ -43,7 +43,7 @@ class CutOff:
     Shut sockets at given times. Thread-safe.
 
     Args:
-        most_slow: Returns how many bodies may come in slowly at once.
+        most_slow: Returns how many slow bodies there may be at the same time.
     """
 
     def __init__(self, most_slow: Callable[[], int] = lambda: 4) -> None:
@@ -62,15 +62,15 @@ class CutOff:
 
     def reading(self, end: float, sock: Any) -> Callable[[], bool]:
         """
-        Shut the reading side of ``sock`` at that monotonic time, or earlier if too many bodies come in slowly.
+        Shut the reading side of ``sock`` at the monotonic time ``end``, or earlier if there are too many slow bodies.
 
         Returns:
-            What calls it off, and returns whether it came too late.
+            A function that cancels this, and returns whether the socket was shut already.
         """
         return self._watch_for(self._reading, end, sock)
 
     def writing(self, end: float, sock: Any) -> Callable[[], bool]:
-        """Shut ``sock`` at that monotonic time; return as ``reading`` does."""
+        """Shut ``sock`` at the monotonic time ``end``; return a function as ``reading`` does."""
         return self._watch_for(self._writing, end, sock)
 
     def _watch_for(self, watched: dict[object, _Watched], end: float, sock: Any) -> Callable[[], bool]:
@@ -82,11 +82,11 @@ class CutOff:
                 self._watcher = watcher
             watched[key] = _Watched(time.monotonic(), end, sock)
 
-        def call_off() -> bool:
+        def cancel() -> bool:
             with self._lock:
                 return watched.pop(key, None) is None
 
-        return call_off
+        return cancel
 
     def _watch(self) -> None:
         pause = threading.Event()
@@ -99,11 +99,11 @@ class CutOff:
                 if idle > _IDLE_LOOKS:
                     self._watcher = None
                     return
-                # Within the lock, which costs next to nothing: see rule 2.
+                # With the lock held, because of rule 2; a shutdown takes no time.
                 for key, each in list(self._writing.items()):
                     if each.end <= now:
                         del self._writing[key]
-                        shut(each.sock)
+                        _shut(each.sock, socket.SHUT_RDWR)
                 slow = sum(now - each.began >= _SLOW for each in self._reading.values())
                 too_many = max(0, slow - self._most_slow())
                 for place, (key, each) in enumerate(list(self._reading.items())):
@@ -119,17 +119,12 @@ class _Watched(NamedTuple):
 
 
 def shut_reading(sock: Any) -> None:
-    """Have ``recv`` give nothing more, in whichever thread. A socket that is closed already is left alone."""
+    """Make ``recv`` return nothing more, in any thread. A socket that is closed already is left alone."""
     _shut(sock, socket.SHUT_RD)
 
 
-def shut(sock: Any) -> None:
-    """Have ``recv`` and ``send`` end, in whichever thread. A socket that is closed already is left alone."""
-    _shut(sock, socket.SHUT_RDWR)
-
-
 def _shut(sock: Any, how: int) -> None:
-    # shutdown() of a TLS socket would end the encryption as well, and the response would go out in clear.
+    # shutdown() of an SSLSocket ends the encryption as well, and the response would be sent in clear.
     plain: Any = super(ssl.SSLSocket, sock) if isinstance(sock, ssl.SSLSocket) else sock
     with contextlib.suppress(OSError):
         plain.shutdown(how)

@@ -1,8 +1,7 @@
-"""Django: what surrounds a call, wherever it came from, is what surrounds a request of Django's own.
+"""Django: the signals of a request around each call from another node.
 
 Behind ``ClusterMiddleware`` a call of another node never reaches Django's handler. So the signals of a request are sent
-here: they close broken and outlived database connections, empty the log of queries, and whatever else an app has
-connected to them.
+here: Django closes broken and old database connections and empties the log of queries on them, and apps connect more.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ class DjangoScope:
     hidden = ()
 
     def present(self) -> bool:
-        """See ``Scope``. Django sets the URLconf of a thread for as long as a request of its own is served in it."""
+        """See ``Scope``. Django sets the URLconf of a thread while it serves a request of its own."""
         return _inside.get() or get_urlconf() is not None or not apps.ready
 
     @contextmanager
     def enter(self) -> Iterator[None]:
         """See ``Scope``."""
-        if not apps.ready:  # imported, and not set up: there is no database to look after
+        if not apps.ready:  # imported, but not set up: there are no database connections
             yield
             return
         request_started.send(sender=type(self), environ={})

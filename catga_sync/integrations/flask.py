@@ -25,7 +25,7 @@ from catga_sync.wire.routes import NODE_PATH
 __all__ = ["CatgaCluster", "cluster_blueprint", "mediator"]
 
 _EXTENSION = "catga_sync"
-#: What Flask keeps its contexts in: one variable since 3.2, two before.
+#: The context variables of Flask's contexts: one since 3.2, two before.
 _REQUEST_VARIABLES = tuple(
     variable for name, variable in vars(flask.globals).items() if name in ("_cv_request", "_cv_app")
 )
@@ -33,7 +33,7 @@ _REQUEST_VARIABLES = tuple(
 
 @dataclass(frozen=True)
 class FlaskScope:
-    """An app context for each call: a ``Scope``. Immutable."""
+    """A ``Scope`` that gives each call an app context. Immutable."""
 
     app: Flask
     hidden: ClassVar[tuple[ContextVar[Any], ...]] = _REQUEST_VARIABLES
@@ -49,22 +49,21 @@ class FlaskScope:
 
 def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") -> Blueprint:
     """
-    Return a blueprint with the cluster's routes, ``POST /catga/cluster/invoke`` first of all.
+    Return a blueprint with the cluster's routes, such as ``POST /catga/cluster/invoke``.
 
-    Register it without a ``url_prefix``. Registering it makes the process one that means to serve: the node becomes
-    visible as soon as its endpoint answers. Its views answer machines; exempt the blueprint from CSRF protection if
-    the app has one.
+    Register it without a ``url_prefix``. With it the process is one that serves: the node becomes visible as soon as
+    its endpoint responds. Its views serve other nodes; exempt the blueprint from CSRF protection if the app has one.
 
     Args:
         mediator:
-            The node that this app is.
+            The mediator of this app's node.
 
         name:
-            Of the blueprint; another one is needed only for a second node in the same app.
+            The name of the blueprint; a second node in the same app needs another one.
 
     Raises:
-        ConfigurationError: ``mediator`` is none that ``create_cluster`` makes. Registering the blueprint raises it
-            where no other node could reach the routes: under a prefix, say.
+        ConfigurationError: ``mediator`` was not made by ``create_cluster``. Registering the blueprint raises it where
+            other nodes could not reach the routes, under a prefix, for example.
 
     .. versionadded:: 0.1
     """
@@ -72,9 +71,9 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
     blueprint = Blueprint(name, __name__)
 
     def receive() -> Response:
-        reply = mediator.receiver.handle(request_of(request.environ))
-        response = Response(reply.body, status=reply.status, headers=dict(reply.headers))
-        response.call_on_close(end_writing(request.environ, reply.seconds))
+        received = mediator.receiver.handle(request_of(request.environ))
+        response = Response(received.body, status=received.status, headers=dict(received.headers))
+        response.call_on_close(end_writing(request.environ, received.seconds))
         return response
 
     for path in sorted(ROUTES):
@@ -82,8 +81,8 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
 
     def attach(state: BlueprintSetupState) -> None:
         _check_reachable(state)
-        # The receiver answers a wrong method itself, with an envelope. Flask takes no rule without methods, Werkzeug
-        # does: it stands for any.
+        # The receiver itself refuses a wrong method, with an envelope. So the rules get any method, which is None for
+        # Werkzeug, and cannot be given to Flask.
         for rule in state.app.url_map.iter_rules():
             if state.app.view_functions.get(rule.endpoint) is receive:
                 rule.methods = None
@@ -91,7 +90,7 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
         app = cast("Flask", state.app)
         app.wsgi_app = BodyFirst(app.wsgi_app, mediator.receiver)  # type: ignore[method-assign]
         mediator.surroundings.add(FlaskScope(app))
-        there = weakref.ref(app)  # the mediator's store outlives the app for as long as it takes to leave the cluster
+        there = weakref.ref(app)  # the mediator's store lives longer than the app, until the node has left the cluster
         mediator.attach(under_test=lambda: getattr(there(), "testing", False))
 
     blueprint.record(attach)
@@ -99,7 +98,7 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
 
 
 def _check_reachable(state: BlueprintSetupState) -> None:
-    """Raise ``ConfigurationError`` if the way in which the blueprint is registered hides its routes from all nodes."""
+    """Raise ``ConfigurationError`` if other nodes cannot reach the routes of the blueprint."""
     prefix = (state.url_prefix or "").rstrip("/")
     if prefix:
         raise ConfigurationError(
@@ -108,19 +107,19 @@ def _check_reachable(state: BlueprintSetupState) -> None:
         )
     if state.app.url_map.host_matching:
         raise ConfigurationError(
-            "host_matching: a blueprint has no host, so no host leads to it; wrap the app instead: "
+            "host_matching: a blueprint has no host, so no request reaches it; wrap the app instead: "
             "app.wsgi_app = ClusterMiddleware(app.wsgi_app, mediator)"
         )
     if state.subdomain and not state.app.subdomain_matching:
         raise ConfigurationError(
-            f"subdomain: no request leads to {state.subdomain!r}, for the app matches no subdomains; register "
+            f"subdomain: no request reaches {state.subdomain!r}, for the app matches no subdomains; register "
             f"cluster_blueprint(mediator) without a subdomain, and not inside a blueprint that has one"
         )
 
 
 class CatgaCluster:
     """
-    The extension for app factories: makes a mediator for each app from its ``CATGA_*`` config.
+    The Flask extension: makes a mediator for each app from its ``CATGA_*`` config.
 
         cluster = CatgaCluster(local)
 
@@ -132,17 +131,17 @@ class CatgaCluster:
 
     Args:
         local:
-            The mediator with the handlers. None means an empty one, for an app that only sends. An app may stand here
-            alone, as with other extensions: ``CatgaCluster(app)``.
+            The mediator with the handlers. None means an empty one, for an app that only sends. As with other
+            extensions, the only argument may be an app: ``CatgaCluster(app)``.
 
         app:
-            The app, if there is just one; None means that ``init_app`` is called later.
+            The app, where there is one only; None means that ``init_app`` is called later.
 
         options:
-            Options that win over the app's config, which wins over the environment.
+            Options that take precedence over the app's config, which takes precedence over the environment.
 
     Raises:
-        ConfigurationError: ``local`` is neither, or an option is wrong.
+        ConfigurationError: ``local`` is neither mediator nor app, or an option is wrong.
 
     .. versionadded:: 0.1
     """
@@ -161,7 +160,6 @@ class CatgaCluster:
         """Make the mediator of ``app``, register its routes, and return it."""
         if _EXTENSION in app.extensions:
             raise ConfigurationError("app: it has a cluster mediator already; call init_app once for an app")
-        # Given here, then by the app's config, then by the environment.
         given = layered(option_values(app.config), self._options)
         made = create_cluster(self.local, ClusterOptions.from_env(None, **given))
         app.register_blueprint(cluster_blueprint(made))
@@ -177,5 +175,5 @@ def _of_current_app() -> ClusterMediator:
     return cast("ClusterMediator", found)
 
 
-#: The mediator of the app that handles the present request.
+#: The mediator of the current app; a proxy.
 mediator = cast("ClusterMediator", LocalProxy(_of_current_app))

@@ -1,4 +1,4 @@
-"""gunicorn: server hooks that tell the node what its server is, and bring it up and down with its workers.
+"""gunicorn: a server hook that records the server's settings for the node.
 
 In a ``gunicorn.conf.py``:
 
@@ -8,8 +8,8 @@ or on the command line:
 
     gunicorn -c python:catga_sync.integrations.gunicorn users:app
 
-Nothing needs them; with them a node knows its threads, so that it can refuse what it has no thread for, and how long
-its server keeps idle connections, so that callers keep theirs no longer.
+The hook is optional. With it a node knows the number of its threads, so that it can refuse calls for which there is no
+thread, and how long its server keeps idle connections, so that callers keep theirs no longer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["post_worker_init"]
 
 
 def post_worker_init(worker: Any) -> None:
-    """Called by gunicorn in each worker, after the app is loaded and before the first request."""
+    """Record the settings. gunicorn calls this in each worker after loading the app and before the first request."""
     settings = worker.cfg
     threaded = settings.worker_class_str == "gthread"
     tell_server_info(

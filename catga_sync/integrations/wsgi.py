@@ -1,4 +1,4 @@
-"""The receiver in front of any WSGI app, and the translation between WSGI and the receiver's own words."""
+"""The receiver in front of any WSGI app, and the translation between WSGI and the receiver's requests and responses."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ROUTES", "BodyFirst", "ClusterMiddleware", "check_mediator", "end_writing", "raw_request", "request_of"]
 
-#: Paths that the receiver answers.
+#: The paths of the receiver.
 ROUTES = frozenset({BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH})
 
-#: Where the environment of a request keeps what was taken in.
+#: The key of the WSGI environment for the request that ``BodyFirst`` has read.
 _TAKEN_IN = "catga_sync.request"
 
 
@@ -44,14 +44,14 @@ def raw_request(environ: WSGIEnvironment) -> RawRequest:
         if environ.get(key):
             headers[name] = environ[key]
     if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
-        # It has no body. wsgiref says text/plain where nothing was said, which no caller has signed.
+        # There is no body. wsgiref adds text/plain where the caller has sent, and signed, no media type.
         headers.pop("content-type", None)
     stream = environ["wsgi.input"]
     raw = RawRequest(
         method=environ["REQUEST_METHOD"],
         path=environ.get("PATH_INFO", ""),
         headers=headers,
-        # What has come, where the server can tell: a full piece might be long in coming.
+        # read1 returns what has come; read waits for a full piece.
         read=getattr(stream, "read1", stream.read),
         content_length=headers.get("content-length"),
         terminated=bool(environ.get("wsgi.input_terminated")),
@@ -67,29 +67,29 @@ def raw_request(environ: WSGIEnvironment) -> RawRequest:
 
 
 def _socket_of(environ: WSGIEnvironment) -> Any:
-    """Return the socket that the server lends; None when it lends none, or one that carries other requests (HTTP/2)."""
+    """Return the socket that the server exposes; None without one, or where it carries other requests (HTTP/2)."""
     if not environ.get("SERVER_PROTOCOL", "HTTP/1.1").startswith("HTTP/1."):
         return None
     return environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
 
 
 def end_writing(environ: WSGIEnvironment, seconds: float) -> Callable[[], object]:
-    """Have the writing of the response end after so many seconds; return what calls that off when it is written."""
+    """Limit the writing of the response to so many seconds; return a function to be called when it is written."""
     sock = _socket_of(environ)
     return (lambda: None) if sock is None else _cut_off.writing(time.monotonic() + seconds, sock)
 
 
 def check_mediator(mediator: object) -> None:
-    """Raise ``ConfigurationError`` for what is no cluster mediator: a local one, say, which has no receiver."""
+    """Raise ``ConfigurationError`` unless it is a cluster mediator: a local one has no receiver."""
     if not isinstance(mediator, ClusterMediator):
         raise ConfigurationError(f"mediator: give what create_cluster() returns, not {type(mediator).__name__}")
 
 
 class BodyFirst:
     """
-    A WSGI app that takes the bodies of the cluster's requests in before the app behind it, and all its hooks, see them.
+    A WSGI app that reads the bodies of the cluster's requests before the app behind it and its hooks see them.
 
-    Thread-safe. The app finds the body where it always is; ``request_of`` finds the request.
+    Thread-safe. The app finds the body in ``wsgi.input`` as always, and ``request_of`` finds the request.
     """
 
     def __init__(self, app: WSGIApplication, receiver: Receiver) -> None:
@@ -97,7 +97,7 @@ class BodyFirst:
         self._receiver = receiver
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
+        """Serve one request."""
         notice_server(environ)
         if environ.get("PATH_INFO") in ROUTES:
             raw, body = self._receiver.take_in(raw_request(environ))
@@ -109,23 +109,23 @@ class BodyFirst:
 
 
 def request_of(environ: WSGIEnvironment) -> RawRequest:
-    """Return the request that ``BodyFirst`` has taken in, or the one that is still to be read."""
+    """Return the request that ``BodyFirst`` has read, or else one whose body is still to be read."""
     taken: RawRequest | None = environ.get(_TAKEN_IN)
     return raw_request(environ) if taken is None else taken
 
 
 class ClusterMiddleware:
     """
-    A WSGI app that answers the cluster's own routes and passes everything else on. Thread-safe.
+    A WSGI app that serves the cluster's routes and passes other requests on. Thread-safe.
 
         application = ClusterMiddleware(application, mediator)
 
     Args:
         app: The app behind it.
-        mediator: The node that this server is.
+        mediator: The mediator of this server's node.
 
     Raises:
-        ConfigurationError: ``mediator`` is none that ``create_cluster`` makes.
+        ConfigurationError: ``mediator`` was not made by ``create_cluster``.
 
     .. versionadded:: 0.1
     """
@@ -139,23 +139,25 @@ class ClusterMiddleware:
         mediator.attach()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
+        """Serve one request."""
         notice_server(environ)
         if environ.get("PATH_INFO") not in ROUTES:
             return self._app(environ, start_response)
         return send_response(self._receiver.handle(raw_request(environ)), environ, start_response)
 
 
-def send_response(reply: RawResponse, environ: WSGIEnvironment, start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Send a reply the WSGI way."""
-    status = f"{reply.status} {HTTPStatus(reply.status).phrase}"
-    start_response(status, [*reply.headers.items(), ("Content-Length", str(len(reply.body)))])
-    body = [] if environ["REQUEST_METHOD"] == "HEAD" else [reply.body]
-    return _Written(body, end_writing(environ, reply.seconds))
+def send_response(
+    response: RawResponse, environ: WSGIEnvironment, start_response: Callable[..., Any]
+) -> Iterable[bytes]:
+    """Send a response as WSGI does."""
+    status = f"{response.status} {HTTPStatus(response.status).phrase}"
+    start_response(status, [*response.headers.items(), ("Content-Length", str(len(response.body)))])
+    body = [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
+    return _Written(body, end_writing(environ, response.seconds))
 
 
 class _Written:
-    """The parts of a response, and what is to be done when the server has written them. Not thread-safe."""
+    """The parts of a response, and a function for the end of writing. Not thread-safe."""
 
     def __init__(self, parts: list[bytes], done: Callable[[], object]) -> None:
         self._parts = parts

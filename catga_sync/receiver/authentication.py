@@ -52,7 +52,7 @@ class Guard(Protocol):
     def admit(self, raw: RawRequest) -> None:
         """Refuse a request by its head alone, or let it pass."""
 
-    def is_stranger(self, raw: RawRequest) -> bool:
+    def lacks_signature(self, raw: RawRequest) -> bool:
         """Return whether a request has no signature where one is needed: it gets the status of the node and no more."""
 
     def verify(self, raw: RawRequest, body: bytes, node_id: str) -> Any:
@@ -68,7 +68,7 @@ class OpenGuard:
     def admit(self, raw: RawRequest) -> None:
         """See ``Guard``."""
 
-    def is_stranger(self, raw: RawRequest) -> bool:
+    def lacks_signature(self, raw: RawRequest) -> bool:
         """See ``Guard``."""
         return False
 
@@ -143,14 +143,15 @@ class SignatureGuard:
         except NotAuthentic as exc:
             self._refuse(exc.cause)
         try:
-            known = self._ring.knows(key_id)
+            # The keys of now first: only for another one is it worth looking whether there is a new key.
+            known = key_id in self._ring.present().key_ids or self._ring.knows(key_id)
         except ConfigurationError as exc:
             cause = f"no signed call is let in: {exc}"
             raise Refused(Reason.CANNOT_VERIFY, _CANNOT_CHECK, cause=cause) from exc
         if not known:
             self._refuse(f"it is signed with key {key_id}, and this node has {', '.join(self._ring.key_ids)}")
 
-    def is_stranger(self, raw: RawRequest) -> bool:
+    def lacks_signature(self, raw: RawRequest) -> bool:
         """See ``Guard``."""
         return _SIGNATURE not in raw.headers
 

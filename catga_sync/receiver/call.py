@@ -53,7 +53,7 @@ class Progress:
     uncertain: bool = False
 
     @property
-    def told(self) -> str:
+    def executed_header(self) -> str:
         """The value of ``Catga-Executed``."""
         return "1" if self.executed else "unknown" if self.uncertain else "0"
 

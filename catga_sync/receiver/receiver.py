@@ -178,7 +178,7 @@ class Receiver:
                 raise
             status = Reason.FAULT.status
             body = self._fault(raw, progress).encode()
-        executed = progress.told
+        executed = progress.executed_header
         made = {"Content-Type": "application/json", EXECUTED: executed, **extra}
         if progress.replayed:
             made[REPLAYED] = "1"
@@ -246,19 +246,19 @@ class Receiver:
 
     def _fitting(self, response: ResponseEnvelope, progress: Progress, room: int) -> bytes:
         """Return an item of a batch in so many bytes at the most: the others need as much."""
-        item = batch_item(response, progress.told)
+        item = batch_item(response, progress.executed_header)
         if len(item) > room and response.payload is not None:
             text = "the responses of the batch are together longer than max_body_bytes allows"
             response = self._executor.refusal(Refused(Reason.RESPONSE_TOO_LONG, text), progress)
-            item = batch_item(response, progress.told)
+            item = batch_item(response, progress.executed_header)
         if len(item) > room:
             # A text may be cut, what became of the request may not.
             text = response.error_message or ""
             text = text[: max(0, len(text) - (len(item) - room))]
-            item = batch_item(replace(response, error_message=text), progress.told)
+            item = batch_item(replace(response, error_message=text), progress.executed_header)
         if len(item) > room:  # a code of the application's own, of many letters that are not ASCII
             response = replace(response, error_message="", error_code=Reason.RESPONSE_TOO_LONG.code)
-            item = batch_item(response, progress.told)
+            item = batch_item(response, progress.executed_header)
         return item
 
     def _run_item(
@@ -280,7 +280,7 @@ class Receiver:
             return self._fault(raw, progress)
 
     def _serve_description(self, raw: RawRequest, progress: Progress) -> bytes:
-        if raw.method in ("GET", "HEAD") and raw.refused is None and self._guard.is_stranger(raw):
+        if raw.method in ("GET", "HEAD") and raw.refused is None and self._guard.lacks_signature(raw):
             return json.dumps({"status": self._node.to_wire()["status"]}).encode("ascii")
         self._let_in(raw, "GET", "HEAD")
         progress.caller = self._guard.verify(raw, b"", self._node_id)

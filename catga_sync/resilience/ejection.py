@@ -68,15 +68,10 @@ class Ejection:
     Keeps the records of failing nodes. Thread-safe.
 
     Args:
-        on_change:
-            Called with (node, True) when a node is ejected and (node, False) when it is readmitted, outside the lock,
-            in the thread that caused the change.
-
-        monotonic:
-            The clock, in seconds. None means the system's.
-
-        rng:
-            The source of the jitter. None makes one.
+        on_change: Called with (node, True) when a node is ejected and (node, False) when it is readmitted, outside the
+            lock, in the thread that caused the change.
+        monotonic: The clock, in seconds. None means the system's.
+        rng: The source of the jitter. None makes one.
 
     .. versionadded:: 0.1
     """

@@ -60,11 +60,8 @@ def create_router(name: str, **options: Any) -> Router:
     Make a built-in router.
 
     Args:
-        name:
-            One of ``router_names()``.
-
-        options:
-            The arguments of the router's class. ``otherwise`` may also be the name of a router.
+        name: One of ``router_names()``.
+        options: The arguments of the router's class. ``otherwise`` may also be the name of a router.
 
     Raises:
         ConfigurationError: There is no such router, it has no such option, or the option is wrong. The text starts

@@ -42,13 +42,10 @@ class ConsistentHashRouter:
     move with every report.
 
     Args:
-        otherwise:
-            The router for messages without a key: the type has none, or the key is None or has no text that is the same
-            in every process. ``create_router`` accepts the name of a router, and None for ``round-robin``.
-
-        key_of:
-            Returns the key of a message, or None. None means the field that ``@message(key=...)`` names. The type is
-            not part of the hash: messages of two types with the same key go to the same node.
+        otherwise: The router for messages without a key: the type has none, or the key is None or has no text that is
+            the same in every process. ``create_router`` accepts the name of a router, and None for ``round-robin``.
+        key_of: Returns the key of a message, or None. None means the field that ``@message(key=...)`` names. The type
+            is not part of the hash: messages of two types with the same key go to the same node.
 
     .. versionadded:: 0.1
     """

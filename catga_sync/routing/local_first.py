@@ -19,15 +19,11 @@ class LocalFirstRouter:
     Picks this node while it has room, and otherwise uses another router. Thread-safe if the other router is.
 
     Args:
-        otherwise:
-            The router for the other nodes. ``create_router`` accepts a router's name, and None for ``round-robin``.
-
-        node_id:
-            The id of this node. "" is the id of no node, and leaves everything to the other router.
-
-        has_room:
-            Returns whether this node accepts more work; None means always. Called for every send with more than one
-            candidate.
+        otherwise: The router for the other nodes. ``create_router`` accepts a router's name, and None for
+            ``round-robin``.
+        node_id: The id of this node. "" is the id of no node, and leaves everything to the other router.
+        has_room: Returns whether this node accepts more work; None means always. Called for every send with more than
+            one candidate.
 
     .. versionadded:: 0.1
     """

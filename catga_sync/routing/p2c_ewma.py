@@ -42,20 +42,13 @@ class P2cEwmaRouter:
     Picks the less loaded of two random nodes. Thread-safe; as fast for a thousand nodes as for two.
 
     Args:
-        decay:
-            Seconds in which an observation loses two thirds of its weight. With a lower value a slow response counts
+        decay: Seconds in which an observation loses two thirds of its weight. With a lower value a slow response counts
             for a shorter time.
-
-        failure_penalty:
-            The least seconds that a failed call counts as. It should be well above the duration of a call: a failing
-            node is avoided until the penalty has decayed to the cost of the others, for
-            ``decay * ln(failure_penalty / cost)`` seconds, which is 53 s for calls of 5 ms.
-
-        rng:
-            The random source. None means one that all routers share and that a forked child seeds again.
-
-        clock:
-            The clock. None means the system's.
+        failure_penalty: The least seconds that a failed call counts as. It should be well above the duration of a call:
+            a failing node is avoided until the penalty has decayed to the cost of the others, for ``decay *
+            ln(failure_penalty / cost)`` seconds, which is 53 s for calls of 5 ms.
+        rng: The random source. None means one that all routers share and that a forked child seeds again.
+        clock: The clock. None means the system's.
 
     .. versionadded:: 0.1
     """

@@ -125,23 +125,30 @@ _SCALARS: dict[Any, Form] = {
     Any: _ANYTHING,
 }
 _GENERIC = "System.Collections.Generic"
-_IMMUTABLE = "System.Collections.Immutable"
-_SEQUENCES = frozenset(
-    ["[]"]
-    + [
-        f"{_GENERIC}.{name}`1"
-        for name in ("List", "IList", "ICollection", "IEnumerable", "IReadOnlyList", "IReadOnlyCollection", "HashSet")
-    ]
-    + [f"{_GENERIC}.{name}`1" for name in ("ISet", "IReadOnlySet", "SortedSet", "LinkedList", "Queue")]
-    + [f"{_IMMUTABLE}.{name}`1" for name in ("ImmutableArray", "ImmutableList", "IImmutableList", "ImmutableHashSet")]
-    + [f"System.Collections.ObjectModel.{name}`1" for name in ("Collection", "ReadOnlyCollection")]
-    + ["System.Collections.Frozen.FrozenSet`1"]
+
+
+def _collections(arity: int, **names: str) -> frozenset[str]:
+    """Return the heads of generic collections, given by namespace."""
+    return frozenset(
+        f"System.Collections.{namespace}.{name}`{arity}" for namespace in names for name in names[namespace].split()
+    )
+
+
+_SEQUENCES = frozenset(["[]"]) | _collections(
+    1,
+    Generic="List IList ICollection IEnumerable IReadOnlyList IReadOnlyCollection HashSet ISet IReadOnlySet SortedSet "
+    "LinkedList Queue",
+    Immutable="ImmutableArray ImmutableList IImmutableList ImmutableHashSet",
+    ObjectModel="Collection ReadOnlyCollection",
+    Frozen="FrozenSet",
 )
-_DICTIONARIES = frozenset(
-    [f"{_GENERIC}.{name}`2" for name in ("Dictionary", "IDictionary", "IReadOnlyDictionary", "SortedDictionary")]
-    + [f"{_IMMUTABLE}.{name}`2" for name in ("ImmutableDictionary", "IImmutableDictionary")]
-    + ["System.Collections.ObjectModel.ReadOnlyDictionary`2", "System.Collections.Frozen.FrozenDictionary`2"]
-    + ["System.Collections.Concurrent.ConcurrentDictionary`2"]
+_DICTIONARIES = _collections(
+    2,
+    Generic="Dictionary IDictionary IReadOnlyDictionary SortedDictionary",
+    Immutable="ImmutableDictionary IImmutableDictionary",
+    ObjectModel="ReadOnlyDictionary",
+    Frozen="FrozenDictionary",
+    Concurrent="ConcurrentDictionary",
 )
 
 

@@ -30,17 +30,10 @@ def loads(raw: bytes, *, decimals: bool = False, signed_zeros: bool = False, uni
     Read JSON.
 
     Args:
-        raw:
-            UTF-8 without a byte order mark.
-
-        decimals:
-            True reads every number with a fraction or an exponent as a ``Decimal`` and not as a ``float``.
-
-        signed_zeros:
-            True reads ``-0`` as such a number and not as the integer 0.
-
-        unique_keys:
-            True refuses an object that has a property twice; False takes the last one.
+        raw: UTF-8 without a byte order mark.
+        decimals: True reads every number with a fraction or an exponent as a ``Decimal`` and not as a ``float``.
+        signed_zeros: True reads ``-0`` as such a number and not as the integer 0.
+        unique_keys: True refuses an object that has a property twice; False takes the last one.
 
     Raises:
         SerializationError: The bytes are not such JSON.
@@ -72,8 +65,7 @@ def dumps(value: Any) -> bytes:
     Write JSON: compact, UTF-8, non-ASCII characters as they are.
 
     Args:
-        value:
-            None, bool, int, float, Decimal, str, and lists, tuples and dicts of them.
+        value: None, bool, int, float, Decimal, str, and lists, tuples and dicts of them.
 
     Raises:
         SerializationError: Part of the value is not JSON, or it is nested too deeply.

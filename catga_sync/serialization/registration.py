@@ -33,18 +33,16 @@ class Draft:
     A registration in progress. Not thread-safe; one for each call of ``register``.
 
     Args:
-        by_type, by_name, shapes: What the registry has already; not changed.
+        by_type, by_name, shapes: The content of the registry, which is copied.
     """
 
     def __init__(
         self, by_type: Mapping[type, MessageType], by_name: Mapping[str, MessageType], shapes: Mapping[Any, Shape]
     ) -> None:
-        self._known_types = by_type
-        self._known_names = by_name
-        #: The additions.
-        self.by_type: dict[type, MessageType] = {}
-        self.by_name: dict[str, MessageType] = {}
-        self.shapes: dict[Any, Shape] = dict(shapes)
+        #: The content of the registry with the additions.
+        self.by_type = dict(by_type)
+        self.by_name = dict(by_name)
+        self.shapes = dict(shapes)
         self._schemas: dict[type, Schema] = {}
         self._deriver = Deriver(self.shapes, self._schema_of)
 
@@ -92,21 +90,17 @@ class Draft:
     def _add_names(self, entry: MessageType) -> None:
         for name in (entry.name, *entry.aliases):
             for spelling in (name, short_name(name)):
-                other = self.by_name.get(spelling) or self._known_names.get(spelling)
-                if other is not None and other.cls is not entry.cls:
+                other = self.by_name.setdefault(spelling, entry)
+                if other.cls is not entry.cls:
                     raise RegistrationError(
                         f"{name!r} is the name of two classes, {_where(other.cls)} and {_where(entry.cls)}; "
                         "give one of them another name with @message(name=...)"
                     )
-                self.by_name[spelling] = entry
-
-    def _known(self, cls: type) -> MessageType | None:
-        return self.by_type.get(cls) or self._known_types.get(cls)
 
     def _schema_of(self, cls: type) -> Schema | None:
         """Return the instance of the user's schema for a class, always the same one, or None."""
         if cls not in self._schemas:
-            known = self._known(cls)
+            known = self.by_type.get(cls)
             if known is not None:
                 return known.schema if isinstance(known.codec.field, SchemaField) else None
             given = options_of(cls).schema
@@ -167,7 +161,7 @@ class Draft:
 
     def _is_message(self, response: type) -> bool:
         """Return whether the class of a response is to be registered with its request."""
-        if issubclass(response, (Request, Event)) or self._known(response) is not None:
+        if issubclass(response, (Request, Event)) or response in self.by_type:
             return False
         if options_of(response).schema is not None:
             return True
@@ -176,13 +170,13 @@ class Draft:
 
     def _given_names(self, cls: type) -> tuple[str, ...]:
         """Return the names that were given to a class, the one that is sent first."""
-        known = self._known(cls)
+        known = self.by_type.get(cls)
         options = options_of(cls)
         name, aliases = (options.name, options.aliases) if known is None else (known.name, known.aliases)
         return aliases if name is None or name == default_name(cls) else (name, *aliases)
 
     def _name_of(self, cls: type) -> str:
-        known = self._known(cls)
+        known = self.by_type.get(cls)
         if known is not None:
             return known.name
         given = options_of(cls).name

@@ -66,11 +66,9 @@ class MessageRegistry:
         differs from the first time.
 
         Args:
-            cls:
-                A ``Request``, an ``Event``, or the class of a response.
-
-            name, aliases, schema, response_name, response_schema, idempotent, route, key, remote:
-                See ``message``. None (or no aliases) means the value given to ``@message``.
+            cls: A ``Request``, an ``Event``, or the class of a response.
+            name, aliases, schema, response_name, response_schema, idempotent, route, key, remote: See ``message``. None
+                (or no aliases) means the value given to ``@message``.
 
         Returns:
             The entry of the class.
@@ -102,6 +100,7 @@ class MessageRegistry:
                 return known
             draft = Draft(self._by_type, self._by_name, self._shapes)
             entry = draft.add(cls, replace(options_of(cls), **given))
+            # Merged, since a schema may have registered another class meanwhile.
             self._by_name = {**self._by_name, **draft.by_name}
             self._shapes = {**self._shapes, **draft.shapes}
             self._by_type = {**self._by_type, **draft.by_type}

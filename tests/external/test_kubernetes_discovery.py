@@ -270,7 +270,6 @@ class TestOptions:
             ({"timeout": 0}, "^timeout: give seconds above 0, not 0"),
             ({"watch_timeout": float("nan")}, "^watch_timeout: "),
             ({"idle_timeout": "90"}, "^idle_timeout: "),
-            ({"port_name": 8000}, "^port_name: "),
         ],
     )
     def test_that_are_wrong_are_refused_by_name(self, options: dict[str, Any], text: str) -> None:

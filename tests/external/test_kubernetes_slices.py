@@ -74,14 +74,6 @@ class TestUrl:
         with pytest.raises(ConfigurationError, match=r"^discovery: "):
             parse_url(url)
 
-    def test_takes_the_port_from_beside_it(self) -> None:
-        assert parse_url("kubernetes://shop/users", "http") == Service("shop", "users", "http")
-        assert parse_url("kubernetes://shop/users:http", "http") == Service("shop", "users", "http")
-        with pytest.raises(ConfigurationError, match=r"^port_name: 'admin' is not the port"):
-            parse_url("kubernetes://shop/users:http", "admin")
-        with pytest.raises(ConfigurationError, match=r"^port_name: "):
-            parse_url("kubernetes://shop/users", "no name")
-
 
 class TestCondition:
     @pytest.mark.parametrize(

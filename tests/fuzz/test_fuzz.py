@@ -123,7 +123,7 @@ def test_a_signature_that_is_nearly_right_is_among_the_seeds(name, equal, tmp_pa
     """A node that compares MACs carelessly, and reads headers as carelessly, is found out by the seeds alone."""
     (target,) = [each for each in TARGETS if each.name == name]
     monkeypatch.setattr(signatures.hmac, "compare_digest", equal)
-    for pattern in ("_REQUEST_HEADER", "_REPLY_HEADER"):
+    for pattern in ("_REQUEST_HEADER", "_RESPONSE_HEADER"):
         loose = getattr(signatures, pattern).pattern.replace("mac=([0-9a-f]{64})", "mac=([0-9A-Fa-f]{62,65})")
         monkeypatch.setattr(signatures, pattern, re.compile(loose))
     check = target.prepare(str(tmp_path))

@@ -24,7 +24,7 @@ class Shell:
         self._capsys = capsys
         self._monkeypatch = monkeypatch
         monkeypatch.setenv("CATGA_DISCOVERY", self.url)
-        monkeypatch.setattr("catga_sync._cli_client._ASK", 20.0)  # a busy node is not a silent one
+        monkeypatch.setattr("catga_sync.cli.client.PROBE_TIMEOUT", 20.0)  # a busy node is not a silent one
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         self._capsys.readouterr()
@@ -97,7 +97,7 @@ def test_a_node_of_another_cluster_is_told_to_be_none_of_this_one(shell: Shell) 
         wait_for_node_1(shell, "--cluster", "other")
         code, _, err = shell.run("nodes", "--endpoint", url)
         assert code == 1
-        assert "node-1: it answers, and is not among the nodes: has it the discovery and cluster_name of this" in err
+        assert "node-1: it responds, and is not among the nodes: has it the discovery and cluster_name of this" in err
         code, _, err = shell.run("nodes", "--endpoint", f"node-2={url}", "--cluster", "other")
         assert code == 1
         assert f"node-2: GET {url}/catga/cluster/node: HTTP status 200 from node node-1; that node listens there" in err

@@ -7,7 +7,6 @@ import socket
 import ssl
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -126,8 +125,8 @@ def test_a_process_that_was_forked_unseen_begins_anew(monkeypatch: pytest.Monkey
     ours, theirs = socket.socketpair()
     with ours, theirs, cut_off._lock:
         cut_off._reading[object()] = (0.0, 0.0, ours)  # type: ignore[assignment]
-        monkeypatch.setattr(_fork, "_watched", weakref.WeakSet([each for each in _fork._watched if each is cut_off]))
-        monkeypatch.setattr(_fork, "_pid", -1)
+        monkeypatch.setattr(_fork, "_watched", {1: lambda: cut_off})
+        monkeypatch.setattr(_fork, "pid", -1)
         _fork.check_process()
         # Here no thread of the parent lets go of its lock.
         assert not cut_off._lock.locked()

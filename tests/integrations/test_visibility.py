@@ -139,8 +139,8 @@ def inside_one_on_a_subdomain(app: Flask, blueprint: Blueprint) -> None:
         (prefixed, r"^url_prefix: .* it would be at /x/catga/cluster/node; register"),
         (inside_a_prefixed_one, r"^url_prefix: .* it would be at /x/catga/cluster/node; register"),
         (below_both, r"^url_prefix: .* it would be at /x/y/catga/cluster/node; register"),
-        (on_a_subdomain, r"^subdomain: no request leads to 'api'"),
-        (inside_one_on_a_subdomain, r"^subdomain: no request leads to 'api'"),
+        (on_a_subdomain, r"^subdomain: no request reaches 'api'"),
+        (inside_one_on_a_subdomain, r"^subdomain: no request reaches 'api'"),
     ],
 )
 def test_routes_that_no_node_could_ask_for_are_an_error_at_start(

@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 from catga_sync import ClusterMediator, Mediator, Query, create_cluster
-from catga_sync.cluster import presence, visibility
+from catga_sync.cluster import peers, presence, visibility
 from catga_sync.discovery import MemoryDiscovery
 from catga_sync.integrations.flask import cluster_blueprint
 from tests.processes import until
@@ -28,7 +28,7 @@ def warn_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have nodes tell sooner than they do why they are not visible, and take a busy machine for no silent server."""
     monkeypatch.setattr(visibility, "GRACE", 0.3)
     monkeypatch.setattr(presence, "_PROBE_TIMEOUT", 20.0)
-    monkeypatch.setattr("catga_sync.cluster.peers._TIMEOUT", 20.0)
+    monkeypatch.setattr(peers, "_TIMEOUT", 20.0)
 
 
 @contextlib.contextmanager

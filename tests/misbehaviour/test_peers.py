@@ -15,6 +15,7 @@ from catga_sync import ClusterMediator, Delivery, ErrorCode, Mediator, create_cl
 from catga_sync.nodes import ClusterNode
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport import EnvelopeInvoker, create_invoker
+from catga_sync.transport.http import resolver
 from tests.misbehaviour import peers
 from tests.misbehaviour.calls import REQUEST_ID, Look, Order, invoke, result_of_a_request_received, send, sender_to_few
 from tests.misbehaviour.peers import PEERS, read_request, reply, serving
@@ -125,7 +126,7 @@ def test_a_resolver_that_never_answers_ends_within_the_time_to_connect(
             ended.append(host)
         return real(host, *args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("catga_sync.transport.http.resolver._resolver", None)
+    monkeypatch.setattr(resolver, "_resolver", resolver._Resolver())
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     try:
         for timeout, code in ((20.0, ErrorCode.UNAVAILABLE), (0.2, ErrorCode.DEADLINE_EXCEEDED)):

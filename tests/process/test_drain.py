@@ -61,7 +61,7 @@ def test_a_drain_waits_for_the_handler_that_runs_in_the_other_worker(
         draining = cluster.start("drain", "n1")
         assert draining.stderr is not None
         said = [draining.stderr.readline(), draining.stderr.readline()]
-        assert said[1] == "n1: going offline; waiting for what runs there\n", said
+        assert said[1] == "n1: going offline; waiting for running calls\n", said
         until(lambda: client.send(Do("x")).code is ErrorCode.UNAVAILABLE, "the first worker refuses calls")
         second.resume()
         assert cluster.json("nodes")["nodes"][0]["status"] == "DRAINING"
@@ -120,7 +120,7 @@ def test_a_drain_that_is_not_over_in_time_fails_and_one_of_a_node_that_goes_does
         assert "not drained after" in err
         draining = cluster.start("drain", "n1")
         assert draining.stderr is not None
-        assert [draining.stderr.readline() for _ in range(2)][1].endswith("waiting for what runs there\n")
+        assert [draining.stderr.readline() for _ in range(2)][1].endswith("waiting for running calls\n")
         server.signal(signal.SIGTERM)
         held.finish()
         draining.communicate(timeout=60)

@@ -59,6 +59,22 @@ def test_every_file_of_the_architecture_is_there() -> None:
     assert sorted({name for name in named if not any((base / name).exists() for base in HOMES)}) == []
 
 
+def test_imports_point_down_as_the_architecture_shows_it() -> None:
+    picture = re.search(r"^```\n( cli/.*?)^```", read("docs/architecture.md"), re.DOTALL | re.MULTILINE)
+    assert picture
+    lines = [re.findall(r"(\w+)(?:/|\.py)", line) for line in picture[1].splitlines()]
+    floors = {name: floor for floor, names in enumerate(lines) for name in names}
+    up = []
+    for path in sorted((ROOT / "catga_sync").rglob("*.py")):
+        module = str(path.relative_to(ROOT / "catga_sync"))
+        floor = floors.get(re.split(r"[/.]", module)[0], 0)
+        imported = re.findall(r"^(?:from|import) catga_sync\.(\w+)", path.read_text("utf-8"), re.MULTILINE)
+        up += [(module, name) for name in imported if floors.get(name, len(lines)) < floor]
+    assert up == []
+    homes = {path.name.removesuffix(".py") for path in (ROOT / "catga_sync").iterdir() if not path.name.startswith("_")}
+    assert homes - {"py.typed"} == set(floors)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_name_of_the_package_on_a_page_is_there(page: str) -> None:
     named = set(re.findall(r"`(catga_sync(?:\.\w+)+)`", read(page)))
@@ -84,6 +100,16 @@ def test_every_command_on_a_page_is_there(page: str) -> None:
     files = re.findall(r"(?:python|pytest)[^\n]*? ([a-z_]+/[\w/]+\.py)", code)
     files += [f"{name.replace('.', '/')}.py" for name in re.findall(r"python -m (tests\.[\w.]+)", code)]
     assert [name for name in files if not (ROOT / name).is_file()] == []
+
+
+LOG_LINES = re.findall(r"^\| `([^`]+)`[^|`]* \| `(catga_sync\.[\w.]+)` \|", read("docs/operations.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("line", "logger"), LOG_LINES)
+def test_a_line_of_the_log_is_written_by_the_logger_that_the_page_names(line: str, logger: str) -> None:
+    source = re.sub(r"\"\s*f?\"", "", read(f"{logger.replace('.', '/')}.py"))
+    words = max(re.findall(r"[a-z]+(?: [a-z]+)*", re.sub(r"\w+[=.]\S+", "", line)), key=len)
+    assert " ".join(words.split()[-3:]) in source
 
 
 def test_a_command_that_finds_no_node_says_what_the_page_shows(

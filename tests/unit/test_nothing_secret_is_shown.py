@@ -180,7 +180,7 @@ def test_a_url_with_a_password_is_shown_by_no_check_of_an_address(told: Told) ->
         told.by(lambda url=url: StaticDiscovery({"b": {"url": url}}))
         told.by(lambda url=url: StaticDiscovery([url]))  # type: ignore[arg-type]
         told.by(lambda url=url: KubernetesDiscovery("kubernetes://a/b", api_server=url))
-        told.by(lambda url=url: KubernetesDiscovery(url, port_name=url))
+        told.by(lambda url=url: KubernetesDiscovery(url))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
@@ -74,25 +74,23 @@ class SchemaField(StrictField):
     def to_wire(self, value: Any) -> Any:
         if self.cls is not None and not isinstance(value, self.cls):
             fail(self.cls.__name__, value)
-        try:
-            return self.schema.dump(value)
-        except (ValidationError, RecursionError):
-            raise
-        except Exception as exc:
-            raise caused_error(f"{type(self.schema).__name__} cannot write it", exc) from exc
+        return self._call(self.schema.dump, value, "write")
 
     def from_wire(self, raw: Any) -> Any:
-        try:
-            loaded = self.schema.load(raw)
-        except (ValidationError, RecursionError):
-            raise
-        except Exception as exc:
-            raise caused_error(f"{type(self.schema).__name__} cannot read it", exc) from exc
+        loaded = self._call(self.schema.load, raw, "read")
         if self.cls is None or isinstance(loaded, self.cls):
             return loaded
         if isinstance(loaded, Mapping):
             return construct(self.cls, loaded)
         raise ValidationError(f"{type(self.schema).__name__} did not make a {self.cls.__name__}")
+
+    def _call(self, method: Callable[[Any], Any], value: Any, verb: str) -> Any:
+        try:
+            return method(value)
+        except (ValidationError, RecursionError):
+            raise
+        except Exception as exc:
+            raise caused_error(f"{type(self.schema).__name__} cannot {verb} it", exc) from exc
 
     def describe(self) -> list[Any]:
         return [self.kind, _describe_schema(self.schema)]

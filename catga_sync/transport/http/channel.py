@@ -102,6 +102,7 @@ class HttpChannel:
 
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:
         """See ``Channel``."""
+        _fork.check_process()
         endpoints = {node.endpoint for node in nodes}
         with self._lock:
             dropped = [self._pools.pop(endpoint) for endpoint in list(self._pools) if endpoint not in endpoints]
@@ -121,7 +122,7 @@ class HttpChannel:
     def _exchange_through_session(
         self, node: ClusterNode, path: str, headers: dict[str, str], body: bytes, exchange: Exchange
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Exchange as the session has it: with a node for the first time, or with anything of the user's in between."""
+        """Exchange through the session: for the first exchange with a node, or where code of the user's takes part."""
         opened = self._open_session()
         session = opened.twin() if isinstance(opened, BorrowedSession) else opened
         url = f"{node.endpoint}{path}"

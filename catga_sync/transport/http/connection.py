@@ -252,6 +252,7 @@ class GuardedConnection(HTTPConnection):
         self._used_at = time.monotonic()
         length = response.headers.get("Content-Length")
         if length is not None and current.exchange is not None and not _LENGTH.fullmatch(length):
+            response.close()  # else the descriptor stays open until the response is garbage collected
             raise InvalidHeader(f"Content-Length: {length[:40]!r} is no length")
         return response
 

@@ -20,6 +20,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import Future
 from typing import Any
 
 from catga_sync import _fork
@@ -40,23 +42,6 @@ _LOOPBACK = ["::1", "127.0.0.1"]
 _Address = tuple[Any, ...]
 
 
-class _LookUp:
-    """One look-up, which several callers may wait for."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.host = host
-        self.port = port
-        self.done = threading.Event()
-        self.found: list[_Address] = []
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self.found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        except BaseException as exc:
-            self.error = exc
-
-
 class _Resolver:
     """The look-ups of one process. Thread-safe."""
 
@@ -66,12 +51,12 @@ class _Resolver:
         _fork.watch(self)
 
     def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``: no thread of the parent's looks anything up here."""
+        """See ``AcrossForks``. The threads of the parent's look-ups are not in the child."""
         self._lock = threading.Lock()
-        # Guarded by _lock: the look-ups that run or wait, those of them that wait, the number of threads, and the last
+        # Guarded by _lock: the look-ups that run or wait, the names that wait, the number of threads, and the last
         # result of each name with its time, the oldest first.
-        self._wanted: dict[tuple[str, int], _LookUp] = {}
-        self._waiting: deque[_LookUp] = deque()
+        self._wanted: dict[tuple[str, int], Future[list[_Address]]] = {}
+        self._waiting: deque[tuple[str, int]] = deque()
         self._threads = 0
         self._known: dict[tuple[str, int], tuple[list[_Address], float]] = {}
 
@@ -83,21 +68,22 @@ class _Resolver:
                 known = None
             wanted = self._wanted.get(key)
             if wanted is None:
-                wanted = _LookUp(host, port)
                 if self._threads < AT_ONCE:
-                    # It waits for the lock, and then finds the look-up that is added below.
+                    # It waits for the lock, and then finds the name that is added below.
                     threading.Thread(target=self._work, name="catga-names", daemon=True).start()
                     self._threads += 1
-                self._wanted[key] = wanted
-                self._waiting.append(wanted)
-        in_time = wanted.done.wait(timeout if known is None else min(timeout, PATIENCE))
-        if known is not None and (not in_time or _may_pass(wanted.error)):
+                wanted = self._wanted[key] = Future()
+                self._waiting.append(key)
+        try:
+            return wanted.result(timeout if known is None else min(timeout, PATIENCE))
+        except futures.TimeoutError as exc:
+            if known is None:
+                raise TimeoutError(errno.ETIMEDOUT, f"the resolver has not responded for {host!r}") from exc
             return known
-        if not in_time:
-            raise TimeoutError(errno.ETIMEDOUT, f"the resolver has not responded for {host!r}")
-        if wanted.error is not None:
-            raise wanted.error
-        return wanted.found
+        except socket.gaierror as exc:
+            if known is None or not _may_pass(exc):
+                raise
+            return known
 
     def _work(self) -> None:
         while True:
@@ -105,18 +91,25 @@ class _Resolver:
                 if not self._waiting:
                     self._threads -= 1
                     return
-                wanted = self._waiting.popleft()
-            wanted.run()
+                key = self._waiting.popleft()
+            found: list[_Address] = []
+            error: BaseException | None = None
+            try:
+                found = socket.getaddrinfo(*key, type=socket.SOCK_STREAM)
+            except BaseException as exc:
+                error = exc
             with self._lock:
-                key = (wanted.host, wanted.port)
-                del self._wanted[key]
-                if not _may_pass(wanted.error):
+                wanted = self._wanted.pop(key)
+                if not _may_pass(error):
                     self._known.pop(key, None)
-                if wanted.error is None:
-                    self._known[key] = (wanted.found, self._monotonic())
+                if error is None:
+                    self._known[key] = (found, self._monotonic())
                     while len(self._known) > MAX_KNOWN:
                         del self._known[next(iter(self._known))]
-            wanted.done.set()
+            if error is None:
+                wanted.set_result(found)
+            else:
+                wanted.set_exception(error)
 
 
 def _may_pass(error: BaseException | None) -> bool:
@@ -124,7 +117,6 @@ def _may_pass(error: BaseException | None) -> bool:
     return isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
 
 
-#: One for all connections of the process.
 _resolver = _Resolver()
 
 

@@ -120,16 +120,9 @@ def post_directly(pool: Any, path: str, body: bytes, headers: dict[str, str], ex
     """
     Send a request straight to the pool: ``Session.post`` alone takes longer than urllib3 does.
 
-    Args:
-        pool: The pool of urllib3.
-        path: The path of the URL.
-        body: The request's.
-        headers: The request's.
-        exchange: The exchange of the current thread.
-        limit: Bytes of the longest response.
-
     Raises:
-        ResponseTooLong, ResponseEncoded: The response is not read, or not to its end.
+        ResponseTooLong: The body has more than ``limit`` bytes.
+        ResponseEncoded: See there.
     """
     left = exchange.left()
     response = pool.urlopen(
@@ -167,17 +160,12 @@ def post_through(
     Send a request through ``Session.send``, with its hooks and mounted adapters.
 
     Args:
-        session: The session.
-        url: The URL.
-        body: The request's.
-        headers: The request's.
-        exchange: The exchange of the current thread.
         verify: As in ``requests``; True means the session's setting.
         cert: As in ``requests``; None means the session's setting.
-        limit: Bytes of the longest response.
 
     Raises:
-        ResponseTooLong, ResponseEncoded: The response is not read, or not to its end.
+        ResponseTooLong: The body has more than ``limit`` bytes.
+        ResponseEncoded: See there.
     """
     with Exchange(exchange.expires).run():
         # The session's ``auth`` may request a token: within the time of this call, and as an exchange of its own, which

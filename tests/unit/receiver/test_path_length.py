@@ -51,7 +51,7 @@ def _received(node: ClusterMediator, incarnation: str) -> RawRequest:
 
 # A shared key takes a dozen functions (who signed, is it the key of now, the MAC, for which run), a payload six, the
 # store of request ids three.
-@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 48), ({}, 59)], ids=["insecure", "shared key"])
+@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 48), ({}, 58)], ids=["insecure", "shared key"])
 def test_a_warm_received_request_runs_few_functions_until_its_handler(
     options: dict[str, Any], most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

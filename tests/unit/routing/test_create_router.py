@@ -57,7 +57,11 @@ def test_an_unknown_name_suggests_the_nearest(name, text):
     [
         ("round-robin", {"rng": 1}, r"^rng: round-robin has no such option; it has none$"),
         ("random", {"rgn": 1}, r"^rgn: random has no such option; did you mean 'rng'\?$"),
-        ("p2c-ewma", {"tau": 1}, r"^tau: p2c-ewma has no such option; its options are clock, decay, "),
+        (
+            "p2c-ewma",
+            {"tau": 1},
+            r"^tau: p2c-ewma has no such option; its options are clock, decay, failure_penalty, rng$",
+        ),
         ("random", {"rng": 7}, r"^rng: give a random.Random, or None, not 7$"),
         ("weighted-round-robin", {"rng": "x"}, r"^rng: give a random.Random"),
         ("p2c-ewma", {"rng": "x"}, r"^rng: give a random.Random"),
