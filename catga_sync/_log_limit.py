@@ -52,7 +52,15 @@ class LimitedLog:
         self._windows: dict[_Key, _Window] = {}
         _fork.watch(self)
 
-    def log(self, log: logging.Logger, level: int, reason: str, text: str, *args: object) -> None:
+    def log(
+        self,
+        log: logging.Logger,
+        level: int,
+        reason: str,
+        text: str,
+        *args: object,
+        exc_info: BaseException | None = None,
+    ) -> None:
         """
         Write a line, or count it as left out.
 
@@ -60,7 +68,7 @@ class LimitedLog:
             log: The logger.
             level: As in ``logging``.
             reason: The text that groups lines; there are few different ones.
-            text: As in ``logging``, and so are ``args``.
+            text: As in ``logging``, and so are ``args`` and ``exc_info``.
         """
         key, now = (log, reason), self._clock.monotonic()
         with self._lock:
@@ -78,7 +86,7 @@ class LimitedLog:
                 window.left_out += 1
         self._write(over)
         if is_written:
-            log.log(level, text, *args, stacklevel=2)
+            log.log(level, text, *args, exc_info=exc_info, stacklevel=2)
 
     def tell_left_out(self) -> None:
         """Write the number of lines left out in seconds that are over. To be called now and then."""

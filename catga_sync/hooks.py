@@ -7,19 +7,20 @@
 
     mediator.add_hook(Times())
 
-Each method is called before, in the thread of the call, and may return a function that is told the result after. A hook
-that fails is logged and reaches no call.
+Give it with ``create_cluster(local, hooks=[Times()])`` or ``mediator.add_hook(Times())``. Each method is called before,
+in the thread of the call, and may return a function that is told the result after. What a hook raises is logged, ten
+times a second for one cause at most, and reaches no call.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from catga_sync import _fork
+from catga_sync._log_limit import LimitedLog
+from catga_sync._redaction import shown
 from catga_sync.context import CallContext
 from catga_sync.errors import Delivery, ErrorCode, RegistrationError, ends_process
 from catga_sync.nodes import ClusterNode
@@ -29,16 +30,18 @@ if TYPE_CHECKING:
     from catga_sync.cluster.events import ClusterEvent
 
 __all__ = [
+    "CUT_SHORT",
     "AttemptDetails",
     "HandleDetails",
     "Hook",
     "Hooks",
     "SendDetails",
     "Told",
-    "begin",
-    "end",
-    "watched",
+    "Watcher",
+    "is_hook",
 ]
+
+T = TypeVar("T")
 
 #: What a hook returns: a function that is told the result, or None.
 Told = Callable[[CatgaResult[Any]], object]
@@ -98,84 +101,105 @@ class Hook(Protocol):
         """Take note of what happened to a node of the cluster."""
 
 
+_KINDS = ("send", "attempt", "handle", "event")
+
+
+def is_hook(value: object) -> bool:
+    """Return whether an object has any of the methods of a hook."""
+    return not isinstance(value, type) and bool(_kinds(value))
+
+
+def _kinds(hook: object) -> list[str]:
+    return [kind for kind in _KINDS if callable(getattr(hook, f"on_{kind}", None))]
+
+
+class Watcher(NamedTuple):
+    """One method of one hook."""
+
+    #: What it is called in the log.
+    name: str
+    method: Callable[[Any], Any]
+
+
 class Hooks:
     """
-    The hooks of one mediator. Thread-safe; a call reads a tuple and takes no lock.
+    The hooks of one mediator. Thread-safe, and safe after a fork: lists that only grow need no lock.
 
     Args:
         hooks: The first ones.
+        limited_log: Bounds the failures that are logged; None means one of its own.
 
     Raises:
         RegistrationError: One of them has no method of a hook.
     """
 
-    def __init__(self, hooks: Sequence[object] = ()) -> None:
-        self._lock = threading.Lock()
-        # Swapped whole.
-        self.send: tuple[Callable[[SendDetails], Told | None], ...] = ()
-        self.attempt: tuple[Callable[[AttemptDetails], Told | None], ...] = ()
-        self.handle: tuple[Callable[[HandleDetails], Told | None], ...] = ()
-        self.event: tuple[Callable[[ClusterEvent], object], ...] = ()
+    def __init__(self, hooks: Sequence[object] = (), limited_log: LimitedLog | None = None) -> None:
+        self._limited_log = LimitedLog() if limited_log is None else limited_log
+        self._known: list[tuple[str, object]] = []
+        self.send: list[Watcher] = []
+        self.attempt: list[Watcher] = []
+        self.handle: list[Watcher] = []
+        self.event: list[Watcher] = []
         for hook in hooks:
             self.add(hook)
-        _fork.watch(self)
 
     def add(self, hook: object) -> None:
-        """Add a hook; it watches what begins from now on."""
-        kinds = [kind for kind in ("send", "attempt", "handle", "event") if callable(getattr(hook, f"on_{kind}", None))]
-        if not kinds or isinstance(hook, type):
-            raise RegistrationError(
-                f"hook: give an object with on_send, on_attempt, on_handle or on_event, not {hook!r}"
-            )
-        with self._lock:
-            for kind in kinds:
-                setattr(self, kind, (*getattr(self, kind), getattr(hook, f"on_{kind}")))
+        """Add a hook; it watches what begins from now on. To add the same one again changes nothing."""
+        if not is_hook(hook):
+            text = f"hook: give an object with on_send, on_attempt, on_handle or on_event, not {shown(hook)}"
+            raise RegistrationError(text)
+        for kind in _kinds(hook):
+            self._add(hook, kind)
+
+    def add_handle(self, hook: object) -> None:
+        """Add a hook for the handlers alone, if it watches them."""
+        if "handle" in _kinds(hook):
+            self._add(hook, "handle")
+
+    def _add(self, hook: object, kind: str) -> None:
+        if any(known == kind and each is hook for known, each in self._known):
+            return
+        self._known.append((kind, hook))
+        name = f"{type(hook).__qualname__}.on_{kind}"
+        getattr(self, kind).append(Watcher(name, getattr(hook, f"on_{kind}")))
+
+    def begin(self, watchers: Sequence[Watcher], details: object) -> list[Watcher]:
+        """Tell hooks of what begins; return what is to be told the result, for ``end``."""
+        asked = [(watcher.name, self._call(watcher, details)) for watcher in watchers]
+        return [Watcher(name, told) for name, told in reversed(asked) if told is not None]
+
+    def end(self, told: Sequence[Watcher], result: CatgaResult[Any]) -> None:
+        """Tell hooks the result of what they were told has begun; the last one first."""
+        for each in told:
+            self._call(each, result)
+
+    def watch(self, watchers: Sequence[Watcher], details: object, run: Callable[[], CatgaResult[T]]) -> CatgaResult[T]:
+        """Run something while hooks watch. What the end of the process cuts short is told as CANCELLED."""
+        told = self.begin(watchers, details)
+        result: CatgaResult[Any] = CUT_SHORT
+        try:
+            result = run()
+        finally:
+            self.end(told, result)
+        return result
 
     def tell(self, event: ClusterEvent) -> None:
-        """Tell of an event."""
-        for watch in self.event:
-            _quietly(watch, event)
+        """Tell hooks of an event."""
+        for watcher in self.event:
+            self._call(watcher, event)
 
-    def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``."""
-        self._lock = threading.Lock()
-
-
-def begin(watching: Sequence[Callable[[Any], Told | None]], details: Any) -> list[Told]:
-    """Tell hooks of what begins; return what is to be told its result."""
-    told = [_quietly(watch, details) for watch in watching]
-    return [each for each in reversed(told) if each is not None]
-
-
-def end(told: Sequence[Told], result: CatgaResult[Any]) -> None:
-    """Tell hooks the result of what they were told has begun; the last one first."""
-    for each in told:
-        _quietly(each, result)
+    def _call(self, watcher: Watcher, argument: object) -> Any:
+        try:
+            return watcher.method(argument)
+        except BaseException as exc:
+            if ends_process(exc):
+                raise
+            reason = f"the hook {watcher.name} failed: {type(exc).__qualname__}"
+            self._limited_log.log(_log, logging.ERROR, reason, "%s", reason, exc_info=exc)
+            return None
 
 
-def watched(
-    watching: Sequence[Callable[[Any], Told | None]], details: Any, run: Callable[[], CatgaResult[Any]]
-) -> CatgaResult[Any]:
-    """Run something while hooks watch. One that the end of the process cuts short is told as CANCELLED."""
-    told = begin(watching, details)
-    result = _CUT_SHORT
-    try:
-        result = run()
-    finally:
-        end(told, result)
-    return result
-
-
-_CUT_SHORT: CatgaResult[Any] = CatgaResult.failure(
+#: The result that hooks are told of what the end of the process has cut short.
+CUT_SHORT: CatgaResult[Any] = CatgaResult.failure(
     "cut short by the end of the process", ErrorCode.CANCELLED, delivery=Delivery.UNKNOWN
 )
-
-
-def _quietly(function: Callable[[Any], Any], argument: Any) -> Any:
-    try:
-        return function(argument)
-    except BaseException as exc:
-        if ends_process(exc):
-            raise
-        _log.exception("a hook failed: %r", function)
-        return None

@@ -27,9 +27,10 @@ from catga_sync.handlers import (
     first_parameter,
     handler_function,
 )
+from catga_sync.hooks import Hooks, SendDetails
 from catga_sync.messages import Event, Request
 from catga_sync.nodes import ClusterNode
-from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step, local_step
+from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step, local_step, watched_step
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry, MessageType
 
@@ -63,6 +64,8 @@ class Mediator:
         self._chains: dict[type, Handler] = {}
         self._subscribers: dict[type, tuple[Handler, ...]] = {}
         self._behaviors: tuple[Behavior, ...] = ()
+        self._hooks = Hooks()
+        self._send_watchers = self._hooks.send
         _fork.watch(self)
 
     def after_fork_in_child(self) -> None:
@@ -113,7 +116,7 @@ class Mediator:
         with self._lock:
             if request_type in self._steps:
                 raise RegistrationError(f"{entry.name} has a handler already; a request type has exactly one")
-            received, chain = _chains_of(entry, step, self._behaviors)
+            received, chain = _chains_of(entry, step, self._behaviors, self._hooks)
             self._steps = {**self._steps, request_type: (entry, step)}
             self._received = {**self._received, request_type: received}
             self._chains = {**self._chains, request_type: chain}
@@ -154,11 +157,34 @@ class Mediator:
         if not callable(behavior):
             raise RegistrationError(f"behavior: give a callable behavior(next_) -> handler, not {behavior!r}")
         with self._lock:
-            behaviors = (*self._behaviors, behavior)
-            built = {kind: _chains_of(entry, step, behaviors) for kind, (entry, step) in self._steps.items()}
-            self._behaviors = behaviors
-            self._received = {kind: received for kind, (received, _) in built.items()}
-            self._chains = {kind: chain for kind, (_, chain) in built.items()}
+            self._rebuild_locked((*self._behaviors, behavior))
+
+    def add_hook(self, hook: object) -> None:
+        """
+        Have a hook told of each send that starts here and of each handler and subscriber that runs here.
+
+        Args:
+            hook: An object with some of the methods of ``catga_sync.hooks.Hook``. The same one may be added twice; it
+                is told once.
+
+        Raises:
+            RegistrationError: It has none of the methods of a hook.
+        """
+        self._hooks.add(hook)
+        with self._lock:
+            self._rebuild_locked(self._behaviors)
+
+    def add_handle_hook(self, hook: object) -> None:
+        """Have a hook told of the handlers and subscribers that run here, and not of sends."""
+        self._hooks.add_handle(hook)
+        with self._lock:
+            self._rebuild_locked(self._behaviors)
+
+    def _rebuild_locked(self, behaviors: tuple[Behavior, ...]) -> None:
+        built = {kind: _chains_of(entry, step, behaviors, self._hooks) for kind, (entry, step) in self._steps.items()}
+        self._behaviors = behaviors
+        self._received = {kind: received for kind, (received, _) in built.items()}
+        self._chains = {kind: chain for kind, (_, chain) in built.items()}
 
     def handles(self, request_type: type) -> bool:
         """Return whether a request of this type has a handler here."""
@@ -195,15 +221,26 @@ class Mediator:
             TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
         """
         chain = self._chains.get(type(request))
-        if chain is None:
-            self.require_request(request)
-            return self.no_handler(type(request))
+        if chain is None or self._send_watchers:
+            return self._send_watched(self.require_request(request), timeout)
         if timeout is not None:
             return self.dispatch(request, nested_call(check_timeout(timeout)))
         around = current_call()
         if around is None:  # the first call: what it is called is found out when it is asked for
             return chain(request)
         return self.dispatch(request, around.nested(new_request_id(), None))
+
+    def _send_watched(self, request: Request[T], timeout: float | None) -> CatgaResult[T]:
+        around = current_call()
+        if timeout is not None:
+            call = nested_call(check_timeout(timeout))
+        else:
+            call = CallContext(new_request_id()) if around is None else around.nested(new_request_id(), None)
+        return self._dispatch_watched(request, call)
+
+    def _dispatch_watched(self, request: Request[T], call: CallContext) -> CatgaResult[T]:
+        details = SendDetails(self.registry.ensure(type(request)).name, call)
+        return self._hooks.watch(self._send_watchers, details, lambda: self.dispatch(request, call))
 
     def dispatch(
         self, request: Request[T], call: CallContext, node_id: str | None = None, *, received: bool = False
@@ -219,9 +256,9 @@ class Mediator:
         """
         chain = (self._received if received else self._chains).get(type(request))
         if chain is None:
-            return self.no_handler(type(request))
+            return self.no_handler(type(request))._with(request_id=call.request_id)
         if call.deadline is not None and call.deadline.remaining() <= 0:
-            return expired_before_start()
+            return expired_before_start()._with(request_id=call.request_id)
         token = enter_call(call)
         started = time.perf_counter()
         try:
@@ -244,7 +281,7 @@ class Mediator:
             return [self.send(request) for request in items]
         seconds = check_timeout(timeout)
         call = nested_call(seconds)
-        return [self.dispatch(request, replace(call, request_id=new_request_id())) for request in items]
+        return [self._dispatch_watched(request, replace(call, request_id=new_request_id())) for request in items]
 
     def send_stream(self, requests: Iterable[Request[Any]]) -> Iterator[CatgaResult[Any]]:
         """Send each request when its result is asked for; yield the results in order. Holds one at a time."""
@@ -292,8 +329,14 @@ class Mediator:
         """Return whether an event of this type has a subscriber here."""
         return event_type in self._subscribers
 
-    def deliver(self, event: Event) -> CatgaResult[None]:
+    def deliver(self, event: Event, *, received: bool = False) -> CatgaResult[None]:
         """Call every subscriber here; return one result for all of them, a success when there is none."""
+        if not self._hooks.handle or not self.subscribes(type(event)):
+            return self._deliver(event)
+        name = self.registry.by_type(type(event)).name
+        return watched_step(self._deliver, self._hooks, name, received=received)(event)
+
+    def _deliver(self, event: Event) -> CatgaResult[None]:
         results = [step(event) for step in self._subscribers.get(type(event), ())]
         failed = next((result for result in results if not result.is_success), None)
         return CatgaResult(True) if failed is None else failed
@@ -326,12 +369,19 @@ class Mediator:
         )
 
 
-def _chains_of(entry: MessageType, step: Handler, behaviors: tuple[Behavior, ...]) -> tuple[Handler, Handler]:
+def _chains_of(
+    entry: MessageType, step: Handler, behaviors: tuple[Behavior, ...], hooks: Hooks
+) -> tuple[Handler, Handler]:
     """Return the chain for a request that was received, and the one for a request that is sent here."""
     received = build_chain(step, behaviors, entry.name, lambda request: entry.response_may_be_none)
-    if not entry.remote:  # what never travels need not be fit for it
-        return received, received
-    return received, local_step(received, entry.codec, entry.response_codec, entry.name)
+    # What never travels need not be fit for it.
+    chain = local_step(received, entry.codec, entry.response_codec, entry.name) if entry.remote else received
+    if not hooks.handle:
+        return received, chain
+    return (
+        watched_step(received, hooks, entry.name, received=True),
+        watched_step(chain, hooks, entry.name, received=False),
+    )
 
 
 def require_event(event: object) -> Event:

@@ -12,7 +12,7 @@ import json
 import re
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
@@ -21,6 +21,7 @@ from catga_sync._environment import PREFIX, layered, option_values
 from catga_sync._option import Kind, anything, boolean, json_object, of, option, read_boolean, read_text, seconds, whole
 from catga_sync._redaction import Secret, shown
 from catga_sync.errors import ConfigurationError
+from catga_sync.hooks import is_hook
 from catga_sync.nodes import (
     MAX_LEVELS,
     check_endpoint,
@@ -39,6 +40,10 @@ T = TypeVar("T")
 
 _METADATA_VALUES = f"a mapping of names to JSON values, at most {MAX_LEVELS} levels deep"
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9._\-]{1,64}")
+
+
+def _are_hooks(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(map(is_hook, value))
 
 
 def _suggesting(cls: type[T]) -> type[T]:
@@ -260,6 +265,11 @@ class ClusterOptions:
         "reports the load of this node to the weighted routers. None: the larger of the share of `max_concurrency` in "
         "use and the load of the processors",
     )
+    hooks: Sequence[object] = option(
+        (),
+        of(_are_hooks, "a list of objects with on_send, on_attempt, on_handle or on_event", read=None),
+        "objects that are told of sends, attempts, handlers and events of the cluster; see `catga_sync.hooks`",
+    )
     pool_size: int = option(64, whole(1), "connections to one node, and so calls to it at once; further callers wait")
 
     def __post_init__(self) -> None:
@@ -393,4 +403,5 @@ class OptionValues(TypedDict, total=False):
     max_body_bytes: int
     max_concurrency: int | None
     load_reporter: Any
+    hooks: Sequence[object]
     pool_size: int

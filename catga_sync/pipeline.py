@@ -19,8 +19,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from catga_sync._evidence import Evidence
-from catga_sync.context import CallContext, current_call, new_request_id
+from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
 from catga_sync.errors import CallError, Delivery, ErrorCode, SerializationError, ends_process, parse_code
+from catga_sync.hooks import HandleDetails, Hooks
 from catga_sync.results import INSIDE, CatgaResult, succeeded
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ __all__ = [
     "local_step",
     "raised_in_call",
     "unreadable_answer",
+    "watched_step",
     "unwritable_answer",
 ]
 
@@ -166,6 +168,33 @@ def local_step(chain: Handler, request_codec: Codec, answer_codec: Codec | None,
                 raise
             certain = False
         return result if certain else _carried(result, answer_codec, name)
+
+    return run
+
+
+def watched_step(chain: Handler, hooks: Hooks, name: str, *, received: bool) -> Handler:
+    """
+    Return the outermost step where hooks are told of what runs here.
+
+    Args:
+        chain: Runs the message.
+        hooks: The hooks.
+        name: Wire name of the message type.
+        received: Whether another node has sent the message.
+    """
+
+    def run(message: Any) -> CatgaResult[Any]:
+        call = current_call()
+        if call is not None:
+            return hooks.watch(hooks.handle, HandleDetails(name, call, received), lambda: chain(message))
+        # A local send that is no part of another call makes no id. Here it is needed, and by all that it sends in turn.
+        call = CallContext(new_request_id())
+        token = enter_call(call)
+        try:
+            result = hooks.watch(hooks.handle, HandleDetails(name, call, received), lambda: chain(message))
+        finally:
+            leave_call(token)
+        return result._with(request_id=call.request_id)
 
     return run
 

@@ -159,8 +159,6 @@ class Background:
             _log.exception("%s: a step failed", self._name)
             return 1.0
 
-    # -- forks ----------------------------------------------------------------------------------------------------
-
     def before_fork(self) -> None:
         """See ``Forkable``."""
         self._paused = self.running

@@ -20,7 +20,7 @@ from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.routers import Routers
 from catga_sync.cluster.sender import Sender
 from catga_sync.cluster.snapshot import not_preferred, reason_against
-from catga_sync.context import CallContext, enter_call, leave_call, new_request_id
+from catga_sync.context import CallContext, enter_call, leave_call
 from catga_sync.errors import ConfigurationError, Delivery, ErrorCode, ends_process
 from catga_sync.explanation import Explanation, Verdict
 from catga_sync.mediator import Mediator, expired_before_start
@@ -122,7 +122,9 @@ class Dispatcher:
                 )
         return results
 
-    def batch(self, requests: list[Any], entries: list[MessageType], call: CallContext) -> list[CatgaResult[Any]]:
+    def batch(
+        self, requests: Sequence[Any], entries: Sequence[MessageType], calls: Sequence[CallContext]
+    ) -> list[CatgaResult[Any]]:
         """
         Run requests with one round trip a node; see ``batch.py``.
 
@@ -130,11 +132,10 @@ class Dispatcher:
         """
         plans: dict[int, Plan] = {}
         results: dict[int, CatgaResult[Any]] = {}
-        for index, (request, entry) in enumerate(zip(requests, entries, strict=True)):
-            item = call.nested(new_request_id(), self._timeout)
-            plan = self._plan(request, entry, item)
+        for index, (request, entry, call) in enumerate(zip(requests, entries, calls, strict=True)):
+            plan = self._plan(request, entry, call)
             if isinstance(plan, CatgaResult):
-                results[index] = plan._with(request_id=item.request_id)
+                results[index] = plan._with(request_id=call.request_id)
             else:
                 plans[index] = plan
         done = Batch(plans, self._failover, self._sender).run()

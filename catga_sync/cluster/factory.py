@@ -30,6 +30,7 @@ from catga_sync.cluster.visibility import Visibility
 from catga_sync.cluster.worker_group import WorkerGroup, group_key
 from catga_sync.discovery import create_discovery
 from catga_sync.errors import ConfigurationError
+from catga_sync.hooks import Hooks
 from catga_sync.idempotency import create_idempotency
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode
@@ -154,6 +155,7 @@ def assemble(
     nonces = _nonces(group_name) if trust.remembers else None
 
     # This node.
+    hooks = Hooks(options.hooks, limited_log)
     surroundings = Surroundings()
     group = WorkerGroup(meeting_folder, group_name, clock=clock)
     visibility = Visibility(this.node_id, clock)
@@ -208,6 +210,7 @@ def assemble(
         invoker,
         ejection,
         surroundings,
+        hooks=hooks,
         pool_size=options.pool_size,
         monotonic=clock.monotonic,
     )
@@ -268,6 +271,7 @@ def assemble(
         options,
         local_node=local_node,
         surroundings=surroundings,
+        hooks=hooks,
         events=events,
         membership=membership,
         ejection=ejection,

@@ -27,6 +27,7 @@ from catga_sync.deadline import check_timeout
 from catga_sync.errors import RegistrationError
 from catga_sync.explanation import Explanation
 from catga_sync.handlers import NO_FUNCTION
+from catga_sync.hooks import CUT_SHORT, Hooks, SendDetails
 from catga_sync.mediator import Mediator, nested_call, require_event
 from catga_sync.messages import Event, Request
 from catga_sync.nodes import ClusterNode, NodeStatus
@@ -36,7 +37,7 @@ from catga_sync.receiver.receiver import Receiver
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import CatgaResult
-from catga_sync.serialization import MessageRegistry
+from catga_sync.serialization import MessageRegistry, MessageType
 
 __all__ = ["ClusterMediator"]
 
@@ -61,6 +62,7 @@ class ClusterMediator:
         *,
         local_node: LocalNode,
         surroundings: Surroundings,
+        hooks: Hooks,
         events: EventBoard,
         membership: Membership,
         ejection: Ejection,
@@ -79,6 +81,8 @@ class ClusterMediator:
         #: What the framework puts around the handlers that run here; the integrations add to it.
         self.surroundings = surroundings
         self._local_node = local_node
+        self._hooks = hooks
+        self._send_watchers = hooks.send
         self._events = events
         self._membership = membership
         self._ejection = ejection
@@ -91,6 +95,9 @@ class ClusterMediator:
         # Guarded by _lock.
         self._behaviors: tuple[Behavior, ...] = ()
         self._chain = self._chain_of(())
+        events.listen(hooks.tell)
+        for hook in options.hooks:
+            local.add_handle_hook(hook)
         _fork.watch(self)
 
     def after_fork_in_child(self) -> None:
@@ -125,6 +132,23 @@ class ClusterMediator:
             behaviors = (*self._behaviors, behavior)
             self._behaviors, self._chain = behaviors, self._chain_of(behaviors)
 
+    def add_hook(self, hook: object) -> None:
+        """
+        Have a hook told of what begins from now on, as if it had been given with ``hooks=``.
+
+        It is told of the sends that start here, of the attempts of each send, publish and broadcast, of the handlers
+        and subscribers that run here, for messages from other nodes as well, and of the events of the cluster.
+
+        Args:
+            hook: An object with some of the methods of ``catga_sync.hooks.Hook``. The same one may be added twice; it
+                is told once.
+
+        Raises:
+            RegistrationError: It has none of the methods of a hook.
+        """
+        self._hooks.add(hook)
+        self.local.add_handle_hook(hook)
+
     # -- calls ----------------------------------------------------------------------------------------------------
 
     def send(self, request: Request[T], *, timeout: float | None = None) -> CatgaResult[T]:
@@ -153,9 +177,9 @@ class ClusterMediator:
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
         if not self._lifecycle.running:
             self._lifecycle.look_around(call)
-        if not self._behaviors:
+        if not self._behaviors and not self._send_watchers:
             return self._dispatcher.send(request, entry, call)
-        return self._send_through_behaviors(request, call)
+        return self._send_watched(request, entry, call)
 
     def send_batch(self, requests: Iterable[Request[Any]], *, timeout: float | None = None) -> list[CatgaResult[Any]]:
         """
@@ -169,10 +193,21 @@ class ClusterMediator:
         entries = [self.registry.ensure(type(item)) for item in items]
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
         self._lifecycle.look_around(call)
-        if not self._behaviors:
-            return self._dispatcher.batch(items, entries, call)
-        # Behaviours are written for one call in its caller's thread, so with them every item is one.
-        return [self._send_through_behaviors(item, call.nested(new_request_id(), self._timeout)) for item in items]
+        calls = [call.nested(new_request_id(), self._timeout) for _ in items]
+        if self._behaviors:
+            # Behaviours are written for one call in its caller's thread, so with them every item is one.
+            return [self._send_watched(*item) for item in zip(items, entries, calls, strict=True)]
+        if not self._send_watchers:
+            return self._dispatcher.batch(items, entries, calls)
+        details = [SendDetails(entry.name, item) for entry, item in zip(entries, calls, strict=True)]
+        told = [self._hooks.begin(self._send_watchers, each) for each in details]
+        results: list[CatgaResult[Any]] = [CUT_SHORT] * len(items)
+        try:
+            results = self._dispatcher.batch(items, entries, calls)
+        finally:
+            for each, result in zip(told, results, strict=True):
+                self._hooks.end(each, result)
+        return results
 
     def send_stream(self, requests: Iterable[Request[Any]]) -> Iterator[CatgaResult[Any]]:
         """Send each request when its result is asked for; yield the results in order. Holds one at a time."""
@@ -219,7 +254,9 @@ class ClusterMediator:
         self._lifecycle.look_around(call)
         results = self._dispatcher.broadcast(entry, request, call) if entry.remote else {}
         if self.local.handles(entry.cls):
-            results[self._local_node.node_id] = self._sender.run_here(request, call)
+            left = call.remaining()
+            left = self._timeout if left is None else left
+            results[self._local_node.node_id] = self._sender.send(self._local_node.this, request, left, call)
         return results
 
     def explain(self, request: Request[Any], *, timeout: float | None = None) -> Explanation:
@@ -337,6 +374,16 @@ class ClusterMediator:
             return self.registry.ensure(type(request)).response_may_be_none
 
         return build_chain(self._send_current, behaviors, "the call", answers_none, sends=True)
+
+    def _send_watched(self, request: Request[T], entry: MessageType, call: CallContext) -> CatgaResult[T]:
+        """Send a request with hooks and behaviours around it."""
+
+        def run() -> CatgaResult[T]:
+            if self._behaviors:
+                return self._send_through_behaviors(request, call)
+            return self._dispatcher.send(request, entry, call)
+
+        return self._hooks.watch(self._send_watchers, SendDetails(entry.name, call), run)
 
     def _send_through_behaviors(self, request: Request[T], call: CallContext) -> CatgaResult[T]:
         # A behaviour finds its call as a handler does.

@@ -252,8 +252,6 @@ class Membership:
             if node_id not in before.by_id:
                 self._events.tell(ClusterEvent(EventKind.NODE_JOINED, node))
 
-    # -- under the lock -------------------------------------------------------------------------------------------
-
     def _swap_locked(self, believed: Iterable[str] = ()) -> tuple[Snapshot, Snapshot]:
         before = self._nobody if self._snapshot is None else self._snapshot
         found = {node.node_id: node for node in self._read_locked()}

@@ -20,6 +20,7 @@ from catga_sync._server_info import server_info
 from catga_sync.cluster.local_node import LocalNode
 from catga_sync.context import CallContext
 from catga_sync.errors import Delivery, ErrorCode, ends_process
+from catga_sync.hooks import CUT_SHORT, AttemptDetails, Hooks, Watcher
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode
 from catga_sync.receiver.surroundings import Surroundings
@@ -52,6 +53,7 @@ class Sender:
         invoker: Carries requests to other nodes.
         ejection: Told of a node at which nothing ends any more.
         surroundings: What the framework puts around a call that runs here.
+        hooks: Told of each attempt; None means that there are none.
         pool_size: Calls at once to one node; a node that takes fewer gets fewer.
         monotonic: The clock; None means the system's.
     """
@@ -64,6 +66,7 @@ class Sender:
         ejection: Ejection,
         surroundings: Surroundings,
         *,
+        hooks: Hooks | None = None,
         pool_size: int = 64,
         monotonic: Callable[[], float] | None = None,
     ) -> None:
@@ -73,6 +76,7 @@ class Sender:
         self._invoker = invoker
         self._ejection = ejection
         self._surroundings = surroundings
+        self._hooks = Hooks() if hooks is None else hooks
         self._pool_size = pool_size
         self._one_thread_is_told = False
         self._monotonic = time.monotonic if monotonic is None else monotonic
@@ -89,29 +93,52 @@ class Sender:
 
     def send(self, node: ClusterNode, message: Any, timeout: float, call: CallContext) -> CatgaResult[Any]:
         """Run a message on a node, within so many seconds."""
-        if node.node_id == self._this.node_id:
-            return self.run_here(message, call)
-        began = self._monotonic()
-        limiter = self._limiters.get((node.endpoint, node.concurrency)) or self._add_limiter(node)
-        since = limiter.acquire(timeout)
-        if isinstance(since, Rejection):
-            return self._rejected(node, since, call)
+        told = self._begin(node, message, call) if self._hooks.attempt else ()
+        result: CatgaResult[Any] = CUT_SHORT
         try:
-            left = timeout - (since - began)
-            leaving = call if self._this.endpoint is None else self._leaving(call)
-            result: Any = self._invoker.invoke(node, message, timeout=left, call=leaving)
-            if not isinstance(result, CatgaResult):
-                raise TypeError(f"the invoker returned {type(result).__name__}")
+            if node.node_id == self._this.node_id:
+                result = self.run_here(message, call)
+                return result
+            began = self._monotonic()
+            limiter = self._limiters.get((node.endpoint, node.concurrency)) or self._add_limiter(node)
+            since = limiter.acquire(timeout)
+            if isinstance(since, Rejection):
+                result = self._rejected(node, since, call)
+                return result
+            try:
+                left = timeout - (since - began)
+                leaving = call if self._this.endpoint is None else self._leaving(call)
+                given: Any = self._invoker.invoke(node, message, timeout=left, call=leaving)
+                if not isinstance(given, CatgaResult):
+                    raise TypeError(f"the invoker returned {type(given).__name__}")
+                result = given
+            except BaseException as exc:
+                result = _invoker_failed(exc, node, call)
+            finally:
+                limiter.release(since)
             return result
-        except BaseException as exc:
-            return _invoker_failed(exc, node, call)
         finally:
-            limiter.release(since)
+            if told:
+                self._hooks.end(told, result)
 
     def send_batch(
         self, node: ClusterNode, messages: Sequence[Any], timeout: float, calls: Sequence[CallContext]
     ) -> Sequence[CatgaResult[Any]]:
         """Run messages on another node in one exchange, within so many seconds; ``calls`` has the call of each."""
+        if not self._hooks.attempt:
+            return self._send_batch(node, messages, timeout, calls)
+        told = [self._begin(node, message, call) for message, call in zip(messages, calls, strict=True)]
+        results: Sequence[CatgaResult[Any]] = [CUT_SHORT] * len(messages)
+        try:
+            results = self._send_batch(node, messages, timeout, calls)
+        finally:
+            for each, result in zip(told, results, strict=True):
+                self._hooks.end(each, result)
+        return results
+
+    def _send_batch(
+        self, node: ClusterNode, messages: Sequence[Any], timeout: float, calls: Sequence[CallContext]
+    ) -> Sequence[CatgaResult[Any]]:
         began = self._monotonic()
         limiter = self._limiters.get((node.endpoint, node.concurrency)) or self._add_limiter(node)
         since = limiter.acquire(timeout)
@@ -178,6 +205,11 @@ class Sender:
         self._invoker.close()
 
     # -- parts ----------------------------------------------------------------------------------------------------
+
+    def _begin(self, node: ClusterNode, message: Any, call: CallContext) -> Sequence[Watcher]:
+        way = "local" if node.node_id == self._this.node_id else "post"
+        details = AttemptDetails(self._local.registry.ensure(type(message)).name, call, node, way)
+        return self._hooks.begin(self._hooks.attempt, details)
 
     def _add_limiter(self, node: ClusterNode) -> ConcurrencyLimiter:
         limit = self._pool_size if node.concurrency is None else min(self._pool_size, node.concurrency)

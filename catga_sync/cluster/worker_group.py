@@ -25,34 +25,19 @@ Rules of this file:
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
-from catga_sync._runtime_dir import identity, open_private
+from catga_sync.cluster.group_files import CAN_LOCK, GroupFiles, lock_alone, lock_shared, write_if_alone
 from catga_sync.errors import ConfigurationError
 
-fcntl: Any
-try:
-    import fcntl
-except ImportError:  # Windows: no gunicorn there either, so a node is one process.
-    fcntl = None
-
 __all__ = ["WorkerGroup", "any_process_of", "group_key"]
-
-#: How often a process that joins checks whether the group is really not empty; a check holds the lock for a moment.
-_LOOKS = 4
-#: Bytes of a file that are read.
-_LONGEST_TEXT = 64
-#: Seconds after which every process of a node has locked a file that was made anew: longer than any step takes.
-_SETTLED = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +61,7 @@ class WorkerGroup:
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._lock = threading.Lock()
         # Guarded by _lock: the files, their descriptors, the incarnation, and the wish to drain.
-        self._files: _Files | None = None
+        self._files: GroupFiles | None = None
         self._held: dict[str, int] = {}
         self._incarnation = ""
         self._drain_wished = False
@@ -98,13 +83,13 @@ class WorkerGroup:
     @property
     def present(self) -> str:
         """The incarnation of the node, also for a process that has not joined; "" when no process of it has."""
-        if self._incarnation or fcntl is None:
+        if self._incarnation or not CAN_LOCK:
             return self._incarnation
         try:
-            path = _path(_stem(self._folder() if callable(self._folder) else self._folder, self._key), "members")
-            return _read(path)[:32] if _is_free(path) is False else ""
+            files = self._open_files()
         except (OSError, ConfigurationError):
             return ""
+        return (files.read("members") or "")[:32] if files.is_free("members") is False else ""
 
     def join(self) -> str:
         """
@@ -117,9 +102,9 @@ class WorkerGroup:
             if self._incarnation:
                 return self._incarnation
             self._idle = self._drain_wished = False
-            if fcntl is not None:
+            if CAN_LOCK:
                 try:
-                    self._files = _Files(self._folder() if callable(self._folder) else self._folder, self._key)
+                    self._files = self._open_files()
                     self._tend_locked(self._files)
                 except OSError as exc:
                     self._close_all_locked()
@@ -159,19 +144,16 @@ class WorkerGroup:
                 with files.turn():
                     if not files.has(members, "members") and files.is_free("members") is False:
                         return False
-                    fcntl.flock(members, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return lock_alone(members)
             except OSError:
                 return False
             finally:
                 os.close(members)
-            return True
 
     def tend(self) -> None:
         """Make anew what has vanished from the folder, and keep what is there from growing old."""
         with self._lock:
             self._tend_quietly_locked()
-
-    # -- draining -------------------------------------------------------------------------------------------------
 
     def wish_drain(self) -> None:
         """Ask all processes of this run of the node to go offline."""
@@ -205,7 +187,8 @@ class WorkerGroup:
         self._lock = threading.Lock()
         self._let_go_locked()
 
-    # -- under the lock -------------------------------------------------------------------------------------------
+    def _open_files(self) -> GroupFiles:
+        return GroupFiles(self._folder() if callable(self._folder) else self._folder, self._key)
 
     def _close_all_locked(self) -> None:
         for kind in list(self._held):
@@ -234,7 +217,7 @@ class WorkerGroup:
             _log.warning("the lock files of this node cannot be kept; its processes may lose each other: %s", problem)
         self._problem = problem
 
-    def _tend_locked(self, files: _Files) -> None:
+    def _tend_locked(self, files: GroupFiles) -> None:
         for kind, fd in list(self._held.items()):
             if files.has(fd, kind):
                 os.utime(fd)
@@ -245,90 +228,32 @@ class WorkerGroup:
         # Another process may have written it: one that has come while the file was missing.
         self._incarnation = os.pread(self._held["members"], 32, 0).decode("ascii", "replace")
         if "busy" not in self._held:
-            if not files.read("busy"):
-                files.write("busy", str(self._clock.monotonic() + _SETTLED))
+            files.note_new("busy", self._clock.monotonic())
             if not self._idle:
                 self._held["busy"] = files.open("busy")
-                fcntl.flock(self._held["busy"], fcntl.LOCK_SH)
+                lock_shared(self._held["busy"])
         if files.read("drain") == self._incarnation:
             self._drain_wished = True
         elif self._drain_wished:
             files.write("drain", self._incarnation)
 
-    def _enter_locked(self, files: _Files) -> None:
+    def _enter_locked(self, files: GroupFiles) -> None:
         """Lock the file of the members. The first process writes its run into it; the others take the run from it."""
         with files.turn():
             fd = files.open("members")
             self._held["members"] = fd
-            _name_if_first(fd, self._incarnation or uuid.uuid4().hex)
-            fcntl.flock(fd, fcntl.LOCK_SH)
+            write_if_alone(fd, self._incarnation or uuid.uuid4().hex)
+            lock_shared(fd)
 
-    def _try_to_lead_locked(self, files: _Files) -> None:
+    def _try_to_lead_locked(self, files: GroupFiles) -> None:
         try:
             fd = files.open("leader")
         except OSError:
             return
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
-        else:
+        if lock_alone(fd):
             self._held["leader"] = fd
-
-
-class _Files:
-    """The files of one node in a folder. Thread-safe: it has no state."""
-
-    def __init__(self, folder: Path, key: str) -> None:
-        self._stem = _stem(folder, key)
-
-    def open(self, kind: str) -> int:
-        """Return a descriptor of a file, which is made if it is not there."""
-        return open_private(_path(self._stem, kind), make=True)
-
-    def has(self, fd: int, kind: str) -> bool:
-        """Return whether a descriptor is still that of the file with the name."""
-        return identity(fd) == identity(_path(self._stem, kind))
-
-    def is_free(self, kind: str) -> bool | None:
-        """See ``_is_free``."""
-        return _is_free(_path(self._stem, kind))
-
-    def is_settled(self, kind: str, now: float) -> bool:
-        """Return whether every process has had time to lock a file that was made anew."""
-        text = self.read(kind)
-        # What lies further ahead was written before the machine was started.
-        return bool(text) and not now < float(text or 0) <= now + _SETTLED
-
-    def read(self, kind: str) -> str | None:
-        """Return the text of a file; None where there is none."""
-        try:
-            return _read(_path(self._stem, kind))
-        except (OSError, ConfigurationError):
-            return None
-
-    def write(self, kind: str, text: str) -> None:
-        """Write the text of a file."""
-        fd = self.open(kind)
-        try:
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, text.encode("ascii"), 0)
-        finally:
+        else:
             os.close(fd)
-
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """Let one process at a time join or leave: a lock of the system cannot be turned into another in one step."""
-        while True:
-            fd = self.open("turn")
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                if self.has(fd, "turn"):
-                    os.utime(fd)
-                    yield
-                    return
-            finally:
-                os.close(fd)
 
 
 def group_key(cluster_name: str, node_id: str, endpoint: str) -> str:
@@ -338,51 +263,5 @@ def group_key(cluster_name: str, node_id: str, endpoint: str) -> str:
 
 def any_process_of(folder: Path, key: str) -> bool | None:
     """Return whether any process of the node is there; None when this machine cannot tell."""
-    if fcntl is None:
-        return None
-    free = _is_free(_path(_stem(folder, key), "members"))
+    free = GroupFiles(folder, key).is_free("members") if CAN_LOCK else None
     return None if free is None else not free
-
-
-def _is_free(path: Path) -> bool | None:
-    """Return whether no process holds a lock on the file; None when there is no such file of this user."""
-    try:
-        fd = open_private(path, make=False)
-    except (OSError, ConfigurationError):
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return True
-
-
-def _read(path: Path) -> str:
-    fd = open_private(path, make=False)
-    try:
-        return os.pread(fd, _LONGEST_TEXT, 0).decode("ascii", "replace")
-    finally:
-        os.close(fd)
-
-
-def _stem(folder: Path, key: str) -> Path:
-    return folder / hashlib.sha256(key.encode("utf-8")).hexdigest()[:32]
-
-
-def _path(stem: Path, kind: str) -> Path:
-    return stem.with_name(f"{stem.name}.{kind}")
-
-
-def _name_if_first(fd: int, incarnation: str) -> None:
-    """Write the incarnation if no process of the node is there."""
-    for _ in range(_LOOKS):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            # A member, or a check of another process, for a moment.
-            threading.Event().wait(0.002)
-            continue
-        os.pwrite(fd, incarnation.encode("ascii"), 0)
-        return

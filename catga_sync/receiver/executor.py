@@ -45,7 +45,7 @@ class Handlers(Protocol):
     ) -> CatgaResult[Any]:
         """Run the handler."""
 
-    def deliver(self, event: Event) -> CatgaResult[None]:
+    def deliver(self, event: Event, *, received: bool = False) -> CatgaResult[None]:
         """Call the subscribers."""
 
 
@@ -176,7 +176,7 @@ class Executor:
     def _deliver(self, event: Event, call: CallContext) -> CatgaResult[Any]:
         token = enter_call(call)
         try:
-            return self._local.deliver(event)
+            return self._local.deliver(event, received=True)
         finally:
             leave_call(token)
 

@@ -120,8 +120,6 @@ class SimulatedNode:
         self.receiver = self._parts.mediator.receiver
         self.membership = self._parts.membership
 
-    # -- calls ----------------------------------------------------------------------------------------------------
-
     def send(
         self, request: Request[T], *, timeout: float | None = None, request_id: str | None = None
     ) -> CatgaResult[T]:
@@ -152,8 +150,6 @@ class SimulatedNode:
         """Whether other nodes can send to it."""
         return self._endpoint is not None
 
-    # -- faults ---------------------------------------------------------------------------------------------------
-
     def kill(self) -> None:
         """End it at once; no other node is told."""
         self.is_running = False
@@ -175,8 +171,6 @@ class SimulatedNode:
         backlog, self.backlog = self.backlog, []
         for headers, body, expires in backlog:
             deliver(self, headers, body, hung_up=self.clock.monotonic() >= expires)
-
-    # -- steps of the background thread ---------------------------------------------------------------------------
 
     def beat(self) -> None:
         """Send a heartbeat, if it can."""

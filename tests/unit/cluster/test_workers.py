@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from catga_sync.cluster import worker_group as workers
+from catga_sync.cluster import group_files
 from catga_sync.cluster.worker_group import WorkerGroup, any_process_of
 from catga_sync.testing.clock import FakeClock
 from tests.processes import clean_environment, until
@@ -242,7 +242,7 @@ def between(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> t
     stand_in = types.SimpleNamespace(
         flock=flock, LOCK_SH=fcntl.LOCK_SH, LOCK_EX=fcntl.LOCK_EX, LOCK_NB=fcntl.LOCK_NB, LOCK_UN=fcntl.LOCK_UN
     )
-    monkeypatch.setattr(workers, "fcntl", stand_in)
+    monkeypatch.setattr(group_files, "fcntl", stand_in)
     return other
 
 

@@ -1,0 +1,402 @@
+"""Hooks: what they are told of sends, attempts, handlers and events, and that no failure of theirs reaches a call."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import FrozenInstanceError, dataclass
+from typing import Any
+
+import pytest
+
+from catga_sync import (
+    CatgaResult,
+    ClusterMediator,
+    ClusterNode,
+    Delivery,
+    ErrorCode,
+    Event,
+    Mediator,
+    Query,
+    Request,
+    create_cluster,
+)
+from catga_sync.cluster.events import ClusterEvent, EventKind
+from catga_sync.errors import ConfigurationError, RegistrationError
+from catga_sync.hooks import AttemptDetails, HandleDetails, SendDetails, Told
+from tests.processes import free_port, until
+from tests.unit.cluster.fakes import FakeInvoker
+from tests.unit.serving import serving
+
+
+@dataclass(frozen=True)
+class Ask(Query[int]):
+    number: int
+
+
+@dataclass(frozen=True)
+class Outer(Request[int]):
+    number: int
+
+
+@dataclass(frozen=True)
+class Happened(Event):
+    number: int
+
+
+ASK, OUTER, HAPPENED = (f"{__name__}.{cls.__name__}" for cls in (Ask, Outer, Happened))
+
+
+class Notes:
+    """A hook that notes what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.begun: list[Any] = []
+        self.ended: list[tuple[str, CatgaResult[Any]]] = []
+        self.events: list[ClusterEvent] = []
+
+    def on_send(self, details: SendDetails) -> Told:
+        return self._note("send", details)
+
+    def on_attempt(self, details: AttemptDetails) -> Told:
+        return self._note("attempt", details)
+
+    def on_handle(self, details: HandleDetails) -> Told:
+        return self._note("handle", details)
+
+    def on_event(self, event: ClusterEvent) -> None:
+        self.events.append(event)
+
+    def _note(self, kind: str, details: Any) -> Told:
+        self.begun.append(details)
+        return lambda result: self.ended.append((kind, result))
+
+    def of(self, kind: type) -> list[Any]:
+        return [each for each in self.begun if type(each) is kind]
+
+    @property
+    def order(self) -> list[str]:
+        return [kind for kind, _ in self.ended]
+
+
+def local(outer: Callable[[], Any] | None = None) -> Mediator:
+    made = Mediator()
+    made.register(Ask, lambda request: request.number)
+    if outer is not None:
+        made.register(Outer, lambda request: outer().send(Ask(request.number)))
+    return made
+
+
+@contextlib.contextmanager
+def two_nodes(node_hook: Any, caller_hook: Any) -> Iterator[tuple[ClusterMediator, ClusterMediator]]:
+    """Give a node that handles ``Ask`` and ``Outer`` behind a real server, and a caller of it."""
+    nodes: list[ClusterMediator] = []
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    handlers = local(lambda: nodes[0])
+    handlers.subscribe(Happened, lambda event: None)
+    with (
+        create_cluster(handlers, node_id="node", endpoint=endpoint, discovery="memory://", hooks=[node_hook]) as node,
+        create_cluster(
+            Mediator(), node_id="caller", discovery="static", peers={"node": endpoint}, hooks=[caller_hook]
+        ) as caller,
+        serving(node, port),
+    ):
+        nodes.append(node)
+        caller.start()
+        until(lambda: any(each.handles for each in caller.nodes()), "the node has described itself")
+        yield node, caller
+
+
+def over(invoker: FakeInvoker, *hooks: Any, mediator: Mediator | None = None) -> ClusterMediator:
+    """Return a caller of two nodes whose responses a test decides."""
+    peers = {name: {"url": f"http://{name}:1", "handles": [ASK]} for name in ("a", "b")}
+    return create_cluster(
+        mediator or Mediator(),
+        node_id="caller",
+        discovery="static",
+        peers=peers,
+        invoker=invoker,
+        retry_delay=0.0,
+        insecure=True,
+        hooks=hooks,
+    )
+
+
+# -- what they are told ------------------------------------------------------------------------------------------------
+
+
+def test_a_send_to_another_node_is_told_on_both_sides():
+    at_node, at_caller = Notes(), Notes()
+    with two_nodes(at_node, at_caller) as (_, caller):
+        result = caller.send(Ask(7))
+    assert result.unwrap() == 7
+    (send,), (attempt,) = at_caller.of(SendDetails), at_caller.of(AttemptDetails)
+    assert (send.type_name, attempt.type_name, attempt.node.node_id, attempt.way) == (ASK, ASK, "node", "post")
+    assert at_caller.order == ["attempt", "send"]
+    assert not at_caller.of(HandleDetails)
+    assert [each.unwrap() for _, each in at_caller.ended] == [7, 7]
+    (handle,) = at_node.of(HandleDetails)
+    assert handle.type_name == ASK
+    assert handle.received
+    assert not at_node.of(SendDetails)
+    ids = {send.call.request_id, attempt.call.request_id, handle.call.request_id, result.request_id}
+    assert len(ids) == 1
+    assert handle.call.source_node_id == "caller"
+
+
+def test_a_nested_send_is_told_within_the_handler_and_belongs_to_its_trace():
+    at_node, at_caller = Notes(), Notes()
+    with two_nodes(at_node, at_caller) as (_, caller):
+        assert caller.send(Outer(3)).unwrap() == 3
+    assert [(type(each), each.type_name) for each in at_node.begun] == [
+        (HandleDetails, OUTER),
+        (SendDetails, ASK),
+        (AttemptDetails, ASK),
+        (HandleDetails, ASK),
+    ]
+    assert at_node.of(AttemptDetails)[0].way == "local"
+    assert [each.received for each in at_node.of(HandleDetails)] == [True, False]
+    assert at_node.order == ["handle", "attempt", "send", "handle"]
+    assert len({each.call.trace_id for each in (*at_node.begun, *at_caller.begun)}) == 1
+
+
+def test_an_event_is_told_as_an_attempt_and_where_its_subscribers_run():
+    at_node, at_caller = Notes(), Notes()
+    with two_nodes(at_node, at_caller) as (_, caller):
+        assert caller.publish(Happened(1))["node"].is_success
+    assert [each.type_name for each in at_caller.of(AttemptDetails)] == [HAPPENED]
+    assert [(each.type_name, each.received) for each in at_node.of(HandleDetails)] == [(HAPPENED, True)]
+
+
+def test_a_batch_is_told_item_by_item():
+    at_node, at_caller = Notes(), Notes()
+    with two_nodes(at_node, at_caller) as (_, caller):
+        results = caller.send_batch([Ask(1), Ask(2)])
+    ids = [result.request_id for result in results]
+    assert [each.call.request_id for each in at_caller.of(SendDetails)] == ids
+    assert [each.call.request_id for each in at_caller.of(AttemptDetails)] == ids
+    assert [result.unwrap() for kind, result in at_caller.ended if kind == "send"] == [1, 2]
+    assert sorted(each.call.request_id for each in at_node.of(HandleDetails)) == sorted(ids)
+
+
+def test_each_attempt_of_a_call_that_fails_over_is_told_with_its_own_result():
+    failed: CatgaResult[Any] = CatgaResult.failure("no", ErrorCode.UNAVAILABLE, delivery=Delivery.NOT_EXECUTED)
+    answers = [failed, CatgaResult.success(5)]
+    notes = Notes()
+    with over(FakeInvoker(a=lambda _: answers.pop(0), b=lambda _: answers.pop(0)), notes) as caller:
+        assert caller.send(Ask(1)).unwrap() == 5
+    assert {each.node.node_id for each in notes.of(AttemptDetails)} == {"a", "b"}
+    assert len({each.call.request_id for each in notes.begun}) == 1
+    assert [(kind, result.is_success) for kind, result in notes.ended] == [
+        ("attempt", False),
+        ("attempt", True),
+        ("send", True),
+    ]
+
+
+def test_a_broadcast_is_told_as_an_attempt_at_each_node():
+    notes = Notes()
+    with over(FakeInvoker(a=1, b=2), notes, mediator=local()) as caller:
+        assert len(caller.broadcast(Ask(1))) == 3
+    assert sorted((each.node.node_id, each.way) for each in notes.of(AttemptDetails)) == [
+        ("a", "post"),
+        ("b", "post"),
+        ("caller", "local"),
+    ]
+
+
+def test_an_invoker_that_fails_is_told_as_the_failure_that_the_caller_gets():
+    notes = Notes()
+    with over(FakeInvoker(a=ValueError("x"), b=ValueError("x")), notes) as caller:
+        result = caller.send(Ask(1))
+    assert notes.ended[-1] == ("send", result)
+    assert all(each.code is ErrorCode.INTERNAL for kind, each in notes.ended if kind == "attempt")
+
+
+def test_events_of_the_cluster_are_told():
+    notes = Notes()
+    with over(FakeInvoker(a=1, b=1), notes) as caller:
+        caller.send(Ask(1))
+    assert {(each.kind, each.node.node_id) for each in notes.events} == {
+        (EventKind.NODE_JOINED, "a"),
+        (EventKind.NODE_JOINED, "b"),
+    }
+
+
+def test_a_local_send_is_told_with_the_id_of_its_result():
+    notes, mediator = Notes(), local()
+    mediator.add_hook(notes)
+    for timeout in (None, 5.0):
+        result = mediator.send(Ask(2), timeout=timeout)
+        send, handle = notes.begun[-2:]
+        assert send.call.request_id == handle.call.request_id == result.request_id
+        assert notes.order[-2:] == ["handle", "send"]
+    (failed,) = mediator.send_batch([Outer(1)], timeout=5.0)
+    assert notes.ended[-1] == ("send", failed)
+    assert failed.request_id == notes.begun[-1].call.request_id
+
+
+def test_what_is_told_first_is_told_the_result_last():
+    told: list[str] = []
+
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def on_send(self, details: SendDetails) -> Told:
+            told.append(self.name)
+            return lambda result: told.append(self.name)
+
+    mediator = local()
+    mediator.add_hook(Named("first"))
+    mediator.add_hook(Named("second"))
+    mediator.send(Ask(1))
+    assert told == ["first", "second", "second", "first"]
+
+
+def test_details_cannot_be_changed():
+    notes, mediator = Notes(), local()
+    mediator.add_hook(notes)
+    mediator.send(Ask(1))
+    for details in notes.begun:
+        with pytest.raises(FrozenInstanceError):
+            details.type_name = "other"
+
+
+# -- adding ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_hook_that_is_added_twice_is_told_once():
+    notes, mediator = Notes(), local()
+    mediator.add_hook(notes)
+    mediator.add_hook(notes)
+    with over(FakeInvoker(a=1, b=1), notes, mediator=mediator) as caller:
+        caller.add_hook(notes)
+        mediator.send(Ask(1))
+    assert [type(each) for each in notes.begun] == [SendDetails, HandleDetails]
+
+
+def test_a_hook_may_have_some_of_the_methods():
+    class Handles:
+        seen = 0
+
+        def on_handle(self, details: HandleDetails) -> None:
+            self.seen += 1
+
+    hook, mediator = Handles(), local()
+    mediator.add_hook(hook)
+    mediator.register(Outer, lambda request: mediator.send(Ask(1)))
+    assert mediator.send(Outer(1)).is_success
+    assert hook.seen == 2
+
+
+@pytest.mark.parametrize("wrong", [Notes, object(), None, 7, "on_send"])
+def test_what_is_no_hook_is_refused(wrong: Any):
+    with pytest.raises(RegistrationError, match=r"^hook: give an object with on_send"):
+        local().add_hook(wrong)
+    with pytest.raises(ConfigurationError, match=r"^hooks: give a list of objects"):
+        create_cluster(Mediator(), hooks=[wrong], environ={})
+
+
+def test_hooks_can_be_added_while_calls_run():
+    mediator, stop, failures = local(), threading.Event(), []
+
+    def call() -> None:
+        while not stop.is_set():
+            failures.extend(result for result in [mediator.send(Ask(1))] if not result.is_success)
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    hooks = [Notes() for _ in range(20)]
+    for hook in hooks:
+        mediator.add_hook(hook)
+    until(lambda: all(len(hook.ended) > 2 for hook in hooks), "every hook was told of a call")
+    stop.set()
+    for caller in callers:
+        caller.join(20)
+    assert not failures
+    assert all({"send", "handle"} <= set(hook.order) for hook in hooks)
+
+
+# -- hooks that fail ---------------------------------------------------------------------------------------------------
+
+
+class Failing:
+    """Fails where it is told to: ``on_send``, ``on_attempt``, ``on_handle``, ``on_event`` or ``after``."""
+
+    def __init__(self, *where: str) -> None:
+        self.where = where
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("on_send", "on_attempt", "on_handle", "on_event"):
+            raise AttributeError(name)
+
+        def method(details: Any) -> Any:
+            if name in self.where:
+                raise OSError(f"{name} failed")
+            return self._after if "after" in self.where else None
+
+        return method
+
+    def _after(self, result: CatgaResult[Any]) -> None:
+        raise LookupError("told the result")
+
+
+@pytest.mark.parametrize("where", ["on_send", "on_attempt", "on_handle", "on_event", "after"])
+def test_a_hook_that_fails_is_logged_and_reaches_no_call(where: str, caplog: pytest.LogCaptureFixture):
+    after = Notes()
+    with over(FakeInvoker(a=1, b=1), Failing(where), after) as caller, caplog.at_level(logging.ERROR):
+        assert caller.send(Ask(1)).unwrap() == 1
+        caller.local.register(Outer, lambda request: request.number)
+        assert caller.send(Outer(4)).unwrap() == 4
+        assert [each.unwrap() for each in caller.send_batch([Ask(1), Outer(4)])] == [1, 4]
+    assert len(after.of(SendDetails)) == 4
+    assert len(after.events) == 2
+    lines = [record for record in caplog.records if record.name == "catga_sync.hooks"]
+    name = "Failing.on_" if where == "after" else f"Failing.{where}"
+    assert lines
+    assert all(record.getMessage().startswith(f"the hook {name}") and record.exc_info for record in lines)
+
+
+def test_a_hook_that_fails_on_the_received_side_reaches_no_caller():
+    with two_nodes(Failing("on_handle", "after"), Notes()) as (_, caller):
+        assert caller.send(Ask(7)).unwrap() == 7
+        assert caller.publish(Happened(1))["node"].is_success
+
+
+def test_the_log_of_a_hook_that_always_fails_is_bounded(caplog: pytest.LogCaptureFixture):
+    mediator = local()
+    mediator.add_hook(Failing("on_send"))
+    for _ in range(200):
+        mediator.send(Ask(1))
+    # Ten in a second; a busy machine may take a few seconds.
+    assert len([record for record in caplog.records if "Failing.on_send" in record.getMessage()]) < 150
+
+
+def test_what_the_end_of_the_process_cuts_short_is_told_as_cancelled():
+    notes, mediator = Notes(), Mediator()
+
+    def leave(request: Ask) -> int:
+        raise KeyboardInterrupt
+
+    mediator.register(Ask, leave)
+    mediator.add_hook(notes)
+    with pytest.raises(KeyboardInterrupt):
+        mediator.send(Ask(1))
+    assert [(kind, result.code) for kind, result in notes.ended] == [
+        ("handle", ErrorCode.CANCELLED),
+        ("send", ErrorCode.CANCELLED),
+    ]
+
+
+def test_the_node_of_an_attempt_is_the_one_that_was_chosen():
+    notes = Notes()
+    with over(FakeInvoker(a=1, b=1), notes) as caller:
+        result = caller.send(Ask(1))
+    (attempt,) = notes.of(AttemptDetails)
+    assert isinstance(attempt.node, ClusterNode)
+    assert attempt.node.node_id == result.node_id
