@@ -22,8 +22,8 @@ _TESTS = "TESTS_"
 _LINK = re.compile(
     r"(?:[A-Z0-9_]+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)"
 )
-#: Names and values of service links that only the value tells from a misspelt option. Docker adds the name of the link
-#: as /app/catga_x.
+#: Names and values of service links whose name alone could be that of a misspelt option. Docker adds the name of the
+#: link as /app/catga_x.
 _LINK_BY_VALUE = (
     (re.compile(r"(?:[A-Z0-9_]+_)?PORT"), re.compile(r"(?:tcp|udp|sctp)://\S+:\d+")),
     (re.compile(r"(?!CLUSTER_NAME$)[A-Z0-9_]+_NAME"), re.compile(r"/[^/]+/[^/]+")),

@@ -98,7 +98,7 @@ class LimitedLog:
         self._write(over)
 
     def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``. What the parent has left out it tells itself."""
+        """See ``AcrossForks``. The parent itself writes what it has left out."""
         self._lock = threading.Lock()
         self._windows = {}
 

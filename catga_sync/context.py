@@ -61,7 +61,7 @@ class CallContext:
 
     @property
     def trace_id(self) -> str:
-        """32 hex digits that all calls share which come of one first call, on all nodes."""
+        """32 hex digits that all calls that come of one first call share, on all nodes."""
         return self.trace()[0][3:35]
 
     @property
@@ -73,7 +73,7 @@ class CallContext:
         """Return the ``traceparent`` and ``tracestate`` to carry on: those that came, or a trace that begins here."""
         given = self.traceparent
         if given is not None and _TRACEPARENT.fullmatch(given):
-            # As it came, and not with a span of this call: nothing tells a tracing system of such a span.
+            # As it came, and not with a span of this call: no tracing system would know of such a span.
             return given, self.tracestate
         # The id of the first call is unique enough for all that comes of it, and costs nothing.
         trace_id = self.request_id

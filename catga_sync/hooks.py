@@ -8,8 +8,8 @@
     mediator.add_hook(Times())
 
 Give it with ``create_cluster(local, hooks=[Times()])`` or ``mediator.add_hook(Times())``. Each method is called before,
-in the thread of the call, and may return a function that is told the result after. What a hook raises is logged, ten
-times a second for one cause at most, and reaches no call.
+in the thread of the call, and may return a function that is called with the result after. What a hook raises is logged,
+at most ten times a second for one cause, and reaches no call.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import shown
-from catga_sync.context import CallContext
+from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
 from catga_sync.errors import Delivery, ErrorCode, RegistrationError, ends_process
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
@@ -38,12 +38,12 @@ __all__ = [
     "SendDetails",
     "Told",
     "Watcher",
-    "is_hook",
+    "watched_step",
 ]
 
 T = TypeVar("T")
 
-#: What a hook returns: a function that is told the result, or None.
+#: What a hook returns: a function that is called with the result, or None.
 Told = Callable[[CatgaResult[Any]], object]
 
 _log = logging.getLogger(__name__)
@@ -83,34 +83,25 @@ class HandleDetails:
 
 class Hook(Protocol):
     """
-    Watches calls. Every one of these methods may be missing. Called by many threads at once.
+    Watches calls. Each of these methods may be missing. Called by many threads at once.
 
     .. versionadded:: 0.1
     """
 
     def on_send(self, details: SendDetails) -> Told | None:
-        """Take note of a message that is sent; its result is what the caller gets."""
+        """Called before a message is sent; the result is what the caller gets."""
 
     def on_attempt(self, details: AttemptDetails) -> Told | None:
-        """Take note of an attempt at a node; a call that fails over has several."""
+        """Called before an attempt at a node; a call that fails over has several."""
 
     def on_handle(self, details: HandleDetails) -> Told | None:
-        """Take note of a handler that is about to run here, behaviours and all."""
+        """Called before a handler runs here, with its behaviours, or the subscribers of an event."""
 
     def on_event(self, event: ClusterEvent) -> object:
-        """Take note of what happened to a node of the cluster."""
+        """Called with what happened to a node of the cluster."""
 
 
 _KINDS = ("send", "attempt", "handle", "event")
-
-
-def is_hook(value: object) -> bool:
-    """Return whether an object has any of the methods of a hook."""
-    return not isinstance(value, type) and bool(_kinds(value))
-
-
-def _kinds(hook: object) -> list[str]:
-    return [kind for kind in _KINDS if callable(getattr(hook, f"on_{kind}", None))]
 
 
 class Watcher(NamedTuple):
@@ -145,15 +136,16 @@ class Hooks:
 
     def add(self, hook: object) -> None:
         """Add a hook; it watches what begins from now on. To add the same one again changes nothing."""
-        if not is_hook(hook):
-            text = f"hook: give an object with on_send, on_attempt, on_handle or on_event, not {shown(hook)}"
+        kinds = [kind for kind in _KINDS if callable(getattr(hook, f"on_{kind}", None))]
+        if not kinds or isinstance(hook, type):
+            text = f"hooks: give objects with on_send, on_attempt, on_handle or on_event, not {shown(hook)}"
             raise RegistrationError(text)
-        for kind in _kinds(hook):
+        for kind in kinds:
             self._add(hook, kind)
 
     def add_handle(self, hook: object) -> None:
         """Add a hook for the handlers alone, if it watches them."""
-        if "handle" in _kinds(hook):
+        if callable(getattr(hook, "on_handle", None)):
             self._add(hook, "handle")
 
     def _add(self, hook: object, kind: str) -> None:
@@ -164,17 +156,17 @@ class Hooks:
         getattr(self, kind).append(Watcher(name, getattr(hook, f"on_{kind}")))
 
     def begin(self, watchers: Sequence[Watcher], details: object) -> list[Watcher]:
-        """Tell hooks of what begins; return what is to be told the result, for ``end``."""
+        """Call hooks with the details of what begins; return what ``end`` calls with the result."""
         asked = [(watcher.name, self._call(watcher, details)) for watcher in watchers]
         return [Watcher(name, told) for name, told in reversed(asked) if told is not None]
 
     def end(self, told: Sequence[Watcher], result: CatgaResult[Any]) -> None:
-        """Tell hooks the result of what they were told has begun; the last one first."""
+        """Call what ``begin`` has returned with the result; the last hook first."""
         for each in told:
             self._call(each, result)
 
     def watch(self, watchers: Sequence[Watcher], details: object, run: Callable[[], CatgaResult[T]]) -> CatgaResult[T]:
-        """Run something while hooks watch. What the end of the process cuts short is told as CANCELLED."""
+        """Run something while hooks watch. What the end of the process cuts short has the result CANCELLED."""
         told = self.begin(watchers, details)
         result: CatgaResult[Any] = CUT_SHORT
         try:
@@ -184,7 +176,7 @@ class Hooks:
         return result
 
     def tell(self, event: ClusterEvent) -> None:
-        """Tell hooks of an event."""
+        """Call hooks with an event."""
         for watcher in self.event:
             self._call(watcher, event)
 
@@ -199,7 +191,36 @@ class Hooks:
             return None
 
 
-#: The result that hooks are told of what the end of the process has cut short.
+#: The result, for hooks, of what the end of the process has cut short.
 CUT_SHORT: CatgaResult[Any] = CatgaResult.failure(
     "cut short by the end of the process", ErrorCode.CANCELLED, delivery=Delivery.UNKNOWN
 )
+
+
+def watched_step(
+    chain: Callable[[Any], CatgaResult[Any]], hooks: Hooks, name: str, *, received: bool
+) -> Callable[[Any], CatgaResult[Any]]:
+    """
+    Return the outermost step where hooks watch what runs here.
+
+    Args:
+        chain: Runs the message.
+        hooks: The hooks.
+        name: Wire name of the message type.
+        received: Whether another node has sent the message.
+    """
+
+    def run(message: Any) -> CatgaResult[Any]:
+        call = current_call()
+        if call is not None:
+            return hooks.watch(hooks.handle, HandleDetails(name, call, received), lambda: chain(message))
+        # A local send that is no part of another call makes no id. Here it is needed, and by all that it sends in turn.
+        call = CallContext(new_request_id())
+        token = enter_call(call)
+        try:
+            result = hooks.watch(hooks.handle, HandleDetails(name, call, received), lambda: chain(message))
+        finally:
+            leave_call(token)
+        return result._with(request_id=call.request_id)
+
+    return run

@@ -27,10 +27,10 @@ from catga_sync.handlers import (
     first_parameter,
     handler_function,
 )
-from catga_sync.hooks import Hooks, SendDetails
+from catga_sync.hooks import Hooks, SendDetails, watched_step
 from catga_sync.messages import Event, Request
 from catga_sync.nodes import ClusterNode
-from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step, local_step, watched_step
+from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step, local_step
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry, MessageType
 
@@ -58,9 +58,9 @@ class Mediator:
         self._lock = threading.Lock()
         # Guarded by _lock for writing, swapped whole; read without it.
         self._steps: dict[type, tuple[MessageType, Handler]] = {}
-        #: For a request that another node has sent, which the wire has carried and whose answer it will carry ...
+        #: For a request that was received over the wire, and whose response goes back over it ...
         self._received: dict[type, Handler] = {}
-        #: ... and for one that is sent here, which has to give the same.
+        #: ... and for one that is sent here, with the same result.
         self._chains: dict[type, Handler] = {}
         self._subscribers: dict[type, tuple[Handler, ...]] = {}
         self._behaviors: tuple[Behavior, ...] = ()
@@ -71,8 +71,6 @@ class Mediator:
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``."""
         self._lock = threading.Lock()
-
-    # -- registration ---------------------------------------------------------------------------------------------
 
     def handler(self, function: F = NO_FUNCTION) -> F:
         """
@@ -161,11 +159,11 @@ class Mediator:
 
     def add_hook(self, hook: object) -> None:
         """
-        Have a hook told of each send that starts here and of each handler and subscriber that runs here.
+        Add a hook; it watches each send that starts here and each handler and subscriber that runs here.
 
         Args:
-            hook: An object with some of the methods of ``catga_sync.hooks.Hook``. The same one may be added twice; it
-                is told once.
+            hook: An object with some of the methods of ``catga_sync.hooks.Hook``. To add the same
+                one again changes nothing.
 
         Raises:
             RegistrationError: It has none of the methods of a hook.
@@ -175,7 +173,7 @@ class Mediator:
             self._rebuild_locked(self._behaviors)
 
     def add_handle_hook(self, hook: object) -> None:
-        """Have a hook told of the handlers and subscribers that run here, and not of sends."""
+        """Add a hook for the handlers and subscribers that run here, and not for sends."""
         self._hooks.add_handle(hook)
         with self._lock:
             self._rebuild_locked(self._behaviors)
@@ -199,8 +197,6 @@ class Mediator:
     def subscribed(self) -> tuple[MessageType, ...]:
         """The event types that have a subscriber here."""
         return tuple(self.registry.by_type(kind) for kind in self._subscribers)
-
-    # -- calls ----------------------------------------------------------------------------------------------------
 
     def send(self, request: Request[T], *, timeout: float | None = None) -> CatgaResult[T]:
         """
@@ -226,7 +222,7 @@ class Mediator:
         if timeout is not None:
             return self.dispatch(request, nested_call(check_timeout(timeout)))
         around = current_call()
-        if around is None:  # the first call: what it is called is found out when it is asked for
+        if around is None:  # no part of another call: its id is made when it is read
             return chain(request)
         return self.dispatch(request, around.nested(new_request_id(), None))
 
@@ -252,7 +248,7 @@ class Mediator:
             request: The request.
             call: The call.
             node_id: Of the node that the result names.
-            received: Whether another node has sent the request, and its answer goes back there.
+            received: Whether another node has sent the request.
         """
         chain = (self._received if received else self._chains).get(type(request))
         if chain is None:
@@ -340,8 +336,6 @@ class Mediator:
         results = [step(event) for step in self._subscribers.get(type(event), ())]
         failed = next((result for result in results if not result.is_success), None)
         return CatgaResult(True) if failed is None else failed
-
-    # -- shared with the cluster mediator -------------------------------------------------------------------------
 
     @overload
     def require_request(self, request: Request[T]) -> Request[T]: ...

@@ -49,7 +49,7 @@ _LONGEST_KEEP_ALIVE = 86_400
 
 @enum.unique
 class NodeStatus(enum.Enum):
-    """The state of a node."""
+    """The state of a node, as the other nodes see it."""
 
     #: It responds and accepts calls.
     ONLINE = "ONLINE"

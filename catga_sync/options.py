@@ -21,7 +21,6 @@ from catga_sync._environment import PREFIX, layered, option_values
 from catga_sync._option import Kind, anything, boolean, json_object, of, option, read_boolean, read_text, seconds, whole
 from catga_sync._redaction import Secret, shown
 from catga_sync.errors import ConfigurationError
-from catga_sync.hooks import is_hook
 from catga_sync.nodes import (
     MAX_LEVELS,
     check_endpoint,
@@ -40,10 +39,6 @@ T = TypeVar("T")
 
 _METADATA_VALUES = f"a mapping of names to JSON values, at most {MAX_LEVELS} levels deep"
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9._\-]{1,64}")
-
-
-def _are_hooks(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and all(map(is_hook, value))
 
 
 def _suggesting(cls: type[T]) -> type[T]:
@@ -267,7 +262,7 @@ class ClusterOptions:
     )
     hooks: Sequence[object] = option(
         (),
-        of(_are_hooks, "a list of objects with on_send, on_attempt, on_handle or on_event", read=None),
+        of(lambda value: isinstance(value, (list, tuple)), "a list of hooks", read=None),
         "objects that are told of sends, attempts, handlers and events of the cluster; see `catga_sync.hooks`",
     )
     pool_size: int = option(64, whole(1), "connections to one node, and so calls to it at once; further callers wait")

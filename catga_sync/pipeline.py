@@ -19,9 +19,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from catga_sync._evidence import Evidence
-from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
+from catga_sync.context import CallContext, current_call, new_request_id
 from catga_sync.errors import CallError, Delivery, ErrorCode, SerializationError, ends_process, parse_code
-from catga_sync.hooks import HandleDetails, Hooks
 from catga_sync.results import INSIDE, CatgaResult, succeeded
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ __all__ = [
     "local_step",
     "raised_in_call",
     "unreadable_answer",
-    "watched_step",
     "unwritable_answer",
 ]
 
@@ -84,7 +82,7 @@ def build_chain(
         innermost: Runs the request.
         behaviors: What goes around it.
         name: What to call it all in texts.
-        answers_none: Tells whether None is an answer to a request.
+        answers_none: Tells whether None is a response to a request.
         sends: Whether ``innermost`` sends the request to a node; else it is the handler.
     """
     if not behaviors:
@@ -105,8 +103,8 @@ def handler_step(
     Args:
         function: The user's handler.
         name: Wire name of the request type, for texts.
-        check: What an answer that is not None must be an instance of; None means anything.
-        answers_none: Whether None is an answer.
+        check: What a response that is not None must be an instance of; None means anything.
+        answers_none: Whether None is a response.
     """
     not_meant = _not_meant(check)
     allowed = (*check, type(None)) if check is not None and answers_none else check
@@ -114,15 +112,15 @@ def handler_step(
     def run(request: Any) -> CatgaResult[Any]:
         started = perf_counter()
         try:
-            answer = function(request)
-            # Looking at the answer runs code of its class, such as a property __class__.
-            if isinstance(answer, CatgaResult):
-                fits = not answer.is_success or _fits(answer.value, allowed, not_meant)
-                result = _own(answer) if fits else _wrong_answer(answer.value, name, check)
-            elif allowed is None or (isinstance(answer, allowed) and not isinstance(answer, not_meant)):
-                return succeeded(answer, (perf_counter() - started) * 1000.0)
+            response = function(request)
+            # Looking at the response runs code of its class, such as a property __class__.
+            if isinstance(response, CatgaResult):
+                fits = not response.is_success or _fits(response.value, allowed, not_meant)
+                result = _own(response) if fits else _wrong_response(response.value, name, check)
+            elif allowed is None or (isinstance(response, allowed) and not isinstance(response, not_meant)):
+                return succeeded(response, (perf_counter() - started) * 1000.0)
             else:
-                result = _wrong_answer(answer, name, check)
+                result = _wrong_response(response, name, check)
         except BaseException as exc:
             if ends_process(exc):
                 raise
@@ -132,18 +130,18 @@ def handler_step(
     return run
 
 
-def local_step(chain: Handler, request_codec: Codec, answer_codec: Codec | None, name: str) -> Handler:
+def local_step(chain: Handler, request_codec: Codec, response_codec: Codec | None, name: str) -> Handler:
     """
     Return the outermost step of a call that stays in this process: what it takes and gives is what the wire would.
 
     Args:
         chain: Runs the request.
         request_codec: Of the request.
-        answer_codec: Of its answer; None means that it has none.
+        response_codec: Of its response; None means that it has none.
         name: Wire name of the request type, for texts.
     """
     fits = request_codec.round_trips
-    suits = fits if answer_codec is None else answer_codec.round_trips
+    suits = fits if response_codec is None else response_codec.round_trips
 
     def run(request: Any) -> CatgaResult[Any]:
         try:
@@ -159,7 +157,7 @@ def local_step(chain: Handler, request_codec: Codec, answer_codec: Codec | None,
                 return _unfit_request(exc)
         result = chain(request)
         value = result.value
-        if answer_codec is None or (value is None and (answer_codec.nullable or not result.is_success)):
+        if response_codec is None or (value is None and (response_codec.nullable or not result.is_success)):
             return result
         try:
             certain = suits(value)
@@ -167,49 +165,22 @@ def local_step(chain: Handler, request_codec: Codec, answer_codec: Codec | None,
             if ends_process(exc):
                 raise
             certain = False
-        return result if certain else _carried(result, answer_codec, name)
-
-    return run
-
-
-def watched_step(chain: Handler, hooks: Hooks, name: str, *, received: bool) -> Handler:
-    """
-    Return the outermost step where hooks are told of what runs here.
-
-    Args:
-        chain: Runs the message.
-        hooks: The hooks.
-        name: Wire name of the message type.
-        received: Whether another node has sent the message.
-    """
-
-    def run(message: Any) -> CatgaResult[Any]:
-        call = current_call()
-        if call is not None:
-            return hooks.watch(hooks.handle, HandleDetails(name, call, received), lambda: chain(message))
-        # A local send that is no part of another call makes no id. Here it is needed, and by all that it sends in turn.
-        call = CallContext(new_request_id())
-        token = enter_call(call)
-        try:
-            result = hooks.watch(hooks.handle, HandleDetails(name, call, received), lambda: chain(message))
-        finally:
-            leave_call(token)
-        return result._with(request_id=call.request_id)
+        return result if certain else _carried(result, response_codec, name)
 
     return run
 
 
 def unwritable_answer(name: str, exc: SerializationError, call: CallContext) -> CatgaResult[Any]:
-    """Return the failure of a call whose answer does not fit what the request says of it."""
-    return _broken_answer(f"the answer of the handler of {name} cannot be written: {exc}", call)
+    """Return the failure of a call whose response does not fit what the request says of it."""
+    return _broken_response(f"the response of the handler of {name} cannot be written: {exc}", call)
 
 
 def unreadable_answer(name: str, exc: SerializationError, call: CallContext) -> CatgaResult[Any]:
-    """Return the failure of a call whose answer was written and cannot be read."""
-    return _broken_answer(f"the answer of the handler of {name} cannot be read: {exc}", call)
+    """Return the failure of a call whose response was written and cannot be read."""
+    return _broken_response(f"the response of the handler of {name} cannot be read: {exc}", call)
 
 
-def _broken_answer(text: str, call: CallContext) -> CatgaResult[Any]:
+def _broken_response(text: str, call: CallContext) -> CatgaResult[Any]:
     text = limit_text(text)
     _log.error("%s: %s layer=serialization", text, call.ids)
     return CatgaResult.failure(text, ErrorCode.INTERNAL)._with(request_id=call.request_id)
@@ -254,24 +225,24 @@ def _guarded(
 
     step = behavior(named)
 
-    def told(result: CatgaResult[Any]) -> CatgaResult[Any]:
+    def shown_to_caller(result: CatgaResult[Any]) -> CatgaResult[Any]:
         # Around a send, the caller is in this process.
         return result if evidence.sends else for_others(result, name)
 
     def run(request: Any) -> CatgaResult[Any]:
         try:
-            answer = step(request)
-            if isinstance(answer, CatgaResult):
-                delivery = Delivery.EXECUTED if answer.is_success else evidence.delivery(request)
-                return told(answer if answer.delivery is delivery else answer._with(delivery=delivery))
-            if answer is not None or answers_none(request):
-                return CatgaResult(True, answer)
+            response = step(request)
+            if isinstance(response, CatgaResult):
+                delivery = Delivery.EXECUTED if response.is_success else evidence.delivery(request)
+                return shown_to_caller(response if response.delivery is delivery else response._with(delivery=delivery))
+            if response is not None or answers_none(request):
+                return CatgaResult(True, response)
         except BaseException as exc:
             if ends_process(exc):
                 raise
-            return told(failure_of(exc, name, evidence.delivery(request)))
+            return shown_to_caller(failure_of(exc, name, evidence.delivery(request)))
         text = f"a behaviour around {name} returned None; have it return next_(request), or a result"
-        return _broken_answer(text, _this_call())._with(delivery=evidence.delivery(request))
+        return _broken_response(text, _this_call())._with(delivery=evidence.delivery(request))
 
     return run
 
@@ -281,14 +252,14 @@ def _fits(value: Any, allowed: tuple[type, ...] | None, not_meant: tuple[type, .
 
 
 def _not_meant(check: tuple[type, ...] | None) -> tuple[type, ...]:
-    """Return what ``isinstance`` lets in though the wire does not: True is an int for it, and a moment a day."""
+    """Return what ``isinstance`` lets in though the wire does not: True is an int for it, and a datetime a date."""
     pairs = ((int, bool), (date, datetime))
     return tuple(narrow for wide, narrow in pairs if check is not None and wide in check and narrow not in check)
 
 
-def _own(answer: CatgaResult[Any]) -> CatgaResult[Any]:
-    """Return a handler's result as its own: it ran, whatever a node that it asked in turn has said."""
-    own = answer._with(delivery=Delivery.EXECUTED, attempts=(), node_id=None, request_id=None)
+def _own(response: CatgaResult[Any]) -> CatgaResult[Any]:
+    """Return a handler's result as its own: it ran, whatever the results of the calls that it made."""
+    own = response._with(delivery=Delivery.EXECUTED, attempts=(), node_id=None, request_id=None)
     # A success has no error, and a failure no value: the wire carries neither.
     if own.is_success:
         return own._with(error=None, code=None)
@@ -313,7 +284,7 @@ def failure_of(exc: BaseException, name: str, delivery: Delivery = Delivery.EXEC
         text = error_text(_read(exc, str, type(exc).__name__))
         code = _read(exc, _code_of, None)
         shown = getattr(code, "name", code)
-        _log.info("%s answered with an error: %s code=%s layer=business", name, call.ids, shown)
+        _log.info("%s returned an error: %s code=%s layer=business", name, call.ids, shown)
     else:
         # The text of any other exception may hold paths, SQL or secrets: it stays in this log.
         _log.error("the handler of %s raised: %s layer=business", name, call.ids, exc_info=exc)
@@ -324,7 +295,7 @@ def failure_of(exc: BaseException, name: str, delivery: Delivery = Delivery.EXEC
 
 
 def for_others(result: CatgaResult[Any], name: str) -> CatgaResult[Any]:
-    """Return what a caller on another node may be told: no store and no address of the nodes around this one."""
+    """Return the result for a caller on another node: it names no store and no address of the nodes around this one."""
     if INSIDE not in result.metadata:
         return result
     _log.warning("a call that the handler of %s made has failed: %s: %s", name, _this_call().ids, result.error)
@@ -348,10 +319,10 @@ def _read(error: CallError, read: Callable[[CallError], T], otherwise: T) -> T:
         return otherwise
 
 
-def _wrong_answer(value: Any, name: str, check: tuple[type, ...] | None) -> CatgaResult[Any]:
+def _wrong_response(value: Any, name: str, check: tuple[type, ...] | None) -> CatgaResult[Any]:
     expected = " or ".join(kind.__name__ for kind in check or ()) or "a value"
     if value is None:
-        text = f"the handler of {name} returned None, not {expected}; add a return, or make the answer Optional"
+        text = f"the handler of {name} returned None, not {expected}; add a return, or make the response type Optional"
     else:
         text = f"the handler of {name} returned {type(value).__name__}, not {expected}"
-    return _broken_answer(text, _this_call())
+    return _broken_response(text, _this_call())

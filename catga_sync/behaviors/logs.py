@@ -17,7 +17,7 @@ def logging_behavior(logger: logging.Logger | None = None, level: int = logging.
     """
     Return a behaviour that writes one line per call. Thread-safe.
 
-    The line has the id that the result has, here and on the other node, and the trace id that all calls share which
+    The line has the id that the result has, here and on the other node, and the trace id that all calls share that
     come of one first call.
 
     Args:

@@ -50,7 +50,7 @@ class Seen:
     age: float | None = None
     #: Type name -> name of the response's type, by the node's description; empty without one.
     responses: Mapping[str, str] = field(default_factory=dict)
-    #: A text that says what is wrong with it; None when nothing is.
+    #: What is wrong with it, as a text; None when nothing is.
     trouble: str | None = None
 
 
@@ -125,7 +125,7 @@ class OperatorClient:
 
     @property
     def where(self) -> str:
-        """A text that says where nodes are looked for."""
+        """Where nodes are looked for, as a text."""
         return place_of(self._discovery)
 
     def nodes(self, *, ask_all: bool = False) -> list[Seen]:
@@ -221,21 +221,21 @@ class OperatorClient:
         node = seen.node
         data = {**probe.description, "nodeId": node.node_id, "endpoint": node.endpoint}
         try:
-            told = NodeRecord.from_mapping(data).node
+            described = NodeRecord.from_mapping(data).node
         except ConfigurationError as exc:
             return replace(seen, trouble=f"it describes itself wrongly: {exc}")
-        told = told if told.incarnation else replace(told, incarnation=node.incarnation)
+        described = described if described.incarnation else replace(described, incarnation=node.incarnation)
         trouble = probe.description.get("trouble")
         own = f"it is not visible to other nodes: {trouble[:1000]}" if isinstance(trouble, str) and trouble else None
-        return replace(seen, node=told, responses=_responses(probe.description), trouble=own)
+        return replace(seen, node=described, responses=_responses(probe.description), trouble=own)
 
 
 def _responses(description: Mapping[str, object]) -> Mapping[str, str]:
-    told = description.get("responses")
-    if not isinstance(told, dict):
+    described = description.get("responses")
+    if not isinstance(described, dict):
         return {}
     return {
         name: response
-        for name, response in told.items()
+        for name, response in described.items()
         if isinstance(name, str) and isinstance(response, str) and len(response) <= MAX_NAME
     }

@@ -39,7 +39,7 @@ class Drain:
         self._tell = tell
         #: The incarnation that is drained; "" until a worker has named it.
         self._incarnation = ""
-        #: Whether that incarnation has said that it goes offline.
+        #: Whether that incarnation is known to go offline.
         self._begun = False
 
     def run(self, timeout: float) -> str | None:
@@ -71,8 +71,11 @@ class Drain:
             if not self._begun and probe.status is not None and probe.status < 500:
                 raise ConfigurationError(f"{self._node.node_id}: {trouble_of(probe)}")
             return None
-        said = probe.description
-        incarnation, draining = str(said.get("incarnation") or ""), said.get("status") == NodeStatus.DRAINING.name
+        description = probe.description
+        incarnation, draining = (
+            str(description.get("incarnation") or ""),
+            description.get("status") == NodeStatus.DRAINING.name,
+        )
         if not incarnation:
             # A worker that has just started: its state is not the node's.
             return None
@@ -81,4 +84,4 @@ class Drain:
         if draining and not self._begun:
             self._tell("going offline; waiting for running calls")
         self._incarnation, self._begun = incarnation, draining
-        return "idle" if draining and said.get("idle") is True else None
+        return "idle" if draining and description.get("idle") is True else None

@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     nodes = command("nodes", commands.nodes, "list the nodes")
-    text = "tell why the node at this endpoint is not listed; where calls are signed, its id is needed"
+    text = "show why the node at this endpoint is not listed; where calls are signed, its id is needed"
     nodes.add_argument("--endpoint", metavar="[ID=]URL", type=address, action="append", default=[], help=text)
     command("types", commands.types, "list the request types and the nodes that handle them")
     explain = command(

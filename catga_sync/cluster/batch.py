@@ -78,8 +78,8 @@ class Batch:
         tried = at_once(self._together, list(groups.values()), meanwhile=meanwhile if alone else None)
         pause = 0.0
         again: list[int] = []
-        for answers in tried:
-            waits = self._sort_out(answers)
+        for results in tried:
+            waits = self._sort_out(results)
             again += waits
             pause = max([pause, *waits.values()])
         self._failover.sleep(pause)
@@ -91,7 +91,7 @@ class Batch:
         return self._failover.run(plan, node)
 
     def _together(self, group: tuple[ClusterNode, list[int]]) -> dict[int, CatgaResult[Any]]:
-        """Make one round trip; return the answer to each item."""
+        """Make one round trip; return the result of each item."""
         node, indexes = group
         plans = [self._plans[index] for index in indexes]
         # A plain request needs all the time there is; what travels with it has no more and no less.
@@ -99,25 +99,25 @@ class Batch:
         started = time.monotonic()
         requests, calls = [plan.request for plan in plans], [plan.call for plan in plans]
         calls[0] = self._failover.call_of(plans[0])
-        answers = self._sender.send_batch(node, requests, time_given, calls)
+        results = self._sender.send_batch(node, requests, time_given, calls)
         elapsed = time.monotonic() - started
-        for plan, answer in zip(plans, answers, strict=True):
-            self._failover.note(plan, node, answer, elapsed)
-        ran = next((answer for answer in answers if answer.delivery is Delivery.EXECUTED), answers[0])
+        for plan, result in zip(plans, results, strict=True):
+            self._failover.note(plan, node, result, elapsed)
+        ran = next((result for result in results if result.delivery is Delivery.EXECUTED), results[0])
         self._failover.learn(node, ran, time_given)
-        found = dict(zip(indexes, answers, strict=True))
+        found = dict(zip(indexes, results, strict=True))
         again = [index for index in indexes if self._failover.forgoes_store(self._plans[index], found[index])]
         return {**found, **self._together((node, again))} if again else found
 
-    def _sort_out(self, answers: Mapping[int, CatgaResult[Any]]) -> dict[int, float]:
+    def _sort_out(self, results: Mapping[int, CatgaResult[Any]]) -> dict[int, float]:
         """Keep the results of what is done with; return the waits before another try of the rest."""
-        waits = {index: self._failover.wait_before_next(self._plans[index], each) for index, each in answers.items()}
+        waits = {index: self._failover.wait_before_next(self._plans[index], each) for index, each in results.items()}
         again = {index: wait for index, wait in waits.items() if wait is not None}
         if again and not self._failover.pay():
             again = {}
-        for index, answer in answers.items():
+        for index, result in results.items():
             if index not in again:
-                self._results[index] = self._failover.result(self._plans[index], answer)
+                self._results[index] = self._failover.result(self._plans[index], result)
         return again
 
     @staticmethod

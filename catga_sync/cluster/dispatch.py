@@ -1,4 +1,4 @@
-"""From a message to the nodes: who may take it, who is asked, and what is said when nobody can.
+"""From a message to the nodes: which may take it, which one gets it, and the failure when none can.
 
 Rules of this file:
 1. A call touches no store; candidates come from the snapshot.
@@ -85,7 +85,7 @@ class Dispatcher:
         plan = self._plan(request, entry, call)
         if isinstance(plan, CatgaResult):
             return plan._with(request_id=call.request_id)
-        return _told(plan, self._failover.run(plan))
+        return _for_caller(plan, self._failover.run(plan))
 
     def deliver_here(self, event: Event, call: CallContext) -> CatgaResult[None] | None:
         """Call the subscribers of this process, as the given call; None when there is none."""
@@ -107,7 +107,7 @@ class Dispatcher:
         return dict(zip([node.node_id for node in nodes], at_once(one, nodes), strict=True))
 
     def broadcast(self, entry: MessageType, request: Any, call: CallContext) -> dict[str, CatgaResult[Any]]:
-        """Run a request on every other node that handles its type; one that cannot take it is told as a failure."""
+        """Run a request on every other node that handles its type; a node that cannot take it has a failure."""
         self._membership.candidates(entry, here=False, call=call)  # one that has just come up is to be among them
         nodes = self._membership.snapshot.addressees(entry.name, here=self._local.handles(entry.cls))
         reasons = {node.node_id: reason_against(node, entry.name, entry.contract) for node in nodes}
@@ -139,7 +139,7 @@ class Dispatcher:
             else:
                 plans[index] = plan
         done = Batch(plans, self._failover, self._sender).run()
-        results.update((index, _told(plans[index], result)) for index, result in done.items())
+        results.update((index, _for_caller(plans[index], result)) for index, result in done.items())
         return [results[index] for index in range(len(requests))]
 
     def explain(self, request: Any, call: CallContext) -> Explanation:
@@ -181,8 +181,6 @@ class Dispatcher:
             return "every node that handles it waits for this very call"
         return self._absence(entry)[1] if entry.remote else (self._local.no_handler(entry.cls).error or "")
 
-    # -- parts ----------------------------------------------------------------------------------------------------
-
     def _plan(self, request: Any, entry: MessageType, call: CallContext) -> Plan | CatgaResult[Any]:
         """Return the plan of a request, or the failure of one that no node may take."""
         here = self._local.handles(entry.cls)
@@ -199,7 +197,7 @@ class Dispatcher:
             if full:
                 nodes = tuple(node for node in nodes if node.node_id not in full)
         if not nodes:
-            return self._nobody(entry)
+            return self._no_candidate(entry)
         try:
             router = self._routers.default if entry.route is None else self._routers.of(entry)
         except ConfigurationError as exc:
@@ -212,7 +210,7 @@ class Dispatcher:
         return plan if plan.remaining() > 0.0 else expired_before_start()
 
     def _look_up(self, entry: MessageType, request: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode | None:
-        """Return whom the router would take, and tell it that nobody was asked; None when it takes nobody."""
+        """Return the node that the router would take, and withdraw the choice; None when it takes none."""
         try:
             router = self._routers.of(entry)
             node = router.route(request, nodes)
@@ -235,7 +233,7 @@ class Dispatcher:
             delivery=Delivery.NOT_EXECUTED,
         )
 
-    def _nobody(self, entry: MessageType) -> CatgaResult[Any]:
+    def _no_candidate(self, entry: MessageType) -> CatgaResult[Any]:
         code, text = self._absence(entry)
         return CatgaResult.failure(text, code, delivery=Delivery.NOT_EXECUTED, metadata={INSIDE: True})
 
@@ -248,8 +246,8 @@ class Dispatcher:
         return absence(entry.name, others, reasons, self._membership.around, self._this, here)
 
 
-def _told(plan: Plan, result: CatgaResult[Any]) -> CatgaResult[Any]:
-    """Return what the caller is told: under the call's id, and with a word about a shared store that allowed tries."""
+def _for_caller(plan: Plan, result: CatgaResult[Any]) -> CatgaResult[Any]:
+    """Return the result for the caller: with the call's id, and a note where a shared store allowed further tries."""
     if result._request_id is None:
         result = result._with(request_id=plan.call.request_id)
     if plan.store is None:

@@ -1,16 +1,16 @@
 """One call over several nodes: which one is tried, and whether there is another try.
 
-    it succeeded, or the handler said no            -> that is the answer
+    it succeeded, or the handler said no            -> that is the result
     provably not run, for a reason that may pass    -> another node
     may have run, and may run twice                 -> another node, two nodes at most
-    may have run, and may not run twice             -> that is the answer; a plain request never runs twice
+    may have run, and may not run twice             -> that is the result; a plain request never runs twice
 
 Rules of this file:
 1. A node that was tried is not tried again while there is one that was not.
 2. A plain request may run twice only where all nodes remember request ids in one store. Each try names that store, the
    first one too, and a node that has another one refuses it: what is known here of the nodes may be old.
 3. All tries share the call's deadline; the waits between them do, too.
-4. What a try shows about its node is told to ``Ejection``; every further try is paid from the ``RetryBudget``.
+4. What a try shows about its node is recorded in ``Ejection``; every further try is paid from the ``RetryBudget``.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ __all__ = ["NO_NODE", "Failover", "Plan"]
 _LEAST_LEFT = 0.050
 #: The longest wait between two tries, in seconds.
 _LONGEST_WAIT = 0.250
-#: Nodes on which a request may be left behind without an answer: a request that kills its node must not kill all.
+#: Nodes on which a request may be left without a response: a request that ends its node must not end all of them.
 _MOST_UNKNOWN = 2
 #: A caller that gave less time than this, in seconds, learns nothing about the node from running out of it.
 _FAIR_TIME = 0.100
 
 _PASSING = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.UNIMPLEMENTED})
-_UNANSWERED = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED, ErrorCode.INTERNAL})
+_NO_RESPONSE = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED, ErrorCode.INTERNAL})
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Plan:
 
 class Failover:
     """
-    Try nodes until one answers. Thread-safe.
+    Try nodes until one responds. Thread-safe.
 
     Args:
         this: The id of this node; what happens to calls that run here says nothing about other nodes.
@@ -141,8 +141,6 @@ class Failover:
             node = self.pick(plan)
         return self.result(plan, result)
 
-    # -- the same in steps, for calls that travel together ---------------------------------------------------------
-
     def count(self, exchanges: int) -> None:
         """Count calls in the budget; several that travel together are one."""
         for _ in range(exchanges):
@@ -194,7 +192,7 @@ class Failover:
         if result.delivery is Delivery.UNKNOWN:
             plan.unknown += 1
             plan.unsure = result
-        _tell(plan, node, result, elapsed)
+        _completed(plan, node, result, elapsed)
 
     def forgoes_store(self, plan: Plan, result: CatgaResult[Any]) -> bool:
         """
@@ -218,13 +216,13 @@ class Failover:
             self._ejection.succeeded(node)
         elif result.delivery is Delivery.UNKNOWN:
             fair = result.code is not ErrorCode.DEADLINE_EXCEEDED or time_given >= _FAIR_TIME
-            if fair and _unanswered(result):
+            if fair and _without_response(result):
                 self._ejection.failed(node)
         elif result.node_id is None and result.metadata.get(RETRY) == OTHER_NODE:
             # It was asked to describe itself first, and what came was not signed by it.
             self._ejection.failed(node)
         elif result.code is ErrorCode.UNAVAILABLE:
-            # Nobody listens there, or the node said that it is going offline; it names itself then.
+            # No process listens there, or the node said that it is going offline; it names itself then.
             self._ejection.avoid(node)
             if result.node_id is None:
                 self._ejection.failed(node)
@@ -235,7 +233,7 @@ class Failover:
         return None if wait is None or plan.remaining() - wait < _LEAST_LEFT else wait
 
     def result(self, plan: Plan, last: CatgaResult[Any]) -> CatgaResult[Any]:
-        """Return what the caller is told after the last try."""
+        """Return the result for the caller after the last try."""
         delivery = last.delivery
         if plan.unsure is not None and delivery is Delivery.NOT_EXECUTED:
             # A later try that provably did not run says nothing about an earlier one that may have.
@@ -245,8 +243,6 @@ class Failover:
                 last = plan.unsure
         return last._with(attempts=tuple(plan.attempts), delivery=delivery)
 
-    # -- parts ----------------------------------------------------------------------------------------------------
-
     def _try(self, plan: Plan, node: ClusterNode) -> CatgaResult[Any]:
         time_given = self.share(plan, node)
         started = self._monotonic()
@@ -254,7 +250,7 @@ class Failover:
             call = plan.call if plan.store is None else self.call_of(plan)
             result = self._sender.send(node, plan.request, time_given, call)
         except BaseException:
-            _tell(plan, node, _ABANDONED, self._monotonic() - started)
+            _completed(plan, node, _ABANDONED, self._monotonic() - started)
             raise
         self.note(plan, node, result, self._monotonic() - started)
         self.learn(node, result, time_given)
@@ -279,7 +275,7 @@ class Failover:
             if made == 1 and untried:
                 return 0.0
         elif result.delivery is Delivery.UNKNOWN:
-            if not plan.repeatable or not _unanswered(result) or plan.unknown >= _MOST_UNKNOWN or not untried:
+            if not plan.repeatable or not _without_response(result) or plan.unknown >= _MOST_UNKNOWN or not untried:
                 return None
         else:
             return None
@@ -293,9 +289,9 @@ def _has_another_store(plan: Plan, result: CatgaResult[Any]) -> bool:
     return plan.store is not None and refused and result.metadata.get(RETRY) != NEVER
 
 
-def _unanswered(result: CatgaResult[Any]) -> bool:
+def _without_response(result: CatgaResult[Any]) -> bool:
     """Return whether a result of unknown delivery is no response of the node that was asked."""
-    return result.code in _UNANSWERED or result.metadata.get(RETRY) == OTHER_NODE
+    return result.code in _NO_RESPONSE or result.metadata.get(RETRY) == OTHER_NODE
 
 
 #: The result of a call for which the router gave no node.
@@ -304,11 +300,11 @@ NO_NODE: CatgaResult[Any] = CatgaResult.failure(
     ErrorCode.INTERNAL,
     delivery=Delivery.NOT_EXECUTED,
 )
-#: What a router is told of a try that was cut short by the end of the process.
+#: The result for a router of a try that was cut short by the end of the process.
 _ABANDONED: CatgaResult[Any] = CatgaResult.failure("abandoned", ErrorCode.CANCELLED, delivery=Delivery.UNKNOWN)
 
 
-def _tell(plan: Plan, node: ClusterNode, result: CatgaResult[Any], elapsed: float) -> None:
+def _completed(plan: Plan, node: ClusterNode, result: CatgaResult[Any], elapsed: float) -> None:
     try:
         completed = getattr(plan.router, "completed", None)
         if completed is not None:

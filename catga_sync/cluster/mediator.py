@@ -1,4 +1,4 @@
-"""The cluster mediator: the same calls as the local one, answered by whichever node has the handler.
+"""The cluster mediator: the same calls as the local one, run by whichever node has the handler.
 
 Rules of this file:
 1. Constructing one starts nothing. The background thread starts with the first call, or when a receiver is attached.
@@ -104,8 +104,6 @@ class ClusterMediator:
         """See ``AcrossForks``."""
         self._lock = threading.Lock()
 
-    # -- registration goes to the local mediator ------------------------------------------------------------------
-
     def handler(self, function: F = NO_FUNCTION) -> F:
         """See ``Mediator.handler``."""
         self.local.register_by_annotation(function, depth=1)
@@ -134,22 +132,20 @@ class ClusterMediator:
 
     def add_hook(self, hook: object) -> None:
         """
-        Have a hook told of what begins from now on, as if it had been given with ``hooks=``.
+        Add a hook; it watches what begins from now on, as if it had been given with ``hooks=``.
 
-        It is told of the sends that start here, of the attempts of each send, publish and broadcast, of the handlers
-        and subscribers that run here, for messages from other nodes as well, and of the events of the cluster.
+        It watches the sends that start here, the attempts of each send, publish and broadcast, the handlers
+        and subscribers that run here, for messages from other nodes as well, and the events of the cluster.
 
         Args:
-            hook: An object with some of the methods of ``catga_sync.hooks.Hook``. The same one may be added twice; it
-                is told once.
+            hook: An object with some of the methods of ``catga_sync.hooks.Hook``. To add the same
+                one again changes nothing.
 
         Raises:
             RegistrationError: It has none of the methods of a hook.
         """
         self._hooks.add(hook)
         self.local.add_handle_hook(hook)
-
-    # -- calls ----------------------------------------------------------------------------------------------------
 
     def send(self, request: Request[T], *, timeout: float | None = None) -> CatgaResult[T]:
         """
@@ -172,7 +168,7 @@ class ClusterMediator:
         is_request = isinstance(request, Request)
         if not is_request:
             self.local.require_request(request)
-        # A class that cannot be registered is a mistake of the caller: told before a behaviour can take it for another.
+        # A class that cannot be registered is a mistake of the caller: raised before a behaviour can see it.
         entry = self.registry.ensure(type(request))
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
         if not self._lifecycle.running:
@@ -218,8 +214,8 @@ class ClusterMediator:
         Call every subscriber of the event, on every node that has one.
 
         Returns:
-            Node id -> result, one for each node with subscribers. A node that could not be told is in it as a
-            failure whose ``delivery`` says whether it may have been told all the same.
+            Node id -> result, one for each node with subscribers. A node that could not be reached is in it
+            as a failure whose ``delivery`` says whether its subscribers may have run all the same.
 
         Raises:
             TypeError: ``event`` is no ``Event``.
@@ -263,7 +259,7 @@ class ClusterMediator:
         """
         Return what ``send`` would do with the request and why: candidates, those left out with the reason, the choice.
 
-        Sends nothing. ``str()`` of the answer is readable.
+        Sends nothing. ``str()`` of the result is readable.
 
         Raises:
             TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
@@ -272,8 +268,6 @@ class ClusterMediator:
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
         self._lifecycle.look_around(call)
         return replace(self._dispatcher.explain(request, call), troubles=self._troubles())
-
-    # -- the cluster ----------------------------------------------------------------------------------------------
 
     @property
     def node(self) -> ClusterNode:
@@ -316,14 +310,12 @@ class ClusterMediator:
         """Have ``listener`` called with every event, in the thread that notices it; it must be quick."""
         self._events.listen(listener)
 
-    # -- life -----------------------------------------------------------------------------------------------------
-
     def attach(self, under_test: Callable[[], bool] | None = None) -> None:
         """
         Make this process one that means to serve. The integrations call it when the receiver is added to an app.
 
         Args:
-            under_test: Tells whether the app is being tested; asked again and again. None means that it cannot tell.
+            under_test: Tells whether the app is being tested; asked again and again. None: unknown.
         """
         self._lifecycle.attach(under_test)
 
@@ -336,7 +328,7 @@ class ClusterMediator:
         """
         Go offline without losing a call; afterwards the process can be ended.
 
-        The other nodes are told first and get time to notice, while calls still run here; then new ones are refused
+        The other nodes are notified first and get time to notice, while calls still run here; then new ones are refused
         in a way that sends them elsewhere, and those that run are waited for.
 
         Args:
@@ -366,8 +358,6 @@ class ClusterMediator:
     def closed(self) -> bool:
         """Whether it has left the cluster; an app that gets it opens it again."""
         return self._local_node.closed
-
-    # -- one send -------------------------------------------------------------------------------------------------
 
     def _chain_of(self, behaviors: tuple[Behavior, ...]) -> Handler:
         def answers_none(request: Any) -> bool:

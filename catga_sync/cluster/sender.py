@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 _REJECTED = {
     Rejection.CROWDED: "has more to do than it gets done; there was no place for this call in half of its time",
     Rejection.STALLED: "has ended none of its calls in half of this call's time; there was no place for it",
-    Rejection.ABANDONED: "does not answer; this call no longer waits for a place there",
+    Rejection.ABANDONED: "does not respond; this call no longer waits for a place there",
 }
 _INVOKER_FAILED: CatgaResult[Any] = CatgaResult.failure(
     "the invoker failed; see the log", ErrorCode.INTERNAL, delivery=Delivery.UNKNOWN
@@ -51,9 +51,9 @@ class Sender:
         local_node: This node.
         local: The handlers of this process.
         invoker: Carries requests to other nodes.
-        ejection: Told of a node at which nothing ends any more.
+        ejection: Avoids a node at which no call ends any more.
         surroundings: What the framework puts around a call that runs here.
-        hooks: Told of each attempt; None means that there are none.
+        hooks: Watch each attempt; None means that there are none.
         pool_size: Calls at once to one node; a node that takes fewer gets fewer.
         monotonic: The clock; None means the system's.
     """
@@ -78,7 +78,7 @@ class Sender:
         self._surroundings = surroundings
         self._hooks = Hooks() if hooks is None else hooks
         self._pool_size = pool_size
-        self._one_thread_is_told = False
+        self._has_warned = False
         self._monotonic = time.monotonic if monotonic is None else monotonic
         self._lock = threading.Lock()
         # Endpoint, and the calls at once that the node there takes -> limiter. Guarded by _lock; read without it.
@@ -167,8 +167,6 @@ class Sender:
 
         return self._surroundings.run_here(run, type(message).__qualname__)
 
-    # -- upkeep ---------------------------------------------------------------------------------------------------
-
     def tidy(self, nodes: Sequence[ClusterNode]) -> None:
         """Forget every node but these, and close what has been idle for too long. Called about once a second."""
         present = {(node.endpoint, node.concurrency) for node in nodes}
@@ -190,7 +188,7 @@ class Sender:
         ]
 
     def abandon(self, node: ClusterNode) -> None:
-        """Reject the calls that wait for a place at this node: it is known not to answer."""
+        """Reject the calls that wait for a place at this node: it is known not to respond."""
         limiter = self._limiters.get((node.endpoint, node.concurrency))
         if limiter is not None:
             limiter.abandon()
@@ -203,8 +201,6 @@ class Sender:
     def close(self) -> None:
         """Close connections."""
         self._invoker.close()
-
-    # -- parts ----------------------------------------------------------------------------------------------------
 
     def _begin(self, node: ClusterNode, message: Any, call: CallContext) -> Sequence[Watcher]:
         way = "local" if node.node_id == self._this.node_id else "post"
@@ -227,8 +223,8 @@ class Sender:
 
     def _leaving(self, call: CallContext) -> CallContext:
         """Return the call as it is when it leaves this node: with this node at the end of its path."""
-        if call.depth and not self._one_thread_is_told and server_info().one_thread:
-            self._one_thread_is_told = True
+        if call.depth and not self._has_warned and server_info().one_thread:
+            self._has_warned = True
             _log.warning(
                 "a handler of node %s sends a request, and its server has one thread: what comes in meanwhile waits, "
                 "and a call that comes back here fails; start the server with more threads (gunicorn --threads 8)",

@@ -98,10 +98,11 @@ class MemoryIdempotency:
         self._clock = SYSTEM_CLOCK if clock is None else clock
         # Not started again after a fork: a token of before it is never valid after it.
         self._tokens = itertools.count(1)
-        self._start()
+        self.after_fork_in_child()
         _fork.watch(self)
 
-    def _start(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``. The claims are dropped: the child has run nothing yet."""
         self._lock = threading.Lock()
         # The rest is guarded by _lock.
         self._entries: dict[str, _Entry] = {}
@@ -174,10 +175,6 @@ class MemoryIdempotency:
 
     def close(self) -> None:
         """See ``IdempotencyStore``. The claims stay: several receivers may share this object."""
-
-    def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``. The claims are dropped: the child has run nothing yet."""
-        self._start()
 
     def _held_locked(self, key: str, token: str, now: float) -> _Entry | None:
         entry = self._entries.get(key)

@@ -2,7 +2,7 @@
 
 A store that cannot look a nonce up raises, and then the request is refused. No store drops nonces early to make room.
 
-A nonce is added only when the signature of its request was found good, so strangers cannot fill a store.
+A nonce is added only when the signature of its request was found good, so callers without a key cannot fill a store.
 """
 
 from __future__ import annotations

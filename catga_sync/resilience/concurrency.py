@@ -41,20 +41,14 @@ class Rejection(enum.Enum):
 
 
 class _Waiter:
-    """A waiting call. ``end`` is guarded by the limiter's lock; None while the call waits."""
+    """A waiting call. ``acquired``, guarded by the limiter's lock, is None while it waits, and False if abandoned."""
 
-    __slots__ = ("end", "lock")
+    __slots__ = ("acquired", "lock")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.lock.acquire()
-        self.end: _End | None = None
-
-
-@enum.unique
-class _End(enum.Enum):
-    ACQUIRED = "ACQUIRED"
-    ABANDONED = "ABANDONED"
+        self.acquired: bool | None = None
 
 
 class ConcurrencyLimiter:
@@ -105,16 +99,16 @@ class ConcurrencyLimiter:
         except BaseException:
             # An exception that ends this thread here must not lose the slot.
             with self._lock:
-                if waiter.end is _End.ACQUIRED:
+                if waiter.acquired:
                     self._pass_on_locked()
-                elif waiter.end is None:
+                elif waiter.acquired is None:
                     self._waiting.remove(waiter)
             raise
         with self._lock:
             now = self._monotonic()
-            if waiter.end is _End.ACQUIRED:  # possibly at the very moment of the timeout
+            if waiter.acquired:  # possibly at the very moment of the timeout
                 return now
-            if waiter.end is _End.ABANDONED:
+            if waiter.acquired is False:
                 return Rejection.ABANDONED
             self._waiting.remove(waiter)
             stalled = now - self._silent_since >= max(STALL_LEAST, STALL_SHARE * (now - began))
@@ -131,7 +125,7 @@ class ConcurrencyLimiter:
     def _pass_on_locked(self) -> None:
         if self._waiting:
             waiter = self._waiting.popleft()
-            waiter.end = _End.ACQUIRED
+            waiter.acquired = True
             waiter.lock.release()
         else:
             self._free += 1
@@ -151,5 +145,5 @@ class ConcurrencyLimiter:
         with self._lock:
             while self._waiting:
                 waiter = self._waiting.popleft()
-                waiter.end = _End.ABANDONED
+                waiter.acquired = False
                 waiter.lock.release()

@@ -13,6 +13,7 @@ Every function is pure and thread-safe.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import secrets
@@ -127,12 +128,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _float_or_integer(text: str) -> float:
-    return -0.0 if text == "-0" else int(text)
-
-
-def _decimal_or_integer(text: str) -> Decimal | int:
-    return Decimal(text) if text == "-0" else int(text)
+def _integer(text: str, zero: float | Decimal) -> int | float | Decimal:
+    return zero if text == "-0" else int(text)
 
 
 # There is no negative integer zero, so a decoder that keeps the sign returns a float or Decimal. Calling a Python
@@ -142,7 +139,7 @@ _MINUS_ZERO = re.compile(rb"-0(?![0-9.eE])")
 _DECODERS = {
     (decimals, unique_keys, signed_zeros): json.JSONDecoder(
         parse_float=Decimal if decimals else _float,
-        parse_int=None if not signed_zeros else _decimal_or_integer if decimals else _float_or_integer,
+        parse_int=functools.partial(_integer, zero=Decimal("-0") if decimals else -0.0) if signed_zeros else None,
         parse_constant=_constant,
         object_pairs_hook=_unique if unique_keys else None,
     )

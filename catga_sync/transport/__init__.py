@@ -45,7 +45,7 @@ def create_invoker(
     Args:
         registry: The message types.
         channel: Carries the bytes; None means HTTP.
-        source_node_id: The id of this node, told to the peer.
+        source_node_id: The id of this node, which is sent to the peer.
         pool_size: Connections that are kept for a node.
         max_body_bytes: The longest request that is sent and the longest response that is read.
         session: A ``requests.Session`` of the user's own, see ``BorrowedSession``; None means one of its own.

@@ -32,7 +32,7 @@ class RemoteInvoker(Protocol):
 
         Args:
             node: Where to.
-            request: The message; an ``Event`` is carried the same way, and answered with None.
+            request: The message; an ``Event`` is carried the same way, and its response is None.
             timeout: Seconds in which it must return, whatever the peer does.
             call: The call, whose id is the same for every attempt of it. Its trace and its path travel with it.
 
@@ -116,7 +116,7 @@ class Channel(Protocol):
             renew: Returns the headers as they are to travel, where something below has added to them; None leaves them.
 
         Raises:
-            ExchangeFailed: No response came. It tells by evidence whether the request may have arrived.
+            ExchangeFailed: No response came. ``sent`` has the evidence whether the request may have arrived.
         """
 
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:

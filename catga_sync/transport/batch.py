@@ -1,4 +1,4 @@
-"""Batches: several requests to one node in one exchange, and an answer for each of them.
+"""Batches: several requests to one node in one exchange, and a response for each of them.
 
 A batch is cut where the node would refuse it as a whole: where it has more requests, or more bytes, than one may have.
 """
@@ -71,7 +71,7 @@ def judge_batch(outcomes: list[Outcome], response: Response) -> list[CatgaResult
     """Judge what came back for a batch; return a result for each attempt in it."""
     status, executed = response.status, response.headers.get(EXECUTED)
     try:
-        replies = (
+        envelopes = (
             read_batch_response(response.body)
             if status == 200
             else [(ResponseEnvelope.decode(response.body), executed)]
@@ -82,15 +82,15 @@ def judge_batch(outcomes: list[Outcome], response: Response) -> list[CatgaResult
     first = outcomes[0].call.request_id
     if status != 200:
         # The batch as a whole was refused, under the id of its first item.
-        ((refusal, _),) = replies
+        ((refusal, _),) = envelopes
         if refusal.request_id != first:
             response.retire()
         return [outcome.refused_whole(refusal, status, executed, first) for outcome in outcomes]
-    by_id = {reply.request_id: (reply, ran) for reply, ran in replies}
+    by_id = {envelope.request_id: (envelope, ran) for envelope, ran in envelopes}
     if len(by_id) != len(outcomes) or any(outcome.call.request_id not in by_id for outcome in outcomes):
         response.retire()
         return [outcome.crossed() for outcome in outcomes]
     return [
-        outcome.answered(by_id[outcome.call.request_id][0], 200, by_id[outcome.call.request_id][1])
+        outcome.responded(by_id[outcome.call.request_id][0], 200, by_id[outcome.call.request_id][1])
         for outcome in outcomes
     ]

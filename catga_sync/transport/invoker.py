@@ -80,7 +80,7 @@ class EnvelopeInvoker:
     Args:
         registry: The message types.
         channel: Carries the bytes.
-        source_node_id: The id of this node, told to the peer.
+        source_node_id: The id of this node, which is sent to the peer.
         max_body_bytes: The longest request that is sent.
         signing: Signs requests and checks responses; None means that neither is signed.
         proof: Knows which peers sign; None means that none has to show it before it is called.

@@ -4,7 +4,7 @@
     a response that is no envelope            serialization error  INTERNAL (or what its HTTP status says)
     an envelope that says no                  business error       the code in it
 
-Whether the handler ran is told by the envelope, or else by the evidence of the channel (``ExchangeFailed.sent``).
+The envelope says whether the handler ran; without one, the evidence of the channel decides (``ExchangeFailed.sent``).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _STATUS_CODES = {
 }
 
 
-#: Ids in the answer of a peer that failed before it had read which request it was, or that forgets it when it fails.
+#: Ids in the response of a peer that failed before it had read the request id, or that drops the id when it fails.
 _NO_ID = ("unknown", "")
 
 
@@ -71,33 +71,35 @@ class Outcome:
         """The node, for texts."""
         return f"node {self.node.node_id} at {self.node.endpoint}"
 
-    def answered(self, reply: ResponseEnvelope, status: int, executed: str | None) -> CatgaResult[Any]:
-        """Judge an answer that could be read."""
-        if reply.request_id != self.call.request_id:
-            return self.crossed(reply, status)
-        if reply.is_success:
+    def responded(self, response: ResponseEnvelope, status: int, executed: str | None) -> CatgaResult[Any]:
+        """Judge a response that could be read."""
+        if response.request_id != self.call.request_id:
+            return self.crossed(response, status)
+        if response.is_success:
             if status != 200 or executed == "0":
-                text = f"{self.where} answered success with HTTP status {status}"
+                text = f"{self.where} reports success with HTTP status {status}"
                 return self.failed("network", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
-            return self.succeeded(reply)
+            return self.succeeded(response)
         if executed == "0":
-            # A body that is too long for a node stays too long for it; another may have been told to take more.
-            return self.refused(reply, Delivery.NOT_EXECUTED, retry=NEVER if reply.final else _retry_after(status))
+            # A body that is too long for a node stays too long for it; another may allow more.
+            return self.refused(
+                response, Delivery.NOT_EXECUTED, retry=NEVER if response.final else _retry_after(status)
+            )
         ran = executed == "1" or (executed is None and status == 200)
-        return self.refused(reply, Delivery.EXECUTED if ran else Delivery.UNKNOWN)
+        return self.refused(response, Delivery.EXECUTED if ran else Delivery.UNKNOWN)
 
     def refused_whole(
-        self, reply: ResponseEnvelope, status: int, executed: str | None, request_id: str
+        self, response: ResponseEnvelope, status: int, executed: str | None, request_id: str
     ) -> CatgaResult[Any]:
         """Judge the refusal of a batch as a whole, which names the first item's id."""
-        if reply.request_id != request_id or reply.is_success:
-            return self.crossed(reply, status)
+        if response.request_id != request_id or response.is_success:
+            return self.crossed(response, status)
         if executed == "0":
-            return self.refused(reply, Delivery.NOT_EXECUTED, retry=_retry_after(status))
-        return self.refused(reply, Delivery.UNKNOWN)
+            return self.refused(response, Delivery.NOT_EXECUTED, retry=_retry_after(status))
+        return self.refused(response, Delivery.UNKNOWN)
 
     def not_authentic(self, status: int) -> CatgaResult[Any]:
-        """Judge an answer that nobody who has the secret is known to have given."""
+        """Judge a response that is not signed with the secret."""
         if status == 401:
             same = (
                 "are secret and cluster_name the same there, and both clocks right? Without a secret both have to be "
@@ -106,18 +108,18 @@ class Outcome:
             text = f"{self.where} does not let this caller in: {same}"
         else:
             text = (
-                f"{self.where} gave an answer that is not signed with the secret (HTTP status {status}); set the same "
+                f"{self.where} gave a response that is not signed with the secret (HTTP status {status}); set the same "
                 f"secret= on both sides"
             )
-        # It may be of something in front of the node.
+        # It may come from a proxy in front of the node.
         return self.failed("network", text, ErrorCode.UNAUTHENTICATED, Delivery.UNKNOWN, retry=OTHER_NODE)
 
-    def crossed(self, reply: ResponseEnvelope | None = None, status: int = 200) -> CatgaResult[Any]:
-        """Judge an answer that does not have the id of this request, if there is one."""
-        if reply is None or reply.is_success or reply.request_id not in _NO_ID:
-            text = f"{self.where} answered another request than was asked"
+    def crossed(self, response: ResponseEnvelope | None = None, status: int = 200) -> CatgaResult[Any]:
+        """Judge a response that does not have the id of this request; None where a batch has none for it."""
+        if response is None or response.is_success or response.request_id not in _NO_ID:
+            text = f"{self.where} responded to another request than was sent"
             return self.failed("network", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
-        said = "".join(char if char.isprintable() else " " for char in error_text(reply.error_message or ""))
+        said = "".join(char if char.isprintable() else " " for char in error_text(response.error_message or ""))
         text = f"{self.where} failed without saying on which request (HTTP status {status}): {said}"
         return self._foreign(text, status)
 
@@ -131,37 +133,37 @@ class Outcome:
         code, delivery = ErrorCode.INVALID_ARGUMENT, Delivery.NOT_EXECUTED
         return self.failed("serialization", str(exc), code, delivery, inside=False)
 
-    def succeeded(self, reply: ResponseEnvelope) -> CatgaResult[Any]:
+    def succeeded(self, response: ResponseEnvelope) -> CatgaResult[Any]:
         value = None
         if self.decode is not None:
             try:
-                value = self.decode(b"null" if reply.payload is None else reply.payload)
+                value = self.decode(b"null" if response.payload is None else response.payload)
             except SerializationError as exc:
                 return unreadable_answer(self.type_name, exc, self.call)._with(
                     request_id=self.call.request_id,
-                    node_id=reply.processed_by_node_id or self.node.node_id,
-                    processing_time_ms=float(reply.processing_time_ms),
+                    node_id=response.processed_by_node_id or self.node.node_id,
+                    processing_time_ms=float(response.processing_time_ms),
                 )
         return CatgaResult(
             True,
             value,
             request_id=self.call.request_id,
-            node_id=reply.processed_by_node_id or self.node.node_id,
-            processing_time_ms=float(reply.processing_time_ms),
+            node_id=response.processed_by_node_id or self.node.node_id,
+            processing_time_ms=float(response.processing_time_ms),
         )
 
-    def refused(self, reply: ResponseEnvelope, delivery: Delivery, *, retry: str | None = None) -> CatgaResult[Any]:
-        error = error_text(reply.error_message or "")
-        self._log("business" if delivery is Delivery.EXECUTED else "network", error, reply.error_code, delivery)
+    def refused(self, response: ResponseEnvelope, delivery: Delivery, *, retry: str | None = None) -> CatgaResult[Any]:
+        error = error_text(response.error_message or "")
+        self._log("business" if delivery is Delivery.EXECUTED else "network", error, response.error_code, delivery)
         return CatgaResult(
             False,
             None,
             error,
-            reply.error_code,
+            response.error_code,
             delivery,
             request_id=self.call.request_id,
-            node_id=reply.processed_by_node_id or self.node.node_id,
-            processing_time_ms=float(reply.processing_time_ms),
+            node_id=response.processed_by_node_id or self.node.node_id,
+            processing_time_ms=float(response.processing_time_ms),
             metadata=None if retry is None else {RETRY: retry},
         )
 
@@ -189,17 +191,17 @@ class Outcome:
 
     def no_envelope(self, status: int, exc: EnvelopeError) -> CatgaResult[Any]:
         if 300 <= status < 400:
-            text = f"{self.where} answered with a redirect ({status}), which is not followed; check its endpoint"
+            text = f"{self.where} responded with a redirect ({status}), which is not followed; check its endpoint"
             return self.failed("network", text, ErrorCode.UNAVAILABLE, Delivery.UNKNOWN)
         if status == 200:
-            text = f"{self.where} answered with something that is no envelope ({exc})"
+            text = f"{self.where} responded with something that is no envelope ({exc})"
             return self.failed("serialization", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
         hint = "; is the receiver registered there?" if status in (404, 405) else ""
-        text = f"{self.where} answered HTTP status {status} without an envelope{hint}"
+        text = f"{self.where} responded with HTTP status {status} without an envelope{hint}"
         return self._foreign(text, status)
 
     def _foreign(self, text: str, status: int) -> CatgaResult[Any]:
-        """Judge an answer of which only the HTTP status says anything; it may be of something in front of the node."""
+        """Judge a response that has only an HTTP status; it may come from a proxy in front of the node."""
         code = _STATUS_CODES.get(status, ErrorCode.INTERNAL)
         # These two say by themselves that another node is worth a try.
         retry = None if code in (ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL) else OTHER_NODE
@@ -240,13 +242,13 @@ class Outcome:
 def judge_one(outcome: Outcome, response: Response) -> CatgaResult[Any]:
     """Judge what came back for a single request."""
     try:
-        reply = ResponseEnvelope.decode(response.body)
+        envelope = ResponseEnvelope.decode(response.body)
     except EnvelopeError as exc:
         response.retire()
         return outcome.no_envelope(response.status, exc)
-    if reply.request_id != outcome.call.request_id:
+    if envelope.request_id != outcome.call.request_id:
         response.retire()
-    return outcome.answered(reply, response.status, response.headers.get(EXECUTED))
+    return outcome.responded(envelope, response.status, response.headers.get(EXECUTED))
 
 
 def _retry_after(status: int) -> str | None:

@@ -1,4 +1,4 @@
-"""The keys of a cluster, and the MAC that they make. What is signed with them stands in ``security.py``.
+"""The keys of a cluster, and the MAC that they make. What is signed with them stands in ``signatures.py``.
 
 Rules of this file:
 1. No error shows a key or any part of one, nor leads to an exception that does.
@@ -55,12 +55,12 @@ class KeyRing:
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("_keys", "_stranger", "key_ids")
+    __slots__ = ("_keys", "_unknown", "key_ids")
 
     #: A name for each key, the one that signs first. Made of the key, and tells nothing of it.
     key_ids: tuple[str, ...]
     _keys: Mapping[str, hmac.HMAC]
-    _stranger: hmac.HMAC
+    _unknown: hmac.HMAC
 
     def __init__(self, secret: Secret | str | bytes | Sequence[str | bytes]) -> None:
         held = secret.reveal() if isinstance(secret, Secret) else secret
@@ -79,7 +79,7 @@ class KeyRing:
         fill = object.__setattr__
         fill(self, "key_ids", tuple(keys))
         fill(self, "_keys", MappingProxyType(keys))
-        fill(self, "_stranger", hmac.new(os.urandom(_KEY_BYTES), digestmod="sha256"))
+        fill(self, "_unknown", hmac.new(os.urandom(_KEY_BYTES), digestmod="sha256"))
 
     def present(self) -> KeyRing:
         """See ``Keys``."""
@@ -92,7 +92,7 @@ class KeyRing:
     def mac(self, key_id: str, text: bytes) -> str | None:
         """Return the MAC of a text in 64 hex digits, or None, after the same work, when there is no such key."""
         key = self._keys.get(key_id)
-        made = (self._stranger if key is None else key).copy()
+        made = (self._unknown if key is None else key).copy()
         made.update(text)
         digits = made.hexdigest()
         return None if key is None else digits

@@ -26,6 +26,7 @@ SERVERS = {
     "gunicorn": ("-w", "1", "-k", "gthread", "--threads", "4"),
     "gunicorn-sync": ("-w", "1", "-k", "sync"),
 }
+SECRET = "a secret of these tests, long enough"
 #: Bytes of a body that the node takes.
 LIMIT = 20_000
 #: Seconds for a call: one that hangs is to hang for no longer.
@@ -61,18 +62,25 @@ class Reader:
                 yield client, read
 
 
-@pytest.fixture(scope="module", params=[None, "a secret of these tests, long enough"], ids=["plain", "secret"])
-def secret(request: pytest.FixtureRequest) -> str | None:
-    return request.param
+#: Each server, and each kind of guard; "make soak" tries all combinations.
+QUICK = {("flask", None), ("gunicorn", SECRET), ("gunicorn-sync", None)}
+CASES = [
+    pytest.param(
+        (server, secret),
+        id=f"{server}-{'secret' if secret else 'plain'}",
+        marks=[] if (server, secret) in QUICK else pytest.mark.slow,
+    )
+    for secret in (None, SECRET)
+    for server in SERVERS
+]
 
 
-@pytest.fixture(scope="module", params=list(SERVERS))
-def reader(
-    request: pytest.FixtureRequest, secret: str | None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Reader]:
+@pytest.fixture(scope="module", params=CASES)
+def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    server, secret = request.param
     given = {} if secret is None else {"FLASK_CATGA_SECRET": secret}
     given["FLASK_CATGA_MAX_BODY_BYTES"] = str(LIMIT)
-    shop = Shop(FLASK, tmp_path_factory.mktemp("shop"), *SERVERS[request.param], **given)
+    shop = Shop(FLASK, tmp_path_factory.mktemp("shop"), *SERVERS[server], **given)
     shop.prepare()
     with shop:
         yield Reader(shop, secret)

@@ -209,7 +209,7 @@ def test_a_scheme_that_the_server_does_not_speak_is_named(
         serving_app(app_of(mediator), second, tls=tls[1]("127.0.0.1")),
     ):
         line = reason_of(mediator, caplog)
-    assert "over TLS, which wants https:// in the endpoint" in line
+    assert "over TLS, which requires https:// in the endpoint" in line
 
 
 def test_a_host_name_that_is_not_found_is_named(caplog: pytest.LogCaptureFixture) -> None:

@@ -295,10 +295,16 @@ def test_a_hook_may_have_some_of_the_methods():
 
 @pytest.mark.parametrize("wrong", [Notes, object(), None, 7, "on_send"])
 def test_what_is_no_hook_is_refused(wrong: Any):
-    with pytest.raises(RegistrationError, match=r"^hook: give an object with on_send"):
+    with pytest.raises(RegistrationError, match=r"^hooks: give objects with on_send"):
         local().add_hook(wrong)
-    with pytest.raises(ConfigurationError, match=r"^hooks: give a list of objects"):
+    with pytest.raises(RegistrationError, match=r"^hooks: give objects with on_send"):
         create_cluster(Mediator(), hooks=[wrong], environ={})
+
+
+@pytest.mark.parametrize("wrong", [Notes(), "x", None, {}])
+def test_the_hooks_of_the_options_are_a_list(wrong: Any):
+    with pytest.raises(ConfigurationError, match=r"^hooks: give a list of hooks"):
+        create_cluster(Mediator(), hooks=wrong, environ={})
 
 
 def test_hooks_can_be_added_while_calls_run():

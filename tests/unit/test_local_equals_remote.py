@@ -437,7 +437,7 @@ FORGOTTEN = ["nothing for a dataclass", "nothing for an int", "a result of nothi
 def test_a_handler_without_a_return_is_a_fault_everywhere(world: World, case: str) -> None:
     for result in ways(world, TABLE[case][0](case)).values():
         assert (result.code, result.delivery) == (ErrorCode.INTERNAL, Delivery.EXECUTED)
-        assert (result.error or "").endswith("add a return, or make the answer Optional")
+        assert (result.error or "").endswith("add a return, or make the response type Optional")
 
 
 def ways(world: World, request: Any) -> dict[str, CatgaResult[Any]]:

@@ -45,7 +45,7 @@ def test_none_is_a_success_where_the_type_of_the_answer_allows_it(check):
 @pytest.mark.parametrize(("check", "named"), [((int,), "int"), ((float, int), "float or int"), ((list,), "list")])
 def test_none_is_a_fault_of_the_handler_where_the_type_of_the_answer_does_not_allow_it(answer, check, named):
     result = run(lambda request: answer, check, answers_none=False)
-    text = f"the handler of the.Type returned None, not {named}; add a return, or make the answer Optional"
+    text = f"the handler of the.Type returned None, not {named}; add a return, or make the response type Optional"
     assert result == CatgaResult.failure(text, ErrorCode.INTERNAL)
     assert result.delivery is Delivery.EXECUTED
 

@@ -66,7 +66,7 @@ class Shape:
         if not isinstance(value, self.cls):
             fail(self.cls.__name__, value)
         out: dict[Any, Any] = {}
-        errors: dict[str, Any] | None = None
+        errors: dict[Any, Any] = {}
         for name, key, dump in self._dumpers:
             item = getattr(value, name, _MISSING)
             try:
@@ -74,9 +74,8 @@ class Shape:
                     raise ValidationError("is missing")
                 out[key] = dump(item)
             except ValidationError as exc:
-                errors = {} if errors is None else errors
                 errors[name] = exc.messages
-        if errors is not None:
+        if errors:
             raise ValidationError(errors)
         return out
 
@@ -86,7 +85,7 @@ class Shape:
             fail("object", raw)
         found = self._keys.match(raw)
         values: dict[str, Any] = {}
-        errors: dict[Any, Any] | None = None
+        errors: dict[Any, Any] = {}
         for name, key, required, load in self._loaders:
             item = found.get(key, _MISSING)
             try:
@@ -95,9 +94,8 @@ class Shape:
                 elif required:
                     raise ValidationError("is missing")
             except ValidationError as exc:
-                errors = {} if errors is None else errors
                 errors[key] = exc.messages
-        if errors is not None:
+        if errors:
             raise ValidationError(errors)
         return construct(self.cls, values)
 

@@ -137,7 +137,7 @@ def _cure_of_silence(probe: Probe, own: bool, listening: Sequence[str]) -> str:
     if error == "timed out":
         busy = "the server there is busy, or has one thread only" if own else "it is busy"
         return f"{busy}, or something between drops what is sent"
-    tls = " over TLS, which wants https:// in the endpoint" if probe.url.startswith("http://") else ""
+    tls = " over TLS, which requires https:// in the endpoint" if probe.url.startswith("http://") else ""
     return f"another program listens there, or a server{tls or ' that ends connections'}"
 
 

@@ -141,18 +141,18 @@ class HttpProbe:
         parsed = _parsed(raw)
         stranger = status == 200 and parsed is not None and parsed.keys() == {"status"}
         is_description = authentic and status == 200 and parsed is not None and not stranger
-        told = {} if parsed is None else parsed
+        fields = {} if parsed is None else parsed
         location = response.headers.get("Location") if 300 <= status < 400 else None
         return Probe(
             ProbeOutcome.DESCRIBED if is_description else ProbeOutcome.OTHER,
-            told if is_description else {},
+            fields if is_description else {},
             status,
             url,
             method,
             None if location is None else location.partition("?")[0],
             address=_address(exchange.peer),
-            node_id=_text(told.get("nodeId" if status == 200 else "processedByNodeId")),
-            refusal=STRANGER if stranger else None if status == 200 else _text(told.get("errorMessage")),
+            node_id=_text(fields.get("nodeId" if status == 200 else "processedByNodeId")),
+            refusal=STRANGER if stranger else None if status == 200 else _text(fields.get("errorMessage")),
             authentic=authentic,
         )
 

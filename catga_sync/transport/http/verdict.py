@@ -37,6 +37,6 @@ def judge_broken(exc: BaseException, exchange: Exchange, endpoint: str) -> Excha
 
 
 def _never_connected(exc: BaseException) -> bool:
-    """Return whether the connection was never made, as far as urllib3 tells through ``requests``."""
+    """Return whether the connection was never made, as far as urllib3 shows through ``requests``."""
     never = (NewConnectionError, ConnectTimeoutError, EmptyPoolError, requests.ConnectTimeout)
     return any(isinstance(cause, never) for cause in causes_of(exc))

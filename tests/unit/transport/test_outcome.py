@@ -54,7 +54,7 @@ def no(code: ErrorCode = ErrorCode.RESOURCE_EXHAUSTED) -> ResponseEnvelope:
 
 
 def test_a_request_that_is_too_long_for_a_node_may_fit_another(outcome: Outcome) -> None:
-    result = outcome.answered(no(), 413, "0")
+    result = outcome.responded(no(), 413, "0")
     assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.RESOURCE_EXHAUSTED)
     assert result.metadata == {RETRY: OTHER_NODE}
 
@@ -66,7 +66,7 @@ def test_a_request_that_is_too_long_to_be_sent_fits_nowhere(outcome: Outcome) ->
 
 
 def test_a_node_that_is_busy_may_have_time_later(outcome: Outcome) -> None:
-    assert outcome.answered(no(), 503, "0").metadata == {}
+    assert outcome.responded(no(), 503, "0").metadata == {}
 
 
 def test_a_batch_that_is_too_long_as_a_whole_is_so_at_this_node_only(outcome: Outcome) -> None:
@@ -78,7 +78,7 @@ def test_a_batch_that_is_too_long_as_a_whole_is_so_at_this_node_only(outcome: Ou
 def test_a_success_of_nothing_is_no_answer_where_the_type_of_the_answer_does_not_allow_it(
     outcome: Outcome, payload: bytes | None
 ) -> None:
-    result = outcome.answered(ResponseEnvelope("r-1", True, payload=payload), 200, None)
+    result = outcome.responded(ResponseEnvelope("r-1", True, payload=payload), 200, None)
     assert (result.code, result.delivery, result.value) == (ErrorCode.INTERNAL, Delivery.EXECUTED, None)
     assert (result.error or "").endswith("Count cannot be read: int: may not be null")
 
@@ -87,7 +87,7 @@ def test_a_success_of_nothing_is_no_answer_where_the_type_of_the_answer_does_not
 @pytest.mark.parametrize("kind", [Maybe, Nothing, Anything])
 def test_a_success_of_nothing_is_an_answer_where_its_type_says_so(kind: type, payload: bytes | None) -> None:
     outcome = outcome_of(kind)
-    result = outcome.answered(ResponseEnvelope("r-1", True, payload=payload), 200, None)
+    result = outcome.responded(ResponseEnvelope("r-1", True, payload=payload), 200, None)
     assert (result.is_success, result.value) == (True, None)
 
 
@@ -105,7 +105,7 @@ def test_what_has_run_has_run_at_a_node(outcome: Outcome, reply: ResponseEnvelop
     named_reply = ResponseEnvelope(
         reply.request_id, reply.is_success, reply.payload, reply.error_message, reply.error_code, named
     )
-    result = outcome.answered(named_reply, 200, "1")
+    result = outcome.responded(named_reply, 200, "1")
     assert result.delivery is Delivery.EXECUTED
     assert result.node_id == (named or "peer")
 
@@ -129,7 +129,7 @@ def test_a_failure_that_names_no_request_says_what_the_peer_said_and_proves_noth
     outcome: Outcome, status: int, code: ErrorCode, request_id: str, executed: str | None
 ) -> None:
     reply = ResponseEnvelope(request_id, False, error_message="Object reference not set to an instance of an object.")
-    for result in (outcome.answered(reply, status, executed), outcome.refused_whole(reply, status, executed, "r-0")):
+    for result in (outcome.responded(reply, status, executed), outcome.refused_whole(reply, status, executed, "r-0")):
         assert (result.delivery, result.code) == (Delivery.UNKNOWN, code)
         assert result.error == (
             f"node peer at http://127.0.0.1:1 failed without saying on which request (HTTP status {status}): "
@@ -139,7 +139,7 @@ def test_a_failure_that_names_no_request_says_what_the_peer_said_and_proves_noth
 
 def test_what_a_peer_says_is_printable_and_bounded(outcome: Outcome) -> None:
     said = "At line 1\r\n\x1b[31m\u202e" + "x" * 10_000
-    result = outcome.answered(ResponseEnvelope("unknown", False, error_message=said), 500, None)
+    result = outcome.responded(ResponseEnvelope("unknown", False, error_message=said), 500, None)
     assert result.error is not None
     assert result.error.isprintable()
     assert len(result.error) <= 512
@@ -147,7 +147,7 @@ def test_what_a_peer_says_is_printable_and_bounded(outcome: Outcome) -> None:
 
 
 def test_a_failure_without_any_text_says_so(outcome: Outcome) -> None:
-    result = outcome.answered(ResponseEnvelope("unknown", False), 500, None)
+    result = outcome.responded(ResponseEnvelope("unknown", False), 500, None)
     assert result.error == (
         "node peer at http://127.0.0.1:1 failed without saying on which request (HTTP status 500): no reason was given"
     )
@@ -163,6 +163,6 @@ def test_a_failure_without_any_text_says_so(outcome: Outcome) -> None:
     ids=["another id", "a success of nobody", "a success without an id"],
 )
 def test_the_answer_to_another_request_says_nothing_of_this_one(outcome: Outcome, reply: ResponseEnvelope) -> None:
-    result = outcome.answered(reply, 500, None)
+    result = outcome.responded(reply, 500, None)
     assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.INTERNAL)
-    assert result.error == "node peer at http://127.0.0.1:1 answered another request than was asked"
+    assert result.error == "node peer at http://127.0.0.1:1 responded to another request than was sent"
