@@ -1,4 +1,4 @@
-"""How many examples Hypothesis tries: a quarter in every run, and all of them in "make soak"."""
+"""How many examples Hypothesis tries: an eighth in every run, and all of them in "make soak"."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["thorough"]
 
 def thorough(examples: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
-    Have Hypothesis try so many examples of a test in "make soak", and a quarter of them otherwise.
+    Have Hypothesis try so many examples of a test in "make soak", and an eighth of them otherwise.
 
     Args:
         examples: All of them.
     """
-    tried = examples if os.environ.get("CATGA_TESTS_THOROUGH") else examples // 4
+    tried = examples if os.environ.get("CATGA_TESTS_THOROUGH") else examples // 8
 
     def decorate(test: Callable[..., Any]) -> Callable[..., Any]:
         return pytest.mark.thorough(settings(max_examples=tried, deadline=None)(test))

@@ -29,7 +29,7 @@ def test_more_callers_than_threads_wait_and_none_is_refused(nodes: Nodes) -> Non
     with nodes.client() as client:
         nodes.see(client, "a", "b")
         with Load(client, nodes.told, callers=32, queries=0.0, timeout=30.0) as load:
-            until(load.answered(1500), "calls are answered")
+            until(load.answered(500), "calls are answered")
     assert load.failed == []
     assert nodes.wrong() == []
     assert {len(each.attempts) for each in load.told} == {1}

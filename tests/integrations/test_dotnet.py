@@ -22,7 +22,7 @@ import pytest
 from catga_sync import ClusterMediator, Delivery, ErrorCode, Mediator, Query, create_cluster, message
 from tests.integrations.dotnet_peer import ASSEMBLY, DotnetError, DotnetPeer, full_name, resolve
 from tests.processes import free_port
-from tests.unit.test_local_equals_remote import serving
+from tests.unit.serving import serving
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "dotnet.md").read_text(encoding="utf-8")
 

@@ -82,7 +82,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 def our_threads() -> list[str]:
     """Return the names of the mediators' threads, without those of the apps that other test modules import."""
-    names = {f"catga-cluster-{name}" for name in ("a", "script", *(f"app-{number}" for number in range(150)))}
+    names = {f"catga-cluster-{name}" for name in ("a", "script", *(f"app-{number}" for number in range(50)))}
     return [each.name for each in threading.enumerate() if each.name in names]
 
 
@@ -105,7 +105,7 @@ def test_what_serves_a_mediator_ends_its_thread_when_it_is_dropped(make: Callabl
     assert gone() is None
 
 
-def test_150_apps_leave_no_thread_and_no_descriptor(tmp_path: Path) -> None:
+def test_50_apps_leave_no_thread_and_no_descriptor(tmp_path: Path) -> None:
     def use(number: int) -> None:
         app = an_app(tmp_path, number, secret="s" * 32)
         assert app.test_client().get("/").text == "x 0"
@@ -113,7 +113,7 @@ def test_150_apps_leave_no_thread_and_no_descriptor(tmp_path: Path) -> None:
     use(0)
     until(dropped, "the first is gone")
     before = descriptors()
-    for number in range(150):
+    for number in range(50):
         use(number)
     until(dropped, "all threads end", 60.0)
     until(lambda: descriptors() <= before, "no descriptor is left")

@@ -8,9 +8,10 @@ from typing import Any
 
 from flask import Flask
 
-from catga_sync import Mediator, Query, create_cluster, intake, message
+from catga_sync import Mediator, Query, create_cluster, message
 from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.integrations.wsgi import ClusterMiddleware
+from catga_sync.receiver import request
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Large(Query[int]):
 
 
 # Eight bodies at once are read for longer on a busy machine, and how long that takes is not the matter here.
-intake.BODY_TIME = 600.0
+request.BODY_TIME = 600.0
 local = Mediator()
 
 

@@ -1,18 +1,22 @@
-"""What the tests of the command line share: nodes to look at, and the command as a process."""
+"""What the tests of the command line share: nodes to look at, and the command, in this process or in one of its own."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from catga_sync import ClusterOptions, NodeStatus
 from catga_sync.cli.client import OperatorClient
+from catga_sync.cli.main import main
 from tests.processes import Process, clean_environment, free_port, running, until
 
 ROOT = Path(__file__).parents[2]
@@ -61,8 +65,22 @@ class Cluster:
         )
 
     def run(self, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-        """Run the command; return exit code, stdout and stderr."""
-        with self.start(*arguments, env=env) as process:
+        """Run the command in this process, which costs no interpreter; return exit code, stdout and stderr."""
+        environment = clean_environment(self.environment if env is None else env)
+        given = io.TextIOWrapper(io.BytesIO(stdin.encode()))
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, environment, clear=True),
+            mock.patch.object(sys, "stdin", given),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = main(arguments)
+        return code, out.getvalue(), err.getvalue()
+
+    def run_process(self, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        """Run the command as a process of its own; return exit code, stdout and stderr."""
+        with self.start(*arguments) as process:
             out, err = process.communicate(stdin, timeout=90)
         assert "Traceback" not in err, err
         return process.returncode, out, err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ class Cleaned(Cluster):
         return {**super().environment, "CATGA_RUNTIME_DIR": str(self.run_folder)}
 
     def incarnations(self) -> list[str]:
-        return [each["incarnation"] for each in self.json("nodes")["nodes"]]
+        return [each["incarnation"] for each in json.loads(self.run_process("nodes", "--json")[1])["nodes"]]
 
 
 def remove_files(folder: Path) -> None:
@@ -51,7 +52,7 @@ def test_a_drain_waits_for_what_runs_though_the_lock_files_were_removed(tmp_path
         draining = cluster.start("drain", "n1", "--timeout", "60")
         until(lambda: len(list(cluster.run_folder.glob("*.busy"))) == 1, "the lock files are back")
         # Every worker takes its turn: the call of one of them is all that the drain can be waiting for.
-        cluster.run("nodes")
+        cluster.run_process("nodes")
         assert draining.poll() is None
         assert cluster.incarnations() == before
         assert held.finish()[0] == 0

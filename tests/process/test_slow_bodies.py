@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -17,16 +18,17 @@ from tests.processes import Process
 
 require_module("gunicorn")
 
-pytestmark = pytest.mark.process
+# One server for all of them, so one worker for all of them.
+pytestmark = [pytest.mark.process, pytest.mark.xdist_group("slow-bodies")]
 
 #: Seconds between two bytes: less than any server waits for one.
 DRIP = 0.1
 SLOW = "the body came too slowly"
 
 
-@pytest.fixture
-def server(cluster_name: str) -> Iterator[Process]:
-    with node("n1", cluster_name, INSECURE="1") as process:
+@pytest.fixture(scope="module")
+def server() -> Iterator[Process]:
+    with node("n1", f"tests-{uuid.uuid4().hex[:12]}", INSECURE="1") as process:
         yield process
 
 

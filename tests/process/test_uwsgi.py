@@ -53,7 +53,15 @@ def uwsgi(name: str, cluster_name: str, *options: str, **environment: str) -> It
         yield process
 
 
-@pytest.mark.parametrize("options", THREADED.values(), ids=THREADED)
+#: Those that other tests here start as well: "make soak" has them.
+ELSEWHERE = {"one process", "forks in C, threads"}
+CASES = [
+    pytest.param(options, id=name, marks=pytest.mark.slow if name in ELSEWHERE else [])
+    for name, options in THREADED.items()
+]
+
+
+@pytest.mark.parametrize("options", CASES)
 def test_a_node_with_threads_is_seen_serves_sends_and_leaves(
     options: tuple[str, ...], client: ClusterMediator, cluster_name: str
 ) -> None:
