@@ -61,9 +61,33 @@ def raw_request(environ: WSGIEnvironment) -> RawRequest:
     sock = _socket_of(environ)
     if sock is None:
         return raw
-    return replace(
-        raw, end_at=lambda at: _cut_off.reading(at, sock), cut=lambda: shut_reading(sock), hung_up=lambda: hung_up(sock)
-    )
+    connection = _Connection(sock)
+    return replace(raw, end_at=connection.end_at, cut=lambda: shut_reading(sock), hung_up=connection.hung_up)
+
+
+class _Connection:
+    """The connection of one request, and whether its reading side was shut here."""
+
+    __slots__ = ("_is_shut", "_sock")
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._is_shut = False
+
+    def end_at(self, at: float) -> Callable[[], bool]:
+        """End the reading of the body at that monotonic time; see ``CutOff.reading``."""
+        cancel = _cut_off.reading(at, self._sock)
+
+        def call_off() -> bool:
+            self._is_shut = cancel()
+            return self._is_shut
+
+        return call_off
+
+    def hung_up(self) -> bool:
+        """Return whether the caller has closed its side; False where that can no longer be seen."""
+        # After a shutdown of ours the kernel reports an end of the stream, which is not the caller's.
+        return not self._is_shut and hung_up(self._sock)
 
 
 def _socket_of(environ: WSGIEnvironment) -> Any:

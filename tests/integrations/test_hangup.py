@@ -79,6 +79,19 @@ def test_of_a_socket_that_is_closed_here_nothing_is_said(pair: Pair) -> None:
     assert not hung_up(pair[0])
 
 
+def test_a_body_that_was_cut_off_here_as_its_last_byte_came_is_not_taken_for_a_caller_that_has_hung_up(
+    pair: Pair,
+) -> None:
+    server, _ = pair
+    raw = raw_request({"REQUEST_METHOD": "POST", "wsgi.input": io.BytesIO(), "gunicorn.socket": server})
+    assert raw.end_at is not None
+    assert raw.hung_up is not None
+    call_off = raw.end_at(0.0)
+    until(lambda: hung_up(server), "the reading side is shut")
+    assert call_off()
+    assert not raw.hung_up()
+
+
 def test_a_socket_with_a_timeout_is_not_waited_for_and_keeps_it(pair: Pair) -> None:
     pair[0].settimeout(600.0)
     assert not hung_up(pair[0])
