@@ -213,14 +213,17 @@ def watched_step(
     def run(message: Any) -> CatgaResult[Any]:
         call = current_call()
         if call is not None:
-            return hooks.watch(hooks.handle, HandleDetails(name, call, received), lambda: chain(message))
+            return watched(message, call)
         # A local send that is no part of another call makes no id. Here it is needed, and by all that it sends in turn.
         call = CallContext(new_request_id())
         token = enter_call(call)
         try:
-            result = hooks.watch(hooks.handle, HandleDetails(name, call, received), lambda: chain(message))
+            return watched(message, call)
         finally:
             leave_call(token)
-        return result._with(request_id=call.request_id)
+
+    def watched(message: Any, call: CallContext) -> CatgaResult[Any]:
+        details = HandleDetails(name, call, received)
+        return hooks.watch(hooks.handle, details, lambda: chain(message)._with(request_id=call.request_id))
 
     return run

@@ -109,7 +109,7 @@ class Dispatcher:
     def broadcast(self, entry: MessageType, request: Any, call: CallContext) -> dict[str, CatgaResult[Any]]:
         """Run a request on every other node that handles its type; a node that cannot take it has a failure."""
         self._membership.candidates(entry, here=False, call=call)  # one that has just come up is to be among them
-        nodes = self._membership.snapshot.addressees(entry.name, here=self._local.handles(entry.cls))
+        nodes = self._membership.look(call).addressees(entry.name, here=self._local.handles(entry.cls))
         reasons = {node.node_id: reason_against(node, entry.name, entry.contract) for node in nodes}
         results = self.on_each([node for node in nodes if reasons[node.node_id] is None], request, call)
         for node_id, reason in reasons.items():
@@ -151,7 +151,7 @@ class Dispatcher:
         nodes = self._membership.candidates(entry, here, call) if entry.remote else alone
         usable = tuple(node for node in self._ejection.usable(nodes) if node.node_id not in full) if nodes else ()
         excluded = []
-        for node in self._membership.snapshot.nodes:
+        for node in self._membership.look(call).nodes:
             reason = reason_against(node, entry.name, entry.contract) if entry.remote else "the type is local-only"
             if reason is None and node not in usable:
                 reason = self._ejection.state(node) or not_preferred(node)
@@ -173,13 +173,13 @@ class Dispatcher:
             repeatable=entry.idempotent,
             timeout=self._timeout if left is None else left,
             budget=self._budget.left,
-            note=None if usable else self._why_none(entry, bool(nodes)),
+            note=None if usable else self._why_none(entry, call, bool(nodes)),
         )
 
-    def _why_none(self, entry: MessageType, waiting: bool) -> str:
+    def _why_none(self, entry: MessageType, call: CallContext, waiting: bool) -> str:
         if waiting:
             return "every node that handles it waits for this very call"
-        return self._absence(entry)[1] if entry.remote else (self._local.no_handler(entry.cls).error or "")
+        return self._absence(entry, call)[1] if entry.remote else (self._local.no_handler(entry.cls).error or "")
 
     def _plan(self, request: Any, entry: MessageType, call: CallContext) -> Plan | CatgaResult[Any]:
         """Return the plan of a request, or the failure of one that no node may take."""
@@ -197,7 +197,7 @@ class Dispatcher:
             if full:
                 nodes = tuple(node for node in nodes if node.node_id not in full)
         if not nodes:
-            return self._no_candidate(entry)
+            return self._no_candidate(entry, call)
         try:
             router = self._routers.default if entry.route is None else self._routers.of(entry)
         except ConfigurationError as exc:
@@ -233,13 +233,13 @@ class Dispatcher:
             delivery=Delivery.NOT_EXECUTED,
         )
 
-    def _no_candidate(self, entry: MessageType) -> CatgaResult[Any]:
-        code, text = self._absence(entry)
+    def _no_candidate(self, entry: MessageType, call: CallContext) -> CatgaResult[Any]:
+        code, text = self._absence(entry, call)
         return CatgaResult.failure(text, code, delivery=Delivery.NOT_EXECUTED, metadata={INSIDE: True})
 
-    def _absence(self, entry: MessageType) -> tuple[ErrorCode, str]:
+    def _absence(self, entry: MessageType, call: CallContext) -> tuple[ErrorCode, str]:
         """Return the code and the text for a type that no node can take now."""
-        others = self._membership.snapshot.nodes
+        others = self._membership.look(call).nodes
         able = [node for node in others if node.may_handle(entry.name)]
         reasons = {node.node_id: reason_against(node, entry.name, entry.contract) or "not now" for node in able}
         here = [each.name for each in self._local.handled if each.remote]

@@ -212,6 +212,7 @@ def assemble(
         surroundings,
         hooks=hooks,
         pool_size=options.pool_size,
+        limited_log=limited_log,
         monotonic=clock.monotonic,
     )
     failover = Failover(

@@ -73,9 +73,11 @@ class LocalKeys:
 
     def mac(self, key_id: str, text: bytes) -> str | None:
         """See ``Keys``."""
-        ring = self.present() if self._held is None else self._held[1]
+        held = self._held  # read once: another thread may swap it meanwhile
+        if held is None:
+            return self.present().mac(key_id, text)
+        _, ring, former = held
         made = ring.mac(key_id, text)
-        former = None if self._held is None else self._held[2]
         return former.mac(key_id, text) if made is None and former is not None else made
 
     def check(self) -> None:

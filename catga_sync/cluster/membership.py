@@ -133,7 +133,7 @@ class Membership:
         if not found:
             # Perhaps the node has just come up: before saying that there is none, look at the store once more.
             self.refresh(_FRESH, call=call)
-            found = self.snapshot.candidates(entry.name, entry.contract, here)
+            found = self.look(call).candidates(entry.name, entry.contract, here)
         return found
 
     @property

@@ -16,17 +16,18 @@ from dataclasses import replace
 from typing import Any
 
 from catga_sync import _fork
+from catga_sync._log_limit import LimitedLog
 from catga_sync._server_info import server_info
 from catga_sync.cluster.local_node import LocalNode
 from catga_sync.context import CallContext
 from catga_sync.errors import Delivery, ErrorCode, ends_process
 from catga_sync.hooks import CUT_SHORT, AttemptDetails, Hooks, Watcher
-from catga_sync.mediator import Mediator
+from catga_sync.mediator import Mediator, expired_before_start
 from catga_sync.nodes import ClusterNode
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.concurrency import ConcurrencyLimiter, Rejection
 from catga_sync.resilience.ejection import Ejection
-from catga_sync.results import CatgaResult
+from catga_sync.results import INSIDE, CatgaResult
 from catga_sync.transport.base import RemoteInvoker
 
 __all__ = ["Sender"]
@@ -55,6 +56,7 @@ class Sender:
         surroundings: What the framework puts around a call that runs here.
         hooks: Watch each attempt; None means that there are none.
         pool_size: Calls at once to one node; a node that takes fewer gets fewer.
+        limited_log: Bounds the rejected calls that are logged; None means one of its own.
         monotonic: The clock; None means the system's.
     """
 
@@ -68,6 +70,7 @@ class Sender:
         *,
         hooks: Hooks | None = None,
         pool_size: int = 64,
+        limited_log: LimitedLog | None = None,
         monotonic: Callable[[], float] | None = None,
     ) -> None:
         self._local_node = local_node
@@ -78,6 +81,7 @@ class Sender:
         self._surroundings = surroundings
         self._hooks = Hooks() if hooks is None else hooks
         self._pool_size = pool_size
+        self._limited_log = LimitedLog() if limited_log is None else limited_log
         self._has_warned = False
         self._monotonic = time.monotonic if monotonic is None else monotonic
         self._lock = threading.Lock()
@@ -103,7 +107,7 @@ class Sender:
             limiter = self._limiters.get((node.endpoint, node.concurrency)) or self._add_limiter(node)
             since = limiter.acquire(timeout)
             if isinstance(since, Rejection):
-                result = self._rejected(node, since, call)
+                result = _named(self._rejected(node, since, timeout, call), call)
                 return result
             try:
                 left = timeout - (since - began)
@@ -111,9 +115,9 @@ class Sender:
                 given: Any = self._invoker.invoke(node, message, timeout=left, call=leaving)
                 if not isinstance(given, CatgaResult):
                     raise TypeError(f"the invoker returned {type(given).__name__}")
-                result = given
+                result = _named(given, call)
             except BaseException as exc:
-                result = _invoker_failed(exc, node, call)
+                result = _named(_invoker_failed(exc, node, call), call)
             finally:
                 limiter.release(since)
             return result
@@ -126,11 +130,11 @@ class Sender:
     ) -> Sequence[CatgaResult[Any]]:
         """Run messages on another node in one exchange, within so many seconds; ``calls`` has the call of each."""
         if not self._hooks.attempt:
-            return self._send_batch(node, messages, timeout, calls)
+            return list(map(_named, self._send_batch(node, messages, timeout, calls), calls))
         told = [self._begin(node, message, call) for message, call in zip(messages, calls, strict=True)]
         results: Sequence[CatgaResult[Any]] = [CUT_SHORT] * len(messages)
         try:
-            results = self._send_batch(node, messages, timeout, calls)
+            results = list(map(_named, self._send_batch(node, messages, timeout, calls), calls))
         finally:
             for each, result in zip(told, results, strict=True):
                 self._hooks.end(each, result)
@@ -143,7 +147,7 @@ class Sender:
         limiter = self._limiters.get((node.endpoint, node.concurrency)) or self._add_limiter(node)
         since = limiter.acquire(timeout)
         if isinstance(since, Rejection):
-            return [self._rejected(node, since, calls[0])] * len(messages)
+            return [self._rejected(node, since, timeout, calls[0])] * len(messages)
         try:
             left = timeout - (since - began)
             invoke_batch: Any = getattr(self._invoker, "invoke_batch")  # noqa: B009 - not every invoker has it
@@ -214,12 +218,17 @@ class Sender:
                 (node.endpoint, node.concurrency), ConcurrencyLimiter(limit, monotonic=self._monotonic)
             )
 
-    def _rejected(self, node: ClusterNode, why: Rejection, call: CallContext) -> CatgaResult[Any]:
+    def _rejected(self, node: ClusterNode, why: Rejection, timeout: float, call: CallContext) -> CatgaResult[Any]:
+        if timeout <= 0:
+            return expired_before_start()
         if why is Rejection.STALLED:
             self._ejection.avoid(node)
         text = f"node {node.node_id} at {node.endpoint} {_REJECTED[why]}"
-        _log.warning("not sent: %s node=%s code=RESOURCE_EXHAUSTED: %s", call.ids, node.node_id, text)
-        return CatgaResult.failure(text, ErrorCode.RESOURCE_EXHAUSTED, delivery=Delivery.NOT_EXECUTED)
+        reason = f"not sent: node={node.node_id} code=RESOURCE_EXHAUSTED"
+        line = "not sent: %s node=%s code=RESOURCE_EXHAUSTED: %s"
+        self._limited_log.log(_log, logging.WARNING, reason, line, call.ids, node.node_id, text)
+        code, delivery = ErrorCode.RESOURCE_EXHAUSTED, Delivery.NOT_EXECUTED
+        return CatgaResult.failure(text, code, delivery=delivery, metadata={INSIDE: True})
 
     def _leaving(self, call: CallContext) -> CallContext:
         """Return the call as it is when it leaves this node: with this node at the end of its path."""
@@ -235,6 +244,11 @@ class Sender:
             # A view of the app itself sends: its thread is one of the server's, too, and counted nowhere else.
             room -= 1
         return replace(call, chain=(*call.chain, (self._this.node_id, room)))
+
+
+def _named(result: CatgaResult[Any], call: CallContext) -> CatgaResult[Any]:
+    """Return a result with the id of its call, before a hook reads it: without one an id is made up then."""
+    return result if result._request_id is not None else result._with(request_id=call.request_id)
 
 
 def _invoker_failed(exc: BaseException, node: ClusterNode, call: CallContext) -> CatgaResult[Any]:

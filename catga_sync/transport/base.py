@@ -27,14 +27,13 @@ class RemoteInvoker(Protocol):
         """
         Send ``request`` to ``node`` once; never anywhere else and never again.
 
-        ``current_call()`` has what travels with it: trace, chain, and ``store``, which is to reach the node as the
-        header ``Catga-Store``. Without it a node that has another store by now lets the request run a second time.
-
         Args:
             node: Where to.
             request: The message; an ``Event`` is carried the same way, and its response is None.
             timeout: Seconds in which it must return, whatever the peer does.
-            call: The call, whose id is the same for every attempt of it. Its trace and its path travel with it.
+            call: The call, whose id is the same for every attempt of it. Its trace, its path and its ``store`` travel
+                with it. Without the store (the header ``Catga-Store``) a node that has another one by now lets the
+                request run a second time.
 
         Returns:
             The response, or a failure whose ``delivery`` is decided by evidence; its ``metadata`` may say more about

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -168,16 +169,16 @@ class EnvelopeInvoker:
             node: Where to; it must have said that it takes batches.
             requests: The messages.
             timeout: Seconds for all of them together.
-            calls: One for each message.
+            calls: One for each message. The path and the store of the first one count for all of them.
         """
         expires = self._clock.monotonic() + timeout
         results: dict[int, CatgaResult[Any]] = {}
         ready: list[Item] = []
-        for index, (request, call) in enumerate(zip(requests, calls, strict=True)):
+        for index, (request, item_call) in enumerate(zip(requests, calls, strict=True)):
             kind = self._kinds.get(type(request)) or self._kind_of(type(request))
-            outcome = Outcome(node, kind.name, kind.decode, call, self._limited_log)
+            outcome = Outcome(node, kind.name, kind.decode, item_call, self._limited_log)
             try:
-                item = Item(index, outcome, kind.head.unstamped(kind.encode(request), call.request_id))
+                item = Item(index, outcome, kind.head.unstamped(kind.encode(request), item_call.request_id))
             except SerializationError as exc:
                 results[index] = outcome.unwritable(exc)
                 continue
@@ -188,7 +189,9 @@ class EnvelopeInvoker:
         waiting = list(parts(ready, self._max_body_bytes))
         while waiting:
             part = waiting.pop(0)
-            came = self._exchange(node, BATCH_PATH, part[0].outcome.call, partial(write_batch, part), expires)
+            # Under the id of its first request, and in each part by the way and with the store of the whole batch.
+            call = replace(calls[0], request_id=part[0].outcome.call.request_id)
+            came = self._exchange(node, BATCH_PATH, call, partial(write_batch, part), expires)
             outcomes = [item.outcome for item in part]
             judged = judge_batch(outcomes, came) if isinstance(came, Response) else [came(each) for each in outcomes]
             if len(part) > 1 and all(_too_much(result) for result in judged):
@@ -204,6 +207,7 @@ class EnvelopeInvoker:
 
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:
         """See ``UpkeptInvoker``."""
+        self._limited_log.tell_left_out()
         present = list(nodes)
         ids = {node.node_id for node in present}
         for node_id in list(self._ways):

@@ -17,6 +17,7 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.results import OTHER_NODE, RETRY
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport import EnvelopeInvoker, create_invoker
+from catga_sync.wire.call_path import write_chain
 from tests.misbehaviour import calls, peers
 from tests.misbehaviour.calls import Order, sender_to_few
 from tests.misbehaviour.peers import Peer, Script, read_request, reply, serving
@@ -125,6 +126,29 @@ def test_a_node_for_which_every_item_is_too_long_is_sent_each_once(invoker: Enve
     assert [(each.code, each.delivery, each.metadata) for each in results] == [
         (ErrorCode.RESOURCE_EXHAUSTED, Delivery.NOT_EXECUTED, {RETRY: OTHER_NODE})
     ] * 2
+
+
+def test_every_part_names_the_store_and_the_path_of_the_batch(
+    invoker: EnvelopeInvoker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("catga_sync.transport.batch.MAX_BATCH", 2)
+    first = CallContext("r-0", chain=(("me", 3),), store="the-store")
+    contexts = [first, *[CallContext(f"r-{number}") for number in range(1, 5)]]
+    with serving(answering()) as peer:
+        node = ClusterNode("peer", peer.endpoint)
+        # The first one cannot be written: what travels begins with another.
+        orders = [Order("x" * 200_000), *[Order()] * 4]
+        results = invoker.invoke_batch(node, orders, timeout=20.0, calls=contexts)
+        heads = [request.partition(b"\r\n\r\n")[0].decode() for request in peer.requests]
+    assert [bool(result) for result in results] == [False, True, True, True, True]
+    assert [values(head, "Catga-Request-Id") for head in heads] == [["r-1"], ["r-3"]]
+    assert [values(head, "Catga-Store") for head in heads] == [["the-store"]] * 2
+    assert [values(head, "Catga-Chain") for head in heads] == [[write_chain(first.chain)]] * 2
+
+
+def values(head: str, name: str) -> list[str]:
+    lines = [line.partition(": ") for line in head.split("\r\n")[1:]]
+    return [value for found, _, value in lines if found == name]
 
 
 def test_every_part_says_when_it_was_sent(

@@ -146,6 +146,16 @@ def test_a_thousand_failed_calls_are_a_few_lines_at_the_caller(caplog: pytest.Lo
     assert f"{MANY - 10} x " in caplog.messages[-1]
 
 
+def test_an_invoker_with_a_log_of_its_own_writes_what_it_has_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    clock = FakeClock(NOW)
+    invoker = create_invoker(MessageRegistry(), clock=clock)
+    for _ in range(MANY):
+        invoker.invoke(ClusterNode("peer", "http://127.0.0.1:1"), Do(), timeout=0.0, call=CallContext("r-1"))
+    clock.advance(1.0)
+    invoker.tidy([])
+    assert f"{MANY - 10} x " in caplog.messages[-1]
+
+
 @pytest.mark.parametrize("letter", ["a", "\n", "\U0001f600"])
 def test_a_line_of_a_refusal_is_never_long(letter: str, caplog: pytest.LogCaptureFixture) -> None:
     envelope = RequestEnvelope("Do", "int", b"{}", "r-1", timestamp=NOW)

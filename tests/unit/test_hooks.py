@@ -239,6 +239,20 @@ def test_a_local_send_is_told_with_the_id_of_its_result():
     assert failed.request_id == notes.begun[-1].call.request_id
 
 
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_every_result_that_is_told_has_the_id_of_its_call(timeout: float | None):
+    notes, mediator = Notes(), local()
+    mediator.add_hook(notes)
+    result = mediator.send(Ask(7), timeout=timeout)
+    assert [each.call.request_id for each in notes.begun] == [result.request_id] * 2
+    assert [(kind, told.request_id) for kind, told in notes.ended] == [
+        ("handle", result.request_id),
+        ("send", result.request_id),
+    ]
+    mediator.publish(Happened(1))
+    assert notes.ended[-1][1].request_id == notes.begun[-1].call.request_id
+
+
 def test_what_is_told_first_is_told_the_result_last():
     told: list[str] = []
 

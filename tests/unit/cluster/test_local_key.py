@@ -8,12 +8,14 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from catga_sync._runtime_dir import RUNTIME_DIR
 from catga_sync.cluster.local_key import LocalKeys
 from catga_sync.errors import ConfigurationError
+from catga_sync.wire.keys import KeyRing
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes of POSIX")
 
@@ -130,6 +132,21 @@ def test_a_key_that_another_process_has_made_just_now_is_known_at_once(folder: P
     assert held.knows(new)
     assert not held.knows(former)
     assert not held.knows("0" * 16)
+
+
+def test_a_key_that_is_made_anew_while_a_call_is_checked_spoils_no_call() -> None:
+    keys, former = LocalKeys(), KeyRing("a" * 32)
+
+    class Present:
+        """A ring during whose work another thread finds that the key was made anew."""
+
+        def mac(self, key_id: str, text: bytes) -> None:
+            keys._held = ((0, 0, 0), KeyRing("c" * 32), KeyRing("b" * 32))
+
+    present: Any = Present()
+    keys._held = ((0, 0, 0), present, former)
+    (key_id,) = former.key_ids
+    assert keys.mac(key_id, b"on its way") == former.mac(key_id, b"on its way")
 
 
 @pytest.mark.parametrize(("user", "told"), [(1000, True), (0, False)], ids=["a user", "root"])

@@ -683,3 +683,52 @@ def test_a_store_that_falls_silent_costs_a_call_that_nobody_takes_no_more_than_i
     finally:
         store.answers.set()
         caller.join(10)
+
+
+class ImpatientLock:
+    """Is never free for a caller, and notes for how long it would have waited; the background thread gets it."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+        self._lock = threading.Lock()
+
+    def acquire(self, timeout: float) -> bool:
+        if timeout < 0:
+            return self._lock.acquire()
+        self.waits.append(timeout)
+        return False
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda node: node.send(Ask(), timeout=0.01),
+        lambda node: node.send_batch([Ask()], timeout=0.01),
+        lambda node: node.broadcast(Ask(), timeout=0.01),
+        lambda node: node.explain(Ask(), timeout=0.01),
+    ],
+    ids=["send", "batch", "broadcast", "explain"],
+)
+def test_the_first_call_waits_for_another_thread_that_reads_the_store_no_longer_than_its_time(
+    make: Make, monkeypatch: pytest.MonkeyPatch, call: Callable[[ClusterMediator], object]
+) -> None:
+    store = FakeStore(record("a", "Ask"))
+    store.answers.clear()
+    mediator = make(store=store)
+    lock = ImpatientLock()
+    monkeypatch.setattr(mediator._membership, "_lock", lock)
+    try:
+        call(mediator)
+    finally:
+        store.answers.set()
+    assert lock.waits
+    assert max(lock.waits) <= 0.01

@@ -117,7 +117,7 @@ def _functions_until_sent(caller: ClusterMediator) -> list[str]:
     return [f"{code.co_filename.removeprefix(_PACKAGE)}:{code.co_firstlineno} {code.co_name}" for code in until_sent]
 
 
-@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 45), ({"secret": "s" * 32}, 55), ({}, 55)])
+@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 44), ({"secret": "s" * 32}, 54), ({}, 54)])
 def test_a_warm_send_runs_few_functions_until_its_last_byte_is_sent(options: dict[str, Any], most: int):
     with _node(**options) as endpoint:
         peers = {"node": endpoint}
@@ -125,6 +125,7 @@ def test_a_warm_send_runs_few_functions_until_its_last_byte_is_sent(options: dic
             caller.start()
             for _ in range(3):  # the first ones connect, compile and look who is there
                 assert caller.send(Ask("tea")).unwrap() == "tea"
-            functions = _functions_until_sent(caller)
+            # Some steps come once a second at most, and not with each send: a look at the key, a new connection.
+            functions = min((_functions_until_sent(caller) for _ in range(5)), key=len)
     # Below a dozen nothing was watched: another tool profiles this thread.
     assert 12 < len(functions) <= most, f"{len(functions)} functions:\n" + "\n".join(functions)
