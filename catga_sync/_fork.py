@@ -56,6 +56,8 @@ _watched: dict[int, Callable[[], AcrossForks | None]] = {}
 pid = os.getpid()
 #: Process -> the lock of the one thread that makes the objects its own.
 _turns: dict[int, threading.Lock] = {}
+#: The process and the thread that make the objects their own now: an object may call others, which check the process.
+_caller = (0, 0)
 
 
 def watch(thing: AcrossForks) -> None:
@@ -78,7 +80,7 @@ def watch_given(thing: object) -> None:
 def check_process() -> None:
     """Notice a fork that Python has not reported. Cheap where there was none; for any thread."""
     present = os.getpid()
-    if present == pid:
+    if present == pid or _caller == (present, threading.get_ident()):
         return
     with _turns.setdefault(present, threading.Lock()):
         if present != pid:
@@ -109,11 +111,13 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
-    global pid  # noqa: PLW0603 - one process, one id
+    global pid, _caller  # noqa: PLW0603 - one process, one id
+    present = os.getpid()
+    _caller = (present, threading.get_ident())
     for each in _living():
         _call(each.after_fork_in_child)
     # Last: other threads of this process wait until all is done.
-    pid = os.getpid()
+    pid, _caller = present, (0, 0)
 
 
 def _call(method: Callable[[], object]) -> None:

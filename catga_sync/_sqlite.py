@@ -44,8 +44,8 @@ T = TypeVar("T")
 
 #: Seconds that a call waits for other threads and processes, and between two attempts.
 _BUSY_TIMEOUT, _PAUSE = 0.5, 0.0005
-#: Seconds that a fork waits for a running call.
-_FORK_TIMEOUT = 2.0
+#: Seconds that a fork, or ``close``, waits for a running call.
+_PATIENCE = 2.0
 
 _START = "sqlite:///"
 #: Schemes that are meant for SQLite; one with a driver, as SQLAlchemy has them, is told what to write.
@@ -153,7 +153,7 @@ class SqliteFile:
             ConfigurationError: Other users can write the file, see ``check_given`` and ``private_file_is_there``.
         """
         end = time.monotonic() + _BUSY_TIMEOUT
-        with self._taken():
+        with self._taken(_BUSY_TIMEOUT):
             while True:
                 try:
                     db = self._connected_locked(make=absent is None)
@@ -174,16 +174,16 @@ class SqliteFile:
                 time.sleep(_PAUSE)
 
     def close(self) -> None:
-        """Close the connection. Safe to call twice; a later call opens one again."""
-        with self._taken():
+        """Close the connection. Waits for a running call. Safe to call twice; a later call opens one again."""
+        with self._taken(_PATIENCE):
             self._close_locked()
 
     @contextlib.contextmanager
-    def _taken(self) -> Iterator[None]:
+    def _taken(self, timeout: float) -> Iterator[None]:
         _fork.check_process()
         turn = self._turn
-        if not turn.acquire(timeout=_BUSY_TIMEOUT):
-            raise sqlite3.OperationalError(f"the file was in use by other threads for {_BUSY_TIMEOUT} s")
+        if not turn.acquire(timeout=timeout):
+            raise sqlite3.OperationalError(f"the file was in use by other threads for {timeout} s")
         try:
             yield
         finally:
@@ -236,7 +236,7 @@ class SqliteFile:
 
     def before_fork(self) -> None:
         """See ``Forkable``."""
-        if self._turn.acquire(timeout=_FORK_TIMEOUT):
+        if self._turn.acquire(timeout=_PATIENCE):
             self._forking = threading.get_ident()
             self._close_locked()
 

@@ -192,7 +192,7 @@ def drain(args: argparse.Namespace) -> int:
         "idle": f"drained {took}; it can be ended",
         "restarted": f"it was restarted meanwhile, {took}; what ran before is over",
         "gone": f"it is gone, {took}",
-        None: f"not drained {took}; calls still run there, or it does not response (--timeout gives it longer)",
+        None: f"not drained {took}; calls still run there, or it does not respond (--timeout gives it longer)",
     }
     say(f"{node.node_id}: {texts[outcome]}")
     if args.json:

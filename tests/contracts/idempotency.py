@@ -557,7 +557,7 @@ from catga_sync import _redis, _sqlite
 from catga_sync.idempotency import Claim, MemoryIdempotency, RedisIdempotency, SqliteIdempotency, redis
 
 # A busy machine is no server that hangs, and no file that another process holds.
-_redis._TIMEOUT = redis._CLAIM_WITHIN = _sqlite._BUSY_TIMEOUT = _sqlite._FORK_TIMEOUT = {SOON}
+_redis._TIMEOUT = redis._CLAIM_WITHIN = _sqlite._BUSY_TIMEOUT = _sqlite._PATIENCE = {SOON}
 warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later dislike a fork among threads
 store = eval(sys.argv[1])
 

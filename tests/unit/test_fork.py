@@ -156,6 +156,26 @@ def test_a_fork_is_noticed_once_and_everybody_waits_until_all_is_dropped(monkeyp
     assert watched.count == 1
 
 
+def test_an_object_may_use_others_while_it_is_told_of_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrapping:
+        """A store of the user's own, which closes the one that it wraps."""
+
+        count = 0
+
+        def after_fork_in_child(self) -> None:
+            self.count += 1
+            _fork.check_process()
+
+    wrapping = Wrapping()
+    monkeypatch.setattr(_fork, "_watched", {1: lambda: wrapping})
+    monkeypatch.setattr(_fork, "pid", -1)
+    caller = threading.Thread(target=_fork.check_process, daemon=True)
+    caller.start()
+    caller.join(10)
+    assert not caller.is_alive()
+    assert wrapping.count == 1
+
+
 class Noting:
     """Notes what it is told."""
 

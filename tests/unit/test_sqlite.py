@@ -6,7 +6,9 @@ import ctypes
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -96,10 +98,30 @@ def test_nothing_is_open_between_two_calls_where_that_is_wanted(path: Path) -> N
             seen[-1].execute("SELECT 1")
 
 
+def test_closing_waits_for_a_call_that_takes_long(file: SqliteFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sqlite, "_BUSY_TIMEOUT", 0.0)
+    monkeypatch.setattr(_sqlite, "_PATIENCE", 30.0)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def work(db: sqlite3.Connection) -> int:
+        inside.set()
+        assert go_on.wait(30)
+        return add(db)
+
+    with ThreadPoolExecutor(2) as pool:
+        called = pool.submit(file.run, work)
+        assert inside.wait(30)
+        closed = pool.submit(file.close)
+        go_on.set()
+        assert called.result(30) == 1
+        closed.result(30)
+    assert file._db is None
+
+
 def test_a_fork_closes_it_and_does_not_wait_for_a_call_that_hangs(
     file: SqliteFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_sqlite, "_FORK_TIMEOUT", 0.05)
+    monkeypatch.setattr(_sqlite, "_PATIENCE", 0.05)
     file.run(add)
     with file._turn:
         file.before_fork()

@@ -321,7 +321,7 @@ PRELUDE = """
 import ctypes, gc, os, sys, threading
 from catga_sync import _sqlite
 from catga_sync.receiver.replay import NonceStoreError, SqliteNonces
-_sqlite._BUSY_TIMEOUT = _sqlite._FORK_TIMEOUT = 20.0
+_sqlite._BUSY_TIMEOUT = _sqlite._PATIENCE = 20.0
 path = sys.argv[1]
 store = SqliteNonces(path)
 def hear(): return sys.stdin.readline().strip()
