@@ -32,6 +32,8 @@ import traceback
 from types import CodeType
 from typing import Any, TypeVar
 
+from catga_sync._text_enum import TextEnum
+
 __all__ = [
     "AccessDenied",
     "BusinessError",
@@ -57,7 +59,7 @@ E = TypeVar("E", bound="CallError")
 
 
 @enum.unique
-class Delivery(enum.Enum):
+class Delivery(TextEnum):
     """Whether the handler ran. Decided by evidence, never by the class of an exception."""
 
     #: The handler ran and this is its response.
@@ -69,7 +71,7 @@ class Delivery(enum.Enum):
 
 
 @enum.unique
-class ErrorCode(enum.Enum):
+class ErrorCode(TextEnum):
     """gRPC's canonical status codes, by name."""
 
     #: The caller gave up.

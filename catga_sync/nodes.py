@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from catga_sync._checks import is_id, is_number
 from catga_sync._redaction import shown
+from catga_sync._text_enum import TextEnum
 from catga_sync.errors import ConfigurationError
 from catga_sync.messages import MAX_NAME
 
@@ -48,7 +49,7 @@ _LONGEST_KEEP_ALIVE = 86_400
 
 
 @enum.unique
-class NodeStatus(enum.Enum):
+class NodeStatus(TextEnum):
     """The state of a node, as the other nodes see it."""
 
     #: It responds and accepts calls.

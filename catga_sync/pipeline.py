@@ -283,8 +283,7 @@ def failure_of(exc: BaseException, name: str, delivery: Delivery = Delivery.EXEC
             metadata = {INSIDE: True}
         text = error_text(_read(exc, str, type(exc).__name__))
         code = _read(exc, _code_of, None)
-        shown = getattr(code, "name", code)
-        _log.info("%s returned an error: %s code=%s layer=business", name, call.ids, shown)
+        _log.info("%s returned an error: %s code=%s layer=business", name, call.ids, code)
     else:
         # The text of any other exception may hold paths, SQL or secrets: it stays in this log.
         _log.error("the handler of %s raised: %s layer=business", name, call.ids, exc_info=exc)

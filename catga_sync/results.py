@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
 
+from catga_sync._json_data import json_data
 from catga_sync.errors import (
     AccessDenied,
     BusinessError,
@@ -110,6 +111,8 @@ class CatgaResult(_Cells, Generic[T]):
 
     __slots__ = ()
 
+    value: T | None
+
     def __init__(
         self,
         is_success: bool,
@@ -204,6 +207,25 @@ class CatgaResult(_Cells, Generic[T]):
             return cast("T", self.value)  # None only where T allows it
         raise self._to_error()
 
+    @property
+    def http_status(self) -> int:
+        """
+        The HTTP status for this result in the response of a web view; 200 for a success.
+
+        The code decides, as in the gateway of gRPC. A failure that the application has chosen itself, with a code of
+        its own or none, is 422.
+        """
+        if self.is_success:
+            return 200
+        if isinstance(self.code, ErrorCode):
+            return _HTTP_STATUSES[self.code]
+        return 422 if self.code is not None or self.delivery is Delivery.EXECUTED else 500
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all attributes as data that ``json.dumps`` takes; the names of fields stay as in Python."""
+        found = {name: getattr(self, name) for name in _PUBLIC}
+        return cast("dict[str, Any]", json_data(found))
+
     def _to_error(self) -> CallError:
         """Return the error that fits the failure."""
         if self.delivery is Delivery.EXECUTED:
@@ -243,8 +265,7 @@ class CatgaResult(_Cells, Generic[T]):
     def __repr__(self) -> str:
         if self.is_success:
             return f"CatgaResult.success({self.value!r})"
-        code = self.code.name if isinstance(self.code, ErrorCode) else self.code
-        return f"CatgaResult.failure({self.error!r}, code={code}, delivery={self.delivery.name})"
+        return f"CatgaResult.failure({self.error!r}, code={self.code}, delivery={self.delivery})"
 
 
 def succeeded(value: Any, processing_time_ms: float) -> CatgaResult[Any]:
@@ -265,6 +286,38 @@ def _sealed(cells: _Cells) -> CatgaResult[Any]:
     return cast("CatgaResult[Any]", cells)
 
 
+#: The attributes of a result in the order in which they are read.
+_PUBLIC = (
+    "is_success",
+    "value",
+    "error",
+    "code",
+    "delivery",
+    "request_id",
+    "node_id",
+    "processing_time_ms",
+    "attempts",
+    "metadata",
+)
+#: As in the gateway of gRPC, https://github.com/grpc-ecosystem/grpc-gateway (runtime/errors.go).
+_HTTP_STATUSES = {
+    ErrorCode.CANCELLED: 499,
+    ErrorCode.UNKNOWN: 500,
+    ErrorCode.INVALID_ARGUMENT: 400,
+    ErrorCode.DEADLINE_EXCEEDED: 504,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.ALREADY_EXISTS: 409,
+    ErrorCode.PERMISSION_DENIED: 403,
+    ErrorCode.RESOURCE_EXHAUSTED: 429,
+    ErrorCode.FAILED_PRECONDITION: 400,
+    ErrorCode.ABORTED: 409,
+    ErrorCode.OUT_OF_RANGE: 400,
+    ErrorCode.UNIMPLEMENTED: 501,
+    ErrorCode.INTERNAL: 500,
+    ErrorCode.UNAVAILABLE: 503,
+    ErrorCode.DATA_LOSS: 500,
+    ErrorCode.UNAUTHENTICATED: 401,
+}
 _EXECUTED_CLASSES: dict[ErrorCode | str | None, type[CallError]] = {
     ErrorCode.UNKNOWN: HandlerFailed,
     ErrorCode.INTERNAL: SerializationError,

@@ -139,6 +139,7 @@ def test_every_error_is_at_the_root(name: str) -> None:
 def test_the_enums_are_enums_with_upper_case_names(name: str) -> None:
     members = getattr(catga_sync, name)
     assert issubclass(members, enum.Enum)
+    assert issubclass(members, str)
     assert all(member.name == member.name.upper() for member in members)
 
 

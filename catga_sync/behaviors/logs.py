@@ -59,8 +59,8 @@ def logging_behavior(logger: logging.Logger | None = None, level: int = logging.
                     kind,
                     call.ids,
                     elapsed,
-                    getattr(result.code, "name", None) or str(result.code).encode("unicode_escape").decode("ascii"),
-                    result.delivery.name,
+                    str(result.code).encode("unicode_escape").decode("ascii"),
+                    result.delivery,
                     result.error,
                 )
             return result

@@ -159,13 +159,12 @@ def _ended(args: argparse.Namespace, result: CatgaResult[bytes]) -> int:
     unreached = result.code is ErrorCode.UNIMPLEMENTED and result.delivery is Delivery.NOT_EXECUTED
     code = DONE if result.is_success else UNREACHED if unreached else FAILED
     value = "null" if result.value is None else result.value.decode("utf-8")
-    reason = result.code.name if isinstance(result.code, ErrorCode) else result.code
     if args.json:
         document = {
             "isSuccess": result.is_success,
             "error": result.error,
-            "code": reason,
-            "delivery": result.delivery.name,
+            "code": result.code,
+            "delivery": result.delivery,
             "nodeId": result.node_id,
             "requestId": result.request_id,
             "processingTimeMs": result.processing_time_ms,
@@ -175,7 +174,7 @@ def _ended(args: argparse.Namespace, result: CatgaResult[bytes]) -> int:
     elif result.is_success:
         print(value)
     else:
-        say(f"{result.error} (code {reason or '-'}, delivery {result.delivery.name})")
+        say(f"{result.error} (code {result.code or '-'}, delivery {result.delivery})")
     return code
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from catga_sync import _fork
+from catga_sync._text_enum import TextEnum
 from catga_sync.errors import ends_process
 from catga_sync.nodes import ClusterNode
 
@@ -24,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 @enum.unique
-class EventKind(enum.Enum):
+class EventKind(TextEnum):
     """Kinds of events."""
 
     NODE_JOINED = "NODE_JOINED"

@@ -223,18 +223,18 @@ class Outcome:
 
     def _log(self, layer: str, text: str, code: object, delivery: Delivery) -> None:
         # A peer may make up any number of codes of its own.
-        kind = code.name if isinstance(code, ErrorCode) else "of its own"
+        kind = code if isinstance(code, ErrorCode) else "of its own"
         self.limited_log.log(
             _log,
             logging.WARNING,
-            f"failed: node={self.node.node_id} layer={layer} code={kind} delivery={delivery.name}",
+            f"failed: node={self.node.node_id} layer={layer} code={kind} delivery={delivery}",
             "%s failed: %s node=%s layer=%s code=%s delivery=%s: %s",
             self.type_name,
             self.call.ids,
             self.node.node_id,
             layer,
-            getattr(code, "name", code),
-            delivery.name,
+            code,
+            delivery,
             escaped(text),
         )
 

@@ -163,7 +163,6 @@ class ResponseEnvelope:
 
     def encode(self) -> bytes:
         """Return the JSON of the envelope."""
-        code = self.error_code.name if isinstance(self.error_code, ErrorCode) else self.error_code
         return (
             b'{"requestId":%b,"isSuccess":%b,"payloadData":%b,"errorMessage":%b,"processedByNodeId":%b,"processingTimeMs":%d%b%b}'
             % (
@@ -173,7 +172,7 @@ class ResponseEnvelope:
                 _text(self.error_message),
                 _text(self.processed_by_node_id),
                 self.processing_time_ms,
-                b"" if code is None else b',"errorCode":%b' % _text(code),
+                b"" if self.error_code is None else b',"errorCode":%b' % _text(self.error_code),
                 b',"final":true' if self.final else b"",
             )
         )

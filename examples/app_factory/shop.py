@@ -5,15 +5,12 @@ from typing import Any
 
 from flask import Blueprint, Flask, current_app
 
-from catga_sync import CatgaResult, ClusterMediator, ErrorCode, Mediator, create_cluster
+from catga_sync import CatgaResult, ClusterMediator, Mediator, create_cluster
 from catga_sync.integrations.flask import cluster_blueprint
 
 from messages import GetStock, ReserveStock
 
 pages = Blueprint("pages", __name__)
-
-#: What the handlers' codes mean to a browser; everything else is a failure behind us.
-STATUS = {ErrorCode.NOT_FOUND: 404, "SOLD_OUT": 409}
 
 
 def mediator() -> ClusterMediator:
@@ -23,7 +20,7 @@ def mediator() -> ClusterMediator:
 
 
 def failure(result: CatgaResult[Any]) -> tuple[dict[str, Any], int]:
-    return {"error": result.error}, STATUS.get(result.code, 502)
+    return {"error": result.error}, result.http_status
 
 
 @pages.get("/stock/<sku>")

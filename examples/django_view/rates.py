@@ -42,5 +42,5 @@ app.register_blueprint(cluster_blueprint(mediator))
 def products() -> Any:
     result = mediator.send(ListProducts())  # answered by the Django process
     if not result:
-        return {"error": result.error}, 502
+        return {"error": result.error}, result.http_status
     return {p.name: str(to_euro(ToEuro(p.price, p.currency)).amount) for p in result.unwrap()}

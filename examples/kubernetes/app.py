@@ -48,7 +48,7 @@ app.register_blueprint(cluster_blueprint(mediator))
 def words(word: str) -> Any:
     result = mediator.send(CountWord(word), timeout=5)
     if not result:
-        return {"error": result.error}, 502
+        return {"error": result.error}, result.http_status
     counted = result.unwrap()
     return {"word": counted.word, "times": counted.times, "pod": counted.pod}
 

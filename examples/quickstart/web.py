@@ -9,4 +9,6 @@ app = Flask(__name__)
 @app.get("/users/<user_id>")
 def user(user_id):
     result = mediator.send(GetUserRequest(user_id))      # the same line, wherever the handler is
-    return {"name": result.value.name} if result.is_success else abort(502, result.error)
+    if not result:
+        abort(result.http_status)
+    return {"name": result.unwrap().name}

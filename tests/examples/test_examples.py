@@ -94,13 +94,13 @@ class TestQuickstart:
         assert answer("http://localhost:5002/users/7").json() == {"name": "Ada"}
 
         users.stop()
-        assert "Bad Gateway" in answer("http://localhost:5002/users/7", 502).text
+        assert "Service Unavailable" in answer("http://localhost:5002/users/7", 503).text
 
     @pytest.mark.process
     @pytest.mark.usefixtures("quickstart_ports")
     def test_answers_under_gunicorn_with_the_asking_node_started_first(self, gunicorn: Start) -> None:
         gunicorn("quickstart", "web:app", 5002)
-        answer("http://localhost:5002/users/7", 502)
+        answer("http://localhost:5002/users/7", 503)
 
         gunicorn("quickstart", "users:app", 5001)
         assert answer("http://localhost:5002/users/7").json() == {"name": "Ada"}
@@ -117,7 +117,7 @@ def test_the_app_factories_share_a_stock(flask: Start) -> None:
     reserved = [requests.post(f"{shop.url}/stock/apple/2", timeout=30) for _ in range(2)]
     assert [(response.status_code, response.json()) for response in reserved] == [
         (200, {"left": 1}),
-        (409, {"error": "only 1 of apple left"}),
+        (422, {"error": "only 1 of apple left"}),
     ]
 
 

@@ -116,8 +116,9 @@ with mediator as entered:
 
 result = mediator.send(GetUser("1"))
 assert_type(result.unwrap(), User)
-# Any, so that "result.value.name if result.is_success else ..." needs no cast; unwrap() is the typed way.
-assert_type(result.value, Any)
+assert_type(result.value, User | None)
+assert_type(result.to_dict(), dict[str, Any])
+assert_type(result.http_status, int)
 assert_type(result.is_success, bool)
 assert_type(result.error, str | None)
 assert_type(result.code, ErrorCode | str | None)

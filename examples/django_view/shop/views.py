@@ -4,8 +4,6 @@ from decimal import Decimal
 
 from django.http import HttpRequest, JsonResponse
 
-from catga_sync import ErrorCode
-
 from messages import ToEuro
 from shop.cluster import mediator
 
@@ -15,4 +13,4 @@ def euro(request: HttpRequest, amount: int, currency: str) -> JsonResponse:
     result = mediator.send(ToEuro(Decimal(amount), currency))
     if result:
         return JsonResponse({"euro": str(result.unwrap().amount)})
-    return JsonResponse({"error": result.error}, status=404 if result.code is ErrorCode.NOT_FOUND else 502)
+    return JsonResponse({"error": result.error}, status=result.http_status)

@@ -1,0 +1,36 @@
+"""The enums of results and nodes are texts: they compare, format and dump as their names do, on every Python."""
+
+import copy
+import json
+import pickle
+
+import pytest
+
+import catga_sync
+from catga_sync import ClusterEvent, Delivery, ErrorCode, NodeStatus
+
+MEMBERS = [*Delivery, *ErrorCode, *NodeStatus, *type(ClusterEvent.NODE_LEFT)]
+
+
+@pytest.mark.parametrize("member", MEMBERS, ids=repr)
+def test_a_member_is_the_text_of_its_name(member):
+    assert isinstance(member, str)
+    assert member == member.name == member.value
+    assert member.name.isupper()
+    assert str(member) == f"{member}" == member.name
+    assert f"{member:>24}" == f"{member.name:>24}"
+    assert json.dumps({"code": member}) == json.dumps({"code": member.name})
+    assert {member.name: 1}[member] == 1
+
+
+@pytest.mark.parametrize("member", MEMBERS, ids=repr)
+def test_a_member_stays_itself_through_copies(member):
+    assert type(member)(member.name) is member
+    assert copy.deepcopy(member) is member
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(member, protocol)) is member
+    assert repr(member) == f"<{type(member).__name__}.{member.name}: {member.name!r}>"
+
+
+def test_they_are_at_the_root():
+    assert {"Delivery", "ErrorCode", "NodeStatus"} <= set(catga_sync.__all__)
