@@ -1,4 +1,4 @@
-"""A limit for lines of a log: anyone can send calls that are refused a thousand times a second.
+"""Limits the lines of a log: refused calls could otherwise fill it.
 
     refused: request_id=... status=401 ...                                             ten times in a second
     left out of this log: 990 x refused: status=401 code=UNAUTHENTICATED               after that second
@@ -18,7 +18,7 @@ __all__ = ["LimitedLog"]
 
 #: Lines that are written for one reason in one window, and the length of the window in seconds.
 _MOST, _SECONDS = 10, 1.0
-#: The number of reasons above which those whose window is over are dropped.
+#: With this many reasons, those with finished windows are dropped.
 _MANY_REASONS = 500
 
 #: The logger and the reason.
@@ -89,7 +89,7 @@ class LimitedLog:
             log.log(level, text, *args, exc_info=exc_info, stacklevel=2)
 
     def tell_left_out(self) -> None:
-        """Write the number of lines left out in seconds that are over. To be called now and then."""
+        """Log the number of lines left out in finished windows. Call it periodically."""
         if not self._windows:
             return
         now = self._clock.monotonic()
@@ -98,7 +98,7 @@ class LimitedLog:
         self._write(over)
 
     def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``. The parent itself writes what it has left out."""
+        """See ``AcrossForks``. The parent logs its own counts."""
         self._lock = threading.Lock()
         self._windows = {}
 

@@ -157,7 +157,7 @@ class RedisServer:
         return None
 
     def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``. The parent's connections are dropped without a word to the server."""
+        """See ``AcrossForks``. The parent's connections are dropped without a protocol shutdown."""
         self._own = None
 
 

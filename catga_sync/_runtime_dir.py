@@ -3,8 +3,8 @@
 Rules of this file:
 1. Files in the private folder decide where calls go. They are opened in one way, for reading and writing: folder and
    file are this user's own, closed to other users, and no links.
-2. Cleaners of temporary files remove files that were not touched for days, also open ones. A file is the same as long
-   as its name leads to the same inode.
+2. Cleaners of temporary files remove files that were not touched for days, even open ones. So a file is identified by
+   its inode, not by its name.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def meeting_folder() -> Path:
     """
     Return the path of the folder: ``CATGA_RUNTIME_DIR``, or else one for this user among the temporary files.
 
-    To be called when it is needed, in the process that needs it: a server may change its user after loading the app.
+    Call it when the path is needed, in the process that needs it: a server may change its user after loading the app.
 
     Raises:
-        OSError: The system has no folder for temporary files; the text says what to do.
+        OSError: The system has no folder for temporary files; the text has the cure.
     """
     given = os.environ.get(RUNTIME_DIR)  # noqa: TID251 - a setting of this machine, as TMPDIR is, and no option of a node
     if given:
@@ -88,7 +88,7 @@ def make_database(path: Path) -> bool:
     """
     Make an empty file for a database where there is none, for this user only; return whether there was none.
 
-    The rest of an old log is removed: SQLite would take it for that of the new database.
+    The rest of an old log is removed, since SQLite would apply it to the new database.
 
     Raises:
         ConfigurationError: See ``check_given``.
@@ -105,7 +105,7 @@ def make_database(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _turn_in(folder: Path) -> Iterator[None]:
-    """Let one process or thread at a time make a database in a folder, so that the log of a new one is not removed."""
+    """Hold the lock of a folder while a database is made in it, so that the log of a new one is not removed."""
     if fcntl is None:
         yield
         return
@@ -143,7 +143,7 @@ def ensure_private(folder: Path) -> None:
     Raises:
         ConfigurationError: It belongs to another user, others may write to it, or it is a link: other users could
             decide where calls go.
-        OSError: It cannot be made; the text says what to do.
+        OSError: It cannot be made; the text has the cure.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -208,8 +208,8 @@ def check_given(path: Path) -> None:
     Check a file that the user has chosen, which may be anywhere, be shared, and be reached by links.
 
     Raises:
-        ConfigurationError: Another user than root has made the file, or a link or folder on the way to it, in a folder
-            that everybody can write to, such as ``/tmp``.
+        ConfigurationError: Another user than root has made the file, or a link or folder on the way to it, in a
+            world-writable folder, such as ``/tmp``.
     """
     if not hasattr(os, "getuid"):
         return
@@ -218,8 +218,8 @@ def check_given(path: Path) -> None:
             owner = os.lstat(each).st_uid
             if owner not in (os.getuid(), 0) and each.parent.stat().st_mode & stat.S_IWOTH:
                 raise ConfigurationError(
-                    f"path: {each} belongs to another user, in a folder to which everybody can write; remove it, or "
-                    f"choose a file in a folder of this user's own"
+                    f"path: {each} belongs to another user, in a world-writable folder; remove it, or choose a file in "
+                    f"a folder of this user's own"
                 )
 
 
@@ -243,8 +243,8 @@ def _is_own(found: os.stat_result, closed: int) -> bool:
 
 
 def _not_private(path: Path, kind: str) -> ConfigurationError:
-    only = "write to" if kind == "folder" else "read and write"
+    access = "write to" if kind == "folder" else "read or write"
     return ConfigurationError(
-        f"{RUNTIME_DIR}: {path} is not a {kind} that only this user can {only}; remove it, or set {RUNTIME_DIR} to a "
-        f"folder of this user's own"
+        f"{RUNTIME_DIR}: {path} is not private: other users can {access} it, or it is a link or no {kind}; remove it, "
+        f"or set {RUNTIME_DIR} to a folder of this user's own"
     )

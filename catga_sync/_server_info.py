@@ -1,4 +1,4 @@
-"""What is known of the web server of this process.
+"""Facts about the web server of this process.
 
 A WSGI app cannot see how many threads its server has, or how long it keeps idle connections. A server hook can, and
 records it here: see ``catga_sync.integrations.gunicorn``; uWSGI has functions for it. The environment of each request
@@ -47,7 +47,7 @@ def tell_server_info(info: ServerInfo) -> None:
 
 
 def notice_server(environ: Mapping[str, Any]) -> None:
-    """Record what a WSGI environment tells. Environments of test clients, which name no software, are ignored."""
+    """Record the facts in a WSGI environment. Environments of test clients, which name no software, are ignored."""
     if not _noticed and "SERVER_SOFTWARE" in environ:
         _noticed.append(True)
         _info[0] = replace(_info[0], multithread=bool(environ.get("wsgi.multithread", True)))

@@ -78,7 +78,7 @@ def sqlite_path(url: str, option: str, in_memory: str) -> Path:
         raise ConfigurationError(
             f"{option}: {shown(url)} is in memory, which no other process sees; {wanted}, or {in_memory}"
         )
-    is_odd = "\0" in path or path.startswith("file:") or path.endswith("/") or (os.name != "nt" and _DRIVE.match(path))
+    is_odd = "\0" in path or raw.startswith("file:") or path.endswith("/") or (os.name != "nt" and _DRIVE.match(path))
     if not path or mark or is_odd:
         raise ConfigurationError(
             f"{option}: {wanted} of a file on this system, without parameters (a question mark in a name is %3F), not "

@@ -24,7 +24,7 @@ def is_to_fork() -> bool:
 
 def stops_threads() -> bool:
     """Return whether Python threads run only during requests in this process."""
-    # uwsgi.has_threads tells how uWSGI was compiled.
+    # uwsgi.has_threads depends on how uWSGI was compiled.
     return is_here() and not {"enable-threads", "threads"} & _options().keys()
 
 

@@ -1,4 +1,4 @@
-"""What a call knows about itself while its handler runs: id, deadline, where it came from.
+"""The current call, for its handler: id, deadline, source, trace.
 
     from catga_sync.context import current_call
 
@@ -23,7 +23,7 @@ from catga_sync.deadline import Deadline
 __all__ = ["CallContext", "Hop", "current_call", "enter_call", "leave_call", "new_request_id"]
 
 
-#: A node, and how many more calls it could have taken when it sent a call on; None when it cannot tell.
+#: A node, and how many more calls it could have taken when it sent a call on; None if unknown.
 Hop = tuple[str, "int | None"]
 
 #: An id that can be the id of a trace, and its second half that of a span: no id of nothing but zeros is valid.
@@ -47,7 +47,7 @@ class CallContext:
 
     request_id: str
     deadline: Deadline | None = None
-    #: The node that sent the call, by its own account; None for a local call.
+    #: The node that sent the call, self-reported; None for a local call.
     source_node_id: str | None = None
     #: W3C trace context as it came, carried on as it is; None where none came.
     traceparent: str | None = None
@@ -73,7 +73,7 @@ class CallContext:
         """Return the ``traceparent`` and ``tracestate`` to carry on: those that came, or a trace that begins here."""
         given = self.traceparent
         if given is not None and _TRACEPARENT.fullmatch(given):
-            # As it came, and not with a span of this call: no tracing system would know of such a span.
+            # Unchanged, without a span of this call: no tracing system would have such a span.
             return given, self.tracestate
         # The id of the first call is unique enough for all that comes of it, and costs nothing.
         trace_id = self.request_id

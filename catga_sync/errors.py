@@ -171,7 +171,7 @@ class CatgaError(Exception):
 
 
 class ConfigurationError(CatgaError, ValueError):
-    """An option is wrong. The text starts with the name of the option and says what to write."""
+    """An option is wrong. The text starts with the name of the option and has the cure."""
 
 
 class NodeIdTaken(ConfigurationError):

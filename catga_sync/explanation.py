@@ -42,7 +42,7 @@ class Explanation:
     timeout: float | None
     #: Further attempts that the retry budget would allow now.
     budget: float
-    #: The problems of this node and of others that this process knows of, one sentence each.
+    #: The problems of this node and of others that were noticed in this process, one sentence each.
     troubles: tuple[str, ...] = ()
     #: Why there is no candidate and what to do; None if there is one.
     note: str | None = None

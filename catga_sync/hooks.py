@@ -1,4 +1,4 @@
-"""What can be watched: sends, attempts at nodes, handlers that run here, and events of the cluster.
+"""The interface for observers (metrics, tracing) of sends, attempts, handlers and events of the cluster.
 
     class Times:
         def on_send(self, details: SendDetails) -> Told:

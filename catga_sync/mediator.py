@@ -48,7 +48,7 @@ class Mediator:
 
     Args:
         registry:
-            The message types it knows. None means a registry of its own.
+            The message types. None means a registry of its own.
 
     .. versionadded:: 0.1
     """

@@ -31,7 +31,7 @@ class Request(Generic[TResponse]):
     a parameter is plain JSON data: None, bool, int, float, str, and lists and dicts of them.
 
     ``None`` is a response of ``Request[None]``, ``Request[Optional[User]]`` and ``Request`` only. For any other type it
-    is a failure with the code INTERNAL: most likely the handler does not return its response.
+    is a failure with the code INTERNAL: usually a forgotten ``return``.
 
     .. versionadded:: 0.1
     """

@@ -208,12 +208,14 @@ class ClusterNode:
     concurrency: int | None = None
     #: Optional parts of the protocol that the node supports ("batch"), and "unsigned" if it neither signs nor verifies.
     features: frozenset[str] = frozenset()
-    #: Whether ``peers`` declares that the node signs its responses; None if it does not say. If False, requests to the
+    #: Whether ``peers`` declares that the node signs its responses; None if not given. If False, requests to the
     #: node are not signed and its unsigned responses are accepted.
     signed: bool | None = None
 
     def __post_init__(self) -> None:
         fill = object.__setattr__
+        if type(self.status) is not NodeStatus:
+            fill(self, "status", NodeStatus(self.status))
         for name in ("handles", "subscribes", "features"):
             types = getattr(self, name)
             if types is not None and not isinstance(types, frozenset):
@@ -222,7 +224,7 @@ class ClusterNode:
             fill(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def may_handle(self, type_name: str) -> bool:
-        """Return whether the node handles this type, or has not said what it handles."""
+        """Return whether the node handles this type, or has not described what it handles."""
         return self.handles is None or type_name in self.handles
 
     def __hash__(self) -> int:
@@ -274,7 +276,7 @@ class NodeRecord:
     node: ClusterNode
     #: Increases with every heartbeat of one incarnation.
     seq: int = 0
-    #: Seconds since it was written, by the clock of the store that returned it; None if the store does not know.
+    #: Seconds since it was written, by the clock of the store that returned it; None if unknown.
     age: float | None = None
 
     def to_text(self) -> str:

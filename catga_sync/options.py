@@ -250,9 +250,9 @@ class ClusterOptions:
     max_concurrency: int | None = option(
         None,
         whole(1, optional=True),
-        "calls of other nodes that one worker runs at once; one more is refused, so that threads stay free for health "
-        "checks and refusals. None: one or two less than the server's threads where a server hook tells their number, "
-        "else without limit",
+        "calls in, from other nodes, that one worker runs at once; one more is refused, so that threads stay free for "
+        "health checks and refusals. None: one or two less than the server's threads where a server hook has their "
+        "number, else without limit",
     )
     load_reporter: Any = option(
         None,
@@ -263,9 +263,12 @@ class ClusterOptions:
     hooks: Sequence[object] = option(
         (),
         of(lambda value: isinstance(value, (list, tuple)), "a list of hooks", read=None),
-        "objects that are told of sends, attempts, handlers and events of the cluster; see `catga_sync.hooks`",
+        "objects whose methods are called for sends, attempts, handlers and events of the cluster; see "
+        "`catga_sync.hooks`",
     )
-    pool_size: int = option(64, whole(1), "connections to one node, and so calls to it at once; further callers wait")
+    pool_size: int = option(
+        64, whole(1), "connections to one node, and so calls out to it at once; further callers wait"
+    )
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):

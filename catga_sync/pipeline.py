@@ -63,7 +63,7 @@ def limit_text(text: str) -> str:
 
 
 def error_text(text: str) -> str:
-    """Return what a caller gets to see of an error text; an empty one says nothing, here as over the wire."""
+    """Return an error text as callers get it, locally and remotely: limited, and never empty."""
     return limit_text(text) or NO_REASON
 
 
@@ -132,7 +132,7 @@ def handler_step(
 
 def local_step(chain: Handler, request_codec: Codec, response_codec: Codec | None, name: str) -> Handler:
     """
-    Return the outermost step of a call that stays in this process: what it takes and gives is what the wire would.
+    Return the outermost step of a local call: it accepts and returns what a remote call would.
 
     Args:
         chain: Runs the request.
@@ -146,7 +146,7 @@ def local_step(chain: Handler, request_codec: Codec, response_codec: Codec | Non
     def run(request: Any) -> CatgaResult[Any]:
         try:
             certain = fits(request)
-        except BaseException as exc:  # an attribute is missing, say: the codec finds the words for it
+        except BaseException as exc:  # such as a missing attribute: the codec makes the error text
             if ends_process(exc):
                 raise
             certain = False
@@ -171,7 +171,7 @@ def local_step(chain: Handler, request_codec: Codec, response_codec: Codec | Non
 
 
 def unwritable_answer(name: str, exc: SerializationError, call: CallContext) -> CatgaResult[Any]:
-    """Return the failure of a call whose response does not fit what the request says of it."""
+    """Return the failure of a call whose response does not fit the response type of the request."""
     return _broken_response(f"the response of the handler of {name} cannot be written: {exc}", call)
 
 
@@ -215,12 +215,12 @@ def _carried(result: CatgaResult[Any], codec: Codec, name: str) -> CatgaResult[A
 def _guarded(
     behavior: Behavior, next_: Handler, name: str, answers_none: Callable[[Any], bool], evidence: Evidence
 ) -> Handler:
-    """Return the step of a behaviour. What it says of delivery is not taken from it: see ``evidence.py``."""
+    """Return the step of a behaviour. The delivery in its results is not used: see ``_evidence.py``."""
 
     def named(request: Any) -> CatgaResult[Any]:
         result = next_(request)
         call = current_call()
-        # Whatever a behaviour writes down of it is to be what the caller and the other nodes know it by.
+        # Behaviours log the same request id as the caller and the other nodes.
         return result if call is None or result._request_id is not None else result._with(request_id=call.request_id)
 
     step = behavior(named)
@@ -252,7 +252,7 @@ def _fits(value: Any, allowed: tuple[type, ...] | None, not_meant: tuple[type, .
 
 
 def _not_meant(check: tuple[type, ...] | None) -> tuple[type, ...]:
-    """Return what ``isinstance`` lets in though the wire does not: True is an int for it, and a datetime a date."""
+    """Return the types that pass ``isinstance`` but not the wire: bool is an int there, and datetime a date."""
     pairs = ((int, bool), (date, datetime))
     return tuple(narrow for wide, narrow in pairs if check is not None and wide in check and narrow not in check)
 
@@ -266,7 +266,7 @@ def _own(response: CatgaResult[Any]) -> CatgaResult[Any]:
     return own._with(error=error_text(own.error or ""), value=None)
 
 
-#: Where what surrounds the current call wants to have what its handler raises; see ``receiver/surroundings.py``.
+#: The list to which an exception of the current handler is added; see ``receiver/surroundings.py``.
 raised_in_call: ContextVar[list[BaseException] | None] = ContextVar("catga_sync_raised", default=None)
 
 
@@ -308,7 +308,7 @@ def _code_of(error: CallError) -> ErrorCode | str | None:
 
 
 def _read(error: CallError, read: Callable[[CallError], T], otherwise: T) -> T:
-    """Return what ``read`` finds in an error of the application's, whose class may do anything when it is looked at."""
+    """Return what ``read`` finds in an error of the application, whose class may raise from any attribute."""
     try:
         return read(error)
     except BaseException as exc:

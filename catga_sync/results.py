@@ -29,7 +29,7 @@ __all__ = ["INSIDE", "NEVER", "OTHER_NODE", "RETRY", "Attempt", "CatgaResult", "
 
 T = TypeVar("T")
 
-#: An entry in the ``metadata`` of a failure that says, whatever the code, whether to try again: at another node only,
+#: An entry in the ``metadata`` of a failure: whether another attempt may help, whatever the code: at another node only,
 #: or never. Without it the code decides. A plain request that may have run is not sent again in either case.
 RETRY, OTHER_NODE, NEVER = "catga.retry", "other-node", "never"
 #: An entry in the ``metadata`` of a failure whose text has details of this process's environment, such as addresses of
@@ -133,7 +133,7 @@ class CatgaResult(_Cells, Generic[T]):
         # Other values become text, as they would on the wire.
         fill(self, "error", None if error is None else str.__str__(str(error)))
         fill(self, "code", parse_code(code))
-        fill(self, "delivery", delivery)
+        fill(self, "delivery", delivery if type(delivery) is Delivery else Delivery(delivery))
         fill(self, "_request_id", request_id)
         fill(self, "node_id", node_id)
         fill(self, "processing_time_ms", processing_time_ms)

@@ -223,7 +223,7 @@ class OperatorClient:
         try:
             described = NodeRecord.from_mapping(data).node
         except ConfigurationError as exc:
-            return replace(seen, trouble=f"it describes itself wrongly: {exc}")
+            return replace(seen, trouble=f"its description is invalid: {exc}")
         described = described if described.incarnation else replace(described, incarnation=node.incarnation)
         trouble = probe.description.get("trouble")
         own = f"it is not visible to other nodes: {trouble[:1000]}" if isinstance(trouble, str) and trouble else None

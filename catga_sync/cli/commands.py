@@ -1,4 +1,4 @@
-"""The commands of ``catga-sync``: each looks, prints, and returns its exit code."""
+"""The commands of ``catga-sync``: each prints its findings and returns its exit code."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def types(args: argparse.Namespace) -> int:
         return code
     warn(seen)
     if not nodes_of:
-        say(empty(where) if not seen else f"no node in {where} says that it handles a type")
+        say(empty(where) if not seen else f"no node in {where} declares that it handles a type")
         return code
     rows = [
         (name, " | ".join(responses[name]) or "-", " ".join(each.node.node_id for each in nodes_of[name]))
@@ -93,21 +93,24 @@ def types(args: argparse.Namespace) -> int:
 
 
 def explain(args: argparse.Namespace) -> int:
-    """Show which nodes may take a request of a type."""
+    """Show which nodes may take a request of a type, and whether the request fits it."""
+    payload = None if args.payload is None else _payload(args.payload)
     options, registry = options_for(args)
     entry = None if registry is None else registry.find(args.type)
+    misfit = None if payload is None or entry is None else _misfit(payload, entry)
     name, contract = (args.type, None) if entry is None else (entry.name, entry.contract)
     with OperatorClient(options) as client:
         seen, where = client.nodes(ask_all=True), client.where
     verdicts = judge(seen, name, contract)
     response = _response_name(verdicts.candidates, name, entry)
-    code = DONE if verdicts.candidates else UNREACHED
+    code = UNREACHED if not verdicts.candidates else DONE if misfit is None else FAILED
     if args.json:
         document = {
             "cluster": options.cluster_name,
             "type": name,
             "response": response,
             "contractCompared": contract is not None,
+            "misfit": misfit,
             "candidates": [node_json(each) for each in verdicts.candidates],
             "excluded": [{**node_json(each), "reason": reason} for each, reason in verdicts.excluded],
         }
@@ -121,6 +124,8 @@ def explain(args: argparse.Namespace) -> int:
         print_line(f"  + {node.node_id:24} {node.endpoint:32} {node.status.name} load {node.load:g}")
     for each, reason in verdicts.excluded:
         print_line(f"  x {each.node.node_id:24} {reason}")
+    if misfit is not None:
+        print_line(f"  x the request does not fit: {misfit}")
     if contract is None:
         forms = {each.node.contracts.get(name) for each in verdicts.candidates}
         differ = "; the nodes differ in theirs" if len(forms) > 1 else ""
@@ -149,7 +154,7 @@ def call(args: argparse.Namespace) -> int:
         chosen = min(verdicts.candidates, key=lambda each: (bool(each.trouble), each.node.load, each.node.node_id))
         response = _response_name([chosen, *every_node], name, entry) if args.response is None else args.response
         if response is None:
-            why = chosen.trouble or "it does not tell the type of its response"
+            why = chosen.trouble or "it does not describe the type of its response"
             raise CommandFailed(f"--response: give the name of the response's type; of {chosen.node.node_id}: {why}")
         return _ended(args, client.call(chosen.node, name, payload, response))
 
@@ -207,6 +212,15 @@ def _payload(text: str) -> bytes:
     except SerializationError as exc:
         raise CommandFailed(str(exc)) from exc
     return raw
+
+
+def _misfit(payload: bytes, entry: MessageType) -> str | None:
+    """Return why a request does not fit its type; None if it does."""
+    try:
+        entry.codec.decode(payload)
+    except SerializationError as exc:
+        return str(exc)
+    return None
 
 
 def _named(seen: Sequence[Seen], node_id: str, option: str, where: str) -> Seen:

@@ -1,4 +1,4 @@
-"""``catga-sync``: look into a cluster, call it and drain nodes from a shell.
+"""``catga-sync``: inspect a cluster, call it and drain nodes from a shell.
 
     catga-sync nodes                            list the nodes
     catga-sync types                            list the request types and the nodes that handle them
@@ -109,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
         "explain", commands.explain, "show which nodes may take a request of a type, which may not, and why"
     )
     explain.add_argument("type", metavar="TYPE", help="name of the request type")
+    text = "the request, which is checked where --app has its type; - reads it from stdin"
+    explain.add_argument("payload", metavar="JSON", nargs="?", help=text)
     call = command("call", commands.call, "send one request, once, and print the response")
     call.add_argument("type", metavar="TYPE", help="name of the request type")
     call.add_argument("payload", metavar="JSON", nargs="?", default="{}", help="the request; - reads it from stdin")

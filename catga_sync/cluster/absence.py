@@ -17,9 +17,9 @@ _MOST = 5
 
 @dataclass(frozen=True)
 class StoreView:
-    """What a process knows of the discovery store. Immutable."""
+    """The discovery store as seen by this process. Immutable."""
 
-    #: The place of the store, in words.
+    #: The place of the store, as text.
     where: str
     #: The records that it returned last.
     records: tuple[NodeRecord, ...] = ()
@@ -50,9 +50,9 @@ def absence(
     Args:
         type_name: Wire name of the request type.
         nodes: The other nodes that are not offline.
-        reasons: Node id -> why it cannot take the request, for nodes that handle the type as far as is known.
-        around: What is known of the store.
-        this: This node; None for a look from outside.
+        reasons: Node id -> why it cannot take the request, for nodes that may handle the type.
+        around: The store.
+        this: This node; None outside a node, as in the command line.
         handled_here: The types that this process handles.
     """
     rival = None if this is None else around.rival_of(this)
@@ -102,8 +102,8 @@ def empty(where: str, offline: Sequence[str] = (), *, other: bool = False) -> st
     if offline:
         return f"every {some} in {where} is offline: {_listed(offline)}"
     return (
-        f"no {some} is in {where}: start one with the same discovery and cluster_name; the log of one that runs and is "
-        f"not there says why"
+        f"no {some} is in {where}: start one with the same discovery and cluster_name; a node that runs but is missing "
+        f"there logs the reason"
     )
 
 

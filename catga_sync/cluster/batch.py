@@ -1,13 +1,13 @@
-"""Several requests at once, with one round trip a node.
+"""Several requests at once, with one round trip for each node.
 
-    round 1   every request is routed; those for one node travel together, what runs here runs meanwhile
-    round 2   what has failed in a way that allows another try is routed anew, and travels together again
+    round 1   every request is routed; those for one node travel together, and those for this node run meanwhile
+    round 2   those that failed in a way that allows another attempt are routed again, and travel together again
     ...
 
 Rules of this file:
 1. Every item has a plan of its own, so its attempts, its delivery and its failover are those of a call alone.
-2. A round trip is one exchange, however many items it carries: it counts once in the budget, is paid for once when it
-   is a further try, and speaks once for or against its node.
+2. A round trip is one exchange, however many items it carries: it counts once in the budget, takes one from it if it
+   is a further attempt, and is recorded once for its node.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Batch:
 
     Args:
         plans: A plan for each, by its place in the batch.
-        failover: Picks nodes, and says what is tried again.
+        failover: Picks nodes, and decides about further attempts.
         sender: Makes the attempts.
     """
 
@@ -59,7 +59,7 @@ class Batch:
 
     def _round(self, due: list[tuple[int, ClusterNode | None]], first: bool) -> list[tuple[int, ClusterNode | None]]:
         """Send what is due; return what is due in the next round."""
-        # What travels together relies on the same store, or on none: it is named once for all.
+        # Calls that travel together rely on the same store, or on none: the request has one header for all.
         groups: dict[tuple[str, str | None], tuple[ClusterNode, list[int]]] = {}
         alone: list[tuple[int, ClusterNode | None]] = []
         for index, node in due:
@@ -74,11 +74,11 @@ class Batch:
             for index, node in alone:
                 self._results[index] = self._alone(self._plans[index], node)
 
-        # What runs here runs in the caller's thread, while the round trips are under way.
-        tried = at_once(self._together, list(groups.values()), meanwhile=meanwhile if alone else None)
+        # Handlers of this node run in the caller's thread, during the round trips.
+        rounds = at_once(self._together, list(groups.values()), meanwhile=meanwhile if alone else None)
         pause = 0.0
         again: list[int] = []
-        for results in tried:
+        for results in rounds:
             waits = self._sort_out(results)
             again += waits
             pause = max([pause, *waits.values()])
@@ -94,7 +94,7 @@ class Batch:
         """Make one round trip; return the result of each item."""
         node, indexes = group
         plans = [self._plans[index] for index in indexes]
-        # A plain request needs all the time there is; what travels with it has no more and no less.
+        # The longest share: a plain request gets all the time that is left, and the others travel with it.
         time_given = max(self._failover.share(plan, node) for plan in plans)
         started = time.monotonic()
         requests, calls = [plan.request for plan in plans], [plan.call for plan in plans]
@@ -106,11 +106,11 @@ class Batch:
         ran = next((result for result in results if result.delivery is Delivery.EXECUTED), results[0])
         self._failover.learn(node, ran, time_given)
         found = dict(zip(indexes, results, strict=True))
-        again = [index for index in indexes if self._failover.forgoes_store(self._plans[index], found[index])]
+        again = [index for index in indexes if self._failover.drops_store(self._plans[index], found[index])]
         return {**found, **self._together((node, again))} if again else found
 
     def _sort_out(self, results: Mapping[int, CatgaResult[Any]]) -> dict[int, float]:
-        """Keep the results of what is done with; return the waits before another try of the rest."""
+        """Keep the final results; return the waits before the next attempts of the others."""
         waits = {index: self._failover.wait_before_next(self._plans[index], each) for index, each in results.items()}
         again = {index: wait for index, wait in waits.items() if wait is not None}
         if again and not self._failover.pay():
@@ -122,7 +122,7 @@ class Batch:
 
     @staticmethod
     def _last(plan: Plan) -> CatgaResult[Any]:
-        """Return what the last try has brought, for a call that the router gives no further node."""
+        """Return the result of the last attempt, for a call that gets no further node from the router."""
         if not plan.attempts:
             return NO_NODE
         last = plan.attempts[-1]
@@ -136,12 +136,12 @@ def at_once(
     Call ``function`` with each item at the same time; return what it returned, in order.
 
     Args:
-        function: Called in threads of its own, unless there is but one item and nothing else to do.
+        function: Called in threads of a pool, or in this one if there is one item and no ``meanwhile``.
         items: What it is called with.
         meanwhile: Called in this thread while the others run.
     """
     if not items or (len(items) == 1 and meanwhile is None):
-        # Nothing is won by a thread that this one would have to wait for.
+        # A further thread would gain nothing: this one would only wait for it.
         if meanwhile is not None:
             meanwhile()
         return [function(item) for item in items]
@@ -153,7 +153,7 @@ def at_once(
 
 
 def _start(pool: ThreadPoolExecutor, function: Callable[[Any], Any], item: Any) -> Future[Any]:
-    """Have ``function`` called with the item in a thread of the pool; here, where the system gives no thread."""
+    """Call ``function`` with the item in a thread of the pool, or in this one if the system has no thread left."""
     try:
         return pool.submit(copy_context().run, function, item)
     except RuntimeError:  # "can't start new thread"

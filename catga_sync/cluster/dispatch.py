@@ -155,7 +155,7 @@ class Dispatcher:
             reason = reason_against(node, entry.name, entry.contract) if entry.remote else "the type is local-only"
             if reason is None and node not in usable:
                 reason = self._ejection.state(node) or not_preferred(node)
-                reason = "it waits for this very call and has no free thread" if node.node_id in full else reason
+                reason = "it is on the path of this call and has no free thread" if node.node_id in full else reason
             if reason is not None:
                 excluded.append(Verdict(node, reason))
         rival = self._membership.around.rival_of(self._this)
@@ -178,7 +178,7 @@ class Dispatcher:
 
     def _why_none(self, entry: MessageType, call: CallContext, waiting: bool) -> str:
         if waiting:
-            return "every node that handles it waits for this very call"
+            return "every node that handles it is on the path of this call and has no free thread"
         return self._absence(entry, call)[1] if entry.remote else (self._local.no_handler(entry.cls).error or "")
 
     def _plan(self, request: Any, entry: MessageType, call: CallContext) -> Plan | CatgaResult[Any]:

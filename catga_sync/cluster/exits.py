@@ -1,4 +1,4 @@
-"""The end of the interpreter, and of a mediator that is dropped without ``close``."""
+"""Closes mediators at the end of the interpreter, and warns of those that were dropped without ``close``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Putting a cluster mediator together from its options. The one place that knows every part."""
+"""Assembles a cluster mediator from its options. The only file that imports every part."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def create_cluster(
             Carries requests to other nodes; None means HTTP through ``requests``.
 
         environ:
-            The environment; None means ``os.environ``, and an empty one that none is read.
+            The environment; None means ``os.environ``, and an empty mapping that no variable is read.
 
         option_overrides:
             Single options by name; they win over ``options`` and over the environment. See ``ClusterOptions``.
@@ -97,7 +97,7 @@ def create_cluster(
 
 
 class Assembly(NamedTuple):
-    """A cluster mediator, and those of its parts that a simulation moves by itself."""
+    """A cluster mediator, and the parts that a simulation drives."""
 
     mediator: ClusterMediator
     local_node: LocalNode
@@ -125,7 +125,7 @@ def assemble(
         local: The mediator with the handlers.
         options: The options, complete.
         invoker: Carries requests to other nodes; None means envelopes over ``channel``.
-        clock: Tells the time to every part.
+        clock: The clock of every part.
         sleep: Waits between two attempts.
         rng: Source of every random choice; None means one for each part.
         channel: Carries the envelopes; None means HTTP.
@@ -133,7 +133,7 @@ def assemble(
         background: Whether a received request starts the background thread; without it the caller runs the steps.
 
     Raises:
-        ConfigurationError: An option names nothing that there is.
+        ConfigurationError: An option names an unknown backend or router.
     """
     this = ClusterNode(options.node_id or "", options.endpoint, metadata=options.metadata)
     group_name = group_key(options.cluster_name, this.node_id, this.endpoint or "")
@@ -147,7 +147,7 @@ def assemble(
         cluster_name=options.cluster_name,
         peers=options.peers,
         is_alive=liveness(options.cluster_name),
-        under_test=lambda: any(tells() for tells in tests),
+        under_test=lambda: any(is_test() for is_test in tests),
     )
     idempotency = create_idempotency(options.idempotency, cluster_name=options.cluster_name, clock=clock)
     limited_log = LimitedLog(clock)
@@ -286,6 +286,6 @@ def assemble(
 
 
 def _nonces(group_name: str) -> SqliteNonces:
-    # Shared by the workers of the node: each of them must know what another one has let in.
+    # Shared by the workers of the node, so that none of them accepts a nonce which another has accepted.
     name = hashlib.sha256(group_name.encode("utf-8")).hexdigest()[:32]
     return SqliteNonces(lambda: meeting_folder() / f"{name}.nonces")

@@ -1,16 +1,17 @@
-"""One call over several nodes: which one is tried, and whether there is another try.
+"""One call over several nodes: which node gets an attempt, and whether another attempt follows.
 
-    it succeeded, or the handler said no            -> that is the result
+    it succeeded, or the handler returned an error  -> that is the result
     provably not run, for a reason that may pass    -> another node
     may have run, and may run twice                 -> another node, two nodes at most
     may have run, and may not run twice             -> that is the result; a plain request never runs twice
 
 Rules of this file:
-1. A node that was tried is not tried again while there is one that was not.
-2. A plain request may run twice only where all nodes remember request ids in one store. Each try names that store, the
-   first one too, and a node that has another one refuses it: what is known here of the nodes may be old.
-3. All tries share the call's deadline; the waits between them do, too.
-4. What a try shows about its node is recorded in ``Ejection``; every further try is paid from the ``RetryBudget``.
+1. A node that had an attempt gets no second one while there is a node without.
+2. A plain request may run twice only where all nodes remember request ids in one store. Each attempt names that store,
+   the first one too, and a node with another store refuses it: the node information here may be stale.
+3. All attempts share the call's deadline, and so do the waits between them.
+4. What an attempt shows about its node is recorded in ``Ejection``; each further attempt takes one from the
+   ``RetryBudget``.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ from catga_sync.routing.base import Router
 
 __all__ = ["NO_NODE", "Failover", "Plan"]
 
-#: Seconds that must be left for another try to make sense.
+#: Least seconds left for another attempt.
 _LEAST_LEFT = 0.050
-#: The longest wait between two tries, in seconds.
+#: The longest wait between two attempts, in seconds.
 _LONGEST_WAIT = 0.250
-#: Nodes on which a request may be left without a response: a request that ends its node must not end all of them.
+#: Most attempts with unknown outcome, so that a request that crashes nodes crashes two at most.
 _MOST_UNKNOWN = 2
-#: A caller that gave less time than this, in seconds, learns nothing about the node from running out of it.
+#: Timeouts shorter than this, in seconds, are not counted against the node.
 _FAIR_TIME = 0.100
 
 _PASSING = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.UNIMPLEMENTED})
@@ -51,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Plan:
-    """One call on its way over the nodes."""
+    """The state of one call: its candidates, and the attempts so far."""
 
     request: Any
     #: The candidates; never empty.
@@ -65,7 +66,7 @@ class Plan:
     attempts: list[Attempt] = field(default_factory=list)
     tried: set[str] = field(default_factory=set)
     unknown: int = 0
-    #: The last result of a try that may have run; None when there is none.
+    #: The result of the last attempt that may have run; None when there is none.
     unsure: CatgaResult[Any] | None = None
 
     def remaining(self) -> float:
@@ -76,18 +77,18 @@ class Plan:
 
 class Failover:
     """
-    Try nodes until one responds. Thread-safe.
+    Run a call on one or more nodes by the rules above. Thread-safe.
 
     Args:
-        this: The id of this node; what happens to calls that run here says nothing about other nodes.
+        this: The id of this node; calls that run here are not recorded in ``ejection``.
         sender: Makes an attempt at a node.
         ejection: Keeps the record of failing nodes.
-        budget: Grants further tries.
-        enabled: False makes the first try the only one.
-        max_retries: Further tries after the first.
+        budget: Grants further attempts.
+        enabled: False makes the first attempt the only one.
+        max_retries: Further attempts after the first.
         retry_delay: Seconds; the first wait is drawn from 0 to this, the next from 0 to twice as much.
-        clock: Times the tries; None means the system's.
-        sleep: Waits; None means really.
+        clock: Times the attempts; None means the system's.
+        sleep: Waits; None means ``time.sleep``.
         rng: Source of the jitter; None means one of its own.
     """
 
@@ -109,7 +110,7 @@ class Failover:
         self._sender = sender
         self._ejection = ejection
         self._budget = budget
-        self._tries = 1 + max_retries if enabled else 1
+        self._max_attempts = 1 + max_retries if enabled else 1
         self._retry_delay = retry_delay
         self._monotonic = (SYSTEM_CLOCK if clock is None else clock).monotonic
         self._sleep = time.sleep if sleep is None else sleep
@@ -117,8 +118,8 @@ class Failover:
 
     @property
     def repeats(self) -> bool:
-        """Whether there is ever a further try."""
-        return self._tries > 1
+        """Whether there is ever a further attempt."""
+        return self._max_attempts > 1
 
     def run(self, plan: Plan, node: ClusterNode | None = None) -> CatgaResult[Any]:
         """
@@ -126,14 +127,14 @@ class Failover:
 
         Args:
             plan: The call.
-            node: The first node to try, for a call that was counted already; None means that it is picked here.
+            node: The node of the first attempt, for a call that was counted already; None means that it is picked here.
         """
         if node is None:
             self._budget.pay_in()
             node = self.pick(plan)
         result = NO_NODE
         while node is not None:
-            result = self._try(plan, node)
+            result = self._attempt(plan, node)
             wait = self.wait_before_next(plan, result)
             if wait is None or not self._budget.take():
                 break
@@ -142,12 +143,12 @@ class Failover:
         return self.result(plan, result)
 
     def count(self, exchanges: int) -> None:
-        """Count calls in the budget; several that travel together are one."""
+        """Count exchanges in the budget; calls that travel together are one exchange."""
         for _ in range(exchanges):
             self._budget.pay_in()
 
     def pay(self) -> bool:
-        """Pay for a further try; return False when the budget has none left."""
+        """Take a further attempt from the budget; return False when none is left."""
         return self._budget.take()
 
     def sleep(self, seconds: float) -> None:
@@ -156,7 +157,7 @@ class Failover:
             self._sleep(seconds)
 
     def pick(self, plan: Plan) -> ClusterNode | None:
-        """Return the node to try next; None when the router gives none."""
+        """Return the node of the next attempt; None when the router gives none."""
         options = plan.nodes if len(plan.nodes) == 1 else self._ejection.usable(plan.nodes)
         if plan.tried:
             untried = tuple(node for node in options if node.node_id not in plan.tried)
@@ -175,9 +176,9 @@ class Failover:
             return None
 
     def share(self, plan: Plan, node: ClusterNode) -> float:
-        """Return the seconds for a try at a node: all that is left, or half if another one can follow its silence."""
+        """Return the seconds for an attempt: all that is left, or half if another attempt can follow a silent node."""
         left = plan.remaining()
-        another = len(plan.attempts) + 1 < self._tries and len(plan.tried | {node.node_id}) < len(plan.nodes)
+        another = len(plan.attempts) + 1 < self._max_attempts and len(plan.tried | {node.node_id}) < len(plan.nodes)
         return left / 2 if plan.repeatable and another and plan.unknown + 1 < _MOST_UNKNOWN else left
 
     @staticmethod
@@ -186,7 +187,7 @@ class Failover:
         return plan.call if plan.store is None else replace(plan.call, store=plan.store)
 
     def note(self, plan: Plan, node: ClusterNode, result: CatgaResult[Any], elapsed: float) -> None:
-        """Take note of a try, in the plan and at the router."""
+        """Record an attempt in the plan and at the router."""
         plan.tried.add(node.node_id)
         plan.attempts.append(Attempt(node.node_id, elapsed, result.delivery, result.code, result.error))
         if result.delivery is Delivery.UNKNOWN:
@@ -194,13 +195,14 @@ class Failover:
             plan.unsure = result
         _completed(plan, node, result, elapsed)
 
-    def forgoes_store(self, plan: Plan, result: CatgaResult[Any]) -> bool:
+    def drops_store(self, plan: Plan, result: CatgaResult[Any]) -> bool:
         """
-        Rely on no store any more, where the node has another one and nothing may have run yet.
+        Rely on no store any more if the node has another store and nothing may have run yet.
 
         Returns:
-            Whether the node is to be asked again at once. That is free: it cost the node next to nothing to refuse,
-            and after a store was emptied all plain requests are refused until the next heartbeats.
+            Whether the node is to get the request again at once. The budget is not charged for it: the refusal costs
+            the node next to nothing, and after a store was emptied all plain requests are refused until the next
+            heartbeats.
         """
         if not _has_another_store(plan, result) or plan.unsure is not None:
             return False
@@ -208,42 +210,42 @@ class Failover:
         return True
 
     def learn(self, node: ClusterNode, result: CatgaResult[Any], time_given: float) -> None:
-        """Take note of what an exchange that was given so many seconds shows about its node."""
+        """Record what an exchange with this time limit shows about its node."""
         if node.node_id == self._this:
             return
         if result.delivery is Delivery.EXECUTED or (result.node_id and result.metadata.get(RETRY) == NEVER):
-            # It has responded, if only with the refusal of a behaviour.
+            # The node has responded; the refusal of a behaviour is a response, too.
             self._ejection.succeeded(node)
         elif result.delivery is Delivery.UNKNOWN:
             fair = result.code is not ErrorCode.DEADLINE_EXCEEDED or time_given >= _FAIR_TIME
             if fair and _without_response(result):
                 self._ejection.failed(node)
         elif result.node_id is None and result.metadata.get(RETRY) == OTHER_NODE:
-            # It was asked to describe itself first, and what came was not signed by it.
+            # Its proof of signing failed.
             self._ejection.failed(node)
         elif result.code is ErrorCode.UNAVAILABLE:
-            # No process listens there, or the node said that it is going offline; it names itself then.
+            # No process listens there, or the node is draining; ``result.node_id`` is set then.
             self._ejection.avoid(node)
             if result.node_id is None:
                 self._ejection.failed(node)
 
     def wait_before_next(self, plan: Plan, result: CatgaResult[Any]) -> float | None:
-        """Return the seconds to wait before the next try, or None when there is to be none."""
+        """Return the seconds to wait before the next attempt, or None when there is to be none."""
         wait = self._wait_before_next(plan, result)
         return None if wait is None or plan.remaining() - wait < _LEAST_LEFT else wait
 
     def result(self, plan: Plan, last: CatgaResult[Any]) -> CatgaResult[Any]:
-        """Return the result for the caller after the last try."""
+        """Return the result for the caller after the last attempt."""
         delivery = last.delivery
         if plan.unsure is not None and delivery is Delivery.NOT_EXECUTED:
-            # A later try that provably did not run says nothing about an earlier one that may have.
+            # An earlier attempt may have run, even if the last one provably did not.
             delivery = Delivery.UNKNOWN
             if _has_another_store(plan, last):
-                # Nor does the store matter to the caller: the request should not have been sent again.
+                # Report the earlier unknown result, not the store mismatch of the repeat.
                 last = plan.unsure
         return last._with(attempts=tuple(plan.attempts), delivery=delivery)
 
-    def _try(self, plan: Plan, node: ClusterNode) -> CatgaResult[Any]:
+    def _attempt(self, plan: Plan, node: ClusterNode) -> CatgaResult[Any]:
         time_given = self.share(plan, node)
         started = self._monotonic()
         try:
@@ -254,12 +256,12 @@ class Failover:
             raise
         self.note(plan, node, result, self._monotonic() - started)
         self.learn(node, result, time_given)
-        return self._try(plan, node) if self.forgoes_store(plan, result) else result
+        return self._attempt(plan, node) if self.drops_store(plan, result) else result
 
     def _wait_before_next(self, plan: Plan, result: CatgaResult[Any]) -> float | None:
-        """Return the seconds to wait before the next try, or None when there is to be none."""
+        """Return the seconds to wait before the next attempt, regardless of the time left; None when there is none."""
         made = len(plan.attempts)
-        if result.is_success or made >= self._tries:
+        if result.is_success or made >= self._max_attempts:
             return None
         untried = len(plan.tried) < len(plan.nodes)
         if result.delivery is Delivery.NOT_EXECUTED:
@@ -267,7 +269,7 @@ class Failover:
             if retry == NEVER or (retry == OTHER_NODE and not untried):
                 return None
             if result.code is ErrorCode.DEADLINE_EXCEEDED:
-                # Only the share of this try was used up, waiting for its turn at a busy node.
+                # Only the share of this attempt was used up, in the queue of a busy node.
                 return 0.0 if untried else None
             passing = result.code in _PASSING or retry == OTHER_NODE
             if not passing or (result.code is ErrorCode.UNIMPLEMENTED and (made > 1 or not untried)):
@@ -283,14 +285,14 @@ class Failover:
 
 
 def _has_another_store(plan: Plan, result: CatgaResult[Any]) -> bool:
-    """Return whether a node has refused a request since it does not have the store that was named."""
+    """Return whether a node has refused a request because it does not have the named store."""
     refused = result.delivery is Delivery.NOT_EXECUTED and result.code is ErrorCode.FAILED_PRECONDITION
-    # What is final is the refusal of a behaviour.
+    # RETRY=NEVER marks a refusal by a behaviour, not by the store check.
     return plan.store is not None and refused and result.metadata.get(RETRY) != NEVER
 
 
 def _without_response(result: CatgaResult[Any]) -> bool:
-    """Return whether a result of unknown delivery is no response of the node that was asked."""
+    """Return whether a result of unknown delivery is not a response of the node."""
     return result.code in _NO_RESPONSE or result.metadata.get(RETRY) == OTHER_NODE
 
 
@@ -300,7 +302,7 @@ NO_NODE: CatgaResult[Any] = CatgaResult.failure(
     ErrorCode.INTERNAL,
     delivery=Delivery.NOT_EXECUTED,
 )
-#: The result for a router of a try that was cut short by the end of the process.
+#: What a router gets as the result of an attempt that was cut short by the end of the process.
 _ABANDONED: CatgaResult[Any] = CatgaResult.failure("abandoned", ErrorCode.CANCELLED, delivery=Delivery.UNKNOWN)
 
 

@@ -1,4 +1,4 @@
-"""The files by which the processes of a node on this machine agree, and the locks on them.
+"""The files that the processes of a node on this machine share, and the locks on them.
 
 Rules of this file:
 1. ``flock`` belongs to the open file, and so to every process that has inherited it.
@@ -28,11 +28,11 @@ __all__ = ["CAN_LOCK", "GroupFiles", "lock_alone", "lock_shared", "write_if_alon
 
 #: Whether this system has the locks.
 CAN_LOCK = fcntl is not None
-#: How often a process that joins checks whether the group is really not empty; a check holds the lock for a moment.
-_LOOKS = 4
+#: Checks before the group counts as not empty: a check by another process holds the lock for a moment, too.
+_EMPTY_CHECKS = 4
 #: Bytes of a file that are read.
 _LONGEST_TEXT = 64
-#: Seconds after which every process of a node has locked a file that was made anew: longer than any step takes.
+#: Seconds within which every process of a node locks a recreated file: longer than any step takes.
 _SETTLED = 5.0
 
 
@@ -53,7 +53,7 @@ class GroupFiles:
         return open_private(self._path(kind), make=True)
 
     def has(self, fd: int, kind: str) -> bool:
-        """Return whether a descriptor is still that of the file with the name."""
+        """Return whether a descriptor still belongs to the file of that name, which may have been recreated."""
         return identity(fd) == identity(self._path(kind))
 
     def is_free(self, kind: str) -> bool | None:
@@ -68,13 +68,13 @@ class GroupFiles:
             os.close(fd)
 
     def is_settled(self, kind: str, now: float) -> bool:
-        """Return whether every process has had time to lock a file that was made anew."""
+        """Return whether the time for all processes to lock the recreated file is over."""
         text = self.read(kind)
-        # What lies further ahead was written before the machine was started.
+        # A later time is from before a reboot.
         return bool(text) and not now < float(text or 0) <= now + _SETTLED
 
     def note_new(self, kind: str, now: float) -> None:
-        """Write into a file that is empty since when it is there; see ``is_settled``."""
+        """Record in an empty file when it counts as settled; see ``is_settled``."""
         if not self.read(kind):
             self.write(kind, str(now + _SETTLED))
 
@@ -102,7 +102,7 @@ class GroupFiles:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Let one process at a time join or leave: a lock of the system cannot be turned into another in one step."""
+        """Hold the lock for joining or leaving, since ``flock`` cannot turn one lock into another in one step."""
         while True:
             fd = self.open("turn")
             try:
@@ -134,9 +134,9 @@ def lock_shared(fd: int) -> None:
 
 def write_if_alone(fd: int, text: str) -> None:
     """Write a text into an open file if no process of the node has a lock on it."""
-    for _ in range(_LOOKS):
+    for _ in range(_EMPTY_CHECKS):
         if lock_alone(fd):
             os.pwrite(fd, text.encode("ascii"), 0)
             return
-        # A member, or a check of another process, for a moment.
+        # A member has the lock, or for a moment the check of another process.
         threading.Event().wait(0.002)

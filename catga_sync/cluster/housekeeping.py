@@ -2,8 +2,8 @@
 
     serving --drain()--> announced --settled--> refusing --nothing runs--> idle
 
-A drain is the node's, not a worker's: the wish is in a file that all workers read, and the call that asked for it waits
-until the last of them is idle.
+A drain is that of the node, not of one worker: a file marks it for all workers, and the call that began it waits until
+the last of them is idle.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Housekeeping:
             # Before other nodes are probed, which may take long.
             pause = min(pause, self._presence.step())
         self._ejection.keep_only(nodes)
-        self._look_around(nodes)
+        self._check_suspects(nodes)
         self._limited_log.tell_left_out()
         self._sender.tidy(nodes)
         return pause
@@ -134,10 +134,10 @@ class Housekeeping:
         """See ``AcrossForks``: a drain that the parent has seen is not followed here."""
         self._drain_seen_at = None
 
-    def _look_around(self, nodes: tuple[ClusterNode, ...]) -> None:
+    def _check_suspects(self, nodes: tuple[ClusterNode, ...]) -> None:
         """Probe nodes: those that are avoided, ejected and due, or silent towards calls."""
         probed = {node.node_id: node for node in self._ejection.due_for_probe(nodes)}
-        suspects = {node.node_id: node for node in self._ejection.due_for_a_look(nodes)}
+        suspects = {node.node_id: node for node in self._ejection.due_for_check(nodes)}
         suspects.update((node.node_id, node) for node in self._sender.silent(nodes, _SILENCE))
         due = {**suspects, **probed}
         # A node that hangs takes the whole time-out, so several are probed at once, the longest ago first.
@@ -145,11 +145,11 @@ class Housekeeping:
         now = self._monotonic()
         self._asked_at = {node_id: at for node_id, at in self._asked_at.items() if node_id in due}
         self._asked_at.update((node.node_id, now) for node in chosen)
-        for node, answered in zip(chosen, self._are_alive(chosen), strict=True):
+        for node, responded in zip(chosen, self._are_alive(chosen), strict=True):
             if node.node_id in probed:
-                self._ejection.probed(node, answered=answered)
+                self._ejection.probed(node, responded=responded)
             # A handler may take long while its node responds: only a node that does not respond is silent.
-            elif self._ejection.looked_at(node, answered=answered):
+            elif self._ejection.checked(node, responded=responded):
                 self._sender.abandon(node)
 
     def _are_alive(self, nodes: list[ClusterNode]) -> list[bool]:

@@ -48,7 +48,7 @@ class Lifecycle:
         self._housekeeping = housekeeping
         self._trust = trust
         self._tests = tests
-        #: Whether an app has the mediator, which then ends with the app.
+        #: Whether an app has the mediator; the mediator then ends with the app.
         self.has_app = False
         self._background = Background(
             f"catga-cluster-{local_node.node_id}",
@@ -64,14 +64,14 @@ class Lifecycle:
         return self._background.running
 
     def attach(self, under_test: Callable[[], bool] | None) -> None:
-        """Make this process one that means to serve; see ``ClusterMediator.attach``."""
+        """Mark this process as a server; see ``ClusterMediator.attach``."""
         if under_test is not None:
             self._tests.append(under_test)
         self.has_app = True
         self.start()
 
     def start(self) -> None:
-        """Start the background thread now, not with the first call; a node with an endpoint means to serve."""
+        """Start the background thread now, not with the first call; a node with an endpoint is to serve."""
         self._trust.check()
         self._local_node.open()
         if self._presence is not None:
@@ -90,7 +90,7 @@ class Lifecycle:
             presence.served()
             close_at_exit(self)
 
-    def look_around(self, call: CallContext | None = None) -> None:
+    def ensure_membership(self, call: CallContext | None = None) -> None:
         """Start the background thread; where there is none, refresh the membership within the time of the call."""
         if self._background.running or self._background.ensure() or self._local_node.closed:
             return
@@ -108,7 +108,7 @@ class Lifecycle:
         self._housekeeping.close()
 
     def _goes_on_in_parent(self) -> bool:
-        # Not in a process that has become the parent of servers.
+        # Not in a server's master process, such as gunicorn's arbiter.
         return self._presence is None or not self._presence.attached or self._presence.has_served
 
     def _starts_in_child(self) -> bool:

@@ -1,4 +1,7 @@
-"""This node as it is in this process: its description, its limit of concurrent calls, and whether it goes offline."""
+"""This node as it is in this process: its description, its limit of concurrent calls, and whether it goes offline.
+
+``max_concurrency`` limits calls in, from other nodes. Calls out are limited by ``resilience/concurrency.py``.
+"""
 
 from __future__ import annotations
 

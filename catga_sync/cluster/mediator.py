@@ -156,8 +156,8 @@ class ClusterMediator:
                 The request.
 
             timeout:
-                Seconds for the whole call, all tries included. None means ``request_timeout``, or what is left of the
-                call in which this one is made. A handler that runs in this process is never interrupted.
+                Seconds for the whole call, all attempts included. None means ``request_timeout``, or the rest of the
+                time of the call in which this one is made. A handler that runs in this process is never interrupted.
 
         Returns:
             The result; whatever happens at run time is in it.
@@ -172,7 +172,7 @@ class ClusterMediator:
         entry = self.registry.ensure(type(request))
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
         if not self._lifecycle.running:
-            self._lifecycle.look_around(call)
+            self._lifecycle.ensure_membership(call)
         if not self._behaviors and not self._send_watchers:
             return self._dispatcher.send(request, entry, call)
         return self._send_watched(request, entry, call)
@@ -188,7 +188,7 @@ class ClusterMediator:
         items = [self.local.require_request(request) for request in requests]
         entries = [self.registry.ensure(type(item)) for item in items]
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
-        self._lifecycle.look_around(call)
+        self._lifecycle.ensure_membership(call)
         calls = [call.nested(new_request_id(), self._timeout) for _ in items]
         if self._behaviors:
             # Behaviours are written for one call in its caller's thread, so with them every item is one.
@@ -222,7 +222,7 @@ class ClusterMediator:
         """
         entry = self.registry.ensure(type(require_event(event)))
         call = nested_call(self._timeout)
-        self._lifecycle.look_around(call)
+        self._lifecycle.ensure_membership(call)
         nodes = self._membership.look(call).subscribers(entry.name) if entry.remote else []
         results = self._dispatcher.on_each(nodes, event, call)
         here = self._dispatcher.deliver_here(event, call)
@@ -247,7 +247,7 @@ class ClusterMediator:
         """
         entry = self.registry.ensure(type(self.local.require_request(request)))
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
-        self._lifecycle.look_around(call)
+        self._lifecycle.ensure_membership(call)
         results = self._dispatcher.broadcast(entry, request, call) if entry.remote else {}
         if self.local.handles(entry.cls):
             left = call.remaining()
@@ -266,7 +266,7 @@ class ClusterMediator:
         """
         self.local.require_request(request)
         call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
-        self._lifecycle.look_around(call)
+        self._lifecycle.ensure_membership(call)
         return replace(self._dispatcher.explain(request, call), troubles=self._troubles())
 
     @property
@@ -277,9 +277,9 @@ class ClusterMediator:
     @property
     def trouble(self) -> str | None:
         """
-        Why this node is not visible to others, though it means to be: what was asked, what came back, and the cure.
+        Why this node is not visible to others, though it is to serve: the request, its outcome, and the cure.
 
-        None when it is visible, when it is a pure client, and when this process has not meant to serve so far.
+        None when it is visible, when it is a pure client, and before this process is marked as a server.
         """
         return None if self._presence is None else self._presence.trouble
 
@@ -289,7 +289,7 @@ class ClusterMediator:
 
         The first call fetches the first snapshot, which takes as long as the store takes.
         """
-        self._lifecycle.look_around()
+        self._lifecycle.ensure_membership()
         found = [
             replace(
                 node,
@@ -312,15 +312,15 @@ class ClusterMediator:
 
     def attach(self, under_test: Callable[[], bool] | None = None) -> None:
         """
-        Make this process one that means to serve. The integrations call it when the receiver is added to an app.
+        Mark this process as a server. The integrations call it when the receiver is added to an app.
 
         Args:
-            under_test: Tells whether the app is being tested; asked again and again. None: unknown.
+            under_test: Returns whether the app is being tested; called repeatedly. None: unknown.
         """
         self._lifecycle.attach(under_test)
 
     def start(self) -> ClusterMediator:
-        """Start the background thread now, not with the first call; a node with an endpoint means to serve."""
+        """Start the background thread now, not with the first call; a node with an endpoint is to serve."""
         self._lifecycle.start()
         return self
 

@@ -1,10 +1,11 @@
-"""The nodes of the cluster as far as this process knows: a snapshot that a background thread swaps.
+"""The other nodes: reads the discovery store into a snapshot, which a background thread replaces.
 
 Rules of this file:
-1. Readers take the snapshot without a lock. No store is touched on the way of a call, but for the very first.
-2. The store keeps the time: what it returns is alive. No clock of a node, and no pause of this process, evicts one.
-3. A store that is down changes nothing: the last snapshot serves. One that has lost more than half of its nodes at
-   once is not believed either, until the nodes themselves are found gone: an ordinary stop looks the same at first.
+1. Readers take the snapshot without a lock. No call but the first of a process reads the store.
+2. The clock of the store decides: a node that it returns is alive. Clocks of nodes and pauses of this process do not
+   remove a node.
+3. While the store is down, the last snapshot stays. A store that has lost more than half of its nodes at once may have
+   been emptied: these nodes stay until they are found gone.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._redaction import cause_of
 from catga_sync.cluster.absence import StoreView, unreadable
-from catga_sync.cluster.descriptions import Descriptions
 from catga_sync.cluster.events import ClusterEvent, EventBoard, EventKind
+from catga_sync.cluster.peer_descriptions import Descriptions
 from catga_sync.cluster.peers import Peers
 from catga_sync.cluster.snapshot import Snapshot
 from catga_sync.context import CallContext
@@ -36,9 +37,9 @@ _FIRST_WAIT = 0.25
 _FIRST_LOOKS = 0.5
 #: Seconds that a caller waits for a read by another thread: for the very first, and for a newer one.
 _FIRST_PATIENCE, _PATIENCE = 1.0, 0.05
-#: The oldest snapshot, in seconds, by which a type is said to have no node.
+#: The oldest snapshot, in seconds, for the error that no node handles a type.
 _FRESH = 0.1
-#: A refresh that takes more than this share of the nodes away is not believed.
+#: If a refresh removes more than this share of the nodes, they stay until they are found gone.
 _MASS = 0.5
 
 _log = logging.getLogger(__name__)
@@ -131,14 +132,14 @@ class Membership:
             snapshot = self.look(call)
         found = snapshot.candidates(entry.name, entry.contract, here)
         if not found:
-            # Perhaps the node has just come up: before saying that there is none, look at the store once more.
+            # A node may have just joined: read the store once more before the call fails.
             self.refresh(_FRESH, call=call)
             found = self.look(call).candidates(entry.name, entry.contract, here)
         return found
 
     @property
     def around(self) -> StoreView:
-        """What is known of the store."""
+        """The place and the state of the store, for error texts."""
         return StoreView(place_of(self._discovery), self._records, self._failure)
 
     @property
@@ -148,7 +149,7 @@ class Membership:
 
     @property
     def troubles(self) -> tuple[tuple[str, str], ...]:
-        """Node id and reason, for nodes of which only the address is known and that do not describe themselves."""
+        """Node id and reason, for nodes listed by address only that do not describe themselves."""
         return self._descriptions.troubles
 
     def last_heartbeat(self, node_id: str) -> float | None:
@@ -231,8 +232,8 @@ class Membership:
 
     def _ask_missing(self) -> set[str]:
         """Ask the nodes that went missing; return those that are gone, and log once those that are not."""
-        answers = {node_id: self._peers.is_gone(node) for node_id, (node, _) in list(self._missing.items())}
-        lost = frozenset(node_id for node_id, gone in answers.items() if gone is False)
+        checked = {node_id: self._peers.is_gone(node) for node_id, (node, _) in list(self._missing.items())}
+        lost = frozenset(node_id for node_id, gone in checked.items() if gone is False)
         if lost - self._lost:
             _log.warning(
                 "discovery: %s has lost nodes that still respond, as if it had been emptied; kept for up to %g s: %s",
@@ -241,8 +242,8 @@ class Membership:
                 ", ".join(sorted(lost)),
             )
         # A node that is busy for a moment is not logged again when it responds again.
-        self._lost = (self._lost | lost) & answers.keys()
-        return {node_id for node_id, gone in answers.items() if gone}
+        self._lost = (self._lost | lost) & checked.keys()
+        return {node_id for node_id, gone in checked.items() if gone}
 
     def _tell(self, before: Snapshot, after: Snapshot) -> None:
         for node_id, node in before.by_id.items():

@@ -1,4 +1,4 @@
-"""Leaving the cluster for a mediator that was dropped without ``close``."""
+"""Removes a node from the discovery store after its mediator was dropped without ``close``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking other nodes to describe themselves, and whether they run."""
+"""Probes of other nodes: their description, and whether they run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Asker(Protocol):
 
 
 def liveness(cluster_name: str) -> Callable[[ClusterNode], bool | None]:
-    """Return a function that tells whether a node of this machine runs; None where that cannot be told."""
+    """Return a function that returns whether a node of this machine runs; None where that cannot be determined."""
 
     def is_alive(node: ClusterNode) -> bool | None:
         try:
@@ -34,7 +34,7 @@ def liveness(cluster_name: str) -> Callable[[ClusterNode], bool | None]:
             return None
         alive = any_process_of(folder, group_key(cluster_name, node.node_id, node.endpoint or ""))
         if alive is False and not nobody_listens(node.endpoint or ""):
-            # Its workers have died, but a process keeps the port for the next ones: gunicorn's master, say.
+            # Its workers have died, but another process, such as gunicorn's master, keeps the port for the next ones.
             return None
         return alive
 
@@ -56,27 +56,27 @@ class Peers:
 
     def describe(self, node: ClusterNode) -> Mapping[str, Any] | Trouble:
         """Return the description of a node, or why there is none."""
-        answer = self._ask(node)
-        return trouble_of(answer) or answer.description
+        probe = self._ask(node)
+        return trouble_of(probe) or probe.description
 
     def is_gone(self, node: ClusterNode) -> bool | None:
-        """Return whether a node that is missing in the store is gone; None when that cannot be told."""
-        answer = self._ask(node)
-        if self._share_a_key and answer.status == 401 and answer.node_id not in (None, node.node_id):
-            # It names itself without a signature. Between processes of one user of one machine that is enough.
+        """Return whether a node that is missing in the store is gone; None when that cannot be determined."""
+        probe = self._ask(node)
+        if self._share_a_key and probe.status == 401 and probe.node_id not in (None, node.node_id):
+            # The other node id is not signed. Between processes of one user of one machine that is enough.
             return True
-        if answer.outcome is not ProbeOutcome.DESCRIBED:
-            return True if answer.outcome is ProbeOutcome.REFUSED else None
-        said = answer.description
-        if said.get("nodeId") != node.node_id or said.get("status") == NodeStatus.OFFLINE.name:
+        if probe.outcome is not ProbeOutcome.DESCRIBED:
+            return True if probe.outcome is ProbeOutcome.REFUSED else None
+        found = probe.description
+        if found.get("nodeId") != node.node_id or found.get("status") == NodeStatus.OFFLINE.name:
             # Another node has its port, or its server lives on where its mediator was closed.
             return True
         # A node that drains has left the store by itself, and is not lost.
-        return None if said.get("status") == NodeStatus.DRAINING.name else False
+        return None if found.get("status") == NodeStatus.DRAINING.name else False
 
     def is_alive(self, node: ClusterNode) -> bool:
         """Return whether a node responds."""
-        # A node without the describe route responds otherwise, which is a sign of life as well.
+        # Any other response, such as that of a node without the describe route, is a sign of life as well.
         return self._ask(node).outcome in (ProbeOutcome.DESCRIBED, ProbeOutcome.OTHER)
 
     def _ask(self, node: ClusterNode) -> Probe:

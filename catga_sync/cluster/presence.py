@@ -1,12 +1,12 @@
-"""How this node becomes visible, stays so, and goes.
+"""Makes this node visible to other nodes: registration, heartbeats, withdrawal.
 
-A process that has attached its receiver to an app means to serve. It does serve once
+A process that has attached its receiver to an app is to serve. It serves once
 
 * the node's own endpoint responds as this node, and
 * this process has received a request, or listens on the endpoint's port (a worker that has had no call yet).
 
 Only then does it join the node's workers; one of them leads and sends the heartbeats. A process that merely imports the
-app (a shell, ``manage.py migrate``, the parent of a reloader or of ``--preload``) never gets there by itself.
+app (a shell, ``manage.py migrate``, the parent of a reloader or of ``--preload``) never joins.
 
     outside --endpoint responds--> serving --endpoint refuses, or is silent for too long--> outside
 
@@ -104,7 +104,7 @@ class Presence:
         self._timeout = heartbeat_timeout
         self._listens = listening if listens is None else listens
         self._clock = SYSTEM_CLOCK if clock is None else clock
-        #: Whether this process means to serve.
+        #: Whether this process is to serve.
         self.attached = False
         #: Whether this process has received a request.
         self.has_served = False
@@ -125,7 +125,7 @@ class Presence:
 
     @property
     def trouble(self) -> str | None:
-        """Why the node is not visible to others, in a sentence; None when it is, or does not mean to be."""
+        """Why the node is not visible to others, in a sentence; None when it is, or is not to be."""
         return self._visibility.trouble
 
     def step(self) -> float:
@@ -183,7 +183,7 @@ class Presence:
             _log.warning("the node's record could not be removed; it will expire: %s", shown(exc))
 
     def attach(self) -> None:
-        """Make this process one that means to serve; the next step checks whether it does."""
+        """Mark this process as a server; the next step checks whether it serves."""
         self.attached = True
         self.hasten()
 
@@ -233,13 +233,13 @@ class Presence:
         if not led:
             # Another process has led and asked until now: silence counts from here on.
             self._answered_at = self._clock.monotonic()
-        answer, trouble = self._ask()
+        probe, trouble = self._ask()
         now = self._clock.monotonic()
         if trouble is None:
             self._answered_at = now
         # A busy node may be silent; a refused connection means that its server has ended.
-        elif answer.outcome is ProbeOutcome.REFUSED or now - self._answered_at > self._timeout:
-            _log.warning("node %s is taken out of the cluster: %s", self._node_id, trouble)
+        elif probe.outcome is ProbeOutcome.REFUSED or now - self._answered_at > self._timeout:
+            _log.warning("node %s is removed from the cluster: %s", self._node_id, trouble)
             attached = self.attached
             self.leave()
             self.attached = attached
@@ -297,12 +297,12 @@ class Presence:
         return not self.has_forked and any(each.rpartition(":")[2] == str(self._port) for each in self._listens())
 
     def _ask(self) -> tuple[Probe, Trouble | None]:
-        answer = self._probe.ask(self._node_id, self._endpoint, _PROBE_TIMEOUT)
-        return answer, trouble_of(answer, own_id=self._node_id, listening=self._listens)
+        probe = self._probe.ask(self._node_id, self._endpoint, _PROBE_TIMEOUT)
+        return probe, trouble_of(probe, own_id=self._node_id, listening=self._listens)
 
     def _waiting(self) -> str:
         return (
-            f"GET {self._endpoint}{NODE_PATH}: another process answers as this node; no request has reached this one, "
+            f"GET {self._endpoint}{NODE_PATH}: another process responds as this node; no request has reached this one, "
             f"which listens on {' and '.join(self._listens()) or 'nothing'}"
         )
 

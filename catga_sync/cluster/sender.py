@@ -1,8 +1,9 @@
 """One attempt at one node: here in the caller's thread, or there over the invoker.
 
 Rules of this file:
-1. What runs here never goes over a socket, and takes no place in a queue.
-2. A node gets no more calls of this process at once than it takes; the others wait here, and are not refused there.
+1. A call to this node uses no socket and no queue.
+2. A node gets no more concurrent calls of this process than it accepts; further calls wait here instead of being
+   refused there.
 3. Whatever an invoker does becomes a result.
 """
 
@@ -172,7 +173,7 @@ class Sender:
         return self._surroundings.run_here(run, type(message).__qualname__)
 
     def tidy(self, nodes: Sequence[ClusterNode]) -> None:
-        """Forget every node but these, and close what has been idle for too long. Called about once a second."""
+        """Drop the state of all other nodes, and close idle connections. Called about once a second."""
         present = {(node.endpoint, node.concurrency) for node in nodes}
         with self._lock:
             # A call that has just got hold of a limiter shares it with no other: for a node that is gone, no harm.
@@ -192,7 +193,7 @@ class Sender:
         ]
 
     def abandon(self, node: ClusterNode) -> None:
-        """Reject the calls that wait for a place at this node: it is known not to respond."""
+        """Reject the calls that wait for a slot at this node, which does not respond."""
         limiter = self._limiters.get((node.endpoint, node.concurrency))
         if limiter is not None:
             limiter.abandon()

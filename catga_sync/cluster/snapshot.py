@@ -68,14 +68,14 @@ class Snapshot:
 
 
 def not_preferred(node: ClusterNode) -> str:
-    """Return in words why a node is left out that could take a message."""
+    """Return why a node is left out that could take a message, as text."""
     if node.handles is None:
         return "it has not said what it handles, and others say that they handle this type"
     return f"it is {node.status.name}, and there are better ones"
 
 
 def reason_against(node: ClusterNode, type_name: str, contract: str) -> str | None:
-    """Return in words why a node cannot take a message of this type, or None when it can."""
+    """Return why a node cannot take a message of this type, as text; None when it can."""
     if node.status is NodeStatus.DRAINING:
         return "it is going offline"
     if not node.may_handle(type_name):

@@ -34,7 +34,7 @@ class Trust:
 
     @property
     def remembers(self) -> bool:
-        """Whether a node remembers the nonces of what it has let in."""
+        """Whether a node stores the nonces of the requests that it has accepted."""
         return self.keys is not None and not self.is_local
 
     def signing(self) -> Signing | None:
@@ -53,10 +53,10 @@ class Trust:
 
     def check(self) -> None:
         """
-        Check that the key can be used, where it is known to be needed.
+        Check that the key can be used, if it is certain to be needed.
 
         Raises:
-            ConfigurationError: It can be neither read nor made; the text says what to do.
+            ConfigurationError: It can be neither read nor made; the text has the cure.
         """
         peers = (self.options.peers or {}).values()
         urls = [self.options.endpoint, *(each if isinstance(each, str) else each.get("url") for each in peers)]

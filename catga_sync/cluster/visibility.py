@@ -74,7 +74,7 @@ class Visibility:
         self.reset()
 
     def reset(self) -> None:
-        """Start anew, as for a process that no longer means to serve."""
+        """Clear everything, as for a process that is no longer to serve."""
         self.trouble = None
         self._since.clear()
         self._told.clear()

@@ -15,10 +15,10 @@ Rules of this file:
    which leaves the parent's lock as it was.
 2. An exclusive lock on ``members`` can be had only when no process of the node is left; it is held for
    microseconds, by a newcomer that finds itself the first, a leaver that finds itself the last, or an asker.
-3. A lock counts as long as its file has its name: cleaners of temporary files remove names under the locks. ``tend``
-   makes anew what is missing, and keeps it from growing old. Processes that find different runs agree on the one that
-   stands in the file.
-4. Nothing is concluded from a file that is missing or new. Whether all are idle is read only from one in which every
+3. A lock counts as long as its file has its name, since cleaners of temporary files remove files that are locked.
+   ``tend`` recreates missing files and touches the others. Processes with different incarnations agree on the one in
+   the file.
+4. Nothing is concluded from a file that is missing or new. A file shows that all processes are idle only after every
    process of the node has had time to lock it.
 """
 
@@ -151,7 +151,7 @@ class WorkerGroup:
                 os.close(members)
 
     def tend(self) -> None:
-        """Make anew what has vanished from the folder, and keep what is there from growing old."""
+        """Recreate missing files in the folder, and touch the others, so that cleaners leave them."""
         with self._lock:
             self._tend_quietly_locked()
 
@@ -262,6 +262,6 @@ def group_key(cluster_name: str, node_id: str, endpoint: str) -> str:
 
 
 def any_process_of(folder: Path, key: str) -> bool | None:
-    """Return whether any process of the node is there; None when this machine cannot tell."""
+    """Return whether any process of the node is there; None when it cannot be determined."""
     free = GroupFiles(folder, key).is_free("members") if CAN_LOCK else None
     return None if free is None else not free

@@ -1,4 +1,4 @@
-"""Discovery stores: ``base.py`` says what one does, one file each has a kind of store, ``create.py`` makes them.
+"""Discovery stores: ``base.py`` has the interface, each kind of store has one file, ``create.py`` makes them.
 
 Stores never import each other. Those that need more than the core are loaded when they are asked for.
 """

@@ -18,7 +18,7 @@ class Discovery(Protocol):
     Every method may be called by any thread and after a fork, returns within about a second, and may raise anything
     when the store is down: the caller keeps the last records and tries again. No request waits for a store.
 
-    A store may have an attribute ``where``: a text that says where it looks for nodes, such as "the SQLite file
+    A store may have an attribute ``where``: a text with the place of its nodes, such as "the SQLite file
     /run/shop.sqlite3". It is read for error texts, so reading it must not touch the store, and it holds no credentials.
     A store without it is named by its class.
 
@@ -54,7 +54,7 @@ class Discovery(Protocol):
         """
         Return all records that have not expired: the complete set, never a part of it.
 
-        The store keeps the time. The ``age`` of a record is the time since it was written, as far as the store knows.
+        The clock of the store decides. The ``age`` of a record is the time since it was written, if the store has it.
         """
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ class Discovery(Protocol):
 
 
 def place_of(discovery: Discovery) -> str:
-    """Return a text that says where a store looks for nodes. Raises nothing."""
+    """Return the place of a store as text. Raises nothing."""
     try:
         where = getattr(discovery, "where", None)
     except Exception:  # a property of the user's own store

@@ -53,7 +53,7 @@ class SqliteDiscovery:
             The file, or a function that returns it, called at each opening in the process and by the user that opens
             it. The file and its folder are made when first needed, for this user only. A function returns a file in a
             private folder, which is refused unless file and folder are this user's own, closed to others, and no
-            links. A path is refused only if another user has made it in a folder that everybody can write to.
+            links. A path is refused only if another user has made it in a world-writable folder.
 
         cluster_name:
             Clusters in the same file do not see each other's nodes.

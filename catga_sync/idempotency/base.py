@@ -123,8 +123,8 @@ class SharedIdempotencyStore(IdempotencyStore, Protocol):
         It is called before each heartbeat, and after each new claim of a request whose caller relies on the store.
 
         The identity is kept in the store itself, made at random at its first use, so that two stores have different
-        ones whatever their addresses are. A store that is emptied or replaced gets another one, since it no longer
-        knows what has run.
+        ones whatever their addresses are. A store that is emptied or replaced gets another one, since its
+        claims are lost.
 
         Returns:
             A text, not empty, the same for every worker and node that sees the same claims. None means that no other

@@ -19,7 +19,7 @@ def create_idempotency(
     given: object = "memory", *, cluster_name: str = "default", clock: Clock | None = None
 ) -> IdempotencyStore | None:
     """
-    Return the store that remembers request ids; None when none is wanted. It opens nothing before it is used.
+    Return the store of request ids; None without one. It opens nothing before it is used.
 
     Args:
         given: The option: ``"memory"``, ``"off"`` or False, a URL, or an object.

@@ -26,15 +26,15 @@ __all__ = ["ROUTES", "BodyFirst", "ClusterMiddleware", "check_mediator", "end_wr
 ROUTES = frozenset({BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH})
 
 #: The key of the WSGI environment for the request that ``BodyFirst`` has read.
-_TAKEN_IN = "catga_sync.request"
+_READ_REQUEST = "catga_sync.request"
 
 
-def _most_slow() -> int:
+def _max_slow_bodies() -> int:
     threads = server_info().threads
     return 4 if threads is None else max(1, threads // 2)
 
 
-_cut_off = CutOff(_most_slow)
+_cut_off = CutOff(_max_slow_bodies)
 
 
 def raw_request(environ: WSGIEnvironment) -> RawRequest:
@@ -98,7 +98,7 @@ def _socket_of(environ: WSGIEnvironment) -> Any:
 
 
 def end_writing(environ: WSGIEnvironment, seconds: float) -> Callable[[], object]:
-    """Limit the writing of the response to so many seconds; return a function to be called when it is written."""
+    """Limit the seconds for writing the response; return a function to call once it is written."""
     sock = _socket_of(environ)
     return (lambda: None) if sock is None else _cut_off.writing(time.monotonic() + seconds, sock)
 
@@ -124,8 +124,8 @@ class BodyFirst:
         """Serve one request."""
         notice_server(environ)
         if environ.get("PATH_INFO") in ROUTES:
-            raw, body = self._receiver.take_in(raw_request(environ))
-            environ[_TAKEN_IN] = raw
+            raw, body = self._receiver.read_body(raw_request(environ))
+            environ[_READ_REQUEST] = raw
             environ["wsgi.input"] = BytesIO(body)
             environ["CONTENT_LENGTH"] = str(len(body))
             environ.pop("HTTP_TRANSFER_ENCODING", None)
@@ -134,8 +134,8 @@ class BodyFirst:
 
 def request_of(environ: WSGIEnvironment) -> RawRequest:
     """Return the request that ``BodyFirst`` has read, or else one whose body is still to be read."""
-    taken: RawRequest | None = environ.get(_TAKEN_IN)
-    return raw_request(environ) if taken is None else taken
+    read_already: RawRequest | None = environ.get(_READ_REQUEST)
+    return raw_request(environ) if read_already is None else read_already
 
 
 class ClusterMiddleware:

@@ -1,7 +1,7 @@
-"""Which callers a node lets in.
+"""Authentication: which callers a node accepts.
 
-A call is served if it is signed for this run of this node, wherever it comes from: with the secret of the cluster, or,
-where none was given, with the key that the nodes of one user on one machine share.
+A call is served if it is signed for this incarnation of this node, wherever it comes from: with the secret of the
+cluster, or, where none was given, with the key that the nodes of one user on one machine share.
 
 With ``insecure=True`` every call is served; on a loopback endpoint, every call that comes straight from this machine. A
 page in a browser can reach loopback, under a name of its own (DNS rebinding) or under that of the node, so the ``Host``
@@ -47,7 +47,7 @@ _CANNOT_CHECK = "the node cannot check signatures now; ask another node"
 
 
 class Guard(Protocol):
-    """Decides which callers are let in. Thread-safe."""
+    """Decides which callers are accepted. Thread-safe."""
 
     def admit(self, raw: RawRequest) -> None:
         """Refuse a request by its head alone, or let it pass."""
@@ -81,7 +81,7 @@ class OpenGuard:
 
 
 class LoopbackGuard(OpenGuard):
-    """Lets in what comes straight from this machine. Thread-safe."""
+    """Accepts calls that come directly from this machine. Thread-safe."""
 
     def admit(self, raw: RawRequest) -> None:
         """See ``Guard``."""
@@ -92,28 +92,27 @@ class LoopbackGuard(OpenGuard):
 
 class SignatureGuard:
     """
-    Lets in what is signed, once, for this node and its present run. Thread-safe.
+    Accepts requests that are signed for this node and its incarnation, each of them once. Thread-safe.
 
-    A nonce keeps a request from being let in twice for as long as it is remembered, and a run of the node whose folder
-    is another one, or lost, remembers nothing of the run before. Therefore a request names the incarnation of the node
-    that it is meant for. One for another incarnation is not served; the refusal is signed and names the true one, so
-    that the caller believes it and can sign again. A caller that knows no incarnation (nor has a node one that has just
-    come up) signs for none: that is served if it was signed after this process began, for what was signed before may
-    have been let in before.
+    A request is signed for one incarnation of the node, since a restarted node may have lost its stored nonces. A
+    request for another incarnation is refused; the refusal is signed and has the present incarnation, so that the
+    caller can sign again. A caller without a known incarnation signs for none. Such a request is accepted only if it
+    was signed after this process began: an earlier one may have been accepted before.
 
-    A description is given to any caller with the secret: it changes nothing, and is how an incarnation is learnt.
+    The description route accepts requests for any incarnation: it changes nothing, and callers get the incarnation
+    there.
 
     Args:
         ring: The keys.
 
         nonces:
-            Remembers what was let in; shared by all workers of the node. None for a key that is used on this machine
-            alone, where a program that could record a call can read the key as well: then nothing is remembered.
+            The store of accepted nonces, shared by all workers of the node. None for a key that is used on this machine
+            alone: a program that can record a call there can read the key as well.
 
         cluster: The name of the cluster.
         incarnation: Returns the incarnation of the node, "" while it has none.
         clock: None means the system's.
-        refusal: The error text for a caller that is not let in; the cause is for the log.
+        refusal: The error text for a caller that is not accepted; the cause is for the log.
     """
 
     def __init__(
@@ -132,7 +131,7 @@ class SignatureGuard:
         self._incarnation = incarnation
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._refusal = refusal
-        #: The epoch time at which this process began to remember nonces.
+        #: The epoch time since which this process stores nonces.
         self._began = self._clock.time()
         _fork.watch(self)
 
@@ -146,7 +145,7 @@ class SignatureGuard:
             # The keys of now first: only for another one is it worth looking whether there is a new key.
             known = key_id in self._ring.present().key_ids or self._ring.knows(key_id)
         except ConfigurationError as exc:
-            cause = f"no signed call is let in: {exc}"
+            cause = f"no signed call is accepted: {exc}"
             raise Refused(Reason.CANNOT_VERIFY, _CANNOT_CHECK, cause=cause) from exc
         if not known:
             self._refuse(f"it is signed with key {key_id}, and this node has {', '.join(self._ring.key_ids)}")
@@ -174,11 +173,11 @@ class SignatureGuard:
             self._refuse(exc.cause)
         if self._nonces is not None:
             self._refuse_a_replay(self._nonces, verified.nonce)
-        meant = verified.incarnation
-        # Signed for no run: served if it was signed after this process began to remember nonces.
-        for_this_run = meant == self._incarnation() if meant else now - verified.age > self._began
+        signed_for = verified.incarnation
+        # Signed for no incarnation: accepted if it was signed after this process began to store nonces.
+        for_this_run = signed_for == self._incarnation() if signed_for else now - verified.age > self._began
         if not for_this_run and raw.path != NODE_PATH:
-            text = f"node {node_id} has been restarted since this call was signed; it is to be signed again"
+            text = f"node {node_id} has been restarted since this call was signed; sign it again"
             raise Refused(Reason.OTHER_RUN, text, caller=verified)
         return verified
 
@@ -201,15 +200,15 @@ class SignatureGuard:
         return {SIGNATURE: signature}
 
     def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``: the child has let in nothing."""
+        """See ``AcrossForks``: the child has accepted nothing."""
         self._began = self._clock.time()
 
     def _refuse_a_replay(self, nonces: NonceStore, nonce: str) -> None:
         try:
             new = nonces.add(nonce, NONCE_LIFETIME)
         except Exception as exc:
-            # A node that cannot tell whether it has seen a request must take it for a replay.
-            cause = f"the nonces cannot be read, so no signed call is let in: {shown(exc)}"
+            # Without the nonces, any request may be a replay.
+            cause = f"the nonces cannot be read, so no signed call is accepted: {shown(exc)}"
             raise Refused(Reason.CANNOT_VERIFY, _CANNOT_CHECK, cause=cause) from exc
         if not new:
             self._refuse("it was let in before: a replay")

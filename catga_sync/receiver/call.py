@@ -1,4 +1,4 @@
-"""What comes with a call, whichever way it came, and the state of its request while it is served."""
+"""The metadata of a received call, and the state of its request while it is served."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ __all__ = ["CallMeta", "Progress"]
 
 @dataclass(frozen=True, slots=True)
 class CallMeta:
-    """What comes with a request beside its envelope: in headers of HTTP, say. Immutable."""
+    """What comes with a request beside its envelope, such as HTTP headers. Immutable."""
 
     request_id: str
     deadline: Deadline
     #: The nodes through which the call has come.
     chain: tuple[Hop, ...] = ()
-    #: The node that sent the call, by its own account.
+    #: The node that sent the call, self-reported.
     source_node_id: str | None = None
     # W3C trace context as it came.
     traceparent: str | None = None
     tracestate: str | None = None
-    #: The identity of the idempotency store by which the caller knows that it may send the request again; None where
-    #: it knows of none.
+    #: The identity of the idempotency store on which the caller relies for sending the request again; None: no such
+    #: store.
     store: str | None = None
-    #: Returns whether the caller has closed its side of the connection; None where that cannot be seen.
+    #: Returns whether the caller has closed its side of the connection; None where that cannot be determined.
     hung_up: Callable[[], bool] | None = None
 
 
 @dataclass(slots=True)
 class Progress:
-    """What is known of one request while it is served. Not thread-safe; one request has one thread."""
+    """The state of one request while it is served. Not thread-safe; one request has one thread."""
 
     #: "unknown" until it is read.
     request_id: str = "unknown"
-    #: Seconds that the caller gives the call; None where it gives none that can be read.
+    #: Seconds that the caller gives the call; None where the header is missing or unreadable.
     timeout: float | None = None
     #: When it came, on the clock of ``time.monotonic``.
     arrived: float = field(default_factory=time.monotonic)
-    #: What the guard knows of the caller.
+    #: The authenticated caller; see ``authentication.Verified``.
     caller: Any = None
     #: Whether the handler was started.
     executed: bool = False
     #: Whether the response is a stored one.
     replayed: bool = False
-    #: Whether the same request, received before, may have started its handler; no process can tell.
+    #: Whether the same request, received before, may have started its handler; it cannot be determined.
     uncertain: bool = False
 
     @property

@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 def other_store(why: str, cause: str | None = None) -> Refused:
     """Return the refusal of a request whose caller relies on a store that the node does not have."""
-    text = f"the node does not remember request ids in the store on which the caller relies: {why}"
+    text = f"the node does not keep request ids in the store on which the caller relies: {why}"
     return Refused(Reason.OTHER_STORE, text, cause=cause)
 
 
@@ -105,7 +105,7 @@ class Deduplication:
             if repeatable:
                 self._limited_log.log(_log, logging.ERROR, _DOWN, "%s", cause)
                 return Turn(key, "")
-            text = "the node cannot tell whether this request ran before: its idempotency store is down"
+            text = "it is unknown whether this request ran before: the idempotency store of the node is down"
             raise Refused(Reason.STORE_DOWN, text, cause=cause) from exc
         if claim.state is ClaimState.NEW and claim.token:
             turn = Turn(key, claim.token)
@@ -131,7 +131,7 @@ class Deduplication:
                 if response is not None:
                     self.store.complete(turn.key, turn.token, response.encode())
             elif not progress.uncertain:
-                # A behaviour has refused it before its handler, say: the same id may run another time.
+                # The handler was not started, for example because a behaviour refused: the same id may run later.
                 self.store.release(turn.key, turn.token)
             # Else it may have run, and it counts as left behind when its lease is up.
         except BaseException as exc:  # a store of the application's own
@@ -152,7 +152,7 @@ class Deduplication:
         except BaseException as exc:  # a store of the application's own
             if ends_process(exc):
                 raise
-            why, cause = "its own does not tell which one it is", f"{_DOWN}: {shown(exc)}"
+            why, cause = "the identity of its own store cannot be read", f"{_DOWN}: {shown(exc)}"
         if present != relied_on:
             self.finish(turn, None, progress)
             raise other_store(why, cause)

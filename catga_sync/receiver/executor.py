@@ -1,9 +1,9 @@
-"""Running one envelope that was let in: type -> handler -> payload -> seen before? -> handler -> response.
+"""Runs one accepted envelope: type -> handler -> payload -> seen before? -> handler -> response.
 
 Rules of this file:
 1. What cannot be run is ``Refused``, and nothing of it has run.
 2. An error text is one of this package's, or one that the application chose.
-3. Nothing here knows HTTP: what came with the request is in ``CallMeta``.
+3. Nothing here depends on HTTP: the metadata of the request is in ``CallMeta``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from catga_sync.messages import Event
 from catga_sync.pipeline import limit_text, unwritable_answer
 from catga_sync.receiver.call import CallMeta, Progress
 from catga_sync.receiver.deduplication import Deduplication, Turn, other_store
-from catga_sync.receiver.memory import MemoryBudget
+from catga_sync.receiver.memory_budget import MemoryBudget
 from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.results import NEVER, RETRY, CatgaResult
@@ -26,7 +26,7 @@ from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope
 
 __all__ = ["Executor", "Handlers"]
 
-#: Pairs of type names that are remembered. A .NET peer may write one type in many ways.
+#: Most cached pairs of type names. A .NET peer may write one type in many ways.
 _MOST_KNOWN = 1_000
 
 _log = logging.getLogger("catga_sync.receiver.receiver")
@@ -51,7 +51,7 @@ class Handlers(Protocol):
 
 class Executor:
     """
-    Runs requests that were let in. Thread-safe.
+    Runs accepted requests. Thread-safe.
 
     Args:
         local: Where the handlers are.
@@ -94,7 +94,7 @@ class Executor:
             progress: Of the request; what is done is noted in it.
 
         Raises:
-            Refused: It is not run; ``progress`` tells whether it may have run before.
+            Refused: It is not run; ``progress`` has whether it may have run before.
         """
         names = (envelope.request_type_name, envelope.response_type_name)
         entry = self._known.get(names) or self._find(*names)
@@ -194,7 +194,7 @@ class Executor:
                 raise Refused(Reason.NO_HANDLER, text)
             if not entry.accepts_response(response_name):
                 text = (
-                    f"responseTypeName: {entry.name} is answered with {entry.response_name}, not {response_name}; "
+                    f"responseTypeName: {entry.name} has the response type {entry.response_name}, not {response_name}; "
                     "see @message(response_name=...)"
                 )
                 raise Refused(Reason.WRONG_RESPONSE_TYPE, text)

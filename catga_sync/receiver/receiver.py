@@ -32,7 +32,7 @@ from catga_sync.receiver.authentication import Guard
 from catga_sync.receiver.call import Progress
 from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.executor import Executor, Handlers
-from catga_sync.receiver.memory import BUDGET, MemoryBudget
+from catga_sync.receiver.memory_budget import BUDGET, MemoryBudget
 from catga_sync.receiver.refusal import FAULT_TEXT, OK, Reason, Refused
 from catga_sync.receiver.request import RawRequest, call_meta, deadline_of, in_memory, read_body, timeout_of
 from catga_sync.receiver.surroundings import Surroundings
@@ -97,7 +97,7 @@ class Receiver:
             This node.
 
         guard:
-            Decides which callers are let in; see ``catga_sync.receiver.authentication``.
+            Decides which callers are accepted; see ``catga_sync.receiver.authentication``.
 
         deduplication:
             Keeps a request id from running twice; None lets every request run.
@@ -112,7 +112,8 @@ class Receiver:
             Called when the node is asked to go offline.
 
         max_body_bytes:
-            The longest body that is read. Large requests take 48 times as much memory at once; see ``memory.py``.
+            The longest body that is read. Large requests may take 48 times as much memory at once; see
+            ``memory_budget.py``.
 
         default_timeout:
             Seconds for a call whose caller gives none.
@@ -185,7 +186,7 @@ class Receiver:
         made.update(self._guard.seal(progress.caller, status, executed, self._node_id, body))
         return RawResponse(status, body, made, max(_LAST_WORD, self._seconds_left(progress)))
 
-    def take_in(self, raw: RawRequest) -> tuple[RawRequest, bytes]:
+    def read_body(self, raw: RawRequest) -> tuple[RawRequest, bytes]:
         """
         Read the body of a request before other code of the app can: hooks, logs and agents read it off the wire, too.
 
@@ -226,7 +227,7 @@ class Receiver:
             except EnvelopeError as exc:
                 raise Refused(Reason.UNREADABLE, limit_text(str(exc))) from exc
             del body
-            # One deadline for all of them, from when the batch came; each may still be too old by itself.
+            # One deadline for all items, from the arrival of the batch; each item may still be too old.
             shared = deadline_of(raw.headers, progress, None, self._default_timeout)
             least = _LEAST + len(self._node_id)
             left = sum(least + len(item.request_id or "") for item in items)
@@ -245,7 +246,7 @@ class Receiver:
             return write_batch_response(responses)
 
     def _fitting(self, response: ResponseEnvelope, progress: Progress, room: int) -> bytes:
-        """Return an item of a batch in so many bytes at the most: the others need as much."""
+        """Return an item of a batch in at most ``room`` bytes: the rest is for the other items."""
         item = batch_item(response, progress.executed_header)
         if len(item) > room and response.payload is not None:
             text = "the responses of the batch are together longer than max_body_bytes allows"
@@ -307,7 +308,7 @@ class Receiver:
                 raise Refused(Reason.WRONG_METHOD, f"this route takes {methods[0]}", headers=allow)
             self._guard.admit(raw)
         except Refused:
-            # A server reads what is left of a body before it goes on, at the pace of its caller.
+            # A server would read the rest of the body first, at the pace of its caller.
             if raw.cut is not None:
                 raw.cut()
             raise

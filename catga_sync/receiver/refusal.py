@@ -1,4 +1,6 @@
-"""Every way in which a node refuses a request, with the code and the HTTP status of each. No status stands elsewhere.
+"""Every way in which a node refuses a request, with the code and the HTTP status of each.
+
+No other file of the receiver chooses a status.
 
 Status 200 is for what could be read and cannot be run: a .NET caller reads no envelope that comes with another status.
 """
@@ -93,7 +95,7 @@ class Refused(Exception):
         reason: Why.
         text: For the caller; it is logged, too, where there is no ``cause``.
         headers: Of the response, beside those of every response.
-        caller: What the guard knows of the caller, where the refusal is to be signed; None leaves it unsigned.
+        caller: The authenticated caller, for a refusal that is to be signed; None leaves it unsigned.
         cause: Why, for the log of this node alone.
     """
 

@@ -1,6 +1,6 @@
-"""Nonces of signed requests: a request that was let in is not let in again.
+"""Nonces of signed requests: a captured request is not accepted again. Stored responses are in ``deduplication.py``.
 
-A store that cannot look a nonce up raises, and then the request is refused. No store drops nonces early to make room.
+A store that cannot check a nonce raises, and then the request is refused. No store drops nonces early to make room.
 
 A nonce is added only when the signature of its request was found good, so callers without a key cannot fill a store.
 """
@@ -32,9 +32,9 @@ _ADD = (
     "INSERT INTO nonces VALUES (?, ?) "
     "ON CONFLICT (nonce) DO UPDATE SET expires = excluded.expires WHERE nonces.expires <= ?"
 )
-# What expires in more than a day was written before a boot of a system that does not tell its boots apart.
+# A nonce that expires in more than a day is from before a boot, on a system without boot ids.
 _CLEAN_ALL = "DELETE FROM nonces WHERE expires <= :now OR expires > :now + 86400"
-# At a number of calls, several times that number of the oldest are looked at: it keeps up, and never takes long.
+# Every so many calls, up to four times as many of the oldest are checked: this keeps up, and never takes long.
 _CLEAN_EVERY = 64
 _CLEAN_SOME = (
     "DELETE FROM nonces WHERE (expires <= :now OR expires > :now + 86400) "
@@ -43,38 +43,38 @@ _CLEAN_SOME = (
 
 
 class NonceStoreError(CatgaError):
-    """The store cannot tell whether it has seen a nonce, so the request is to be refused."""
+    """The store cannot check a nonce, so the request is to be refused."""
 
 
 class NonceStore(Protocol):
     """
-    A memory of nonces. Any thread may make any call, also after a fork; all return or raise within a second.
+    A store of nonces. Any thread may make any call, also after a fork; all return or raise within a second.
 
     .. versionadded:: 0.1
     """
 
     def add(self, nonce: str, expires_in: float) -> bool:
         """
-        Remember a nonce; return False if it is remembered already. Of any number of callers exactly one gets True.
+        Store a nonce; return False if it is stored already. Of any number of callers exactly one gets True.
 
         Args:
             nonce: That of a request whose signature is good.
-            expires_in: Seconds after which it may be forgotten: more than 0, a day at most.
+            expires_in: Seconds after which it may be removed: more than 0, a day at most.
 
         Raises:
-            NonceStoreError: The store cannot tell. Any other exception means the same.
+            NonceStoreError: The nonce cannot be checked. Any other exception means the same.
         """
 
     def close(self) -> None:
-        """Let go of files and connections. Safe to call twice; a later call opens them again."""
+        """Close files and connections. Safe to call twice; a later call opens them again."""
 
 
 class SqliteNonces:
     """
-    Remember in an SQLite file, for a node whose workers are processes of one machine. Thread-safe; also across forks.
+    Stores nonces in an SQLite file, for a node whose workers run on one machine. Thread-safe, also across forks.
 
-    The file outlives the processes, but not the boot of the machine: it is not synced to the disk, so it is not known
-    what a crash of the machine has left of it. Therefore the name of the boot becomes part of the name of the file.
+    The file outlives the processes, but not the boot of the machine: it is not synced to the disk, so a crash of
+    the machine may have damaged it. Therefore the boot id is part of the name of the file.
 
     Args:
         path:

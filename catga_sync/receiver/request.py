@@ -55,7 +55,7 @@ class RawRequest:
     arrived: float = field(default_factory=time.monotonic)
     #: The whole body, where it was read when the request was taken in.
     body: bytes | None = None
-    #: Why it is refused, where that was found when it was taken in; see ``Receiver.take_in``.
+    #: Why it is refused, if ``Receiver.read_body`` found a reason.
     refused: Refused | None = None
 
 
@@ -80,7 +80,7 @@ def read_body(raw: RawRequest, limit: int, timeout: float | None) -> bytes:
     Args:
         raw: The request.
         limit: Bytes that the body may have.
-        timeout: Seconds that the call has; None where that is not known.
+        timeout: Seconds that the call has; None if unknown.
     """
     if raw.body is not None:
         return raw.body
@@ -121,8 +121,8 @@ def read_body(raw: RawRequest, limit: int, timeout: float | None) -> bytes:
         raise _incomplete(late, "the body broke off") from broken
     if length is None and size > limit:
         raise Refused(Reason.TOO_LONG, f"the body is longer than {limit} bytes")
-    # gunicorn hands a body on that was cut off as if it were whole; a caller that could not hand everything over
-    # relies on it that nothing runs then. Of one without a length nothing tells whether it ended or was ended.
+    # gunicorn passes on a body that was cut off as if it were complete. Nothing may run then: the caller reports
+    # NOT_EXECUTED. Without a length, a late body may have been cut off, too.
     if size != length and (length is not None or late):
         hint = "" if size else "; a WSGI middleware in front of the receiver may have read it"
         raise _incomplete(late, f"the body has {size} of the {length} bytes announced{hint}")
@@ -136,7 +136,7 @@ def _incomplete(late: bool, text: str) -> Refused:
 
 
 def _length(given: int | str | None) -> int | None:
-    """A length that cannot be used is not none at all: a body that was cut off would pass for whole then."""
+    """Return the length; an unusable one is refused and not ignored, so that no body that was cut off is accepted."""
     if not isinstance(given, str):
         return given
     if not given.isdecimal() or not given.isascii():
@@ -153,7 +153,7 @@ def call_meta(
     deadline: Deadline | None = None,
 ) -> CallMeta:
     """
-    Return what came with an envelope; refuse what cannot be read, and a call whose time is up.
+    Return the metadata of an envelope; refuse unreadable headers, and a call whose time is up.
 
     Args:
         raw: The request in which it came.
@@ -187,7 +187,7 @@ def deadline_of(headers: Mapping[str, str], progress: Progress, sent_at: float |
     Args:
         headers: Of the request, names in lower case.
         progress: Of the request: when it came, and the time that it had left when it was sent.
-        sent_at: When that was, in seconds since the epoch by the sender's clock; None when it did not say.
+        sent_at: When that was, in seconds since the epoch by the sender's clock; None if unknown.
         default: Seconds for a call whose caller gives none.
     """
     timeout = progress.timeout
@@ -198,8 +198,8 @@ def deadline_of(headers: Mapping[str, str], progress: Progress, sent_at: float |
     deadline = Deadline(progress.arrived + timeout)
     if deadline.remaining() <= 0:
         raise Refused(Reason.EXPIRED, "the time of the call was up before it was started")
-    # The time that is left is relative, which no clock can spoil; but a node that was paused cannot see how long the
-    # request has waited for it. The time of sending can tell, give or take two clocks' difference.
+    # The time left is relative, so it depends on no clock. But if this node was paused, it does not include the time
+    # that the request has waited here: the time of sending shows that, within the difference of two clocks.
     now = time.time()
     if sent_at is not None and now > sent_at + timeout + CLOCK_SKEW:
         raise Refused(Reason.EXPIRED, _too_old(sent_at, now, timeout))

@@ -1,8 +1,8 @@
 """What a web framework puts around a call: Flask's app context, Django's signals and connection clean-up.
 
 A call from another node gets surroundings of its own, and so does each item of a batch. A call that starts in this
-process uses the surroundings that are there (those of a view, say), and gets its own where there are none: in a script,
-a shell, a thread.
+process uses the present surroundings, such as those of a view, and gets its own where there are none: in a script, a
+shell, a thread.
 
 Rules of this file:
 1. No framework is imported here. Each integration has a ``Scope``; Django's is found by name, since a process has but
@@ -40,7 +40,7 @@ class Scope(Protocol):
 
     @property
     def hidden(self) -> Collection[ContextVar[Any]]:
-        """The context variables by which code knows that it serves a web request: hidden from calls of other nodes."""
+        """The context variables of a web request: hidden from calls of other nodes."""
 
     def present(self) -> bool:
         """Return whether the code that runs now is within such a scope already."""

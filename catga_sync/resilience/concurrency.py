@@ -1,4 +1,6 @@
-"""Limits the concurrent calls of this process to one node; further callers queue.
+"""Limits the concurrent calls out, of this process to one node; further callers queue.
+
+The calls in are limited by ``max_concurrency``, in ``cluster/local_node.py``.
 
     a slot is free                           the call goes
     none is free, but one will be in time    the call waits in the queue

@@ -1,13 +1,13 @@
 """Ejects a node whose calls fail, and readmits it once it responds again.
 
     in  --5 failures in a row, or half of 20 calls in 10 s-->   ejected  --ejection time over, probe successful-->  in
-    in  --connection refused, or calls waiting in vain-->       avoided  --it responds, or a short time passes-->   in
+    in  --connection refused, or calls that get no slot-->      avoided  --it responds, or a short time passes-->   in
 
 The ejection time doubles with each ejection: 5 s * 2^n up to 300 s, plus or minus half of it, so that callers do not
 all return at once. The figures are those of Envoy and Finagle, scaled to small clusters.
 
-A single node is never ejected, and ejections are ignored if less than half of the nodes would be left: then the
-caller's own network fails, or all nodes are overloaded, and a choice among few nodes would make it worse.
+A single node is never ejected. Ejections are ignored if less than half of the nodes would be left: the caller's own
+network is then the likely fault, or all nodes are overloaded, and fewer nodes would make it worse.
 
 Rules of this file:
 1. For a node without recorded failures a success costs one dictionary look-up.
@@ -29,16 +29,17 @@ __all__ = ["Ejection"]
 
 #: Failures in a row that eject a node.
 IN_A_ROW = 5
-#: A node is also ejected if, of at least this many calls within ``RATE_WINDOW`` seconds ...
+#: Calls within ``RATE_WINDOW`` below which the share of failures ejects no node.
 RATE_CALLS = 20
-#: ... this share failed.
+#: The share of failures that ejects a node.
 RATE_SHARE = 0.5
+#: Seconds for which calls count for that share.
 RATE_WINDOW = 10.0
 #: Seconds of the first ejection, and of the longest.
 FIRST_OUT, LONGEST_OUT = 5.0, 300.0
-#: Seconds for which a node that refused a call is avoided: longer than it takes until the next check ...
+#: Seconds for which a node that refused a call is avoided: longer than the time until the next check.
 AVOIDED = 1.5
-#: ... and for which a node that does not respond to the check is avoided further. Checks are more frequent than that.
+#: Seconds for which a node that did not respond to a check is avoided: longer than the time between two checks.
 STILL_AVOIDED = 4.0
 #: The share of nodes that must be left for an ejection to count.
 PANIC_SHARE = 0.5
@@ -54,7 +55,7 @@ class _Record:
     row: int = 0
     #: (time, failed) of calls since the first failure
     calls: list[tuple[float, bool]] = field(default_factory=list)
-    blamed_at: float = float("-inf")
+    refused_at: float = float("-inf")
     #: Whether the node did not respond to the last check.
     silent: bool = False
     avoided_until: float = float("-inf")
@@ -102,8 +103,8 @@ class Ejection:
             left = tuple(node for node in nodes if not self._is_out_locked(node, now))
             if len(left) == len(nodes):
                 return nodes
-            # An avoided node is known to refuse calls, for a short time: it is avoided as long as any other is left. An
-            # ejection is a guess from failures, and counts only while most other nodes work.
+            # An ejection is a guess from failures, and counts only while most other nodes work. An avoided node has
+            # refused a call moments ago: it is left out as long as any other node is left.
             if len(left) < len(nodes) * PANIC_SHARE:
                 left = tuple(node for node in nodes if not self._is_avoided_locked(node, now))
             if not left:
@@ -119,7 +120,7 @@ class Ejection:
         return left or nodes
 
     def state(self, node: ClusterNode) -> str | None:
-        """Return the text of why a node is ejected or avoided, or None."""
+        """Return why a node is ejected or avoided, or None."""
         now = self._monotonic()
         with self._lock:
             record = self._of_locked(node)
@@ -128,7 +129,7 @@ class Ejection:
             if record.out_until is not None:
                 return f"ejected for its failures: {max(0.0, record.out_until - now):.1f} s more, and until it responds"
             if record.avoided_until > now:
-                return "it does not respond" if record.silent else "it has just refused a call, or kept one waiting"
+                return "it does not respond" if record.silent else "it refused a call, or gave one no slot, moments ago"
         return None
 
     def is_ejected(self, node: ClusterNode) -> bool:
@@ -168,11 +169,11 @@ class Ejection:
         self._on_change(node, True)
 
     def avoid(self, node: ClusterNode) -> None:
-        """Record that nothing listens at the node's address, that it is leaving, or that calls wait there in vain."""
+        """Record that nothing listens at the node's address, that it is leaving, or that calls get no slot there."""
         with self._lock:
             record = self._ensure_locked(node)
-            record.blamed_at = self._monotonic()
-            record.avoided_until = max(record.avoided_until, record.blamed_at + AVOIDED)
+            record.refused_at = self._monotonic()
+            record.avoided_until = max(record.avoided_until, record.refused_at + AVOIDED)
 
     def due_for_probe(self, nodes: Iterable[ClusterNode]) -> list[ClusterNode]:
         """Return the ejected nodes whose time is over. Only one thread calls it, so a node gets one probe at a time."""
@@ -186,13 +187,13 @@ class Ejection:
                 and record.out_until <= now
             ]
 
-    def due_for_a_look(self, nodes: Iterable[ClusterNode]) -> list[ClusterNode]:
-        """Return the avoided nodes, which are to be checked."""
+    def due_for_check(self, nodes: Iterable[ClusterNode]) -> list[ClusterNode]:
+        """Return the nodes to check: the avoided ones."""
         now = self._monotonic()
         with self._lock:
             return [node for node in nodes if self._is_avoided_locked(node, now)]
 
-    def looked_at(self, node: ClusterNode, *, answered: bool) -> bool:
+    def checked(self, node: ClusterNode, *, responded: bool) -> bool:
         """
         Record a check of a node that is avoided or suspected: if it did not respond, it is avoided further.
 
@@ -200,25 +201,25 @@ class Ejection:
             Whether the node has stopped responding since the last check.
         """
         with self._lock:
-            record = self._of_locked(node) if answered else self._ensure_locked(node)
+            record = self._of_locked(node) if responded else self._ensure_locked(node)
             if record is None:
                 return False
-            news = not answered and not record.silent
-            record.silent = not answered
-            if not answered:
+            news = not responded and not record.silent
+            record.silent = not responded
+            if not responded:
                 record.avoided_until = self._monotonic() + STILL_AVOIDED
             else:
                 # A node that responds but refuses calls, because it is leaving, is still avoided for a short time.
-                record.avoided_until = min(record.avoided_until, record.blamed_at + AVOIDED)
+                record.avoided_until = min(record.avoided_until, record.refused_at + AVOIDED)
             return news
 
-    def probed(self, node: ClusterNode, *, answered: bool) -> None:
+    def probed(self, node: ClusterNode, *, responded: bool) -> None:
         """Record a probe: readmit the node, or eject it for twice the last time."""
         with self._lock:
             record = self._of_locked(node)
             if record is None or record.out_until is None:
                 return
-            if not answered:
+            if not responded:
                 self._eject_locked(record)
                 return
             # The count of ejections stays: a node that fails again at once is ejected for longer.

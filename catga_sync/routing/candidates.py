@@ -67,9 +67,9 @@ class PerType(Generic[T]):
 
 class Present:
     """
-    Knows the candidates of all message types, to remove departed nodes from tables by node id. Not thread-safe.
+    Keeps the candidates of all message types, to remove departed nodes from tables by node id. Not thread-safe.
 
-    A router is not told that a node has left, and a node that is missing from one tuple may still be there: another
+    Routers get no event when a node leaves, and a node that is missing from one tuple may still be present: another
     message type has other candidates, and the second attempt of a call has the remaining nodes only. So a table first
     grows to twice the size that it needs.
     """

@@ -36,10 +36,10 @@ class ConsistentHashRouter:
     """
     Picks the node that owns the message's key. Thread-safe if the other router is.
 
-    Every process that sees the same nodes finds the same owner. A node that joins N others takes over about 1 of N + 1
-    keys. The keys of a node that leaves, or that has failed this call, go to the others in equal parts. A node whose
-    ``metadata["weight"]`` is a positive number owns that many times as many keys. The load is ignored, as keys would
-    move with every report.
+    Every process that sees the same nodes finds the same owner. A node that joins N others takes over about
+    1/(N + 1) of the keys. The keys of a node that leaves, or that has failed this call, go to the others in equal
+    parts. A node whose ``metadata["weight"]`` is a positive number owns that many times as many keys. The load is
+    ignored, as keys would move with every report.
 
     Args:
         otherwise: The router for messages without a key: the type has none, or the key is None or has no text that is
@@ -54,7 +54,7 @@ class ConsistentHashRouter:
         check_callable("key_of", key_of, "a function that returns the key of a message")
         self._otherwise = otherwise
         self._key_of = key_of
-        self._tell = getattr(otherwise, "completed", None)
+        self._completed = getattr(otherwise, "completed", None)
         self._withdraw = getattr(otherwise, "withdraw", None)
         # Caches: two threads that fill the same entry store equal values.
         self._keys: dict[type, Callable[[Any], object]] = {}
@@ -76,8 +76,8 @@ class ConsistentHashRouter:
 
     def completed(self, node: ClusterNode, message: Any, result: Any, elapsed: float) -> None:
         """See ``Router``; passed on for what the other router has picked."""
-        if self._tell is not None and self._key(message) is None:
-            self._tell(node, message, result, elapsed)
+        if self._completed is not None and self._key(message) is None:
+            self._completed(node, message, result, elapsed)
 
     def withdraw(self, node: ClusterNode, message: Any) -> None:
         """See ``Router``."""
@@ -102,7 +102,8 @@ class ConsistentHashRouter:
                 raise
             if kind not in self._keyless:
                 self._keyless.add(kind)
-                _log.warning("%s has no usable key and goes to any node: %s", kind.__qualname__, shown(exc))
+                text = "%s has no usable key; routed as a message without a key: %s"
+                _log.warning(text, kind.__qualname__, shown(exc))
             return None
 
     def _owners_among(self, nodes: tuple[ClusterNode, ...]) -> tuple[Ring, Mapping[str, ClusterNode]]:

@@ -35,7 +35,7 @@ class LocalFirstRouter:
         self._node_id = node_id
         self._otherwise = otherwise
         self._has_room = has_room
-        self._tell = getattr(otherwise, "completed", None)
+        self._completed = getattr(otherwise, "completed", None)
         self._withdraw = getattr(otherwise, "withdraw", None)
         self._split = PerType(self._apart)
         _fork.watch_given(otherwise)
@@ -49,8 +49,8 @@ class LocalFirstRouter:
 
     def completed(self, node: ClusterNode, message: Any, result: Any, elapsed: float) -> None:
         """See ``Router``; passed on for what the other router has picked."""
-        if self._tell is not None and node.node_id != self._node_id:
-            self._tell(node, message, result, elapsed)
+        if self._completed is not None and node.node_id != self._node_id:
+            self._completed(node, message, result, elapsed)
 
     def withdraw(self, node: ClusterNode, message: Any) -> None:
         """See ``Router``."""

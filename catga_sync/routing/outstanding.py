@@ -28,7 +28,8 @@ class Outstanding:
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``: none of the parent's calls run here."""
         self._lock = threading.Lock()
-        # Guarded by _lock: node id -> calls, 1 or more; message type -> where its next look begins; who is there.
+        # Guarded by _lock: node id -> calls, 1 or more; message type -> where its next search begins; ids of the
+        # present nodes.
         self._busy: dict[str, int] = {}
         self._begin: dict[type, int] = {}
         self._present = Present()
@@ -70,7 +71,7 @@ class Outstanding:
     def _least_locked(self, nodes: tuple[ClusterNode, ...], begin: int) -> int:
         busy = self._busy
         if len(busy) < len(nodes):
-            # A node is idle, most likely the next one after ``begin``: no need to look at all of them.
+            # A node is idle, most likely the next one after ``begin``, so the search ends early.
             for at in _round(begin, len(nodes)):
                 if nodes[at].node_id not in busy:
                     return at

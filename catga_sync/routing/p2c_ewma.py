@@ -73,7 +73,7 @@ class P2cEwmaRouter:
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``."""
         self._lock = threading.Lock()
-        # Guarded by _lock: node id -> what is known of it; who is there.
+        # Guarded by _lock: node id -> its statistics; ids of the present nodes.
         self._peaks: dict[str, _Peak] = {}
         self._present = Present()
 

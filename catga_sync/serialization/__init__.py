@@ -1,9 +1,9 @@
 """Messages as bytes: the registry of their types, and the schemas that write and read them.
 
     registry.py        type name <-> class <-> schema and codec
-    message_type.py    what the registry knows of one class    registration.py    checks a class and describes it
+    message_type.py    the entry of one class                  registration.py    checks a class and describes it
     derive.py          makes fields from annotations           annotations.py     resolves annotations
-    fields/            one file a kind of value                fielderrors.py     the errors of fields
+    fields/            one file for each kind of value         fielderrors.py     the errors of fields
     schema.py          CatgaSchema                             contract.py        can two nodes read each other?
     typenames.py       names of types                          dotnet.py          .NET's names of response types
     propertynames.py   names of properties

@@ -95,7 +95,7 @@ def contract_text(request: Form, response: Form) -> str:
 @functools.lru_cache(4096)
 def differences(sender: str, receiver: str) -> tuple[str, ...]:
     """
-    Return what the receiver cannot read of a request, and the sender of its response; empty if the contracts fit.
+    Return the parts of a request that the receiver cannot read, and those of its response that the sender cannot.
 
     In the texts "here" is the sender and "there" the receiver. As a contract has hashes, a text can say that two kinds
     differ, but not how. A text that is not a contract fits nothing but itself.

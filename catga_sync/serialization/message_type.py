@@ -1,4 +1,4 @@
-"""What the registry knows of one class: its names, schema and codec, and those of its response.
+"""The registry's entry for one class: its names, schema and codec, and those of its response.
 
 Only a record: ``registration.py`` makes it and ``registry.py`` keeps it.
 """

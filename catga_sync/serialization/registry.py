@@ -25,7 +25,7 @@ __all__ = ["MessageRegistry"]
 
 class MessageRegistry:
     """
-    The message types that a process knows. Thread-safe; look-ups take no lock.
+    The message types of a process. Thread-safe; look-ups take no lock.
 
     Iterating yields a ``MessageType`` for each class, in the order of registration.
 

@@ -1,4 +1,4 @@
-"""Compiles a test of whether a value would come back from JSON equal to what it was.
+"""Compiles a test of whether a value is equal after a JSON round trip.
 
 A local call passes its objects on as they are, a remote call sends them as JSON. Both have to give the same result. To
 write and read the JSON of every local call would cost fifty times the call. So the value is tested first: if every part
@@ -33,7 +33,7 @@ class Uncertain(Exception):
 
 def compile_round_trip(field: StrictField) -> Callable[[Any], bool]:
     """
-    Return a function that tells whether a value that is not None would come back from JSON equal.
+    Return a function that returns whether a value that is not None is equal after a JSON round trip.
 
     The function may raise for an object that lacks an attribute or runs code when it is looked at; that means False.
     """

@@ -5,7 +5,7 @@ with Simulation(seed=1) as sim:
     sim.add_node("b", handlers)
     client = sim.add_client()
     sim.run(10)
-    sim.network.script(Fault.DROP_REPLY, target="a")
+    sim.network.script(Fault.DROP_RESPONSE, target="a")
     result = client.send(Order("7"))
     sim.assert_at_most_once()
 """

@@ -29,7 +29,7 @@ class Fault(enum.Enum):
     #: It is lost after it was handed over: the handler never runs, and the caller cannot know.
     DROP_REQUEST = "DROP_REQUEST"
     #: The handler runs, its response is lost.
-    DROP_REPLY = "DROP_REPLY"
+    DROP_RESPONSE = "DROP_RESPONSE"
     #: It takes ``seconds`` longer.
     SLOW = "SLOW"
     #: It arrives twice.
@@ -124,13 +124,13 @@ class Network:
         delay = self.latency + (scripted.seconds if scripted is not None and fault is Fault.SLOW else 0.0)
         self._sleep(min(delay, timeout))
         # A caller closes its connection when its time is up.
-        reply = deliver(target, headers, body, hung_up=delay >= timeout)
+        response = deliver(target, headers, body, hung_up=delay >= timeout)
         if fault is Fault.DUPLICATE:
-            reply = deliver(target, headers, body, hung_up=delay >= timeout)
-        if fault is Fault.DROP_REPLY or delay >= timeout:
+            response = deliver(target, headers, body, hung_up=delay >= timeout)
+        if fault is Fault.DROP_RESPONSE or delay >= timeout:
             self._sleep(max(0.0, timeout - delay))
             raise _no_response()
-        return reply
+        return response
 
     def _next_fault(self, target: str) -> _Scripted | None:
         for scripted in self._script:
@@ -148,7 +148,7 @@ def _no_response() -> ExchangeFailed:
 
 
 def deliver(target: Peer, headers: Mapping[str, str], body: bytes, *, hung_up: bool) -> RawResponse:
-    """Hand a request to a node's receiver; ``hung_up`` tells it whether the caller has gone."""
+    """Hand a request to a node's receiver; ``hung_up``: whether the caller has gone."""
     raw = RawRequest(
         "POST",
         INVOKE_PATH,

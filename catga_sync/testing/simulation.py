@@ -90,7 +90,7 @@ class SimulatedNode:
         self._begin()
 
     def _begin(self) -> None:
-        """Make the parts anew, as a process does at its start."""
+        """Make new parts, as at the start of a process."""
         simulation = self._simulation
         self._runs += 1
         self._seq = 0
@@ -138,7 +138,7 @@ class SimulatedNode:
         return self._parts.dispatcher.explain(request, CallContext("explain", deadline))
 
     def nodes(self) -> tuple[ClusterNode, ...]:
-        """Return the other nodes that this one knows."""
+        """Return the other nodes in the snapshot of this one."""
         return self.membership.snapshot.nodes
 
     def events(self) -> tuple[ClusterEvent, ...]:
@@ -151,7 +151,7 @@ class SimulatedNode:
         return self._endpoint is not None
 
     def kill(self) -> None:
-        """End it at once; no other node is told."""
+        """End it at once, without notice to other nodes."""
         self.is_running = False
         self.backlog.clear()
 

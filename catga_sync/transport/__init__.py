@@ -1,4 +1,4 @@
-"""Ways to other nodes: ``base.py`` says what an invoker and a channel are, ``invoker.py`` is the one invoker."""
+"""Ways to other nodes: ``base.py`` defines invokers and channels, ``invoker.py`` is the one invoker."""
 
 from __future__ import annotations
 

@@ -46,23 +46,23 @@ class RemoteInvoker(Protocol):
 
 class UpkeptInvoker(RemoteInvoker, Protocol):
     """
-    An invoker that the background thread looks after. Each of these methods may be missing.
+    An invoker that the background thread maintains. Each of these methods may be missing.
 
     .. versionadded:: 0.1
     """
 
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:
-        """Close what has been idle for too long, and forget every node but these. Called about once a second."""
+        """Close connections that were idle for too long, and drop the state of all other nodes; called every second."""
 
 
 class Response(NamedTuple):
-    """What came back, read to its end. Immutable."""
+    """A response, read to its end. Immutable."""
 
     status: int
     #: Names in any letter case.
     headers: Mapping[str, str]
     body: bytes
-    #: Has the connection closed instead of used again: what came on it cannot be trusted.
+    #: Closes the connection instead of keeping it, after a response that cannot be trusted.
     retire: Callable[[], None]
 
 
@@ -112,14 +112,14 @@ class Channel(Protocol):
             headers: The request's.
             body: The request's.
             expires: Monotonic time at which it ends, whatever the peer does.
-            renew: Returns the headers as they are to travel, where something below has added to them; None leaves them.
+            renew: Returns the headers to send, if a library below has added some; None leaves them.
 
         Raises:
             ExchangeFailed: No response came. ``sent`` has the evidence whether the request may have arrived.
         """
 
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:
-        """Close what has been idle for too long, and forget every node but these."""
+        """Close connections that were idle for too long, and drop all state of other nodes."""
 
     def close(self) -> None:
         """Close connections. Safe to call twice; a later ``exchange`` opens new ones."""

@@ -1,7 +1,8 @@
 """Requests as envelopes over a channel: written, signed, sent once, and the response judged.
 
 Rules of this file:
-1. One call, one attempt. Trying again is for ``cluster/failover.py``, which knows the other nodes.
+1. One call is one attempt at one node. It is sent a second time only if the node refuses the incarnation in the
+   signature (421), so has not run it. Further attempts are made by ``cluster/failover.py``.
 2. Whatever happens on the way becomes a result.
 """
 
@@ -54,12 +55,12 @@ class _Kind(NamedTuple):
 
 class _Way:
     """
-    What the calls to one node have in common, as long as it is known to be the same.
+    What the calls to one node have in common, until its record changes.
 
     Args:
         node: The node.
-        signing: What signs the requests of this process; None where nothing does.
-        shows_first: Whether a node has to show first that it signs.
+        signing: Signs the requests of this process; None where they are not signed.
+        shows_first: Whether the node has to prove first that it signs.
     """
 
     __slots__ = ("incarnation", "node", "shows_first", "signing")
@@ -69,8 +70,8 @@ class _Way:
             signing = None
         self.node = node
         self.signing = signing
-        #: Of the run of the node for which is signed.
-        self.incarnation = "" if signing is None else signing.meant(node.node_id, node.incarnation)
+        #: The incarnation of the node in the signatures.
+        self.incarnation = "" if signing is None else signing.incarnation_for(node.node_id, node.incarnation)
         self.shows_first = shows_first
 
 
@@ -84,7 +85,7 @@ class EnvelopeInvoker:
         source_node_id: The id of this node, which is sent to the peer.
         max_body_bytes: The longest request that is sent.
         signing: Signs requests and checks responses; None means that neither is signed.
-        proof: Knows which peers sign; None means that none has to show it before it is called.
+        proof: Checks that a peer signs before the first call; None means no check.
         limited_log: Bounds the failures that are logged; None means one of its own.
         clock: None means the system's.
 
@@ -166,7 +167,7 @@ class EnvelopeInvoker:
         Send several requests to one node in one round trip; return their results in the same order.
 
         Args:
-            node: Where to; it must have said that it takes batches.
+            node: Where to; it must have declared that it accepts batches.
             requests: The messages.
             timeout: Seconds for all of them together.
             calls: One for each message. The path and the store of the first one count for all of them.
@@ -195,7 +196,7 @@ class EnvelopeInvoker:
             outcomes = [item.outcome for item in part]
             judged = judge_batch(outcomes, came) if isinstance(came, Response) else [came(each) for each in outcomes]
             if len(part) > 1 and all(_too_much(result) for result in judged):
-                # The node takes less at once than this one sends: what is too long together may fit alone.
+                # The body limit of the node is lower: smaller parts may fit.
                 waiting[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
             else:
                 results.update(zip([item.number for item in part], judged, strict=True))
@@ -270,8 +271,8 @@ class EnvelopeInvoker:
             misdirected = response.status == MISDIRECTED and response.headers.get(EXECUTED) == "0"
             if run is None or not misdirected or again:
                 break
-            # The node was restarted, and has not run this: once more, signed for the run that it names.
-            signing.named(node.node_id, node.incarnation, run)
+            # The node was restarted, and has not run this: sent once more, signed for its new incarnation.
+            signing.note_incarnation(node.node_id, node.incarnation, run)
             way.incarnation = run
         return response
 

@@ -1,8 +1,8 @@
 """How one attempt ends, as a result and as a line in the log: every way in which it can.
 
     the time was up, no connection, cut off   network error        UNAVAILABLE, DEADLINE_EXCEEDED
-    a response that is no envelope            serialization error  INTERNAL (or what its HTTP status says)
-    an envelope that says no                  business error       the code in it
+    a response that is no envelope            serialization error  INTERNAL (or that of its HTTP status)
+    an envelope with an error                 business error       the code in it
 
 The envelope says whether the handler ran; without one, the evidence of the channel decides (``ExchangeFailed.sent``).
 """
@@ -120,7 +120,7 @@ class Outcome:
             text = f"{self.where} responded to another request than was sent"
             return self.failed("network", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
         said = "".join(char if char.isprintable() else " " for char in error_text(response.error_message or ""))
-        text = f"{self.where} failed without saying on which request (HTTP status {status}): {said}"
+        text = f"{self.where} reported a failure without the id of the request (HTTP status {status}): {said}"
         return self._foreign(text, status)
 
     def too_long(self, size: int, limit: int) -> CatgaResult[Any]:
@@ -203,7 +203,7 @@ class Outcome:
     def _foreign(self, text: str, status: int) -> CatgaResult[Any]:
         """Judge a response that has only an HTTP status; it may come from a proxy in front of the node."""
         code = _STATUS_CODES.get(status, ErrorCode.INTERNAL)
-        # These two say by themselves that another node is worth a try.
+        # For these two codes another node is chosen anyway.
         retry = None if code in (ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL) else OTHER_NODE
         return self.failed("network", text, code, Delivery.UNKNOWN, retry=retry)
 
@@ -240,7 +240,7 @@ class Outcome:
 
 
 def judge_one(outcome: Outcome, response: Response) -> CatgaResult[Any]:
-    """Judge what came back for a single request."""
+    """Judge the response to a single request."""
     try:
         envelope = ResponseEnvelope.decode(response.body)
     except EnvelopeError as exc:
@@ -252,5 +252,5 @@ def judge_one(outcome: Outcome, response: Response) -> CatgaResult[Any]:
 
 
 def _retry_after(status: int) -> str | None:
-    """Return what the status of a refusal says of another try: a body that is too long for a node stays so."""
+    """Return where a refused call may get another attempt; a body too long for one node may suit another node only."""
     return OTHER_NODE if status == 413 else None

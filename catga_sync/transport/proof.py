@@ -1,8 +1,7 @@
-"""Which peers have shown that they sign, where a secret is in use.
+"""Checks, before the first call to a peer, that the peer signs its responses. For clusters with a secret.
 
-A peer that cannot sign (a .NET node) runs whatever it is sent, and the caller believes none of its responses: a call
-would run there and be reported as refused. So a node of which only the address is known is asked to describe itself
-first, which a node with the secret does with a signature.
+A node that is listed by address only has to describe itself first, with a signature. A peer that cannot sign, such as a
+.NET node, would run the call, and the caller would reject the unsigned response.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ _TIMEOUT = 1.0
 
 class Proof:
     """
-    Remember the peers that have signed their description. Thread-safe.
+    Keeps the peers that have signed their description. Thread-safe.
 
     Args:
-        probe: Asks them; it takes a description without a valid signature for none.
+        probe: Asks them; a description without a valid signature counts as none.
     """
 
     def __init__(self, probe: HttpProbe) -> None:
@@ -41,10 +40,10 @@ class Proof:
 
     def missing(self, node: ClusterNode, timeout: float) -> Probe | None:
         """
-        Return None when a node is known to sign or not to, else what came of asking it.
+        Return None if no proof is missing, else the probe that failed.
 
         Args:
-            node: The node. What it has said of itself (``handles``) was signed.
+            node: The node. If it has described itself (``handles``), the description was signed.
             timeout: Seconds that the call has left.
         """
         key = (node.node_id, node.endpoint or "")

@@ -1,4 +1,4 @@
-"""The caller's side of signing: a signature on each request, and none but signed responses believed."""
+"""The caller's side of signing: a signature on each request, and only signed responses accepted."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["MISDIRECTED", "Signed", "Signing"]
 
 #: The HTTP status with which a node refuses a request that is signed for another run of it.
 MISDIRECTED = 421
-#: Nodes of which is remembered what they have named; more have come and gone, and what they have named with them.
-_MOST_NAMED = 10_000
+#: Most remembered incarnations; cleared when full.
+_MOST_NOTED = 10_000
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Signed:
     """A request that was signed. Immutable."""
 
@@ -39,14 +39,14 @@ class Signed:
 
     def renew(self, travelling: Mapping[str, str]) -> Mapping[str, str]:
         """
-        Return headers that are about to leave, signed anew where any of those that are signed has changed.
+        Return headers that are about to leave, with a new signature if a signed header has changed.
 
-        What traces an application adds ``traceparent`` below everything that is ours.
+        Tracing libraries add ``traceparent`` after the request was signed.
         """
         if travelling == self.headers:
             return travelling
         before, after = _lowered(self.headers), _lowered(travelling)
-        # Not what a hook of the user's session sends meanwhile, to another server.
+        # Requests of session hooks to other servers have no signature, and are left as they are.
         ours = SIGNATURE.lower() in after
         if not ours or all(after.get(name) == before.get(name) for name in SIGNED_HEADERS):
             return travelling
@@ -60,15 +60,15 @@ class Signing:
     Args:
         ring: The keys.
         cluster: The name of the cluster.
-        loopback_only: Whether peers on this machine alone have the keys, and may do without.
+        loopback_only: Whether the keys are this machine's; only peers on it have them, and those may be unsigned.
     """
 
     def __init__(self, ring: Keys, cluster: str, *, loopback_only: bool = False) -> None:
         self.loopback_only = loopback_only
         self._ring = ring
         self._cluster = cluster
-        #: Node id -> the incarnation by which others know the node, and the one that it has named itself since.
-        self._named: dict[str, tuple[str, str]] = {}
+        #: Node id -> the incarnation in the store, and the one in the last signed response of the node.
+        self._noted: dict[str, tuple[str, str]] = {}
 
     def covers(self, endpoint: str | None) -> bool:
         """Return whether calls to an endpoint are signed."""
@@ -76,26 +76,26 @@ class Signing:
 
     def needs_proof(self, node: ClusterNode) -> bool:
         """
-        Return whether a response of a node that is signed to is believed only if it is signed itself.
+        Return whether a node to which signed requests go must sign its responses.
 
-        With the key of this machine, a node that has said nothing of itself is believed, and so is one that says that
-        it does not sign (``insecure=True``). Where there is a secret, only what the options say of a peer counts.
+        With the key of this machine, a node that has not described itself is trusted without, and so is one that
+        declares that it does not sign (``insecure=True``). With a secret, only the options of a peer count.
         """
         return not self.loopback_only or (node.handles is not None and UNSIGNED not in node.features)
 
-    def meant(self, node_id: str, known: str) -> str:
-        """Return the incarnation to sign for: the one by which a node is known, unless it has named another since."""
-        before, named = self._named.get(node_id, (None, ""))
+    def incarnation_for(self, node_id: str, known: str) -> str:
+        """Return the incarnation to sign for: the one in the store, or a newer one that the node has responded with."""
+        before, noted = self._noted.get(node_id, (None, ""))
         if before == known:
-            return named
-        # A store may hold any text; no node of ours has given itself such a name.
+            return noted
+        # Malformed incarnations from a store are ignored.
         return known if is_incarnation(known) else ""
 
-    def named(self, node_id: str, known: str, incarnation: str) -> None:
-        """Take note that the node which is known by one incarnation has named another."""
-        if len(self._named) >= _MOST_NAMED:
-            self._named.clear()
-        self._named[node_id] = (known, incarnation)
+    def note_incarnation(self, node_id: str, known: str, incarnation: str) -> None:
+        """Record that a node has responded with another incarnation than the one in the store."""
+        if len(self._noted) >= _MOST_NOTED:
+            self._noted.clear()
+        self._noted[node_id] = (known, incarnation)
 
     def sign(
         self, method: str, path: str, node_id: str, incarnation: str, headers: dict[str, str], body: bytes
@@ -106,8 +106,8 @@ class Signing:
         Args:
             method: As it travels.
             path: The cluster's route.
-            node_id: The node that is meant.
-            incarnation: Of its run that is meant; "" means that it is not known.
+            node_id: The node that is to run it.
+            incarnation: That of the node; "" means unknown.
             headers: The request's.
             body: As it travels.
         """
@@ -124,11 +124,12 @@ class Signing:
             nonce=nonce,
         )
         headers[SIGNATURE] = sign(headers=_lowered(headers), now=time.time())
-        return Signed(nonce, headers, sign)
+        # A copy: what traces an application may add to the headers in place.
+        return Signed(nonce, dict(headers), sign)
 
     def signer(self, nonce: str, node_id: str, status: int, headers: Mapping[str, str], body: bytes) -> str | None:
         """
-        Return the incarnation of the node that has given this response, or None when it is not that very node's.
+        Return the incarnation of the node that signed this response; None when another node, or none, signed it.
 
         Args:
             nonce: That of the request to which it responds.

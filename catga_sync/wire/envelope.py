@@ -1,4 +1,4 @@
-"""The envelope of Catga.Cluster (.NET): what a request and its response look like on the wire. Bytes in, bytes out.
+"""The envelope of Catga.Cluster (.NET): the form of a request and its response on the wire. Bytes in, bytes out.
 
 Rules of this file:
 1. What is read may come from any program: every property is checked before it is used.
@@ -228,7 +228,7 @@ def read_batch(raw: bytes) -> list[RequestEnvelope | EnvelopeError]:
     Read ``{"requests": [envelope, ...]}``: between our own nodes only, so names are as we write them.
 
     Returns:
-        For each item the envelope, or the error that says why it cannot be read.
+        For each item the envelope, or the error that made it unreadable.
 
     Raises:
         EnvelopeError: The whole cannot be read.

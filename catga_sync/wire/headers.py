@@ -1,7 +1,9 @@
 """The names of the headers that travel with requests and responses.
 
-They are written as they stand here. HTTP reads names in any letter case: what is looked up by a name in lower case
-(a ``RawRequest``) is looked up by ``name.lower()``.
+The values are written by ``write_headers`` in ``transport/invoker.py``.
+
+Names are sent as they stand here. HTTP accepts them in any letter case: a ``RawRequest`` has them in lower case, so
+they are looked up there by ``name.lower()``.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class KeyRing:
 
     __slots__ = ("_keys", "_unknown", "key_ids")
 
-    #: A name for each key, the one that signs first. Made of the key, and tells nothing of it.
+    #: A name for each key, the signing one first. Derived from the key, without revealing it.
     key_ids: tuple[str, ...]
     _keys: Mapping[str, hmac.HMAC]
     _unknown: hmac.HMAC

@@ -1,20 +1,20 @@
-"""Signatures of requests and responses: made with the secret, for this run of this node, now, and not changed since.
+"""Signatures of requests and responses. They prove the secret, the node and its incarnation, the time, and the content.
 
     Catga-Signature: catga-hmac-v1 key=<16 hex>;ts=<ms>;nonce=<32 hex>;incarnation=<run>;mac=<64 hex>    of a request
     Catga-Signature: catga-hmac-v1-r key=<16 hex>;node=<node id>;incarnation=<run>;mac=<64 hex>          of a response
 
-``incarnation`` names the run of the node that is meant, or of the one that responds: up to 64 of A-Z a-z 0-9 . _ : -,
-and nothing where there is no name for it. The MAC is HMAC-SHA256 of these lines, joined by a newline; what is absent is
+``incarnation`` is that of the receiving node, or of the one that responds: up to 64 of A-Z a-z 0-9 . _ : -, and empty
+if unknown. The MAC is HMAC-SHA256 of these lines, joined by a newline; what is absent is
 an empty line:
 
-    request    "catga-hmac-v1", key id, time in ms, nonce, method, path, cluster name, id of the node that is meant,
+    request    "catga-hmac-v1", key id, time in ms, nonce, method, path, cluster name, id of the receiving node,
                its incarnation, SHA-256 of the body as it travels, then the headers Content-Type, Content-Encoding,
                Catga-Timeout-Ms, Catga-Request-Id, Catga-Chain, traceparent, tracestate, Catga-Store
     response   "catga-hmac-v1-r", key id, nonce of the request, status, Catga-Executed, id of the node that responds,
                its incarnation, Content-Type, Content-Encoding, SHA-256 of the body as it travels
 
-A request for another run of the node is refused with status 421, signed; see ``receiver/authentication.py``. The
-caller then signs once more, for the incarnation that the refusal names.
+A request for another incarnation of the node is refused with status 421, signed; see ``receiver/authentication.py``.
+The caller then signs once more, for the incarnation in the refusal.
 
 Rules of this file:
 1. Nothing on the wire chooses how it is checked: the first word stands for one algorithm, and only known keys count.
@@ -92,7 +92,7 @@ _RESPONSE_HEADER = re.compile(
 
 class NotAuthentic(CatgaError):
     """
-    A request or a response is not known to come from a holder of the secret.
+    A request or a response without proof that it comes from a holder of the secret.
 
     Args:
         cause: Why, for the log of this node alone. Of what came from outside it repeats at most a
@@ -111,12 +111,12 @@ class NotAuthentic(CatgaError):
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What is known of a request whose signature is good. Immutable. It may be a replay: a nonce store can tell."""
+    """The signed facts of a request whose signature is good. Immutable. Replays are found with a nonce store."""
 
     nonce: str
     #: The key to sign the response with; the caller may have no other.
     key_id: str
-    #: Of the run of this node that is meant; "" where the caller knows none.
+    #: The incarnation that the request was signed for; "" if unknown to the caller.
     incarnation: str
     #: Seconds since it was signed, by two clocks: less than 0 when the caller's is ahead.
     age: float
@@ -151,8 +151,8 @@ def sign_request(
         method: As it travels.
         path: The cluster's route, without the prefix at which a server may have mounted the app.
         cluster: The name of the cluster.
-        audience: Id of the node that is meant; no other accepts the request.
-        incarnation: Of the run of that node; "" means that it is not known.
+        audience: Id of the receiving node; no other accepts the request.
+        incarnation: That of the receiving node; "" means unknown.
         headers: The request's as they travel, names in lower case. Those of ``SIGNED_HEADERS`` are signed, and so is
             that one of them is absent.
         body: What travels: compressed, if it is.
@@ -204,10 +204,10 @@ def verify_request(
     window: float = WINDOW,
 ) -> Verified:
     """
-    Return what is known of a request whose signature is good.
+    Return the signed facts of a request whose signature is good.
 
-    Whether its nonce was seen before, and whether the run of the node that it names is the present one, is still to be
-    asked; nothing may be decompressed or parsed before that.
+    The caller of this function still has to check the nonce and the incarnation, before anything is decompressed or
+    parsed.
 
     Args:
         ring: The keys that are accepted.
@@ -253,8 +253,8 @@ def sign_response(
     """
     Return the value of the header ``Catga-Signature`` of a response.
 
-    Only a request that was verified, and whose nonce was new, may get one: a signed "did not run" that a
-    replay gets would be believed of the request that did run.
+    Only a request that was verified, and whose nonce was new, may get one: a replay
+    would otherwise get a signed "did not run", which would pass for the result of the request that did run.
 
     Args:
         ring: The keys.

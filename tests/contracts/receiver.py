@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -744,9 +745,11 @@ class ReceiverContract(Exchanges):
         seen: list[Any] = []
         node.register(Unhandled, lambda request: seen.append(current_call().deadline.at))
         items = [envelope("users.Nobody", {}, responseTypeName="int", requestId=f"r-{number}") for number in range(3)]
+        before = time.monotonic()
         self.exchange(node, batch(*items, headers={"Catga-Timeout-Ms": "5000"}))
         assert len(seen) == 3
         assert max(seen) == seen[0]
+        assert before + 5.0 <= seen[0] <= time.monotonic() + 5.0, "the time that the caller has left, since it came"
 
     def test_the_answers_of_a_batch_are_together_no_longer_than_one_may_be(self, node: ClusterMediator) -> None:
         @message(name="users.Long")

@@ -170,7 +170,7 @@ def test_what_goes_wrong_there_is_said_here(peer: DotnetPeer, mediator: ClusterM
     raised = mediator.send(ask)
     assert (raised.delivery, raised.code) == (Delivery.UNKNOWN, ErrorCode.INTERNAL)
     assert raised.error == (
-        f"node dotnet-1 at {peer.endpoint} failed without saying on which request (HTTP status 500): "
+        f"node dotnet-1 at {peer.endpoint} reported a failure without the id of the request (HTTP status 500): "
         "Object reference not set to an instance of an object."
     )
     peer.handle("Shop.Contracts.Ask", "System.Int32", lambda query: None)
@@ -181,7 +181,7 @@ def test_a_name_of_another_answer_is_refused_with_both_names_and_what_to_write(p
     with node_of(query_of(list[Price]), lambda query: []) as endpoint, pytest.raises(DotnetError) as caught:
         peer.call(endpoint, f"Shop.Contracts.Ask{ASSEMBLY}", f"Shop.Contracts.Prices{ASSEMBLY}", {})
     assert str(caught.value) == (
-        f"responseTypeName: Shop.Contracts.Ask{ASSEMBLY} is answered with "
+        f"responseTypeName: Shop.Contracts.Ask{ASSEMBLY} has the response type "
         f"System.Collections.Generic.List`1[[{PRICE}{ASSEMBLY}]], not Shop.Contracts.Prices{ASSEMBLY}; "
         "see @message(response_name=...)"
     )

@@ -15,7 +15,7 @@ import pytest
 from flask import Flask
 
 from catga_sync import Mediator, create_cluster
-from catga_sync.cluster import descriptions
+from catga_sync.cluster import peer_descriptions
 from catga_sync.discovery import Discovery, MemoryDiscovery, create_discovery
 from catga_sync.nodes import ClusterNode, NodeRecord
 from tests.conftest import require_module, require_service
@@ -289,7 +289,10 @@ def peer_line(caplog: pytest.LogCaptureFixture) -> str:
             "HTTP status 200 from node node-7; that node does not sign with this cluster's",
         ),
         (({"secret": OTHER}, {}), "HTTP status 401 from node node-7 ("),
-        (({}, {"insecure": True}), "HTTP status 200 and no description of a node (it tells only its status"),
+        (
+            ({}, {"insecure": True}),
+            "HTTP status 200 and no description of a node (callers without its key get only its status",
+        ),
     ],
     ids=["other secret", "no secret", "secret there", "insecure here"],
 )
@@ -328,7 +331,7 @@ def test_a_peer_without_the_route_is_named_and_used_all_the_same(caplog: pytest.
 def test_a_peer_with_a_certificate_that_is_not_trusted_is_named(
     tls: tuple[Any, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(descriptions, "INTERVAL", 0.2)
+    monkeypatch.setattr(peer_descriptions, "INTERVAL", 0.2)
     port = free_port()
     url = f"https://127.0.0.1:{port}"
     with (

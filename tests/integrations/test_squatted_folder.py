@@ -132,7 +132,7 @@ def test_no_call_goes_where_the_store_of_another_user_leads(
     folder = shared / f"catga-sync-{os.getuid()}"
     run(SQUAT, shared, str(folder), endpoint, kind)
     error, nodes, trouble = json.loads(run(VICTIM, shared, victim)[0])
-    wanted = f"CATGA_RUNTIME_DIR: {folder} is not a folder that only this user can write to; remove it, or set"
+    wanted = f"CATGA_RUNTIME_DIR: {folder} is not private: other users can write to it, or it is a link or no folder; "
     assert (got, nodes) == ([], [])
     assert wanted in error
     if victim == "node":

@@ -237,18 +237,33 @@ def test_a_drain_is_signed_again_once() -> None:
     assert node.served == []
 
 
+TRACE = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=x"}
+
+
+def adds_to_a_copy(headers: dict[str, str]) -> dict[str, str]:
+    """Do what OpenTelemetry does."""
+    return {**headers, **TRACE}
+
+
+def adds_in_place(headers: dict[str, str]) -> dict[str, str]:
+    """Do what others do."""
+    headers.update(TRACE)
+    return headers
+
+
 @every_way
+@pytest.mark.parametrize("add", [adds_to_a_copy, adds_in_place])
 def test_what_traces_the_application_below_us_breaks_no_signature(
     make: Callable[[], requests.Session | None],
+    add: Callable[[dict[str, str]], dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
     signed: Callable[..., EnvelopeInvoker],
 ) -> None:
     real = urllib3.HTTPConnectionPool.urlopen
 
-    # As OpenTelemetry does it, with what it is given by name.
+    # With what it is given by name.
     def traced(self: Any, *args: Any, **options: Any) -> Any:
-        trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=x"}
-        return real(self, *args, **{**options, "headers": {**(options.get("headers") or {}), **trace}})
+        return real(self, *args, **{**options, "headers": add(options["headers"])})
 
     monkeypatch.setattr(urllib3.HTTPConnectionPool, "urlopen", traced)
     node = Node(["new"])

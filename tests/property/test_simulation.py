@@ -138,7 +138,7 @@ def test_with_a_shared_store_plain_requests_outlive_a_lost_answer_and_still_run_
     with Simulation(seed=1, shared_idempotency=MemoryIdempotency()) as sim:
         _, client = cluster(sim)
         # The nodes of a simulation do not tell what they share, so the same id is sent again by hand.
-        sim.network.script(Fault.DROP_REPLY)
+        sim.network.script(Fault.DROP_RESPONSE)
         assert client.send(Order(), request_id="a" * 32).delivery is Delivery.UNKNOWN
         assert client.send(Order(), request_id="a" * 32)
         assert len(sim.executions) == 1

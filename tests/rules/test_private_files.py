@@ -95,7 +95,7 @@ def test_a_folder_that_is_not_this_user_s_own_is_used_for_nothing(
     folder = tmp_path / "run"
     make(folder)
     before = sorted(tmp_path.rglob("*"))
-    said = r"CATGA_RUNTIME_DIR: .* is not a folder that only this user can write to; remove it"
+    said = r"CATGA_RUNTIME_DIR: .* is not private: other users can write to it, or it is a link or no folder; remove it"
     with pytest.raises((ConfigurationError, NonceStoreError), match=said):
         use(folder)
     assert any_process_of(folder, KEY) is None
@@ -143,7 +143,8 @@ def test_a_file_that_is_not_this_user_s_own_is_used_for_nothing(
     make(folder / name)
     with pytest.raises((ConfigurationError, NonceStoreError)) as caught:
         use(folder)
-    assert f"{folder / name} is not a file that only this user can read and write; remove it" in str(caught.value)
+    said = f"{folder / name} is not private: other users can read or write it, or it is a link or no file; remove it"
+    assert said in str(caught.value)
     assert not (tmp_path / "made").exists()
 
 

@@ -31,7 +31,7 @@ def test_one_that_is_there_and_private_is_fine(tmp_path):
 def test_one_that_others_may_write_to_is_refused(tmp_path, mode):
     (tmp_path / "a").mkdir()
     (tmp_path / "a").chmod(mode)
-    with pytest.raises(ConfigurationError, match=r"^CATGA_RUNTIME_DIR: .*only this user can write"):
+    with pytest.raises(ConfigurationError, match=r"^CATGA_RUNTIME_DIR: .*is not private: other users can write"):
         ensure_private(tmp_path / "a")
 
 

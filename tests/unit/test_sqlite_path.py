@@ -23,6 +23,7 @@ from catga_sync.idempotency import create_idempotency
         ("sqlite:////srv/100%.db", "/srv/100%.db"),
         ("sqlite:////srv/%C3%A4.db", "/srv/\u00e4.db"),
         ("sqlite:////srv/a#b.db", "/srv/a#b.db"),
+        ("sqlite:///file%3Anodes.db", "file:nodes.db"),
     ],
 )
 def test_a_url_as_sqlalchemy_takes_it_names_the_same_file(monkeypatch: pytest.MonkeyPatch, url: str, path: str) -> None:

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 import catga_sync
-from catga_sync import ClusterEvent, Delivery, ErrorCode, NodeStatus
+from catga_sync import CatgaResult, ClusterEvent, ClusterNode, Delivery, ErrorCode, NodeStatus
 
 MEMBERS = [*Delivery, *ErrorCode, *NodeStatus, *type(ClusterEvent.NODE_LEFT)]
 
@@ -34,3 +34,15 @@ def test_a_member_stays_itself_through_copies(member):
 
 def test_they_are_at_the_root():
     assert {"Delivery", "ErrorCode", "NodeStatus"} <= set(catga_sync.__all__)
+
+
+def test_a_text_becomes_its_member_where_an_enum_is_wanted():
+    assert CatgaResult.failure("no", "NOT_FOUND", delivery="UNKNOWN").delivery is Delivery.UNKNOWN
+    assert ClusterNode("n1", None, "DRAINING").status is NodeStatus.DRAINING
+
+
+def test_any_other_text_is_an_error_at_once():
+    with pytest.raises(ValueError, match="'unknown' is not a valid Delivery"):
+        CatgaResult.failure("no", delivery="unknown")
+    with pytest.raises(ValueError, match="'ON' is not a valid NodeStatus"):
+        ClusterNode("n1", None, "ON")

@@ -1,4 +1,4 @@
-"""The strict marshmallow fields: one file a kind of value, with everything about that kind.
+"""The strict marshmallow fields: one file for each kind of value, with everything about that kind.
 
     base.py        the bases of all kinds                hashes.py     sets and dicts that are slow to build
     text.py  boolean.py  number.py  bytes.py  time.py  uuid.py         isotext.py    times as text
@@ -14,5 +14,5 @@ Rules of this package:
 3. An error says what was expected and which type was found, and never shows the value.
 4. A kind imports ``base.py``, and other kinds only if it is made of them.
 
-Fields are immutable once they are bound, and thread-safe.
+Fields are immutable once they are bound, and thread-safe. ``../derive.py`` decides which field an annotation gets.
 """

@@ -27,7 +27,7 @@ from catga_sync.transport.http.connection import Connection, TlsConnection, curr
 
 __all__ = ["DeadlineAdapter", "abandon", "adopt", "close_stale", "drop"]
 
-#: A request is sent once. Failover decides about another attempt: it knows the other nodes, and what was delivered.
+#: A request is sent once. Another attempt is decided by the failover, which has the other nodes and the delivery.
 _ONCE = Retry(0, read=False)
 
 
@@ -46,7 +46,7 @@ class _Pool(urllib3.HTTPConnectionPool):
         *more: Any,
         **options: Any,
     ) -> Any:
-        """Send a request; that of an exchange is sent once, and waits for a connection until its deadline."""
+        """Send a request; one of an exchange is sent once, and waits for a connection until its deadline."""
         exchange = current.exchange
         if exchange is not None:
             retries = _ONCE
@@ -79,7 +79,7 @@ class _TlsPool(_Pool, urllib3.HTTPSConnectionPool):
     ConnectionCls = TlsConnection
 
 
-#: The pools that are replaced: others (SOCKS, a Unix socket) reach what these do not.
+#: The pools that are replaced; other pools (SOCKS, Unix sockets) are left as they are.
 _OURS: dict[type, type] = {urllib3.HTTPConnectionPool: _Pool, urllib3.HTTPSConnectionPool: _TlsPool}
 
 
@@ -138,9 +138,9 @@ def drop(adapter: object, pool: Any) -> None:
 
 def abandon(adapter: object) -> None:
     """
-    In a forked child: close the descriptors of the parent's connections, without a word to the peers.
+    Close the descriptors of the parent's connections in a forked child, without a TLS or protocol shutdown.
 
-    Locks are replaced before they are taken: a thread that the child does not have may hold them.
+    Locks are replaced before they are used: a thread of the parent may have held them.
     """
     for manager in _managers(adapter):
         manager.pools.lock = threading.RLock()
@@ -149,7 +149,7 @@ def abandon(adapter: object) -> None:
         if waiting is None:
             continue
         connections = list(waiting.queue)
-        # Made new with its locks: urllib3 empties the queue when the pool is collected.
+        # Re-initialized together with its locks: urllib3 empties the queue when the pool is collected.
         waiting.__init__(waiting.maxsize)
         for connection in connections:
             sock = getattr(connection, "sock", None)

@@ -1,4 +1,4 @@
-"""The cause of a failed exchange in a few words: ``requests`` and urllib3 wrap it several times."""
+"""A short text for the cause of a failed exchange, which ``requests`` and urllib3 wrap several times."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _cause(exc: BaseException) -> str:
 
 
 def _other_place(exc: BaseException, endpoint: str) -> str:
-    """Return the host and port that failed if it is not the endpoint but a proxy, say; "" otherwise."""
+    """Return the host and port that failed if it is not the endpoint but, for example, a proxy; "" otherwise."""
     here = _place(endpoint)
     for cause in causes_of(exc):
         conn = getattr(cause, "conn", None)  # of urllib3's errors: the connection that was not made

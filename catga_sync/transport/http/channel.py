@@ -112,7 +112,7 @@ class HttpChannel:
             close_stale(adapter)
 
     def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``. The parent's descriptors are closed without a word to the peers."""
+        """See ``AcrossForks``. The parent's descriptors are closed without a TLS or protocol shutdown."""
         self._lock = threading.Lock()
         for adapter in _adapters(self._session):
             abandon(adapter)

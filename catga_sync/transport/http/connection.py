@@ -1,14 +1,14 @@
 """Connections that keep one deadline for a whole exchange, and record whether the request was sent.
 
 ``requests`` and urllib3 limit each read of a socket: a peer that sends a byte a second blocks a thread for ever, a
-silent name server blocks it for half a minute, and no exception tells whether the request had left. These connections
-settle that where the bytes move:
+silent name server blocks it for half a minute, and no exception shows whether the request had left. These connections
+decide that at the socket:
 
 * ``Exchange`` holds the deadline and the evidence of one exchange; it belongs to the thread that runs it.
 * A connection is made within the deadline, the look-up of the name included (``resolver.py``).
 * Each read and write of a socket gets what is left of the deadline.
 * Interim responses are skipped, and a response whose ``Content-Length`` is no number is refused: http.client reads it
-  until the peer closes, and takes what has come by then for the whole.
+  until the peer closes, and returns a part as if it were complete.
 * A connection that has been idle or open for too long is not used again.
 
 Rules of this file:
@@ -121,14 +121,14 @@ def _limit(sock: socket.socket) -> None:
 
 
 class _DeadlineSocket(socket.socket):
-    """A socket whose reads and writes get what is left of the current exchange."""
+    """A socket whose reads and writes end with the deadline of the current exchange."""
 
     def recv_into(self, *args: Any) -> int:
         _limit(self)
         return super().recv_into(*args)
 
     def sendall(self, *args: Any) -> None:
-        _limit(self)  # for all of it: the timeout does not begin anew with each part
+        _limit(self)  # for all parts together: the timeout does not restart with each
         super().sendall(*args)
 
 

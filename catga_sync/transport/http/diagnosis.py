@@ -1,4 +1,4 @@
-"""Why a node did not describe itself: the request, what came back, and the usual cure."""
+"""Why a node did not describe itself: the request, its outcome, and the usual cure."""
 
 from __future__ import annotations
 

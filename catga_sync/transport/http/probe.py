@@ -25,7 +25,7 @@ _LIMIT = 1024 * 1024
 #: Seconds for a connection within this machine.
 _LOCAL_CONNECT = 0.2
 #: Why a node that requires signed calls describes itself by its status alone.
-STRANGER = "it tells only its status to callers without its key"
+STRANGER = "callers without its key get only its status"
 
 
 class ProbeOutcome(enum.Enum):
@@ -59,11 +59,11 @@ class Probe:
     error: str | None = None
     #: The address that was reached, as in ``127.0.0.1:5001``; None when no connection was made.
     address: str | None = None
-    #: The id of the node that responds, by its own word; None when the response does not look like that of a node.
+    #: The id of the node that responds, self-reported; None when the response is not that of a node.
     node_id: str | None = None
     #: The reason that the node gives for a refusal.
     refusal: str | None = None
-    #: Whether the response is signed as it has to be.
+    #: Whether the response has the signature that it needs.
     authentic: bool = True
 
 
@@ -108,7 +108,7 @@ class HttpProbe:
         url = endpoint + path
         try:
             if signing is not None:
-                signed = signing.sign(method, path, node_id, signing.meant(node_id, ""), headers, b"")
+                signed = signing.sign(method, path, node_id, signing.incarnation_for(node_id, ""), headers, b"")
                 exchange.finish = signed.renew
             with new_session(1) as session, exchange.run():
                 response = session.request(
@@ -130,7 +130,7 @@ class HttpProbe:
                 bare = signing.loopback_only and (status != 200 or _parsed(raw) is None)
                 authentic = present is not None or bare
                 if present is not None and status == MISDIRECTED and not again:
-                    signing.named(node_id, "", present)
+                    signing.note_incarnation(node_id, "", present)
                     return self._exchange(method, path, node_id, endpoint, expires, again=True)
         except Exception as exc:  # not only errors of requests and urllib3: the resolver may get no thread
             refused = not exchange.request_complete and is_refused(exc)

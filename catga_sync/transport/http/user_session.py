@@ -38,7 +38,7 @@ _CHUNK = 64 * 1024
 #: Seconds for making a connection, within the call's deadline.
 _CONNECT_TIMEOUT = 1.0
 
-#: What replaces one of these means to see the requests: ``responses`` and ``requests_mock`` do in tests.
+#: Test libraries such as ``responses`` and ``requests_mock`` replace one of these to receive the requests.
 STOCK_SEND, STOCK_GET_ADAPTER = HTTPAdapter.send, requests.Session.get_adapter
 
 #: Status, headers and body of a response.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from catga_sync.cluster.descriptions import Descriptions
+from catga_sync.cluster.peer_descriptions import Descriptions
 from catga_sync.context import CallContext
 from catga_sync.errors import Delivery
 from catga_sync.messages import Query, message

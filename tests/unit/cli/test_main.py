@@ -16,7 +16,7 @@ from tests.unit.cluster.real import node_at
 
 Run = Callable[..., tuple[int, str, str]]
 
-NO_NODE = "start one with the same discovery and cluster_name; the log of one that runs and is not there says why"
+NO_NODE = "start one with the same discovery and cluster_name; a node that runs but is missing there logs the reason"
 #: Every command, as far as it looks for nodes.
 COMMANDS = [["nodes"], ["types"], ["explain", "ops.Ask"], ["call", "ops.Ask"], ["drain", "n1"]]
 
@@ -127,3 +127,25 @@ def test_a_form_that_the_node_cannot_read_is_told_by_field(run: Run, command: st
         "no node can take ops.Ask now: n1: its form of this type cannot be read from here: "
         "`text` is another kind of value there" in err
     )
+
+
+lending = Mediator()
+lending.registry.ensure(Ask)
+
+
+@pytest.mark.usefixtures("node")
+def test_explain_takes_the_request_and_says_whether_it_fits(run: Run) -> None:
+    with_types = ("--app", "tests.unit.cli.test_main:lending")
+    misfit = f"{Ask.__module__}.Ask.text: expected str, not int"
+    code, out, _ = run("explain", "ops.Ask", '{"text": "x"}', *with_types)
+    assert (code, "ops.Ask -> int: 1 of 1 nodes can handle it" in out, "does not fit" in out) == (0, True, False)
+
+    code, out, _ = run("explain", "ops.Ask", '{"text": 7}', *with_types)
+    assert (code, f"  x the request does not fit: {misfit}\n" in out) == (1, True)
+    code, out, _ = run("explain", "ops.Ask", '{"text": 7}', *with_types, "--json")
+    assert (code, json.loads(out)["misfit"]) == (1, misfit)
+
+    # Without the types of an application it is JSON or not.
+    assert run("explain", "ops.Ask", '{"text": 7}')[0] == 0
+    code, out, err = run("explain", "ops.Ask", '{"text":')
+    assert (code, out, err.startswith("catga-sync: JSON: ")) == (2, "", True)

@@ -178,7 +178,7 @@ def test_a_store_that_fails_later_is_told_beside_what_the_known_nodes_handle(cli
 
 # -- the store is empty ------------------------------------------------------------------------------------------------
 
-_CURE = "start one with the same discovery and cluster_name; the log of one that runs and is not there says why"
+_CURE = "start one with the same discovery and cluster_name; a node that runs but is missing there logs the reason"
 
 
 def test_a_file_that_does_not_exist_is_named(client: Start, tmp_path: Path) -> None:

@@ -346,7 +346,7 @@ def test_a_node_that_describes_itself_wrongly_may_handle_anything(
     world.said["a"] = {**said("U"), **wrong}
     world.look()
     assert ids(world.candidates(name="V")) == ["a"]
-    assert "describes itself wrongly" in caplog.text
+    assert "description is invalid" in caplog.text
 
 
 @pytest.mark.parametrize("wrong", [{"status": []}, {"status": {}}, {"keepAlive": 10**400}], ids=["list", "dict", "int"])

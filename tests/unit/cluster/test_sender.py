@@ -179,3 +179,9 @@ def test_a_call_whose_time_is_up_finds_no_place_since_its_time_is_up(
         assert (result.code, result.delivery) == (ErrorCode.DEADLINE_EXCEEDED, Delivery.NOT_EXECUTED)
     assert (one.request_id, several.request_id) == ("r-1", "r-2")
     assert caplog.messages == []
+
+
+def test_a_forked_child_has_all_places_whatever_its_parent_has_under_way(full: Full) -> None:
+    full.invoker.answers["a"] = 7
+    full.mediator._sender.after_fork_in_child()
+    assert full.mediator.send(Ask(), timeout=5.0).value == 7

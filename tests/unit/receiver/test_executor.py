@@ -14,7 +14,7 @@ from catga_sync.messages import Query, message
 from catga_sync.receiver import executor
 from catga_sync.receiver.call import CallMeta, Progress
 from catga_sync.receiver.executor import Executor
-from catga_sync.receiver.memory import MemoryBudget
+from catga_sync.receiver.memory_budget import MemoryBudget
 from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope

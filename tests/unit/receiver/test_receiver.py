@@ -16,6 +16,7 @@ from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.idempotency import MemoryIdempotency
 from catga_sync.mediator import Mediator, expired_before_start
 from catga_sync.messages import Query, message
+from catga_sync.receiver import receiver
 from catga_sync.receiver import request as intake
 from catga_sync.receiver.authentication import OpenGuard
 from catga_sync.receiver.deduplication import Deduplication
@@ -487,3 +488,31 @@ def test_a_description_is_what_the_node_says(handlers):
     raw = make(handlers, node).handle(ask(path=NODE_PATH, method="GET"))
     assert json.loads(raw.body) == {"nodeId": "n", "ü": [1, None]}
     assert raw.body.isascii()
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"catga-timeout-ms": "4000"}, 4.0),
+        ({}, 30.0),
+        ({"catga-timeout-ms": "10"}, 1.0),
+        ({"catga-timeout-ms": "-1"}, 1.0),
+    ],
+)
+def test_a_response_may_be_written_for_as_long_as_its_call_has_time_and_a_second_at_least(
+    handlers, monkeypatch, headers, seconds
+):
+    monkeypatch.setattr(receiver, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    refused = make(handlers).handle(ask(path="/nowhere", headers=headers, arrived=100.0))
+    assert (refused.status, refused.seconds) == (404, seconds)
+
+
+@pytest.mark.parametrize(("number", "executed"), [(1, "1"), (2, "0")])
+def test_a_batch_ran_if_one_of_its_items_ran(handlers, number, executed):
+    items = [
+        RequestEnvelope(name, "int", b'{"number":1}', f"r-{number}", None, NOW).encode()
+        for number, name in enumerate(["Unknown", "Ask" if number == 1 else "Unknown", "Unknown"])
+    ]
+    body = b'{"requests":[%b]}' % b",".join(items)
+    sent = ask(path=BATCH_PATH, read=io.BytesIO(body).read, content_length=len(body))
+    assert make(handlers).handle(sent).headers["Catga-Executed"] == executed

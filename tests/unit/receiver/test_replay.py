@@ -221,7 +221,7 @@ class TestSqlite(NonceStoreContract):
         folder.mkdir()
         folder.chmod(0o777)
         with contextlib.closing(SqliteNonces(folder / "nonces.sqlite3")) as store:
-            with pytest.raises(NonceStoreError, match="only this user can write"):
+            with pytest.raises(NonceStoreError, match="is not private: other users can write"):
                 store.add("a", LIFETIME)
             folder.chmod(0o700)
             assert store.add("a", LIFETIME)

@@ -96,10 +96,10 @@ def test_an_answered_probe_lets_it_back_and_an_unanswered_one_doubles_its_time(w
     world.fail(A)
     first = world.serve_time(A)
     assert FIRST_OUT * 0.5 <= first <= FIRST_OUT * 1.5 + 0.25
-    world.ejection.probed(A, answered=False)
+    world.ejection.probed(A, responded=False)
     second = world.serve_time(A)
     assert FIRST_OUT <= second <= FIRST_OUT * 3 + 0.25
-    world.ejection.probed(A, answered=True)
+    world.ejection.probed(A, responded=True)
     assert (world.usable(), world.told) == ("abcd", [("a", True), ("a", False)])
 
 
@@ -107,7 +107,7 @@ def test_the_time_out_has_a_limit(world: World) -> None:
     world.fail(A)
     for _ in range(12):
         world.serve_time(A)
-        world.ejection.probed(A, answered=False)
+        world.ejection.probed(A, responded=False)
     assert world.serve_time(A) <= LONGEST_OUT * 1.5 + 0.25
 
 
@@ -120,7 +120,7 @@ def test_a_late_answer_does_not_let_it_back(world: World) -> None:
 def test_earlier_ejections_are_forgiven_after_a_while(world: World) -> None:
     world.fail(A)
     world.serve_time(A)
-    world.ejection.probed(A, answered=True)
+    world.ejection.probed(A, responded=True)
     world.clock.advance(FORGIVEN + 1)
     world.ejection.succeeded(A)
     world.fail(A)
@@ -145,7 +145,7 @@ def test_a_node_that_refused_is_avoided_for_a_moment_however_few_are_left(world:
     for each in (A, B, C):
         world.ejection.avoid(each)
     assert (world.usable(), world.told) == ("d", [])
-    assert ids(world.ejection.due_for_a_look(ALL)) == ["a", "b", "c"]
+    assert ids(world.ejection.due_for_check(ALL)) == ["a", "b", "c"]
     world.clock.advance(AVOIDED + 0.1)
     assert world.usable() == "abcd"
 
@@ -158,22 +158,22 @@ def test_a_success_ends_the_avoiding(world: World) -> None:
 
 def test_one_that_leaves_a_look_unanswered_is_avoided_on_and_that_is_news_once(world: World) -> None:
     world.ejection.avoid(A)
-    assert world.ejection.looked_at(A, answered=False)
+    assert world.ejection.checked(A, responded=False)
     world.clock.advance(AVOIDED + 0.1)
     assert world.usable() == "bcd"
     assert world.ejection.state(A) == "it does not respond"
-    assert not world.ejection.looked_at(A, answered=False)
+    assert not world.ejection.checked(A, responded=False)
     world.clock.advance(STILL_AVOIDED - 0.1)
     assert world.usable() == "bcd"
-    assert not world.ejection.looked_at(A, answered=True)
+    assert not world.ejection.checked(A, responded=True)
     assert world.usable() == "abcd"
     world.ejection.avoid(A)
-    assert world.ejection.looked_at(A, answered=False)
+    assert world.ejection.checked(A, responded=False)
 
 
 def test_a_look_at_a_silent_node_needs_no_earlier_blame(world: World) -> None:
-    assert not world.ejection.looked_at(A, answered=True)
-    assert world.ejection.looked_at(A, answered=False)
+    assert not world.ejection.checked(A, responded=True)
+    assert world.ejection.checked(A, responded=False)
     assert world.usable() == "bcd"
 
 
@@ -181,16 +181,16 @@ def test_where_all_are_avoided_those_that_do_not_answer_come_last(world: World) 
     for each in ALL:
         world.ejection.avoid(each)
     assert world.usable() == "abcd"
-    world.ejection.looked_at(B, answered=False)
+    world.ejection.checked(B, responded=False)
     assert world.usable() == "acd"
     for each in ALL:
-        world.ejection.looked_at(each, answered=False)
+        world.ejection.checked(each, responded=False)
     assert world.usable() == "abcd"
 
 
 def test_one_that_answers_but_is_going_has_its_time(world: World) -> None:
     world.ejection.avoid(A)
-    world.ejection.looked_at(A, answered=True)
+    world.ejection.checked(A, responded=True)
     assert world.usable() == "bcd"
 
 

@@ -132,7 +132,7 @@ def test_a_failure_that_names_no_request_says_what_the_peer_said_and_proves_noth
     for result in (outcome.responded(reply, status, executed), outcome.refused_whole(reply, status, executed, "r-0")):
         assert (result.delivery, result.code) == (Delivery.UNKNOWN, code)
         assert result.error == (
-            f"node peer at http://127.0.0.1:1 failed without saying on which request (HTTP status {status}): "
+            f"node peer at http://127.0.0.1:1 reported a failure without the id of the request (HTTP status {status}): "
             "Object reference not set to an instance of an object."
         )
 
@@ -149,7 +149,8 @@ def test_what_a_peer_says_is_printable_and_bounded(outcome: Outcome) -> None:
 def test_a_failure_without_any_text_says_so(outcome: Outcome) -> None:
     result = outcome.responded(ResponseEnvelope("unknown", False), 500, None)
     assert result.error == (
-        "node peer at http://127.0.0.1:1 failed without saying on which request (HTTP status 500): no reason was given"
+        "node peer at http://127.0.0.1:1 reported a failure without the id of the request (HTTP status 500): "
+        "no reason was given"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from catga_sync.cluster.descriptions import INTERVAL, Descriptions
+from catga_sync.cluster.peer_descriptions import INTERVAL, Descriptions
 from catga_sync.nodes import ClusterNode
 from catga_sync.transport.http.diagnosis import Trouble
 from tests.unit.cluster.fakes import FakeClock, node
@@ -99,7 +99,7 @@ def test_a_wrong_description_is_told_once(
 ) -> None:
     world.ask(wrong, times=5)
     (line,) = lines(caplog)
-    assert line.startswith(f"node a does not describe itself: {ASKED}: it describes itself wrongly (")
+    assert line.startswith(f"node a does not describe itself: {ASKED}: its description is invalid (")
     assert world.descriptions.of(node("a")).handles is None
 
 

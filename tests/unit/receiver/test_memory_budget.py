@@ -13,7 +13,7 @@ from catga_sync.errors import ErrorCode
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Query, message
 from catga_sync.receiver.authentication import OpenGuard
-from catga_sync.receiver.memory import BUDGET, SMALL, MemoryBudget, weight_of
+from catga_sync.receiver.memory_budget import BUDGET, SMALL, MemoryBudget, weight_of
 from catga_sync.receiver.receiver import RawRequest, Receiver
 from catga_sync.receiver.refusal import Refused
 from catga_sync.wire.envelope import ResponseEnvelope
