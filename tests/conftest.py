@@ -97,9 +97,10 @@ def require_module(name: str) -> ModuleType:
 _OF_THE_PROCESS = ("catga-cutoff", "catga-names")
 
 
-def _our_threads() -> set[threading.Thread]:
-    names = ((thread, thread.name) for thread in threading.enumerate())
-    return {thread for thread, name in names if name.startswith("catga-") and name not in _OF_THE_PROCESS}
+def _our_threads() -> Counter[str]:
+    """Return the names of our threads. A fork in a test stops threads and starts them anew under the same name."""
+    names = [thread.name for thread in threading.enumerate()]
+    return Counter(name for name in names if name.startswith("catga-") and name not in _OF_THE_PROCESS)
 
 
 @pytest.fixture(autouse=True)
@@ -108,13 +109,11 @@ def _no_leaked_threads() -> Iterator[None]:
     before = _our_threads()
     yield
     end = time.monotonic() + THREAD_GRACE
-    for thread in _our_threads() - before:
-        thread.join(max(0.0, end - time.monotonic()))
-    # By name: a thread that was there before may have been stopped and started anew by a fork in the test.
-    left = Counter(thread.name for thread in _our_threads())
-    leaked = sorted((left - Counter(thread.name for thread in before)).elements())
-    if leaked:
-        pytest.fail(f"threads left behind, close what started them: {', '.join(leaked)}", pytrace=False)
+    pause = threading.Event()
+    while leaked := sorted((_our_threads() - before).elements()):
+        if time.monotonic() >= end:
+            pytest.fail(f"threads left behind, close what started them: {', '.join(leaked)}", pytrace=False)
+        pause.wait(0.005)
 
 
 @pytest.fixture

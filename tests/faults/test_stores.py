@@ -72,7 +72,14 @@ def emptied(server: RedisServer) -> Iterator[None]:
 
 
 @pytest.mark.redis
-@pytest.mark.parametrize("fault", [killed, emptied, RedisServer.paused], ids=["killed", "flushed", "stopped"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(killed, id="killed"),
+        pytest.param(emptied, id="flushed", marks=pytest.mark.slow),
+        pytest.param(RedisServer.paused, id="stopped", marks=pytest.mark.slow),
+    ],
+)
 def test_redis_may_go_and_come_back(
     tmp_path: Path, fault: Callable[[RedisServer], contextlib.AbstractContextManager[object]]
 ) -> None:
@@ -107,7 +114,9 @@ def spoilt(path: Path) -> Iterator[None]:
     path.write_bytes(good)
 
 
-@pytest.mark.parametrize("fault", [locked, deleted, spoilt])
+@pytest.mark.parametrize(
+    "fault", [deleted, pytest.param(locked, marks=pytest.mark.slow), pytest.param(spoilt, marks=pytest.mark.slow)]
+)
 def test_the_sqlite_file_may_go_and_come_back(
     nodes: Nodes, fault: Callable[[Path], contextlib.AbstractContextManager[object]]
 ) -> None:

@@ -43,6 +43,7 @@ def test_the_second_is_refused_with_a_clear_error(nodes: Nodes) -> None:
 
 
 @pytest.mark.redis
+@pytest.mark.slow
 def test_the_second_is_refused_over_redis(tmp_path: Path) -> None:
     with redis_server() as server, Nodes(tmp_path, CATGA_DISCOVERY=server.url) as nodes:
         assert_the_first_stays(nodes)

@@ -54,7 +54,7 @@ def large(*lines: str, path: str = "invoke") -> bytes:
     return head(*lines, f"Content-Length: {len(body)}").replace(b"cluster/invoke", b"cluster/" + path.encode()) + body
 
 
-@pytest.mark.parametrize("path", ["invoke", "batch"])
+@pytest.mark.parametrize("path", ["invoke", pytest.param("batch", marks=pytest.mark.slow)])
 def test_callers_that_never_read_hold_no_thread_beyond_their_deadline(cluster_name: str, path: str) -> None:
     with (
         node("n1", cluster_name, "--threads", "4", INSECURE="1") as server,
@@ -76,7 +76,10 @@ def test_a_caller_that_reads_in_time_gets_all_of_it(cluster_name: str) -> None:
         assert len(file.read(length)) == length > 3_600_000
 
 
-@pytest.mark.parametrize("secret", ["", SECRET], ids=["unsigned", "signed with the id of a key"])
+@pytest.mark.parametrize(
+    "secret",
+    [pytest.param("", id="unsigned", marks=pytest.mark.slow), pytest.param(SECRET, id="signed with the id of a key")],
+)
 def test_slow_bodies_hold_some_threads_and_never_all(cluster_name: str, secret: str) -> None:
     environment = {"SECRET": secret} if secret else {"INSECURE": "1"}
     signed = [f"Catga-Signature: {_claim(secret)}"] if secret else []

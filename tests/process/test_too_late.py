@@ -28,12 +28,11 @@ SECRET = "k" * 32
     ("server", "way", "secret"),
     # Each with each, and not all with all.
     [
-        (GTHREAD, "blueprint", SECRET),
-        (GTHREAD, "middleware", None),
-        (SYNC, "blueprint", None),
-        (SYNC, "middleware", SECRET),
+        pytest.param(GTHREAD, "blueprint", SECRET, id="gthread-blueprint-signed"),
+        pytest.param(GTHREAD, "middleware", None, id="gthread-middleware-plain", marks=pytest.mark.slow),
+        pytest.param(SYNC, "blueprint", None, id="sync-blueprint-plain", marks=pytest.mark.slow),
+        pytest.param(SYNC, "middleware", SECRET, id="sync-middleware-signed"),
     ],
-    ids=["gthread-blueprint-signed", "gthread-middleware-plain", "sync-blueprint-plain", "sync-middleware-signed"],
 )
 def test_a_clock_that_is_behind_costs_no_call_and_a_caller_that_has_hung_up_gets_none(
     server: tuple[str, ...],

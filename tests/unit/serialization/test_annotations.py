@@ -230,9 +230,9 @@ def test_a_union_of_several_types_is_refused_in_every_spelling(spelling: str) ->
     ("spelling", "said"),
     [
         ("Endless", "contains itself; use a dataclass"),
-        ("Itself", "stands for itself"),
+        ("Itself", "is an alias of itself"),
         ("Unknown", r"cannot resolve Unknown .*Nothing.*at the top of module 'module_of_aliases'"),
-        ("Rows", "the type variable T stands for nothing here"),
+        ("Rows", "the type variable T has no value here"),
     ],
 )
 def test_an_alias_that_means_nothing_is_an_error_and_not_an_endless_one(spelling: str, said: str) -> None:
