@@ -60,7 +60,7 @@ def result_text(result: CatgaResult[Any]) -> str:
     if not result.is_success:
         code = result.code.name if isinstance(result.code, ErrorCode) else result.code
         return f"no, {code}: {result.error}"
-    value = result.value
+    value = result.unwrap()
     if isinstance(value, Meeting):
         return f"{value.begin:%H:%M} UTC: " + ", ".join(f"{r.time:%H:%M} {city}" for city, r in value.clocks.items())
     if isinstance(value, Reading):

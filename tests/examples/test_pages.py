@@ -69,6 +69,9 @@ def test_every_block_of_a_page_compiles(page: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_the_blocks_of_each_page_run_from_top_to_bottom(tmp_path: Path) -> None:
+    from tests.conftest import require_module  # here: this file is a script, too
+
+    require_module("redis")  # a page makes a store of it, without a server
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CATGA_")}
     found = subprocess.run(
         [sys.executable, "-W", "error", __file__],
