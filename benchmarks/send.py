@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,11 +35,11 @@ def measure(rounds: int) -> dict[str, float]:
     class Ask(Request[str]):
         text: str
 
-    def median(call: object, count: int) -> float:
+    def median(call: Callable[[], object], count: int) -> float:
         times = []
         for _ in range(count):
             began = time.perf_counter()
-            call()  # type: ignore[operator]
+            call()
             times.append(time.perf_counter() - began)
         return statistics.median(times[count // 5 :]) * 1e6
 

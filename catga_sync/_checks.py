@@ -15,7 +15,7 @@ __all__ = ["check_seconds", "check_whole", "is_id", "is_number"]
 _ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Return whether a value is a finite int or float; a bool is not a number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
@@ -43,7 +43,7 @@ def check_seconds(option: str, value: object, *, zero: bool = False) -> float:
         ConfigurationError: The value is not a finite number above 0.
     """
     if is_number(value):
-        number = float(value)  # type: ignore[arg-type]
+        number = float(value)
         if number > 0 or (zero and number == 0):
             return number
     raise ConfigurationError(f"{option}: give seconds {'of at least 0' if zero else 'above 0'}, not {shown(value)}")

@@ -14,14 +14,27 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 import uuid
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from catga_sync.deadline import Deadline
 
-__all__ = ["CallContext", "Hop", "current_call", "enter_call", "leave_call", "new_request_id"]
+__all__ = [
+    "CallContext",
+    "Hop",
+    "current_call",
+    "enter_call",
+    "leave_call",
+    "nested_call",
+    "new_request_id",
+    "within_call",
+]
 
+T = TypeVar("T")
 
 #: A node, and how many more calls it could have taken when it sent a call on; None if unknown.
 Hop = tuple[str, "int | None"]
@@ -122,3 +135,29 @@ enter_call = _current.set
 
 #: Restores what was current before ``enter_call``.
 leave_call = _current.reset
+
+
+def nested_call(timeout: float) -> CallContext:
+    """Return the context of a call made now: a deadline of its own, but within that of the call around it."""
+    outer = current_call()
+    if outer is None:
+        return CallContext(new_request_id(), Deadline(time.monotonic() + timeout))
+    return outer.nested(new_request_id(), timeout, depth=1)
+
+
+def within_call(run: Callable[[CallContext], T]) -> T:
+    """
+    Run a function with the current call.
+
+    A local send that is no part of another call makes no id. Where one is needed, here, the function runs inside a new
+    call, so that all that it sends has the same trace.
+    """
+    call = current_call()
+    if call is not None:
+        return run(call)
+    call = CallContext(new_request_id())
+    token = enter_call(call)
+    try:
+        return run(call)
+    finally:
+        leave_call(token)

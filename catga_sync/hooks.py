@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import shown
-from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
+from catga_sync.context import CallContext, within_call
 from catga_sync.errors import Delivery, ErrorCode, RegistrationError, ends_process
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
@@ -211,16 +211,7 @@ def watched_step(
     """
 
     def run(message: Any) -> CatgaResult[Any]:
-        call = current_call()
-        if call is not None:
-            return watched(message, call)
-        # A local send that is no part of another call makes no id. Here it is needed, and by all that it sends in turn.
-        call = CallContext(new_request_id())
-        token = enter_call(call)
-        try:
-            return watched(message, call)
-        finally:
-            leave_call(token)
+        return within_call(lambda call: watched(message, call))
 
     def watched(message: Any, call: CallContext) -> CatgaResult[Any]:
         details = HandleDetails(name, call, received)

@@ -16,8 +16,8 @@ from typing import Any, TypeVar, overload
 
 from catga_sync import _fork
 from catga_sync._suggestion import nearest
-from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
-from catga_sync.deadline import Deadline, check_timeout
+from catga_sync.context import CallContext, current_call, enter_call, leave_call, nested_call, new_request_id
+from catga_sync.deadline import check_timeout
 from catga_sync.errors import Delivery, ErrorCode, RegistrationError
 from catga_sync.explanation import Explanation, Verdict
 from catga_sync.handlers import (
@@ -383,14 +383,6 @@ def require_event(event: object) -> Event:
     if isinstance(event, Event):
         return event
     raise TypeError(f"event: {type(event).__name__} is no subclass of catga_sync.Event")
-
-
-def nested_call(timeout: float) -> CallContext:
-    """Return the context of a call made now: a deadline of its own, but within that of the call around it."""
-    outer = current_call()
-    if outer is None:
-        return CallContext(new_request_id(), Deadline(time.monotonic() + timeout))
-    return outer.nested(new_request_id(), timeout, depth=1)
 
 
 def expired_before_start() -> CatgaResult[Any]:

@@ -11,7 +11,6 @@ import functools
 import json
 import re
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -31,7 +30,7 @@ from catga_sync.nodes import (
 )
 from catga_sync.wire.signatures import KeyRing
 
-__all__ = ["ENVIRONMENT_PREFIX", "ClusterOptions", "OptionValues", "pytest_runs_here"]
+__all__ = ["ENVIRONMENT_PREFIX", "ClusterOptions", "OptionValues"]
 
 ENVIRONMENT_PREFIX = PREFIX
 
@@ -365,14 +364,6 @@ class ClusterOptions:
         if not changes:
             return self
         return self.make({**{each.name: getattr(self, each.name) for each in dataclasses.fields(self)}, **changes})
-
-
-def pytest_runs_here() -> bool:
-    """Return whether this very process runs tests with pytest; a server that a test has started does not."""
-    import os
-
-    # Its variables are inherited by child processes, its modules are not.
-    return "_pytest" in sys.modules and not {"PYTEST_VERSION", "PYTEST_CURRENT_TEST"}.isdisjoint(os.environ)
 
 
 class OptionValues(TypedDict, total=False):

@@ -6,7 +6,7 @@ import logging
 from time import perf_counter
 from typing import Any
 
-from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
+from catga_sync.context import CallContext, within_call
 from catga_sync.pipeline import Behavior, Handler
 from catga_sync.results import CatgaResult
 
@@ -33,17 +33,7 @@ def logging_behavior(logger: logging.Logger | None = None, level: int = logging.
 
     def behavior(next_: Handler) -> Handler:
         def handle(request: Any) -> CatgaResult[Any]:
-            call = current_call()
-            if call is not None:
-                return logged(request, call)
-            # A local send that is no part of another call makes no id. Here it is needed, and by all that it sends in
-            # turn.
-            call = CallContext(new_request_id())
-            token = enter_call(call)
-            try:
-                return logged(request, call)
-            finally:
-                leave_call(token)
+            return within_call(lambda call: logged(request, call))
 
         def logged(request: Any, call: CallContext) -> CatgaResult[Any]:
             started = perf_counter()

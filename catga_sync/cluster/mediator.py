@@ -22,13 +22,13 @@ from catga_sync.cluster.local_node import LocalNode
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.sender import Sender
-from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
+from catga_sync.context import CallContext, current_call, enter_call, leave_call, nested_call, new_request_id
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import RegistrationError
 from catga_sync.explanation import Explanation
 from catga_sync.handlers import NO_FUNCTION
 from catga_sync.hooks import CUT_SHORT, Hooks, SendDetails
-from catga_sync.mediator import Mediator, nested_call, require_event
+from catga_sync.mediator import Mediator, require_event
 from catga_sync.messages import Event, Request
 from catga_sync.nodes import ClusterNode, NodeStatus
 from catga_sync.options import ClusterOptions

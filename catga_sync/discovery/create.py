@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +17,6 @@ from catga_sync._sqlite import SQLITE_SCHEMES, sqlite_path
 from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import ClusterNode
-from catga_sync.options import pytest_runs_here
 
 __all__ = ["create_discovery"]
 
@@ -113,3 +114,10 @@ def _shared_memory(url: str, cluster_name: str) -> Discovery:
     from catga_sync.discovery.memory import MemoryDiscovery
 
     return _memories.setdefault((url, cluster_name), MemoryDiscovery())
+
+
+def pytest_runs_here() -> bool:
+    """Return whether this very process runs tests with pytest; a server that a test has started does not."""
+    # pytest's variables are inherited by child processes, its modules are not.
+    names = {"PYTEST_VERSION", "PYTEST_CURRENT_TEST"}
+    return "_pytest" in sys.modules and not names.isdisjoint(os.environ)  # noqa: TID251 - of pytest, and no options
