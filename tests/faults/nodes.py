@@ -53,10 +53,21 @@ class Node:
         name: Its id.
         options: Of gunicorn, beside ``-k gthread``.
         environment: Of its processes.
+        app: What gunicorn serves; None means that the node serves gRPC, without gunicorn.
+        scheme: Of its endpoint.
     """
 
-    def __init__(self, name: str, *options: str, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        *options: str,
+        environment: dict[str, str],
+        app: str | None = "tests.faults.app:app",
+        scheme: str = "http",
+    ) -> None:
         self.name = name
+        self._app = app
+        self._scheme = scheme
         self.port = processes.free_port()
         #: Where it says it is, if that is not its own port: something stands in front of it.
         self.front: str | None = None
@@ -68,7 +79,7 @@ class Node:
     @property
     def endpoint(self) -> str:
         """Where it answers."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     @property
     def process(self) -> processes.Process:
@@ -83,15 +94,13 @@ class Node:
             **self._environment,
             **environment,
         }
-        command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}", "-k", "gthread"]
-        hooks = ("-c", "python:catga_sync.integrations.gunicorn")
+        command = [sys.executable, "-m", "tests.faults.grpc_app"]
+        if self._app is not None:
+            command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}", "-k", "gthread"]
+            command += ["-c", "python:catga_sync.integrations.gunicorn", *self._options, self._app]
         # The last requests of a killed node may still be there: gunicorn binds with SO_REUSEADDR.
         until(lambda: processes.port_is_free(self.port), f"port {self.port} is free again")
-        self._process = self._run.enter_context(
-            processes.running(
-                [*command, *hooks, *self._options, "tests.faults.app:app"], port=self.port, cwd=_ROOT, env=env
-            )
-        )
+        self._process = self._run.enter_context(processes.running(command, port=self.port, cwd=_ROOT, env=env))
         return time.monotonic()
 
     def kill(self) -> float:
@@ -155,9 +164,17 @@ class Nodes:
         with ThreadPoolExecutor(len(self._nodes) or 1) as pool:
             list(pool.map(Node.stop, self._nodes))
 
-    def add(self, name: str, *, options: tuple[str, ...] = (), **environment: str) -> Node:
-        """Return a node that is not started."""
-        node = Node(name, *options, environment={**self.environment, **environment})
+    def add(
+        self,
+        name: str,
+        *,
+        options: tuple[str, ...] = (),
+        app: str | None = "tests.faults.app:app",
+        scheme: str = "http",
+        **environment: str,
+    ) -> Node:
+        """Return a node that is not started; see ``Node``."""
+        node = Node(name, *options, environment={**self.environment, **environment}, app=app, scheme=scheme)
         self._nodes.append(node)
         return node
 
