@@ -26,6 +26,7 @@ __all__ = [
     "NodeRecord",
     "NodeStatus",
     "check_endpoint",
+    "check_grpc_endpoint",
     "check_node_id",
     "check_peer",
     "is_loopback",
@@ -37,7 +38,9 @@ __all__ = [
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9\-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9\-]{0,61}[A-Za-z0-9])?)*\.?")
 _BRACKETED = re.compile(r"\[[0-9A-Fa-f:.]+(%[0-9A-Za-z]+)?\](:\d+)?")
 _NUMBER = re.compile(r"\d+|0[xX][0-9A-Fa-f]*")
-_SCHEMES = frozenset({"http", "https", "grpc"})
+_SCHEMES = frozenset({"http", "https", "grpc", "grpcs"})
+#: Those of an endpoint that is called over gRPC.
+_GRPC_SCHEMES = ("grpc://", "grpcs://")
 #: Characters of a record as text; a longer one is refused without parsing it.
 MAX_RECORD = 256 * 1024
 #: Levels of objects and arrays in metadata; with the record around it, the depth that our JSON reader allows.
@@ -103,7 +106,7 @@ def check_endpoint(value: object, option: str = "endpoint") -> str:
     Raises:
         ConfigurationError: The value is not such a URL.
     """
-    wanted = "give http://host:port, https://host:port or grpc://host:port"
+    wanted = "give http://host:port, https://host:port, grpc://host:port or grpcs://host:port"
     if not isinstance(value, str) or len(value) > 300 or not value.isascii() or not value.isprintable():
         raise ConfigurationError(f"{option}: {wanted}, not {shown(value)}")
     # The error text of urlsplit would show a part of a password.
@@ -130,6 +133,14 @@ def check_endpoint(value: object, option: str = "endpoint") -> str:
         if reason is not None:
             raise ConfigurationError(f"{option}: {host} {reason}; give the address at which others reach this node")
     return value.rstrip("/")
+
+
+def check_grpc_endpoint(value: object, option: str = "grpc_endpoint") -> str:
+    """Return a valid endpoint for calls over gRPC; raises as ``check_endpoint`` does."""
+    checked = check_endpoint(value, option)
+    if not checked.startswith(_GRPC_SCHEMES):
+        raise ConfigurationError(f"{option}: give grpc://host:port or grpcs://host:port, not {shown(value)}")
+    return checked
 
 
 def _split(url: str) -> tuple[SplitResult, str, int | None]:
@@ -211,6 +222,14 @@ class ClusterNode:
     #: Whether ``peers`` declares that the node signs its responses; None if not given. If False, requests to the
     #: node are not signed and its unsigned responses are accepted.
     signed: bool | None = None
+    #: ``grpc://host:port`` or ``grpcs://host:port``, at which the node is called over gRPC as well; None if it is not.
+    grpc_endpoint: str | None = None
+
+    @property
+    def grpc_address(self) -> str | None:
+        """The endpoint for calls over gRPC: ``endpoint`` if it is one, else ``grpc_endpoint``."""
+        endpoint = self.endpoint
+        return endpoint if endpoint is not None and endpoint.startswith(_GRPC_SCHEMES) else self.grpc_endpoint
 
     def __post_init__(self) -> None:
         fill = object.__setattr__
@@ -289,6 +308,7 @@ class NodeRecord:
         return {
             "nodeId": node.node_id,
             "endpoint": node.endpoint,
+            "grpcEndpoint": node.grpc_endpoint,
             "status": node.status.name,
             "load": node.load,
             "incarnation": node.incarnation,
@@ -348,9 +368,11 @@ class NodeRecord:
         contracts = data.get("contracts", {})
         if not isinstance(contracts, dict) or not all(isinstance(value, str) for value in contracts.values()):
             raise ConfigurationError("contracts: an object of texts is expected")
+        grpc_endpoint = data.get("grpcEndpoint")
         node = ClusterNode(
             node_id=check_node_id(data.get("nodeId"), "nodeId"),
             endpoint=check_endpoint(data.get("endpoint")),
+            grpc_endpoint=None if grpc_endpoint is None else check_grpc_endpoint(grpc_endpoint, "grpcEndpoint"),
             status=NodeStatus[status],
             load=float(load),
             metadata=metadata,

@@ -23,6 +23,7 @@ from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import (
     MAX_LEVELS,
     check_endpoint,
+    check_grpc_endpoint,
     check_node_id,
     check_peer,
     is_loopback,
@@ -126,9 +127,18 @@ class ClusterOptions:
         None,
         Kind(
             lambda name, value: None if value is None else check_endpoint(value),
-            "http://host:port, https://host:port, or None",
+            "http://host:port, https://host:port, grpc://host:port, grpcs://host:port, or None",
         ),
         "URL at which other nodes reach this node. None: a pure client, which sends requests and receives none",
+    )
+    grpc_endpoint: str | None = option(
+        None,
+        Kind(
+            lambda name, value: None if value is None else check_grpc_endpoint(value),
+            "grpc://host:port, grpcs://host:port, or None",
+        ),
+        "URL at which other nodes reach this node over gRPC, beside an `endpoint` for HTTP; `serve_grpc` serves it. "
+        "None: it has none, or `endpoint` is one",
     )
     cluster_name: str = option(
         "default",
@@ -303,10 +313,16 @@ class ClusterOptions:
             raise ConfigurationError('peers: they go with discovery="static" only')
 
     def _check_exposure(self) -> None:
-        if self.endpoint is None or self.insecure or self.secret is not None or is_loopback(self.endpoint):
+        open_to_all = [
+            (name, url)
+            for name, url in (("endpoint", self.endpoint), ("grpc_endpoint", self.grpc_endpoint))
+            if url is not None and not is_loopback(url)
+        ]
+        if self.insecure or self.secret is not None or not open_to_all:
             return
+        name, url = open_to_all[0]
         raise ConfigurationError(
-            f"endpoint: {shown(self.endpoint)} can be reached from other machines, and whoever reaches it could call "
+            f"{name}: {shown(url)} can be reached from other machines, and whoever reaches it could call "
             f"every handler; give the cluster a secret, use a loopback endpoint (http://localhost:port), or write "
             f"insecure=True if something else guards it"
         )
@@ -371,6 +387,7 @@ class OptionValues(TypedDict, total=False):
 
     node_id: str | None
     endpoint: str | None
+    grpc_endpoint: str | None
     cluster_name: str
     discovery: Any
     peers: Mapping[str, str | Mapping[str, Any]] | None

@@ -27,9 +27,9 @@ from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry
-from catga_sync.transport import create_invoker
+from catga_sync.transport import NodeProbe, create_invoker
 from catga_sync.transport.http.diagnosis import trouble_of
-from catga_sync.transport.http.probe import HttpProbe, Probe, ProbeOutcome
+from catga_sync.transport.http.probe import Probe, ProbeOutcome
 
 __all__ = ["OperatorClient", "Seen", "StoreDown", "Verdicts", "judge"]
 
@@ -104,7 +104,7 @@ class OperatorClient:
             peers=options.peers,
             is_alive=liveness(options.cluster_name),
         )
-        self._probe = HttpProbe(verify=options.verify, cert=options.cert, signing=signing)
+        self._probe = NodeProbe(verify=options.verify, cert=options.cert, signing=signing)
         self._invoker = create_invoker(
             MessageRegistry(),
             source_node_id=options.node_id,

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import ClusterNode, NodeStatus
+from catga_sync.transport import NodeProbe
 from catga_sync.transport.http.diagnosis import trouble_of
-from catga_sync.transport.http.probe import HttpProbe, Probe, ProbeOutcome
+from catga_sync.transport.http.probe import Probe, ProbeOutcome
 
 __all__ = ["PROBE_TIMEOUT", "Drain"]
 
@@ -31,7 +32,7 @@ class Drain:
     """
 
     def __init__(
-        self, node: ClusterNode, probe: HttpProbe, is_listed: Callable[[str, str], bool], tell: Callable[[str], None]
+        self, node: ClusterNode, probe: NodeProbe, is_listed: Callable[[str, str], bool], tell: Callable[[str], None]
     ) -> None:
         self._node = node
         self._probe = probe

@@ -41,8 +41,7 @@ from catga_sync.receiver.replay import SqliteNonces
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
-from catga_sync.transport import Channel, RemoteInvoker, create_invoker
-from catga_sync.transport.http.probe import HttpProbe
+from catga_sync.transport import Channel, NodeProbe, RemoteInvoker, create_invoker
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -72,7 +71,7 @@ def create_cluster(
             (``CATGA_SECRET`` and so on; see ``ClusterOptions.from_env``), and the rest from the defaults.
 
         invoker:
-            Carries requests to other nodes; None means HTTP through ``requests``.
+            Carries requests to other nodes; None means HTTP through ``requests``, and gRPC to nodes reached so.
 
         environ:
             The environment; None means ``os.environ``, and an empty mapping that no variable is read.
@@ -128,19 +127,21 @@ def assemble(
         clock: The clock of every part.
         sleep: Waits between two attempts.
         rng: Source of every random choice; None means one for each part.
-        channel: Carries the envelopes; None means HTTP.
-        probe: Asks nodes to describe themselves; None means HTTP.
+        channel: Carries the envelopes; None means HTTP, and gRPC to nodes that are reached so.
+        probe: Asks nodes to describe themselves; None means over HTTP or gRPC, as the endpoint says.
         background: Whether a received request starts the background thread; without it the caller runs the steps.
 
     Raises:
         ConfigurationError: An option names an unknown backend or router.
     """
-    this = ClusterNode(options.node_id or "", options.endpoint, metadata=options.metadata)
+    this = ClusterNode(
+        options.node_id or "", options.endpoint, metadata=options.metadata, grpc_endpoint=options.grpc_endpoint
+    )
     group_name = group_key(options.cluster_name, this.node_id, this.endpoint or "")
     trust = trust_of(options)
     signing = trust.signing()
     if probe is None:
-        probe = HttpProbe(verify=options.verify, cert=options.cert, signing=signing)
+        probe = NodeProbe(verify=options.verify, cert=options.cert, signing=signing)
     tests: list[Callable[[], bool]] = []
     discovery = create_discovery(
         options.discovery,

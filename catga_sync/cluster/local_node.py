@@ -66,6 +66,8 @@ class LocalNode:
         self._options = options
         self._signs = signs
         self._closed = False
+        #: Threads of a server that no server hook has told of.
+        self._threads: int | None = None
         self._idle = threading.Condition()
         # Guarded by _idle: how many received calls run, and whether new ones are refused.
         self._running = 0
@@ -134,9 +136,13 @@ class LocalNode:
             return given
         threads = server_info().threads
         if threads is None:
-            return None
+            return self._threads
         # Some threads stay free, so that health checks and refusals always get through.
         return max(1, threads - (2 if threads > 4 else 1))
+
+    def serve_with(self, threads: int) -> None:
+        """Note that a server of this process runs so many received calls at once."""
+        self._threads = threads
 
     @property
     def in_flight(self) -> int:

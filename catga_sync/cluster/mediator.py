@@ -310,13 +310,16 @@ class ClusterMediator:
         """Have ``listener`` called with every event, in the thread that notices it; it must be quick."""
         self._events.listen(listener)
 
-    def attach(self, under_test: Callable[[], bool] | None = None) -> None:
+    def attach(self, under_test: Callable[[], bool] | None = None, *, threads: int | None = None) -> None:
         """
         Mark this process as a server. The integrations call it when the receiver is added to an app.
 
         Args:
             under_test: Returns whether the app is being tested; called repeatedly. None: unknown.
+            threads: Received calls that its server runs at once. None: unknown.
         """
+        if threads is not None:
+            self._local_node.serve_with(threads)
         self._lifecycle.attach(under_test)
 
     def start(self) -> ClusterMediator:

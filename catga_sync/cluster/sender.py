@@ -208,7 +208,10 @@ class Sender:
         self._invoker.close()
 
     def _begin(self, node: ClusterNode, message: Any, call: CallContext) -> Sequence[Watcher]:
-        way = "local" if node.node_id == self._this.node_id else "post"
+        way = "local"
+        if node.node_id != self._this.node_id:
+            way_to = getattr(self._invoker, "way_to", None)
+            way = "post" if way_to is None else way_to(node)
         details = AttemptDetails(self._local.registry.ensure(type(message)).name, call, node, way)
         return self._hooks.begin(self._hooks.attempt, details)
 

@@ -58,7 +58,9 @@ class Guard(Protocol):
     def verify(self, raw: RawRequest, body: bytes, node_id: str) -> Any:
         """Refuse a request by its head and body, or return what ``seal`` needs; nothing is parsed before."""
 
-    def seal(self, caller: Any, status: int, executed: str, node_id: str, body: bytes) -> Mapping[str, str]:
+    def seal(
+        self, caller: Any, status: int, executed: str, node_id: str, body: bytes, content_type: str = "application/json"
+    ) -> Mapping[str, str]:
         """Return the headers that prove which node responds. ``caller`` is None when no caller was verified."""
 
 
@@ -75,7 +77,15 @@ class OpenGuard:
     def verify(self, raw: RawRequest, body: bytes, node_id: str) -> None:
         """See ``Guard``."""
 
-    def seal(self, caller: None, status: int, executed: str, node_id: str, body: bytes) -> Mapping[str, str]:
+    def seal(
+        self,
+        caller: None,
+        status: int,
+        executed: str,
+        node_id: str,
+        body: bytes,
+        content_type: str = "application/json",
+    ) -> Mapping[str, str]:
         """See ``Guard``."""
         return {}
 
@@ -181,7 +191,15 @@ class SignatureGuard:
             raise Refused(Reason.OTHER_RUN, text, caller=verified)
         return verified
 
-    def seal(self, caller: Verified | None, status: int, executed: str, node_id: str, body: bytes) -> Mapping[str, str]:
+    def seal(
+        self,
+        caller: Verified | None,
+        status: int,
+        executed: str,
+        node_id: str,
+        body: bytes,
+        content_type: str = "application/json",
+    ) -> Mapping[str, str]:
         """See ``Guard``."""
         if caller is None:
             return {}
@@ -192,7 +210,7 @@ class SignatureGuard:
             executed=executed,
             node_id=node_id,
             incarnation=self._incarnation(),
-            content_type="application/json",
+            content_type=content_type,
             content_encoding=None,
             body=body,
             key_id=caller.key_id,

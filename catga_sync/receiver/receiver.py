@@ -36,15 +36,8 @@ from catga_sync.receiver.memory_budget import BUDGET, MemoryBudget
 from catga_sync.receiver.refusal import FAULT_TEXT, OK, Reason, Refused
 from catga_sync.receiver.request import RawRequest, call_meta, deadline_of, in_memory, read_body, timeout_of
 from catga_sync.receiver.surroundings import Surroundings
-from catga_sync.wire.envelope import (
-    EnvelopeError,
-    RequestEnvelope,
-    ResponseEnvelope,
-    batch_item,
-    read_batch,
-    well_formed_id,
-    write_batch_response,
-)
+from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, ResponseEnvelope, well_formed_id
+from catga_sync.wire.form import WireForm
 from catga_sync.wire.headers import EXECUTED, REPLAYED, REQUEST_ID, TRACEPARENT
 from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
 
@@ -157,7 +150,10 @@ class Receiver:
     def handle(self, raw: RawRequest) -> RawResponse:
         """Serve one request. Raises nothing but what the server raises to end its process."""
         headers = raw.headers
-        progress = Progress(timeout=timeout_of(headers), arrived=raw.arrived)
+        timeout = timeout_of(headers)
+        if raw.seconds_left is not None and (timeout is None or raw.seconds_left < timeout):
+            timeout = raw.seconds_left
+        progress = Progress(timeout=timeout, arrived=raw.arrived)
         given = headers.get(_REQUEST_ID)
         if given is not None and well_formed_id(given):
             progress.request_id = given
@@ -173,17 +169,17 @@ class Receiver:
             self._log_refusal(raw, progress, exc)
             progress.caller = exc.caller or progress.caller
             status, extra = exc.reason.status, exc.headers
-            body = self._executor.refusal(exc, progress).encode()
+            body = raw.form.write_response(self._executor.refusal(exc, progress))
         except BaseException as exc:
             if ends_process(exc):
                 raise
             status = Reason.FAULT.status
-            body = self._fault(raw, progress).encode()
+            body = raw.form.write_response(self._fault(raw, progress))
         executed = progress.executed_header
-        made = {"Content-Type": "application/json", EXECUTED: executed, **extra}
+        made = {"Content-Type": raw.form.content_type, EXECUTED: executed, **extra}
         if progress.replayed:
             made[REPLAYED] = "1"
-        made.update(self._guard.seal(progress.caller, status, executed, self._node_id, body))
+        made.update(self._guard.seal(progress.caller, status, executed, self._node_id, body, raw.form.content_type))
         return RawResponse(status, body, made, max(_LAST_WORD, self._seconds_left(progress)))
 
     def read_body(self, raw: RawRequest) -> tuple[RawRequest, bytes]:
@@ -209,21 +205,21 @@ class Receiver:
         with self._node.admit():
             try:
                 with self._memory.share(body, lambda: self._seconds_left(progress)):
-                    envelope = RequestEnvelope.decode(body)
+                    envelope = raw.form.read_request(body)
             except EnvelopeError as exc:
                 progress.request_id = exc.request_id or progress.request_id
                 raise Refused(Reason.UNREADABLE, limit_text(str(exc))) from exc
             del body  # it may be long, and the handler may run for long
             progress.request_id = envelope.request_id
             meta = call_meta(raw, envelope, progress, self._default_timeout)
-            return self._executor.run(envelope, meta, progress).encode()
+            return raw.form.write_response(self._executor.run(envelope, meta, progress))
 
     def _serve_batch(self, raw: RawRequest, progress: Progress) -> bytes:
         body = self._body(raw, progress)
         with self._node.admit():
             try:
                 with self._memory.share(body, lambda: self._seconds_left(progress)):
-                    items = read_batch(body)
+                    items = raw.form.read_batch(body)
             except EnvelopeError as exc:
                 raise Refused(Reason.UNREADABLE, limit_text(str(exc))) from exc
             del body
@@ -240,26 +236,26 @@ class Receiver:
                 each = Progress(timeout=progress.timeout, caller=progress.caller)
                 response = self._run_item(raw, item, each, shared)
                 left -= least + len(item.request_id or "")
-                responses.append(self._fitting(response, each, room - left))
+                responses.append(self._fitting(raw.form, response, each, room - left))
                 room -= len(responses[-1]) + 1
                 progress.executed = progress.executed or each.executed
-            return write_batch_response(responses)
+            return raw.form.write_batch_response(responses)
 
-    def _fitting(self, response: ResponseEnvelope, progress: Progress, room: int) -> bytes:
+    def _fitting(self, form: WireForm, response: ResponseEnvelope, progress: Progress, room: int) -> bytes:
         """Return an item of a batch in at most ``room`` bytes: the rest is for the other items."""
-        item = batch_item(response, progress.executed_header)
+        item = form.batch_item(response, progress.executed_header)
         if len(item) > room and response.payload is not None:
             text = "the responses of the batch are together longer than max_body_bytes allows"
             response = self._executor.refusal(Refused(Reason.RESPONSE_TOO_LONG, text), progress)
-            item = batch_item(response, progress.executed_header)
+            item = form.batch_item(response, progress.executed_header)
         if len(item) > room:
             # A text may be cut, what became of the request may not.
             text = response.error_message or ""
             text = text[: max(0, len(text) - (len(item) - room))]
-            item = batch_item(replace(response, error_message=text), progress.executed_header)
+            item = form.batch_item(replace(response, error_message=text), progress.executed_header)
         if len(item) > room:  # a code of the application's own, of many letters that are not ASCII
             response = replace(response, error_message="", error_code=Reason.RESPONSE_TOO_LONG.code)
-            item = batch_item(response, progress.executed_header)
+            item = form.batch_item(response, progress.executed_header)
         return item
 
     def _run_item(
@@ -282,15 +278,15 @@ class Receiver:
 
     def _serve_description(self, raw: RawRequest, progress: Progress) -> bytes:
         if raw.method in ("GET", "HEAD") and raw.refused is None and self._guard.lacks_signature(raw):
-            return json.dumps({"status": self._node.to_wire()["status"]}).encode("ascii")
+            return raw.form.write_description(json.dumps({"status": self._node.to_wire()["status"]}))
         self._let_in(raw, "GET", "HEAD")
         progress.caller = self._guard.verify(raw, b"", self._node_id)
-        return json.dumps(dict(self._node.to_wire())).encode("ascii")
+        return raw.form.write_description(json.dumps(dict(self._node.to_wire())))
 
     def _serve_drain(self, raw: RawRequest, progress: Progress) -> bytes:
         self._body(raw, progress)
         self._on_drain()
-        return json.dumps(dict(self._node.to_wire())).encode("ascii")
+        return raw.form.write_description(json.dumps(dict(self._node.to_wire())))
 
     _routes: Mapping[str, Callable[[Receiver, RawRequest, Progress], bytes]] = {
         INVOKE_PATH: _serve_invoke,

@@ -13,6 +13,7 @@ from catga_sync.receiver.call import CallMeta, Progress
 from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.wire.call_path import LONGEST, read_chain
 from catga_sync.wire.envelope import MAX_TIME_MS, RequestEnvelope
+from catga_sync.wire.form import JSON, WireForm
 from catga_sync.wire.headers import CHAIN, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
 
 __all__ = ["RawRequest", "call_meta", "deadline_of", "in_memory", "read_body", "timeout_of"]
@@ -57,6 +58,10 @@ class RawRequest:
     body: bytes | None = None
     #: Why it is refused, if ``Receiver.read_body`` found a reason.
     refused: Refused | None = None
+    #: The form of its body, and of that of the response.
+    form: WireForm = JSON
+    #: Seconds that its transport gives it; None where the transport has no deadline of its own.
+    seconds_left: float | None = None
 
 
 def in_memory(raw: RawRequest, body: bytes, refused: Refused | None) -> RawRequest:
@@ -85,8 +90,8 @@ def read_body(raw: RawRequest, limit: int, timeout: float | None) -> bytes:
     if raw.body is not None:
         return raw.body
     # A page in a browser may send a form or plain text to any site, and JSON only to one that lets it.
-    if raw.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
-        raise Refused(Reason.MEDIA_TYPE, "Content-Type: application/json is expected")
+    if raw.headers.get("content-type", "").split(";")[0].strip().lower() != raw.form.content_type:
+        raise Refused(Reason.MEDIA_TYPE, f"Content-Type: {raw.form.content_type} is expected")
     if raw.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise Refused(Reason.MEDIA_TYPE, "Content-Encoding: none is accepted here")
     length = _length(raw.content_length)

@@ -9,16 +9,17 @@ from catga_sync._log_limit import LimitedLog
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport.base import Channel, ExchangeFailed, RemoteInvoker, Response
 from catga_sync.transport.http.channel import HttpChannel
-from catga_sync.transport.http.probe import HttpProbe
 from catga_sync.transport.invoker import EnvelopeInvoker
 from catga_sync.transport.proof import Proof
 from catga_sync.transport.signing import Signing
+from catga_sync.transport.ways import NodeChannels, NodeProbe
 
 __all__ = [
     "Channel",
     "EnvelopeInvoker",
     "ExchangeFailed",
     "HttpChannel",
+    "NodeProbe",
     "RemoteInvoker",
     "Response",
     "create_invoker",
@@ -44,7 +45,7 @@ def create_invoker(
 
     Args:
         registry: The message types.
-        channel: Carries the bytes; None means HTTP.
+        channel: Carries the bytes; None means HTTP, and gRPC to nodes that are reached so.
         source_node_id: The id of this node, which is sent to the peer.
         pool_size: Connections that are kept for a node.
         max_body_bytes: The longest request that is sent and the longest response that is read.
@@ -58,8 +59,12 @@ def create_invoker(
     .. versionadded:: 0.1
     """
     if channel is None:
-        channel = HttpChannel(
+        http = HttpChannel(
             pool_size=pool_size, max_body_bytes=max_body_bytes, session=session, verify=verify, cert=cert
+        )
+        # A session of the user's own is to see the calls, where there is a choice.
+        channel = NodeChannels(
+            http, max_body_bytes=max_body_bytes, verify=verify, cert=cert, prefers_grpc=session is None
         )
     proves = signing is not None and not signing.loopback_only
     return EnvelopeInvoker(
@@ -68,7 +73,7 @@ def create_invoker(
         source_node_id=source_node_id,
         max_body_bytes=max_body_bytes,
         signing=signing,
-        proof=Proof(HttpProbe(verify=verify, cert=cert, signing=signing)) if proves else None,
+        proof=Proof(NodeProbe(verify=verify, cert=cert, signing=signing)) if proves else None,
         limited_log=limited_log,
         clock=clock,
     )

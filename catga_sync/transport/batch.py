@@ -11,17 +11,11 @@ from typing import Any, NamedTuple
 from catga_sync.results import CatgaResult
 from catga_sync.transport.base import Response
 from catga_sync.transport.outcome import Outcome
-from catga_sync.wire.envelope import (
-    MAX_BATCH,
-    STAMP_LENGTH,
-    EnvelopeError,
-    ResponseEnvelope,
-    read_batch_response,
-    stamped,
-)
+from catga_sync.wire.envelope import MAX_BATCH, EnvelopeError
+from catga_sync.wire.form import JSON, WireForm
 from catga_sync.wire.headers import EXECUTED
 
-__all__ = ["FRAME", "Item", "judge_batch", "parts", "write_batch"]
+__all__ = ["FRAME", "Item", "judge_batch", "parts"]
 
 #: Bytes of a batch around its items.
 FRAME = 32
@@ -35,11 +29,13 @@ class Item(NamedTuple):
     outcome: Outcome
     #: Its envelope, but for the time of sending.
     unstamped: bytes
+    #: The form of the envelope.
+    form: WireForm = JSON
 
     @property
     def length(self) -> int:
         """Bytes that it adds to a batch."""
-        return len(self.unstamped) + STAMP_LENGTH + 1
+        return len(self.unstamped) + self.form.added
 
 
 def parts(items: Iterable[Item], max_bytes: int) -> Iterator[list[Item]]:
@@ -62,19 +58,14 @@ def parts(items: Iterable[Item], max_bytes: int) -> Iterator[list[Item]]:
         yield part
 
 
-def write_batch(part: list[Item], now: float) -> bytes:
-    """Return the body of a batch that is sent now, in seconds since the epoch."""
-    return b'{"requests":[%b]}' % b",".join(stamped(item.unstamped, now) for item in part)
-
-
-def judge_batch(outcomes: list[Outcome], response: Response) -> list[CatgaResult[Any]]:
+def judge_batch(outcomes: list[Outcome], response: Response, form: WireForm = JSON) -> list[CatgaResult[Any]]:
     """Judge what came back for a batch; return a result for each attempt in it."""
     status, executed = response.status, response.headers.get(EXECUTED)
     try:
         envelopes = (
-            read_batch_response(response.body)
+            form.read_batch_response(response.body)
             if status == 200
-            else [(ResponseEnvelope.decode(response.body), executed)]
+            else [(form.read_response(response.body), executed)]
         )
     except EnvelopeError as exc:
         response.retire()

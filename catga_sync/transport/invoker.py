@@ -18,18 +18,19 @@ from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import shown
 from catga_sync.context import CallContext
-from catga_sync.errors import ConfigurationError, Delivery, SerializationError
+from catga_sync.errors import ConfigurationError, Delivery, ErrorCode, SerializationError
 from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import OTHER_NODE, RETRY, CatgaResult
 from catga_sync.serialization import MessageRegistry, jsontext
 from catga_sync.transport.base import Channel, ExchangeFailed, Response
-from catga_sync.transport.batch import FRAME, Item, judge_batch, parts, write_batch
+from catga_sync.transport.batch import FRAME, Item, judge_batch, parts
 from catga_sync.transport.outcome import Outcome, judge_one
 from catga_sync.transport.proof import Proof, judge_unproven
 from catga_sync.transport.signing import MISDIRECTED, Signing
 from catga_sync.wire.call_path import write_chain
-from catga_sync.wire.envelope import MAX_TIME_MS, RequestHead, stamped
+from catga_sync.wire.envelope import MAX_TIME_MS
+from catga_sync.wire.form import JSON, Head, WireForm
 from catga_sync.wire.headers import CHAIN, EXECUTED, REQUEST_ID, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
 from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
 
@@ -50,7 +51,10 @@ class _Kind(NamedTuple):
     name: str
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any] | None
-    head: RequestHead
+    response_name: str
+    #: The head of its envelopes in JSON, and in the forms that were needed.
+    head: Head
+    heads: dict[WireForm, Head]
 
 
 class _Way:
@@ -59,16 +63,23 @@ class _Way:
 
     Args:
         node: The node.
+        channel: Carries the bytes there.
         signing: Signs the requests of this process; None where they are not signed.
         shows_first: Whether the node has to prove first that it signs.
     """
 
-    __slots__ = ("incarnation", "node", "shows_first", "signing")
+    __slots__ = ("channel", "form", "has_choice", "incarnation", "node", "shows_first", "signing")
 
-    def __init__(self, node: ClusterNode, signing: Signing | None, *, shows_first: bool) -> None:
-        if signing is not None and (node.signed is False or not signing.covers(node.endpoint)):
+    def __init__(self, node: ClusterNode, channel: Channel, signing: Signing | None, *, shows_first: bool) -> None:
+        self.channel = channel
+        #: The form in which requests travel there.
+        self.form: WireForm = getattr(channel, "form", JSON)
+        address = node.endpoint if self.form is JSON else node.grpc_address
+        if signing is not None and (node.signed is False or not signing.covers(address)):
             signing = None
         self.node = node
+        #: Whether there is more than one channel to the node: then each call looks anew which one it takes.
+        self.has_choice = node.grpc_address not in (None, node.endpoint)
         self.signing = signing
         #: The incarnation of the node in the signatures.
         self.incarnation = "" if signing is None else signing.incarnation_for(node.node_id, node.incarnation)
@@ -125,9 +136,16 @@ class EnvelopeInvoker:
             payload = kind.encode(request)
         except SerializationError as exc:
             return outcome.unwritable(exc)
-        unstamped = kind.head.unstamped(payload, call.request_id)
-        came = self._exchange(node, INVOKE_PATH, call, partial(stamped, unstamped), expires)
-        return judge_one(outcome, came) if isinstance(came, Response) else came(outcome)
+        way = self._ways.get(node.node_id)
+        if way is None or way.node is not node or way.has_choice:
+            way = self._way_to(node)
+        form = way.form
+        head = kind.head if form is JSON else kind.heads.get(form) or self._head_of(kind, form)
+        write = partial(form.stamped, head.unstamped(payload, call.request_id))
+        came = self._exchange(way, INVOKE_PATH, call, write, expires)
+        if came is _other_way:
+            return self.invoke(node, request, timeout=expires - self._clock.monotonic(), call=call)
+        return judge_one(outcome, came, form) if isinstance(came, Response) else came(outcome)
 
     def invoke_raw(
         self,
@@ -155,10 +173,14 @@ class EnvelopeInvoker:
         """
         expires = self._clock.monotonic() + timeout
         outcome = Outcome(node, type_name, _checked_json, call, self._limited_log)
-        head = RequestHead(type_name, response_name or "none", self._source_node_id)
-        unstamped = head.unstamped(payload, call.request_id)
-        came = self._exchange(node, INVOKE_PATH, call, partial(stamped, unstamped), expires)
-        return judge_one(outcome, came) if isinstance(came, Response) else came(outcome)
+        for _ in range(2):
+            way = self._way_to(node)
+            head = way.form.head(type_name, response_name or "none", self._source_node_id)
+            write = partial(way.form.stamped, head.unstamped(payload, call.request_id))
+            came = self._exchange(way, INVOKE_PATH, call, write, expires)
+            if came is not _other_way:
+                break
+        return judge_one(outcome, came, way.form) if isinstance(came, Response) else came(outcome)
 
     def invoke_batch(
         self, node: ClusterNode, requests: Sequence[Request[Any]], *, timeout: float, calls: Sequence[CallContext]
@@ -173,13 +195,16 @@ class EnvelopeInvoker:
             calls: One for each message. The path and the store of the first one count for all of them.
         """
         expires = self._clock.monotonic() + timeout
+        way = self._way_to(node)
+        form = way.form
         results: dict[int, CatgaResult[Any]] = {}
         ready: list[Item] = []
         for index, (request, item_call) in enumerate(zip(requests, calls, strict=True)):
             kind = self._kinds.get(type(request)) or self._kind_of(type(request))
             outcome = Outcome(node, kind.name, kind.decode, item_call, self._limited_log)
+            head = kind.heads.get(form) or self._head_of(kind, form)
             try:
-                item = Item(index, outcome, kind.head.unstamped(kind.encode(request), item_call.request_id))
+                item = Item(index, outcome, head.unstamped(kind.encode(request), item_call.request_id), form)
             except SerializationError as exc:
                 results[index] = outcome.unwritable(exc)
                 continue
@@ -192,9 +217,18 @@ class EnvelopeInvoker:
             part = waiting.pop(0)
             # Under the id of its first request, and in each part by the way and with the store of the whole batch.
             call = replace(calls[0], request_id=part[0].outcome.call.request_id)
-            came = self._exchange(node, BATCH_PATH, call, partial(write_batch, part), expires)
+            came = self._exchange(way, BATCH_PATH, call, partial(_write_batch, form, part), expires)
             outcomes = [item.outcome for item in part]
-            judged = judge_batch(outcomes, came) if isinstance(came, Response) else [came(each) for each in outcomes]
+            if isinstance(came, Response):
+                judged = judge_batch(outcomes, came, form)
+            elif came is _other_way:
+                numbers = [item.number for item in part]
+                left = expires - self._clock.monotonic()
+                judged = self.invoke_batch(
+                    node, [requests[each] for each in numbers], timeout=left, calls=[calls[each] for each in numbers]
+                )
+            else:
+                judged = [came(each) for each in outcomes]
             if len(part) > 1 and all(_too_much(result) for result in judged):
                 # The body limit of the node is lower: smaller parts may fit.
                 waiting[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
@@ -218,25 +252,34 @@ class EnvelopeInvoker:
             self._proof.keep_only(present)
         self._channel.tidy(present)
 
+    def way_to(self, node: ClusterNode) -> str:
+        """Return how the next call to a node travels: ``post`` or ``grpc``."""
+        return "post" if self._way_to(node).form is JSON else "grpc"
+
+    def _way_to(self, node: ClusterNode) -> _Way:
+        choose = getattr(self._channel, "channel_to", None)
+        channel = self._channel if choose is None else choose(node)
+        way = self._ways[node.node_id] = _Way(node, channel, self._signing, shows_first=self._proof is not None)
+        return way
+
     def _exchange(
-        self, node: ClusterNode, path: str, call: CallContext, write: Callable[[float], bytes], expires: float
+        self, way: _Way, path: str, call: CallContext, write: Callable[[float], bytes], expires: float
     ) -> Response | _Failure:
         """
         Make one exchange.
 
         Args:
-            node: Where to.
+            way: The way to the node.
             path: The route there.
             call: The call, or the first of those that travel together: its headers are sent.
             write: Makes the body of a request that is sent at that time, in seconds since the epoch.
             expires: The monotonic time at which it ends.
 
         Returns:
-            The response, or what makes a failure of the outcome of each attempt that is part of the exchange.
+            The response, or what makes a failure of the outcome of each attempt that is part of the exchange; or
+            ``_other_way`` if nothing was sent, and there is another channel to the node.
         """
-        way = self._ways.get(node.node_id)
-        if way is None or way.node is not node:
-            way = self._ways[node.node_id] = _Way(node, self._signing, shows_first=self._proof is not None)
+        node = way.node
         left = expires - self._clock.monotonic()
         if left <= 0:
             return _expired
@@ -249,14 +292,17 @@ class EnvelopeInvoker:
             body = write(self._clock.time())
             if len(body) > self._max_body_bytes:
                 return partial(Outcome.too_long, size=len(body), limit=self._max_body_bytes)
-            headers = write_headers(call, expires - self._clock.monotonic())
+            headers = write_headers(call, expires - self._clock.monotonic(), way.form.content_type)
             signing, signed = way.signing, None
             try:
                 if signing is not None:
                     signed = signing.sign("POST", path, node.node_id, way.incarnation, headers, body)
                 renew = None if signed is None else signed.renew
-                response = self._channel.exchange(node, path, headers, body, expires, renew)
+                response = way.channel.exchange(node, path, headers, body, expires, renew)
             except ExchangeFailed as exc:
+                if way.has_choice and not exc.sent and way.form is not JSON:
+                    self._avoid(node)
+                    return _other_way
                 _log.debug("%s: %s", call.ids, shown(exc.__cause__))
                 # Without the exception: by its traceback it would keep the connection.
                 return partial(Outcome.broken, what=exc.what, sent=exc.sent, code=exc.code, layer=exc.layer)
@@ -279,15 +325,24 @@ class EnvelopeInvoker:
     def _kind_of(self, cls: type) -> _Kind:
         entry = self._registry.ensure(cls)
         decode = None if entry.response_codec is None else entry.response_codec.decode
-        head = RequestHead(entry.name, entry.response_name or "none", self._source_node_id)
-        kind = self._kinds[cls] = _Kind(entry.name, entry.codec.encode, decode, head)
+        response_name = entry.response_name or "none"
+        head = JSON.head(entry.name, response_name, self._source_node_id)
+        kind = self._kinds[cls] = _Kind(entry.name, entry.codec.encode, decode, response_name, head, {JSON: head})
         return kind
 
+    def _head_of(self, kind: _Kind, form: WireForm) -> Head:
+        head = kind.heads[form] = form.head(kind.name, kind.response_name, self._source_node_id)
+        return head
 
-def write_headers(call: CallContext, left: float) -> dict[str, str]:
+    def _avoid(self, node: ClusterNode) -> None:
+        avoid: Any = getattr(self._channel, "avoid")  # noqa: B009 - a channel that chooses has it
+        avoid(node)
+
+
+def write_headers(call: CallContext, left: float, content_type: str = JSON.content_type) -> dict[str, str]:
     """Return the headers of a request that has so many seconds left."""
     headers = {
-        "Content-Type": "application/json",
+        "Content-Type": content_type,
         "Accept-Encoding": "identity",
         "User-Agent": "catga-sync",
         REQUEST_ID: call.request_id,
@@ -305,6 +360,16 @@ def write_headers(call: CallContext, left: float) -> dict[str, str]:
 
 def _expired(outcome: Outcome) -> CatgaResult[Any]:
     return outcome.expired(Delivery.NOT_EXECUTED, "before it was sent")
+
+
+def _other_way(outcome: Outcome) -> CatgaResult[Any]:
+    """Stand for an exchange in which nothing was sent, where there is another channel to the node."""
+    return outcome.broken(what="cannot be reached", sent=False, code=ErrorCode.UNAVAILABLE, layer="network")
+
+
+def _write_batch(form: WireForm, part: Sequence[Item], now: float) -> bytes:
+    """Return the body of a batch that is sent now, in seconds since the epoch."""
+    return form.write_batch(form.stamped(item.unstamped, now) for item in part)
 
 
 def _too_much(result: CatgaResult[Any]) -> bool:

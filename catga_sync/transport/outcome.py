@@ -23,6 +23,7 @@ from catga_sync.pipeline import error_text, limit_text, unreadable_answer
 from catga_sync.results import INSIDE, NEVER, OTHER_NODE, RETRY, CatgaResult
 from catga_sync.transport.base import Response
 from catga_sync.wire.envelope import EnvelopeError, ResponseEnvelope
+from catga_sync.wire.form import JSON, WireForm
 from catga_sync.wire.headers import EXECUTED
 
 __all__ = ["Outcome", "judge_one"]
@@ -239,10 +240,10 @@ class Outcome:
         )
 
 
-def judge_one(outcome: Outcome, response: Response) -> CatgaResult[Any]:
+def judge_one(outcome: Outcome, response: Response, form: WireForm = JSON) -> CatgaResult[Any]:
     """Judge the response to a single request."""
     try:
-        envelope = ResponseEnvelope.decode(response.body)
+        envelope = form.read_response(response.body)
     except EnvelopeError as exc:
         response.retire()
         return outcome.no_envelope(response.status, exc)

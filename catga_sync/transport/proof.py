@@ -14,8 +14,9 @@ from catga_sync import _fork
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import OTHER_NODE, CatgaResult
-from catga_sync.transport.http.probe import HttpProbe, Probe, ProbeOutcome
+from catga_sync.transport.http.probe import Probe, ProbeOutcome
 from catga_sync.transport.outcome import Outcome
+from catga_sync.transport.ways import NodeProbe
 
 __all__ = ["Proof", "judge_unproven"]
 
@@ -31,7 +32,7 @@ class Proof:
         probe: Asks them; a description without a valid signature counts as none.
     """
 
-    def __init__(self, probe: HttpProbe) -> None:
+    def __init__(self, probe: NodeProbe) -> None:
         self._probe = probe
         self._lock = threading.Lock()
         # Guarded by _lock.

@@ -30,6 +30,7 @@ __all__ = [
     "RequestEnvelope",
     "RequestHead",
     "batch_item",
+    "printable",
     "read_batch",
     "read_batch_response",
     "stamped",
@@ -202,8 +203,8 @@ class ResponseEnvelope:
             is_success=_property(fields, "isSuccess", bool, required=True),
             payload=None if payload is None else _payload(payload),
             error_message=_property(fields, "errorMessage", str, required=False),
-            error_code=parse_code(_printable(code)),
-            processed_by_node_id=_printable(node),
+            error_code=parse_code(printable(code)),
+            processed_by_node_id=printable(node),
             processing_time_ms=0 if elapsed is None else elapsed,
             final=final is True,
         )
@@ -275,7 +276,7 @@ def _lower(item: object) -> Mapping[str, Any]:
     return {key.lower(): value for key, value in item.items()}
 
 
-def _printable(value: str | None) -> str | None:
+def printable(value: str | None) -> str | None:
     """Return a text of a peer's, cut and fit for a line of a log."""
     return None if value is None else "".join(char if char.isprintable() else "?" for char in value[:128])
 
