@@ -71,6 +71,8 @@ class CallContext:
     depth: int = 0
     #: The identity of the idempotency store that the node must have to which the call is sent; None where any will do.
     store: str | None = None
+    #: When the caller has sent it, as it came with the call (``Catga-Sent``); None where nothing came.
+    sent: str | None = None
 
     @property
     def trace_id(self) -> str:
@@ -117,6 +119,7 @@ class CallContext:
             tracestate=tracestate,
             depth=self.depth + depth,
             store=None,
+            sent=None,
         )
 
     def remaining(self) -> float | None:

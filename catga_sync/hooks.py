@@ -1,4 +1,4 @@
-"""The interface for observers (metrics, tracing) of sends, attempts, handlers and events of the cluster.
+"""The interface for observers (metrics, tracing) of sends, attempts, handlers, exchanges and events of the cluster.
 
     class Times:
         def on_send(self, details: SendDetails) -> Told:
@@ -15,6 +15,7 @@ at most ten times a second for one cause, and reaches no call.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -36,6 +37,7 @@ __all__ = [
     "Hook",
     "Hooks",
     "SendDetails",
+    "ServedDetails",
     "Told",
     "Watcher",
     "watched_step",
@@ -79,6 +81,32 @@ class HandleDetails:
     call: CallContext
     #: Whether another node has sent it.
     received: bool
+    #: Milliseconds from the sending at the caller to now, as far as the caller knows the clock of this node; None where
+    #: it does not, and for a message that was sent here.
+    queue_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServedDetails:
+    """An exchange to which this node has responded. Immutable."""
+
+    #: ``invoke``, ``batch``, ``node`` (the description), ``drain``, or ``other`` for a path that is no route.
+    route: str
+    #: How it came: ``post`` for HTTP.
+    way: str
+    #: The HTTP status of the response.
+    status: int
+    #: Names of ``receiver.refusal.Reason`` in lower case: one for an exchange that was refused, one for each item of a
+    #: batch that was.
+    refusals: tuple[str, ...]
+    #: How many of its responses are stored ones.
+    replayed: int
+    #: Bytes of the body that came; 0 where it was refused before its end.
+    bytes_in: int
+    #: Bytes of the body that goes back.
+    bytes_out: int
+    #: From its arrival in a thread of this process to its response.
+    seconds: float
 
 
 class Hook(Protocol):
@@ -97,11 +125,20 @@ class Hook(Protocol):
     def on_handle(self, details: HandleDetails) -> Told | None:
         """Called before a handler runs here, with its behaviours, or the subscribers of an event."""
 
+    def on_served(self, details: ServedDetails) -> object:
+        """Called after each exchange to which this node has responded, refused ones too, before the bytes go out."""
+
     def on_event(self, event: ClusterEvent) -> object:
         """Called with what happened to a node of the cluster."""
 
+    def on_budget_exhausted(self) -> object:
+        """Called when a further attempt was not made, since the retry budget of this process was used up."""
 
-_KINDS = ("send", "attempt", "handle", "event")
+    def on_added(self, mediator: Any) -> object:
+        """Called with the ``ClusterMediator`` to which the hook is added; it should be referred to weakly."""
+
+
+_KINDS = ("send", "attempt", "handle", "served", "event", "budget_exhausted")
 
 
 class Watcher(NamedTuple):
@@ -109,7 +146,7 @@ class Watcher(NamedTuple):
 
     #: What it is called in the log.
     name: str
-    method: Callable[[Any], Any]
+    method: Callable[..., Any]
 
 
 class Hooks:
@@ -130,7 +167,9 @@ class Hooks:
         self.send: list[Watcher] = []
         self.attempt: list[Watcher] = []
         self.handle: list[Watcher] = []
+        self.served: list[Watcher] = []
         self.event: list[Watcher] = []
+        self.budget_exhausted: list[Watcher] = []
         for hook in hooks:
             self.add(hook)
 
@@ -138,7 +177,7 @@ class Hooks:
         """Add a hook; it watches what begins from now on. To add the same one again changes nothing."""
         kinds = [kind for kind in _KINDS if callable(getattr(hook, f"on_{kind}", None))]
         if not kinds or isinstance(hook, type):
-            text = f"hooks: give objects with on_send, on_attempt, on_handle or on_event, not {shown(hook)}"
+            text = f"hooks: give objects with on_send, on_attempt, on_handle, on_served or on_event, not {shown(hook)}"
             raise RegistrationError(text)
         for kind in kinds:
             self._add(hook, kind)
@@ -180,9 +219,25 @@ class Hooks:
         for watcher in self.event:
             self._call(watcher, event)
 
-    def _call(self, watcher: Watcher, argument: object) -> Any:
+    def tell_served(self, details: ServedDetails) -> None:
+        """Call hooks with an exchange to which this node has responded."""
+        for watcher in self.served:
+            self._call(watcher, details)
+
+    def tell_budget_exhausted(self) -> None:
+        """Call hooks when the retry budget is used up."""
+        for watcher in self.budget_exhausted:
+            self._call(watcher)
+
+    def tell_added(self, hook: object, mediator: Any) -> None:
+        """Tell a hook, if it wants to know, to which mediator it was added."""
+        method = getattr(hook, "on_added", None)
+        if callable(method):
+            self._call(Watcher(f"{type(hook).__qualname__}.on_added", method), mediator)
+
+    def _call(self, watcher: Watcher, *arguments: object) -> Any:
         try:
-            return watcher.method(argument)
+            return watcher.method(*arguments)
         except BaseException as exc:
             if ends_process(exc):
                 raise
@@ -195,6 +250,24 @@ class Hooks:
 CUT_SHORT: CatgaResult[Any] = CatgaResult.failure(
     "cut short by the end of the process", ErrorCode.CANCELLED, delivery=Delivery.UNKNOWN
 )
+
+
+#: Milliseconds beyond which a time in the queue is not believed: a clock is wrong, or the text.
+_LONGEST_QUEUE_MS = 3_600_000.0
+
+
+def queue_ms(sent: str | None, now: float) -> float | None:
+    """
+    Return the milliseconds since a call was sent, at least 0; None where that is not known.
+
+    Args:
+        sent: What came with it: microseconds since the epoch by the clock here.
+        now: Seconds since the epoch.
+    """
+    if sent is None or not (sent.isdecimal() and sent.isascii() and len(sent) <= 16):
+        return None
+    waited = now * 1e3 - int(sent) / 1e3
+    return max(0.0, waited) if abs(waited) <= _LONGEST_QUEUE_MS else None
 
 
 def watched_step(
@@ -214,7 +287,7 @@ def watched_step(
         return within_call(lambda call: watched(message, call))
 
     def watched(message: Any, call: CallContext) -> CatgaResult[Any]:
-        details = HandleDetails(name, call, received)
+        details = HandleDetails(name, call, received, queue_ms(call.sent, time.time()))
         return hooks.watch(hooks.handle, details, lambda: chain(message)._with(request_id=call.request_id))
 
     return run

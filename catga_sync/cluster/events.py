@@ -32,6 +32,8 @@ class EventKind(TextEnum):
     NODE_LEFT = "NODE_LEFT"
     NODE_FAULTED = "NODE_FAULTED"
     NODE_RECOVERED = "NODE_RECOVERED"
+    #: It has missed its heartbeats, so it is used only where there is no better one.
+    NODE_SUSPECTED = "NODE_SUSPECTED"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class ClusterEvent:
     NODE_LEFT: ClassVar[EventKind] = EventKind.NODE_LEFT
     NODE_FAULTED: ClassVar[EventKind] = EventKind.NODE_FAULTED
     NODE_RECOVERED: ClassVar[EventKind] = EventKind.NODE_RECOVERED
+    NODE_SUSPECTED: ClassVar[EventKind] = EventKind.NODE_SUSPECTED
 
 
 class EventBoard:

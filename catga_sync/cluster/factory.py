@@ -188,7 +188,7 @@ def assemble(
     )
 
     # The way out.
-    budget = RetryBudget(monotonic=clock.monotonic)
+    budget = RetryBudget(on_exhausted=hooks.tell_budget_exhausted, monotonic=clock.monotonic)
     ejection = Ejection(events.tell_ejected, monotonic=clock.monotonic, rng=rng)
     if invoker is None:
         invoker = create_invoker(
@@ -267,6 +267,7 @@ def assemble(
         max_body_bytes=options.max_body_bytes,
         default_timeout=options.request_timeout,
         limited_log=limited_log,
+        hooks=hooks,
     )
     mediator = ClusterMediator(
         local,

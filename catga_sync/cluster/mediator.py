@@ -98,6 +98,7 @@ class ClusterMediator:
         events.listen(hooks.tell)
         for hook in options.hooks:
             local.add_handle_hook(hook)
+            hooks.tell_added(hook, self)
         _fork.watch(self)
 
     def after_fork_in_child(self) -> None:
@@ -135,7 +136,8 @@ class ClusterMediator:
         Add a hook; it watches what begins from now on, as if it had been given with ``hooks=``.
 
         It watches the sends that start here, the attempts of each send, publish and broadcast, the handlers
-        and subscribers that run here, for messages from other nodes as well, and the events of the cluster.
+        and subscribers that run here, for messages from other nodes as well, the exchanges to which this node has
+        responded, and the events of the cluster.
 
         Args:
             hook: An object with some of the methods of ``catga_sync.hooks.Hook``. To add the same
@@ -146,6 +148,7 @@ class ClusterMediator:
         """
         self._hooks.add(hook)
         self.local.add_handle_hook(hook)
+        self._hooks.tell_added(hook, self)
 
     def send(self, request: Request[T], *, timeout: float | None = None) -> CatgaResult[T]:
         """

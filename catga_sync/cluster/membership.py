@@ -250,8 +250,11 @@ class Membership:
             if node_id not in after.by_id:
                 self._events.tell(ClusterEvent(EventKind.NODE_LEFT, node))
         for node_id, node in after.by_id.items():
-            if node_id not in before.by_id:
+            known = before.by_id.get(node_id)
+            if known is None:
                 self._events.tell(ClusterEvent(EventKind.NODE_JOINED, node))
+            elif node.status is NodeStatus.SUSPECT and known.status is not NodeStatus.SUSPECT:
+                self._events.tell(ClusterEvent(EventKind.NODE_SUSPECTED, node))
 
     def _swap_locked(self, believed: Iterable[str] = ()) -> tuple[Snapshot, Snapshot]:
         before = self._nobody if self._snapshot is None else self._snapshot

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from catga_sync import _fork
@@ -116,7 +117,7 @@ class Sender:
                 given: Any = self._invoker.invoke(node, message, timeout=left, call=leaving)
                 if not isinstance(given, CatgaResult):
                     raise TypeError(f"the invoker returned {type(given).__name__}")
-                result = _named(given, call)
+                result = _measured(given, call, since - began)
             except BaseException as exc:
                 result = _named(_invoker_failed(exc, node, call), call)
             finally:
@@ -158,7 +159,7 @@ class Sender:
             results: Sequence[CatgaResult[Any]] = invoke_batch(node, messages, timeout=left, calls=leaving)
             if len(results) != len(messages) or not all(isinstance(each, CatgaResult) for each in results):
                 raise TypeError(f"the invoker returned {len(results)} results for {len(messages)} requests")
-            return results
+            return [_measured(each, call, since - began) for each, call in zip(results, calls, strict=True)]
         except BaseException as exc:
             return [_invoker_failed(exc, node, calls[0])] * len(messages)
         finally:
@@ -253,6 +254,14 @@ class Sender:
 def _named(result: CatgaResult[Any], call: CallContext) -> CatgaResult[Any]:
     """Return a result with the id of its call, before a hook reads it: without one an id is made up then."""
     return result if result._request_id is not None else result._with(request_id=call.request_id)
+
+
+def _measured(result: CatgaResult[Any], call: CallContext, waited: float) -> CatgaResult[Any]:
+    """Return a result of the invoker with the id of its call, and the seconds that it has waited for a slot."""
+    metadata = MappingProxyType({**result.metadata, "place_ms": waited * 1e3})
+    if result._request_id is not None:
+        return result._with(metadata=metadata)
+    return result._with(metadata=metadata, request_id=call.request_id)
 
 
 def _invoker_failed(exc: BaseException, node: ClusterNode, call: CallContext) -> CatgaResult[Any]:

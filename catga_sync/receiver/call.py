@@ -31,6 +31,8 @@ class CallMeta:
     store: str | None = None
     #: Returns whether the caller has closed its side of the connection; None where that cannot be determined.
     hung_up: Callable[[], bool] | None = None
+    #: When the caller has sent the call, as it came; see ``CallContext.sent``.
+    sent: str | None = None
 
 
 @dataclass(slots=True)
@@ -49,6 +51,12 @@ class Progress:
     executed: bool = False
     #: Whether the response is a stored one.
     replayed: bool = False
+    #: How many stored responses a batch has.
+    replayed_items: int = 0
+    #: Names of the reasons of all refusals, the items of a batch included.
+    refusals: tuple[str, ...] = ()
+    #: Bytes of the body, once it is read.
+    body_bytes: int = 0
     #: Whether the same request, received before, may have started its handler; it cannot be determined.
     uncertain: bool = False
 

@@ -121,7 +121,8 @@ class Executor:
             return response
 
     def refusal(self, exc: Refused, progress: Progress) -> ResponseEnvelope:
-        """Return the response to a request that is not run."""
+        """Return the response to a request that is not run; note the reason in its progress."""
+        progress.refusals = (*progress.refusals, exc.reason.name.lower())
         return ResponseEnvelope(
             request_id=progress.request_id,
             is_success=False,
@@ -146,6 +147,7 @@ class Executor:
             traceparent=meta.traceparent,
             tracestate=meta.tracestate,
             chain=meta.chain,
+            sent=meta.sent,
         )
         payload: bytes | None = None
 

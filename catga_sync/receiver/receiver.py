@@ -27,6 +27,7 @@ from catga_sync._redaction import escaped
 from catga_sync.context import CallContext
 from catga_sync.deadline import Deadline
 from catga_sync.errors import ends_process
+from catga_sync.hooks import Hooks, ServedDetails
 from catga_sync.pipeline import limit_text
 from catga_sync.receiver.authentication import Guard
 from catga_sync.receiver.call import Progress
@@ -38,7 +39,7 @@ from catga_sync.receiver.request import RawRequest, call_meta, deadline_of, in_m
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, ResponseEnvelope, well_formed_id
 from catga_sync.wire.form import WireForm
-from catga_sync.wire.headers import EXECUTED, REPLAYED, REQUEST_ID, TRACEPARENT
+from catga_sync.wire.headers import EXECUTED, REPLAYED, REQUEST_ID, TIMES, TRACEPARENT
 from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
 
 __all__ = ["RawRequest", "RawResponse", "Receiver"]
@@ -51,6 +52,9 @@ _LAST_WORD = 1.0
 _LEAST = 200
 
 _REQUEST_ID = REQUEST_ID.lower()
+
+#: What hooks call the routes.
+_ROUTE_NAMES = {INVOKE_PATH: "invoke", BATCH_PATH: "batch", NODE_PATH: "node", DRAIN_PATH: "drain"}
 
 _log = logging.getLogger(__name__)
 
@@ -114,6 +118,9 @@ class Receiver:
         limited_log:
             Bounds the refusals that are logged; None means one of its own.
 
+        hooks:
+            Told of each exchange; None means that there are none.
+
     .. versionadded:: 0.1
     """
 
@@ -130,6 +137,7 @@ class Receiver:
         max_body_bytes: int = 4 * 1024 * 1024,
         default_timeout: float = 30.0,
         limited_log: LimitedLog | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         around = Surroundings() if surroundings is None else surroundings
         self._memory = MemoryBudget(BUDGET * max_body_bytes)
@@ -146,6 +154,7 @@ class Receiver:
         self._limits = {DRAIN_PATH: _DRAIN_LIMIT}
         self._default_timeout = default_timeout
         self._limited_log = LimitedLog() if limited_log is None else limited_log
+        self._hooks = Hooks() if hooks is None else hooks
 
     def handle(self, raw: RawRequest) -> RawResponse:
         """Serve one request. Raises nothing but what the server raises to end its process."""
@@ -180,6 +189,12 @@ class Receiver:
         if progress.replayed:
             made[REPLAYED] = "1"
         made.update(self._guard.seal(progress.caller, status, executed, self._node_id, body, raw.form.content_type))
+        if progress.timeout is not None:
+            now = time.time()
+            received = now - (time.monotonic() - progress.arrived)
+            made[TIMES] = f"{received * 1e6:.0f},{now * 1e6:.0f}"
+        if self._hooks.served:
+            self._hooks.tell_served(_served(raw, progress, status, len(body)))
         return RawResponse(status, body, made, max(_LAST_WORD, self._seconds_left(progress)))
 
     def read_body(self, raw: RawRequest) -> tuple[RawRequest, bytes]:
@@ -239,6 +254,8 @@ class Receiver:
                 responses.append(self._fitting(raw.form, response, each, room - left))
                 room -= len(responses[-1]) + 1
                 progress.executed = progress.executed or each.executed
+                progress.replayed_items += each.replayed and not each.refusals
+                progress.refusals += each.refusals
             return raw.form.write_batch_response(responses)
 
     def _fitting(self, form: WireForm, response: ResponseEnvelope, progress: Progress, room: int) -> bytes:
@@ -313,6 +330,7 @@ class Receiver:
         """Return the body of a request whose caller is verified."""
         self._let_in(raw, "POST")
         body = read_body(raw, self._limits.get(raw.path, self._max_body_bytes), progress.timeout)
+        progress.body_bytes = len(body)
         progress.caller = self._guard.verify(raw, body, self._node_id)
         return body
 
@@ -332,6 +350,21 @@ class Receiver:
         level = logging.ERROR if exc.cause and reason.status >= Reason.FAULT.status else logging.WARNING
         kind = f"status={reason.status} code={reason.code.name}"
         self._limited_log.log(_log, level, f"refused: {kind}", "refused: %s %s: %s", _ids(raw, progress), kind, text)
+
+
+def _served(raw: RawRequest, progress: Progress, status: int, bytes_out: int) -> ServedDetails:
+    """Return what hooks are told of an exchange."""
+    replayed = progress.replayed_items + (progress.replayed and not progress.refusals)
+    return ServedDetails(
+        _ROUTE_NAMES.get(raw.path, "other"),
+        raw.way,
+        status,
+        progress.refusals,
+        replayed,
+        progress.body_bytes,
+        bytes_out,
+        time.monotonic() - progress.arrived,
+    )
 
 
 def _ids(raw: RawRequest, progress: Progress) -> str:

@@ -14,7 +14,7 @@ from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.wire.call_path import LONGEST, read_chain
 from catga_sync.wire.envelope import MAX_TIME_MS, RequestEnvelope
 from catga_sync.wire.form import JSON, WireForm
-from catga_sync.wire.headers import CHAIN, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
+from catga_sync.wire.headers import CHAIN, SENT, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
 
 __all__ = ["RawRequest", "call_meta", "deadline_of", "in_memory", "read_body", "timeout_of"]
 
@@ -25,7 +25,7 @@ BODY_TIME = 5.0
 _PIECE = 64 * 1024
 
 # As a ``RawRequest`` has them.
-_TIMEOUT, _CHAIN, _STORE = TIMEOUT.lower(), CHAIN.lower(), STORE.lower()
+_TIMEOUT, _CHAIN, _STORE, _SENT = TIMEOUT.lower(), CHAIN.lower(), STORE.lower(), SENT.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,8 @@ class RawRequest:
     form: WireForm = JSON
     #: Seconds that its transport gives it; None where the transport has no deadline of its own.
     seconds_left: float | None = None
+    #: How it came, for hooks.
+    way: str = "post"
 
 
 def in_memory(raw: RawRequest, body: bytes, refused: Refused | None) -> RawRequest:
@@ -182,6 +184,7 @@ def call_meta(
         headers.get(TRACESTATE),
         headers.get(_STORE),
         raw.hung_up,
+        headers.get(_SENT),
     )
 
 

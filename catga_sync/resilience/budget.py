@@ -26,14 +26,21 @@ class RetryBudget:
     Args:
         share: Retries per call.
         reserve: Retries per second that are always allowed.
+        on_exhausted: Called, outside the lock, when a retry is not allowed.
         monotonic: The clock, in seconds. None means the system's.
 
     .. versionadded:: 0.1
     """
 
     def __init__(
-        self, share: float = 0.1, reserve: float = 10.0, *, monotonic: Callable[[], float] | None = None
+        self,
+        share: float = 0.1,
+        reserve: float = 10.0,
+        *,
+        on_exhausted: Callable[[], object] = lambda: None,
+        monotonic: Callable[[], float] | None = None,
     ) -> None:
+        self._on_exhausted = on_exhausted
         self._share = share
         self._allowance = reserve * WINDOW
         self._monotonic = SYSTEM_CLOCK.monotonic if monotonic is None else monotonic
@@ -56,10 +63,11 @@ class RetryBudget:
         """Count a retry; return False if none is left."""
         with self._lock:
             slot = self._turn_locked(int(self._monotonic()))
-            if sum(self._tries) + 1 > sum(self._calls) * self._share + self._allowance:
-                return False
-            self._tries[slot] += 1
-            return True
+            if sum(self._tries) + 1 <= sum(self._calls) * self._share + self._allowance:
+                self._tries[slot] += 1
+                return True
+        self._on_exhausted()
+        return False
 
     @property
     def left(self) -> float:

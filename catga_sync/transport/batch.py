@@ -5,7 +5,7 @@ A batch is cut where the node would refuse it as a whole: where it has more requ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from catga_sync.results import CatgaResult
@@ -15,7 +15,7 @@ from catga_sync.wire.envelope import MAX_BATCH, EnvelopeError
 from catga_sync.wire.form import JSON, WireForm
 from catga_sync.wire.headers import EXECUTED
 
-__all__ = ["FRAME", "Item", "judge_batch", "parts"]
+__all__ = ["FRAME", "Item", "judge_batch", "parts", "share_out"]
 
 #: Bytes of a batch around its items.
 FRAME = 32
@@ -34,7 +34,7 @@ class Item(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Bytes that it adds to a batch."""
+        """Bytes that it adds to a batch, what separates it from the next one included."""
         return len(self.unstamped) + self.form.added
 
 
@@ -56,6 +56,27 @@ def parts(items: Iterable[Item], max_bytes: int) -> Iterator[list[Item]]:
         length += item.length
     if part:
         yield part
+
+
+def share_out(part: list[Item], measured: Mapping[str, Any]) -> None:
+    """
+    Give the outcome of each item what was measured in the exchange of the batch.
+
+    Times are those of the exchange. Bytes are shared out, so that their sum over the items is that of the batch: those
+    sent by the length of the items, those received in equal parts. Those of an earlier exchange are added.
+    """
+    sent, received = measured.get("sent_bytes"), measured.get("received_bytes")
+    for item in part:
+        shares: dict[str, Any] = {**item.outcome.measured, **measured}
+        before = item.outcome.measured
+        is_first = item is part[0]
+        if sent is not None:
+            frame = sent - sum(each.length for each in part) if is_first else 0
+            shares["sent_bytes"] = before.get("sent_bytes", 0) + item.length + frame
+        if received is not None:
+            rest = received % len(part) if is_first else 0
+            shares["received_bytes"] = before.get("received_bytes", 0) + received // len(part) + rest
+        item.outcome.measured = shares
 
 
 def judge_batch(outcomes: list[Outcome], response: Response, form: WireForm = JSON) -> list[CatgaResult[Any]]:

@@ -24,14 +24,15 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.results import OTHER_NODE, RETRY, CatgaResult
 from catga_sync.serialization import MessageRegistry, jsontext
 from catga_sync.transport.base import Channel, ExchangeFailed, Response
-from catga_sync.transport.batch import FRAME, Item, judge_batch, parts
+from catga_sync.transport.batch import FRAME, Item, judge_batch, parts, share_out
+from catga_sync.transport.clock_offset import ClockOffset
 from catga_sync.transport.outcome import Outcome, judge_one
 from catga_sync.transport.proof import Proof, judge_unproven
 from catga_sync.transport.signing import MISDIRECTED, Signing
 from catga_sync.wire.call_path import write_chain
 from catga_sync.wire.envelope import MAX_TIME_MS
 from catga_sync.wire.form import JSON, Head, WireForm
-from catga_sync.wire.headers import CHAIN, EXECUTED, REQUEST_ID, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
+from catga_sync.wire.headers import CHAIN, EXECUTED, REQUEST_ID, SENT, STORE, TIMEOUT, TIMES, TRACEPARENT, TRACESTATE
 from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
 
 __all__ = ["EnvelopeInvoker"]
@@ -66,11 +67,20 @@ class _Way:
         channel: Carries the bytes there.
         signing: Signs the requests of this process; None where they are not signed.
         shows_first: Whether the node has to prove first that it signs.
+        earlier: The one of its record before; None for the first.
     """
 
-    __slots__ = ("channel", "form", "has_choice", "incarnation", "node", "shows_first", "signing")
+    __slots__ = ("channel", "clock", "form", "has_choice", "incarnation", "node", "shows_first", "signing")
 
-    def __init__(self, node: ClusterNode, channel: Channel, signing: Signing | None, *, shows_first: bool) -> None:
+    def __init__(
+        self,
+        node: ClusterNode,
+        channel: Channel,
+        signing: Signing | None,
+        *,
+        shows_first: bool,
+        earlier: _Way | None = None,
+    ) -> None:
         self.channel = channel
         #: The form in which requests travel there.
         self.form: WireForm = getattr(channel, "form", JSON)
@@ -84,6 +94,10 @@ class _Way:
         #: The incarnation of the node in the signatures.
         self.incarnation = "" if signing is None else signing.incarnation_for(node.node_id, node.incarnation)
         self.shows_first = shows_first
+        #: The clock of the node; that of another run may be the clock of another machine.
+        place = (node.endpoint, node.incarnation)
+        known = earlier is not None and (earlier.node.endpoint, earlier.node.incarnation) == place
+        self.clock: ClockOffset = earlier.clock if earlier is not None and known else ClockOffset()
 
 
 class EnvelopeInvoker:
@@ -131,7 +145,8 @@ class EnvelopeInvoker:
         """See ``RemoteInvoker``."""
         expires = self._clock.monotonic() + timeout
         kind = self._kinds.get(type(request)) or self._kind_of(type(request))
-        outcome = Outcome(node, kind.name, kind.decode, call, self._limited_log)
+        measured: dict[str, Any] = {}
+        outcome = Outcome(node, kind.name, kind.decode, call, self._limited_log, measured)
         try:
             payload = kind.encode(request)
         except SerializationError as exc:
@@ -142,7 +157,7 @@ class EnvelopeInvoker:
         form = way.form
         head = kind.head if form is JSON else kind.heads.get(form) or self._head_of(kind, form)
         write = partial(form.stamped, head.unstamped(payload, call.request_id))
-        came = self._exchange(way, INVOKE_PATH, call, write, expires)
+        came = self._exchange(way, INVOKE_PATH, call, write, expires, measured)
         if came is _other_way:
             return self.invoke(node, request, timeout=expires - self._clock.monotonic(), call=call)
         return judge_one(outcome, came, form) if isinstance(came, Response) else came(outcome)
@@ -172,12 +187,13 @@ class EnvelopeInvoker:
             The JSON of the response, checked but not read, or a failure. It raises nothing.
         """
         expires = self._clock.monotonic() + timeout
-        outcome = Outcome(node, type_name, _checked_json, call, self._limited_log)
+        measured: dict[str, Any] = {}
+        outcome = Outcome(node, type_name, _checked_json, call, self._limited_log, measured)
         for _ in range(2):
             way = self._way_to(node)
             head = way.form.head(type_name, response_name or "none", self._source_node_id)
             write = partial(way.form.stamped, head.unstamped(payload, call.request_id))
-            came = self._exchange(way, INVOKE_PATH, call, write, expires)
+            came = self._exchange(way, INVOKE_PATH, call, write, expires, measured)
             if came is not _other_way:
                 break
         return judge_one(outcome, came, way.form) if isinstance(came, Response) else came(outcome)
@@ -217,7 +233,9 @@ class EnvelopeInvoker:
             part = waiting.pop(0)
             # Under the id of its first request, and in each part by the way and with the store of the whole batch.
             call = replace(calls[0], request_id=part[0].outcome.call.request_id)
-            came = self._exchange(way, BATCH_PATH, call, partial(_write_batch, form, part), expires)
+            measured: dict[str, Any] = {}
+            came = self._exchange(way, BATCH_PATH, call, partial(_write_batch, form, part), expires, measured)
+            share_out(part, measured)
             outcomes = [item.outcome for item in part]
             if isinstance(came, Response):
                 judged = judge_batch(outcomes, came, form)
@@ -259,11 +277,18 @@ class EnvelopeInvoker:
     def _way_to(self, node: ClusterNode) -> _Way:
         choose = getattr(self._channel, "channel_to", None)
         channel = self._channel if choose is None else choose(node)
-        way = self._ways[node.node_id] = _Way(node, channel, self._signing, shows_first=self._proof is not None)
+        earlier, shows_first = self._ways.get(node.node_id), self._proof is not None
+        way = self._ways[node.node_id] = _Way(node, channel, self._signing, shows_first=shows_first, earlier=earlier)
         return way
 
     def _exchange(
-        self, way: _Way, path: str, call: CallContext, write: Callable[[float], bytes], expires: float
+        self,
+        way: _Way,
+        path: str,
+        call: CallContext,
+        write: Callable[[float], bytes],
+        expires: float,
+        measured: dict[str, Any],
     ) -> Response | _Failure:
         """
         Make one exchange.
@@ -274,6 +299,7 @@ class EnvelopeInvoker:
             call: The call, or the first of those that travel together: its headers are sent.
             write: Makes the body of a request that is sent at that time, in seconds since the epoch.
             expires: The monotonic time at which it ends.
+            measured: Gets the times and the bytes of the exchange, as the metadata of a result has them.
 
         Returns:
             The response, or what makes a failure of the outcome of each attempt that is part of the exchange; or
@@ -289,10 +315,13 @@ class EnvelopeInvoker:
                 return partial(judge_unproven, probe=probe)
             way.shows_first = False
         for again in (False, True):
-            body = write(self._clock.time())
+            sent = self._clock.time()
+            body = write(sent)
             if len(body) > self._max_body_bytes:
                 return partial(Outcome.too_long, size=len(body), limit=self._max_body_bytes)
             headers = write_headers(call, expires - self._clock.monotonic(), way.form.content_type)
+            if way.clock.offset is not None:
+                headers[SENT] = str(int((sent + way.clock.offset) * 1e6))
             signing, signed = way.signing, None
             try:
                 if signing is not None:
@@ -304,10 +333,18 @@ class EnvelopeInvoker:
                     self._avoid(node)
                     return _other_way
                 _log.debug("%s: %s", call.ids, shown(exc.__cause__))
+                if exc.sent:
+                    measured["sent_bytes"] = len(body)
                 # Without the exception: by its traceback it would keep the connection.
                 return partial(Outcome.broken, what=exc.what, sent=exc.sent, code=exc.code, layer=exc.layer)
             except ConfigurationError as exc:
                 return partial(Outcome.unsigned, reason=str(exc))
+            measured["sent_bytes"] = measured.get("sent_bytes", 0) + len(body)
+            measured["received_bytes"] = measured.get("received_bytes", 0) + len(response.body)
+            times = response.headers.get(TIMES)
+            found = None if times is None else way.clock.sample(sent, self._clock.time(), times)
+            if found is not None:
+                measured["wire_ms"], measured["backlog_ms"] = found[0] * 1e3, found[1] * 1e3
             if signing is None or signed is None:
                 break
             run = signing.signer(signed.nonce, node.node_id, response.status, response.headers, response.body)

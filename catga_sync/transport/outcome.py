@@ -10,8 +10,9 @@ The envelope says whether the handler ran; without one, the evidence of the chan
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from catga_sync._log_limit import LimitedLog
@@ -59,6 +60,7 @@ class Outcome:
         decode: Reads the payload of the response; None where there is none.
         call: The call that it is an attempt of.
         limited_log: Bounds the failures that are logged.
+        measured: What was measured in its exchange, for the metadata of the result; it is filled by then.
     """
 
     node: ClusterNode
@@ -66,6 +68,7 @@ class Outcome:
     decode: Callable[[bytes], Any] | None
     call: CallContext
     limited_log: LimitedLog
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
@@ -144,6 +147,7 @@ class Outcome:
                     request_id=self.call.request_id,
                     node_id=response.processed_by_node_id or self.node.node_id,
                     processing_time_ms=float(response.processing_time_ms),
+                    metadata=MappingProxyType(dict(self.measured)),
                 )
         return CatgaResult(
             True,
@@ -151,6 +155,7 @@ class Outcome:
             request_id=self.call.request_id,
             node_id=response.processed_by_node_id or self.node.node_id,
             processing_time_ms=float(response.processing_time_ms),
+            metadata=self.measured,
         )
 
     def refused(self, response: ResponseEnvelope, delivery: Delivery, *, retry: str | None = None) -> CatgaResult[Any]:
@@ -165,7 +170,7 @@ class Outcome:
             request_id=self.call.request_id,
             node_id=response.processed_by_node_id or self.node.node_id,
             processing_time_ms=float(response.processing_time_ms),
-            metadata=None if retry is None else {RETRY: retry},
+            metadata=self.measured if retry is None else {**self.measured, RETRY: retry},
         )
 
     def failed(
@@ -181,7 +186,7 @@ class Outcome:
         """Return a failure of the attempt; ``inside`` where its text names the node (``results.INSIDE``)."""
         text = limit_text(text)
         self._log(layer, text, code, delivery)
-        metadata: dict[str, Any] = {} if retry is None else {RETRY: retry}
+        metadata: dict[str, Any] = {**self.measured} if retry is None else {**self.measured, RETRY: retry}
         if inside:
             metadata[INSIDE] = True
         return CatgaResult(False, None, text, code, delivery, request_id=self.call.request_id, metadata=metadata)

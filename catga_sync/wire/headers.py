@@ -8,7 +8,19 @@ they are looked up there by ``name.lower()``.
 
 from __future__ import annotations
 
-__all__ = ["CHAIN", "EXECUTED", "REPLAYED", "REQUEST_ID", "SIGNATURE", "STORE", "TIMEOUT", "TRACEPARENT", "TRACESTATE"]
+__all__ = [
+    "CHAIN",
+    "EXECUTED",
+    "REPLAYED",
+    "REQUEST_ID",
+    "SENT",
+    "SIGNATURE",
+    "STORE",
+    "TIMEOUT",
+    "TIMES",
+    "TRACEPARENT",
+    "TRACESTATE",
+]
 
 # Of a request.
 REQUEST_ID = "Catga-Request-Id"
@@ -18,6 +30,9 @@ TIMEOUT = "Catga-Timeout-Ms"
 CHAIN = "Catga-Chain"
 #: The identity of the idempotency store on which the caller relies.
 STORE = "Catga-Store"
+#: Microseconds since the epoch when it was sent, by the clock of the receiver as far as the caller knows it. Not sent
+#: where the caller does not know it.
+SENT = "Catga-Sent"
 # W3C trace context.
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
@@ -27,6 +42,8 @@ TRACESTATE = "tracestate"
 EXECUTED = "Catga-Executed"
 #: "1" for a stored response.
 REPLAYED = "Catga-Replayed"
+#: ``received,responded``: microseconds since the epoch by the clock of the node.
+TIMES = "Catga-Times"
 
 # Of both; see ``signatures.py``.
 SIGNATURE = "Catga-Signature"

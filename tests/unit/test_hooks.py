@@ -10,6 +10,7 @@ from dataclasses import FrozenInstanceError, dataclass
 from typing import Any
 
 import pytest
+import requests
 
 from catga_sync import (
     CatgaResult,
@@ -25,7 +26,9 @@ from catga_sync import (
 )
 from catga_sync.cluster.events import ClusterEvent, EventKind
 from catga_sync.errors import ConfigurationError, RegistrationError
-from catga_sync.hooks import AttemptDetails, HandleDetails, SendDetails, Told
+from catga_sync.hooks import AttemptDetails, HandleDetails, SendDetails, ServedDetails, Told, queue_ms
+from catga_sync.receiver.receiver import RawRequest
+from catga_sync.wire.routes import INVOKE_PATH
 from tests.processes import free_port, until
 from tests.unit.cluster.fakes import FakeInvoker
 from tests.unit.serving import serving
@@ -216,6 +219,108 @@ def test_an_invoker_that_fails_is_told_as_the_failure_that_the_caller_gets():
     assert all(each.code is ErrorCode.INTERNAL for kind, each in notes.ended if kind == "attempt")
 
 
+class Served:
+    """A hook that notes the exchanges and the mediators that it is told of."""
+
+    def __init__(self) -> None:
+        self.exchanges: list[ServedDetails] = []
+        self.mediators: list[ClusterMediator] = []
+
+    def on_served(self, details: ServedDetails) -> None:
+        self.exchanges.append(details)
+
+    def on_added(self, mediator: ClusterMediator) -> None:
+        self.mediators.append(mediator)
+
+    def of(self, route: str) -> list[ServedDetails]:
+        return [each for each in self.exchanges if each.route == route]
+
+
+def test_each_exchange_is_told_with_its_bytes():
+    served = Served()
+    with two_nodes(served, Notes()) as (_, caller):
+        single = caller.send(Ask(7))
+        batch = caller.send_batch([Ask(1), Ask(2), Ask(3)])
+    (invoke,), (together,) = served.of("invoke"), served.of("batch")
+    for exchange, results in ((invoke, [single]), (together, batch)):
+        assert (exchange.way, exchange.status, exchange.refusals, exchange.replayed) == ("post", 200, (), 0)
+        assert exchange.bytes_in == sum(result.metadata["sent_bytes"] for result in results)
+        assert exchange.bytes_out == sum(result.metadata["received_bytes"] for result in results)
+        assert exchange.seconds >= 0.0
+    assert served.of("node")
+
+
+def test_what_a_node_refuses_is_told_with_the_reason():
+    served = Served()
+    with two_nodes(served, Notes()) as (node, _):
+        response = requests.post(f"{node.node.endpoint}{INVOKE_PATH}", json={}, timeout=10)
+        other = node.receiver.handle(RawRequest("GET", "/nowhere", {}, lambda _: b"", None))
+    assert response.status_code == 401
+    (invoke,) = served.of("invoke")
+    assert (invoke.status, invoke.refusals, invoke.bytes_in) == (401, ("unauthenticated",), 0)
+    assert invoke.bytes_out == len(response.content)
+    assert other.status == 404
+    assert [(each.status, each.refusals) for each in served.of("other")] == [(404, ("no_route",))]
+
+
+def test_a_hook_is_told_to_which_mediators_it_is_added():
+    served = Served()
+    with two_nodes(served, Notes()) as (node, caller):
+        assert served.mediators == [node]
+        caller.add_hook(served)
+        assert served.mediators == [node, caller]
+
+
+def test_a_call_that_waits_in_the_queue_tells_how_long():
+    at_node = Notes()
+    with two_nodes(at_node, Notes()) as (node, caller):
+        first, second = caller.send(Ask(1)), caller.send(Ask(2))
+        assert node.send(Ask(3)).is_success
+    for result in (first, second):
+        assert result.metadata.keys() >= {"place_ms", "wire_ms", "backlog_ms"}
+        assert min(result.metadata[key] for key in ("place_ms", "wire_ms", "backlog_ms")) >= 0.0
+    # Before the first response the caller knows nothing of the node's clock; and what is sent here has no queue.
+    unknown, waited, local = (each.queue_ms for each in at_node.of(HandleDetails))
+    assert (unknown, local) == (None, None)
+    assert 0.0 <= waited < 60_000.0
+
+
+@pytest.mark.parametrize(
+    ("text", "waited"),
+    [
+        ("1000000000", 500.0),
+        ("1000600000", 0.0),  # a clock that is a little off
+        (None, None),
+        ("", None),
+        ("-1", None),
+        ("1e9", None),
+        ("²", None),
+        ("1" * 17, None),
+        ("1" * 9_999, None),
+        ("0" * 16, 1_000_500.0),
+        ("9" * 16, None),
+    ],
+)
+def test_a_time_of_sending_that_cannot_be_true_is_none(text: str | None, waited: float | None):
+    assert queue_ms(text, 1_000.5) == (None if waited is None else pytest.approx(waited))
+
+
+def test_the_retry_that_the_budget_does_not_allow_is_told():
+    class Exhausted:
+        seen = 0
+
+        def on_budget_exhausted(self) -> None:
+            self.seen += 1
+
+    hook = Exhausted()
+    failed: CatgaResult[Any] = CatgaResult.failure("no", ErrorCode.UNAVAILABLE, delivery=Delivery.NOT_EXECUTED)
+    with over(FakeInvoker(a=lambda _: failed, b=lambda _: failed), hook) as caller:
+        attempts = sum(len(caller.send(Ask(1)).attempts) for _ in range(80))
+    # Each call would have made three attempts; the reserve of the budget is a hundred retries.
+    assert hook.seen > 0
+    assert attempts < 3 * 80
+
+
 def test_events_of_the_cluster_are_told():
     notes = Notes()
     with over(FakeInvoker(a=1, b=1), notes) as caller:
@@ -352,7 +457,7 @@ class Failing:
         self.where = where
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("on_send", "on_attempt", "on_handle", "on_event"):
+        if name not in ("on_send", "on_attempt", "on_handle", "on_served", "on_event"):
             raise AttributeError(name)
 
         def method(details: Any) -> Any:
@@ -383,7 +488,7 @@ def test_a_hook_that_fails_is_logged_and_reaches_no_call(where: str, caplog: pyt
 
 
 def test_a_hook_that_fails_on_the_received_side_reaches_no_caller():
-    with two_nodes(Failing("on_handle", "after"), Notes()) as (_, caller):
+    with two_nodes(Failing("on_handle", "on_served", "after"), Notes()) as (_, caller):
         assert caller.send(Ask(7)).unwrap() == 7
         assert caller.publish(Happened(1))["node"].is_success
 

@@ -12,7 +12,7 @@ JOINED = ClusterEvent(EventKind.NODE_JOINED, node("a"))
 
 
 def test_the_kinds_are_found_at_the_class():
-    names = ["NODE_JOINED", "NODE_LEFT", "NODE_FAULTED", "NODE_RECOVERED"]
+    names = ["NODE_JOINED", "NODE_LEFT", "NODE_FAULTED", "NODE_RECOVERED", "NODE_SUSPECTED"]
     assert [kind.name for kind in EventKind] == names
     assert [getattr(ClusterEvent, name) for name in names] == list(EventKind)
 

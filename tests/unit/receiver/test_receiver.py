@@ -502,7 +502,7 @@ def test_a_description_is_what_the_node_says(handlers):
 def test_a_response_may_be_written_for_as_long_as_its_call_has_time_and_a_second_at_least(
     handlers, monkeypatch, headers, seconds
 ):
-    monkeypatch.setattr(receiver, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    monkeypatch.setattr(receiver, "time", SimpleNamespace(monotonic=lambda: 100.0, time=lambda: 1_000.0))
     refused = make(handlers).handle(ask(path="/nowhere", headers=headers, arrived=100.0))
     assert (refused.status, refused.seconds) == (404, seconds)
 

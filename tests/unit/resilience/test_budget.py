@@ -25,6 +25,14 @@ def test_every_call_pays_in_a_tenth() -> None:
     assert granted(budget, 50) == 10
 
 
+def test_a_retry_that_is_not_granted_is_reported() -> None:
+    denied: list[str] = []
+    clock = FakeClock()
+    budget = RetryBudget(reserve=0.1, on_exhausted=lambda: denied.append("denied"), monotonic=clock.monotonic)
+    assert granted(budget, 3) == 1
+    assert denied == ["denied"] * 2
+
+
 def test_what_is_older_than_the_window_counts_for_nothing() -> None:
     clock = FakeClock()
     budget = RetryBudget(reserve=0.0, monotonic=clock.monotonic)

@@ -1,0 +1,195 @@
+"""The metrics for Prometheus: their names, their labels, and the bounds of their label values.
+
+Names follow https://prometheus.io/docs/practices/naming/: base units, ``_total`` for counters. A label value is never a
+request id, and every set of values has a bound: what comes beyond it is counted as ``other``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Any
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, exposition, multiprocess
+except ImportError as exc:
+    raise ImportError(
+        "metrics need the prometheus_client package: pip install catga-sync[prometheus]", name=exc.name
+    ) from exc
+
+__all__ = ["Bounded", "Family", "Metrics", "are_shared", "metrics_of", "write_page"]
+
+#: Upper ends of the buckets, in seconds: less than a call over loopback takes, up to half a minute.
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+#: Characters of a label value.
+_LONGEST = 128
+_OTHER = "other"
+
+
+def are_shared() -> bool:
+    """Return whether the workers of this server keep their values in one folder, so that each has the sum."""
+    # The variable is that of prometheus_client, and no option.
+    return bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))  # noqa: TID251
+
+
+class Bounded:
+    """
+    Passes on the first so many different texts, and "other" for any further one. Thread-safe.
+
+    Args:
+        most: How many.
+        reserved: Texts that mean something else here, so that they become "other", too.
+    """
+
+    def __init__(self, most: int, *reserved: str) -> None:
+        self._most = most
+        self._known: dict[str, str] = dict.fromkeys(reserved, _OTHER)
+        self._left = most
+
+    def of(self, text: str) -> str:
+        """Return the label value for a text."""
+        known = self._known.get(text)
+        if known is not None:
+            return known
+        if self._left <= 0:
+            return _OTHER
+        # Two threads at once may let one text too many in.
+        self._left -= 1
+        # A page of metrics is UTF-8, which has no lone surrogates.
+        value = text[:_LONGEST].encode("utf-8", "replace").decode("utf-8")
+        return self._known.setdefault(text, value)
+
+    def drop(self, text: str) -> None:
+        """Forget a text, so that there is room for another one."""
+        if self._known.pop(text, None) is not None:
+            self._left += 1
+
+
+class Family:
+    """
+    One metric with its labels. Thread-safe: a child is made once for each set of label values, and found in a dict.
+
+    Args:
+        metric: Of prometheus_client.
+    """
+
+    __slots__ = ("_children", "_metric")
+
+    def __init__(self, metric: Any) -> None:
+        self._metric = metric
+        self._children: dict[tuple[str, ...], Any] = {}
+
+    def at(self, *values: str) -> Any:
+        """Return the child with these label values, in the order of the labels."""
+        child = self._children.get(values)
+        if child is None:
+            # From prometheus_client, so that it is the same for two threads at once.
+            child = self._children[values] = self._metric.labels(*values)
+        return child
+
+    def drop(self, place: int, value: str) -> None:
+        """Forget all children that have this label value at this place."""
+        if are_shared():
+            return  # prometheus_client cannot take values out of the files of workers
+        for values in [values for values in list(self._children) if values[place] == value]:
+            self._children.pop(values, None)
+            self._metric.remove(*values)
+
+
+class Metrics:
+    """
+    All metrics, in one registry. Thread-safe.
+
+    Args:
+        registry: Of prometheus_client.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Family:
+            return Family(Counter(name, text, labels, registry=registry))
+
+        def histogram(name: str, text: str, *labels: str) -> Family:
+            return Family(Histogram(name, text, labels, registry=registry, buckets=BUCKETS))
+
+        def gauge(name: str, text: str, mode: Any, *labels: str) -> Any:
+            return Gauge(name, text, labels, registry=registry, multiprocess_mode=mode)
+
+        # At the caller.
+        self.sends = counter("catga_sends_total", "Calls that were sent from here", "type", "code", "delivery")
+        self.send_seconds = histogram("catga_send_seconds", "Time of a whole call, all attempts included", "type")
+        self.sends_in_flight = gauge("catga_sends_in_flight", "Calls that were sent and have no result yet", "livesum")
+        self.attempts = counter("catga_attempts_total", "Attempts at a node", "type", "node", "way", "code", "delivery")
+        self.attempt_seconds = histogram("catga_attempt_seconds", "Time of an attempt", "type", "way")
+        self.retries = counter("catga_retries_total", "Attempts beyond the first of a call", "type")
+        self.budget = Counter(
+            "catga_retry_budget_exhausted_total",
+            "Further attempts that were not made for want of budget",
+            registry=registry,
+        )
+        self.place_seconds = histogram("catga_place_seconds", "Wait for a slot at the node", "way")
+        self.wire_seconds = histogram("catga_wire_seconds", "Time on the wire, there and back", "way")
+        self.backlog_seconds = histogram("catga_backlog_seconds", "Wait for the server of the node", "way")
+
+        # At the node.
+        self.handled = counter("catga_handled_total", "Handlers that ran here", "type", "code", "source")
+        self.handler_seconds = histogram("catga_handler_seconds", "Time of a handler with its behaviours", "type")
+        self.queue_seconds = Histogram(
+            "catga_queue_seconds",
+            "Time from the sending of a call to the start of its handler",
+            registry=registry,
+            buckets=BUCKETS,
+        )
+        self.handlers_in_flight = gauge("catga_handlers_in_flight", "Handlers that run", "livesum")
+        self.served = counter("catga_served_total", "Exchanges that were responded to", "route", "way", "status")
+        self.served_seconds = histogram("catga_served_seconds", "Time from arrival to response", "route")
+        self.refusals = counter("catga_refusals_total", "Requests that were refused, by reason", "reason")
+        self.replayed = Counter("catga_replayed_total", "Responses that are stored ones", registry=registry)
+
+        # At both.
+        self.bytes = counter("catga_bytes_total", "Bytes of bodies", "direction", "side")
+
+        # The cluster, as this node sees it.
+        self.nodes = gauge("catga_nodes", "Nodes of the cluster", "livemostrecent", "status")
+        self.ejections = counter("catga_ejections_total", "Ejections of a node for its failures", "node")
+        self.node_events = counter("catga_node_events_total", "Events of the cluster", "event")
+        self.heartbeats_missed = counter("catga_heartbeats_missed_total", "Times a node missed its heartbeats", "node")
+
+    def forget_node(self, node_id: str) -> None:
+        """Drop what has the id of a node as a label."""
+        self.attempts.drop(1, node_id)
+        self.ejections.drop(0, node_id)
+        self.heartbeats_missed.drop(0, node_id)
+
+
+_lock = threading.Lock()
+#: Guarded by _lock: the metrics of each registry, so that two hooks can share one.
+_known: weakref.WeakKeyDictionary[CollectorRegistry, Metrics] = weakref.WeakKeyDictionary()
+
+
+def metrics_of(registry: CollectorRegistry | None) -> Metrics:
+    """Return the metrics in a registry; None means the default one."""
+    registry = REGISTRY if registry is None else registry
+    with _lock:
+        found = _known.get(registry)
+        if found is None:
+            found = _known[registry] = Metrics(registry)
+        return found
+
+
+def write_page(registry: CollectorRegistry | None, accept: str) -> tuple[bytes, str]:
+    """
+    Return the metrics as text, and its media type.
+
+    Args:
+        registry: None means the default one. Where values are shared, the sum over all workers is given instead.
+        accept: The header of the request: which format the client prefers.
+    """
+    if are_shared():
+        shown = CollectorRegistry()
+        multiprocess.MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+    else:
+        shown = REGISTRY if registry is None else registry
+    encode, media_type = exposition.choose_encoder(accept)
+    return encode(shown), media_type

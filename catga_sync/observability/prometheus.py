@@ -1,0 +1,244 @@
+"""Prometheus: a hook that counts every outcome, and ``/metrics`` for Flask, WSGI and Django.
+
+    from catga_sync.observability.prometheus import PrometheusHook, metrics_blueprint
+
+    mediator.add_hook(PrometheusHook())
+    app.register_blueprint(metrics_blueprint())
+
+A server with several worker processes needs the variable ``PROMETHEUS_MULTIPROC_DIR``: an empty folder in which the
+workers keep their values, set before Python starts. Any worker then responds with the sum over all of them. Without it,
+each worker has values of its own, and a scrape gets those of the worker that it meets.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter as Tally
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from catga_sync.cluster.events import ClusterEvent, EventKind
+from catga_sync.errors import ErrorCode
+from catga_sync.hooks import AttemptDetails, HandleDetails, SendDetails, ServedDetails, Told
+from catga_sync.nodes import NodeStatus
+from catga_sync.observability._metrics import Bounded, are_shared, metrics_of, write_page
+from catga_sync.results import CatgaResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from django.http import HttpRequest, HttpResponse
+    from flask import Blueprint
+    from prometheus_client import CollectorRegistry
+
+__all__ = ["PrometheusHook", "metrics_app", "metrics_blueprint", "metrics_view"]
+
+#: Most values of a label: types and nodes, and codes of the application's own.
+_MOST_NAMES, _MOST_CODES = 1_000, 50
+
+#: The hooks of this process, which read the nodes when a page is asked for.
+_hooks: weakref.WeakSet[PrometheusHook] = weakref.WeakSet()
+
+
+class PrometheusHook:
+    """
+    Counts sends, attempts, handlers, exchanges and events for Prometheus. Thread-safe, and safe after a fork.
+
+    Add it to each mediator: ``mediator.add_hook(hook)`` or ``create_cluster(local, hooks=[hook])``. Two hooks with one
+    registry count in the same metrics.
+
+    Args:
+        registry:
+            The ``prometheus_client.CollectorRegistry`` of the metrics. None means the default one of the process.
+
+    Raises:
+        ImportError: The package prometheus_client is missing; raised by the import of this module.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self._metrics = metrics_of(registry)
+        self._types = Bounded(_MOST_NAMES)
+        self._nodes = Bounded(_MOST_NAMES)
+        self._codes = Bounded(_MOST_CODES, "OK", "NONE")
+        self._mediators: weakref.WeakSet[Any] = weakref.WeakSet()
+        _hooks.add(self)
+
+    def on_added(self, mediator: Any) -> None:
+        """See ``Hook``: its nodes are counted when a page is asked for."""
+        self._mediators.add(mediator)
+
+    def on_send(self, details: SendDetails) -> Told:
+        """See ``Hook``."""
+        metrics, type_name = self._metrics, self._types.of(details.type_name)
+        metrics.sends_in_flight.inc()
+        began = perf_counter()
+
+        def told(result: CatgaResult[Any]) -> None:
+            elapsed = perf_counter() - began
+            metrics.sends_in_flight.dec()
+            metrics.sends.at(type_name, self._code(result), result.delivery).inc()
+            metrics.send_seconds.at(type_name).observe(elapsed)
+            if len(result.attempts) > 1:
+                metrics.retries.at(type_name).inc(len(result.attempts) - 1)
+
+        return told
+
+    def on_attempt(self, details: AttemptDetails) -> Told:
+        """See ``Hook``."""
+        metrics, way = self._metrics, details.way
+        type_name, node = self._types.of(details.type_name), self._nodes.of(details.node.node_id)
+        began = perf_counter()
+
+        def told(result: CatgaResult[Any]) -> None:
+            elapsed = perf_counter() - began
+            metrics.attempts.at(type_name, node, way, self._code(result), result.delivery).inc()
+            metrics.attempt_seconds.at(type_name, way).observe(elapsed)
+            measured = result.metadata
+            if not measured:
+                return
+            place, wire = measured.get("place_ms"), measured.get("wire_ms")
+            if place is not None:
+                metrics.place_seconds.at(way).observe(place / 1e3)
+            if wire is not None:
+                metrics.wire_seconds.at(way).observe(wire / 1e3)
+                metrics.backlog_seconds.at(way).observe(measured["backlog_ms"] / 1e3)
+            sent, received = measured.get("sent_bytes"), measured.get("received_bytes")
+            if sent:
+                metrics.bytes.at("out", "client").inc(sent)
+            if received:
+                metrics.bytes.at("in", "client").inc(received)
+
+        return told
+
+    def on_handle(self, details: HandleDetails) -> Told:
+        """See ``Hook``."""
+        metrics, type_name = self._metrics, self._types.of(details.type_name)
+        source = "remote" if details.received else "local"
+        if details.queue_ms is not None:
+            metrics.queue_seconds.observe(details.queue_ms / 1e3)
+        metrics.handlers_in_flight.inc()
+        began = perf_counter()
+
+        def told(result: CatgaResult[Any]) -> None:
+            elapsed = perf_counter() - began
+            metrics.handlers_in_flight.dec()
+            metrics.handled.at(type_name, self._code(result), source).inc()
+            metrics.handler_seconds.at(type_name).observe(elapsed)
+
+        return told
+
+    def on_served(self, details: ServedDetails) -> None:
+        """See ``Hook``."""
+        metrics = self._metrics
+        metrics.served.at(details.route, details.way, str(details.status)).inc()
+        metrics.served_seconds.at(details.route).observe(details.seconds)
+        for reason in details.refusals:
+            metrics.refusals.at(reason).inc()
+        if details.replayed:
+            metrics.replayed.inc(details.replayed)
+        metrics.bytes.at("in", "server").inc(details.bytes_in)
+        metrics.bytes.at("out", "server").inc(details.bytes_out)
+
+    def on_event(self, event: ClusterEvent) -> None:
+        """See ``Hook``. What is known of a node is dropped when it has left, but for workers that share a folder."""
+        metrics, node_id = self._metrics, event.node.node_id
+        metrics.node_events.at(event.kind.name).inc()
+        if event.kind is EventKind.NODE_FAULTED:
+            metrics.ejections.at(self._nodes.of(node_id)).inc()
+        elif event.kind is EventKind.NODE_SUSPECTED:
+            metrics.heartbeats_missed.at(self._nodes.of(node_id)).inc()
+        elif event.kind is EventKind.NODE_LEFT and not are_shared():
+            metrics.forget_node(self._nodes.of(node_id))
+            self._nodes.drop(node_id)
+
+    def on_budget_exhausted(self) -> None:
+        """See ``Hook``."""
+        self._metrics.budget.inc()
+
+    def refresh(self) -> None:
+        """Set ``catga_nodes`` to what the mediators see now. The pages of this module do it; call it before others."""
+        present = [mediator for mediator in list(self._mediators) if not mediator.closed]
+        if not present:
+            return
+        # The same node is seen by each mediator of this process.
+        seen = {node.node_id: node.status for mediator in present for node in mediator.nodes()}
+        statuses = Tally(seen.values())
+        for status in NodeStatus:
+            self._metrics.nodes.labels(status.name).set(statuses[status])
+
+    def _code(self, result: CatgaResult[Any]) -> str:
+        if result.is_success:
+            return "OK"
+        code = result.code
+        if type(code) is ErrorCode:
+            return code
+        return "NONE" if code is None else self._codes.of(code)
+
+
+def metrics_app(registry: CollectorRegistry | None = None) -> WSGIApplication:
+    """
+    Return a WSGI app that responds to ``GET`` with the metrics.
+
+    Args:
+        registry: As for ``PrometheusHook``. With ``PROMETHEUS_MULTIPROC_DIR`` the sum over all workers is given,
+            whatever the registry.
+
+    .. versionadded:: 0.1
+    """
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            start_response("405 Method Not Allowed", [("Allow", "GET, HEAD"), ("Content-Length", "0")])
+            return []
+        page, media_type = _page(registry, environ.get("HTTP_ACCEPT", ""))
+        start_response("200 OK", [("Content-Type", media_type), ("Content-Length", str(len(page)))])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [page]
+
+    return app
+
+
+def metrics_blueprint(registry: CollectorRegistry | None = None, name: str = "catga_metrics") -> Blueprint:
+    """
+    Return a Flask blueprint with ``GET /metrics``.
+
+    Args:
+        registry: As for ``metrics_app``.
+        name: The name of the blueprint.
+
+    .. versionadded:: 0.1
+    """
+    from flask import Blueprint, Response, request
+
+    blueprint = Blueprint(name, __name__)
+
+    @blueprint.get("/metrics")
+    def metrics() -> Response:
+        page, media_type = _page(registry, request.headers.get("Accept", ""))
+        return Response(page, content_type=media_type)
+
+    return blueprint
+
+
+def metrics_view(request: HttpRequest) -> HttpResponse:
+    """
+    Respond to a request with the metrics: a Django view, for ``path("metrics", metrics_view)``.
+
+    It shows the default registry, or the sum over all workers with ``PROMETHEUS_MULTIPROC_DIR``.
+
+    .. versionadded:: 0.1
+    """
+    from django.http import HttpResponse, HttpResponseNotAllowed
+
+    if request.method not in ("GET", "HEAD"):
+        return HttpResponseNotAllowed(["GET", "HEAD"])
+    page, media_type = _page(None, request.headers.get("Accept", ""))
+    return HttpResponse(page, content_type=media_type)
+
+
+def _page(registry: CollectorRegistry | None, accept: str) -> tuple[bytes, str]:
+    for hook in list(_hooks):
+        hook.refresh()
+    return write_page(registry, accept)

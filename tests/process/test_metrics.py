@@ -1,0 +1,370 @@
+"""What ``/metrics`` of a node with four workers says after thousands of calls: exactly what its callers counted."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from catga_sync import CatgaResult, ClusterMediator, Mediator, create_cluster
+from catga_sync.cluster.trust import trust_of
+from catga_sync.context import CallContext, new_request_id
+from catga_sync.transport.invoker import write_headers
+from catga_sync.wire.envelope import RequestEnvelope
+from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
+from tests.conftest import require_module
+from tests.process.app import Ask, Do, Fail
+from tests.process.nodes import node
+from tests.processes import Process, until
+
+require_module("gunicorn")
+require_module("prometheus_client")
+
+from prometheus_client import CollectorRegistry, generate_latest  # noqa: E402
+from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
+
+from catga_sync.observability.prometheus import PrometheusHook  # noqa: E402
+
+pytestmark = pytest.mark.process
+
+SECRET = "a secret that is long enough for it"
+THREADS = 4
+
+Samples = dict[tuple[str, tuple[str, ...]], float]
+
+
+@dataclass
+class Ledger:
+    """What the callers have counted. Thread-safe."""
+
+    served: Counter[tuple[str, str]] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
+    handled: Counter[tuple[str, str]] = field(default_factory=Counter)
+    sends: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    replayed: int = 0
+    bytes_in: int = 0
+    #: What the mediator has sent and received.
+    sent: int = 0
+    received: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, route: str, status: int, sent: int) -> None:
+        with self.lock:
+            self.served[route, str(status)] += 1
+            self.bytes_in += sent
+
+
+class Caller:
+    """Calls the node in every way, through a mediator and by hand, and keeps the ledger."""
+
+    def __init__(self, mediator: ClusterMediator, server: Process, ledger: Ledger) -> None:
+        self.mediator = mediator
+        self.server = server
+        self.ledger = ledger
+        self.session = requests.Session()
+        self.incarnation = next(each.incarnation for each in mediator.nodes() if each.node_id == "node")
+
+    # -- by hand -------------------------------------------------------------------------------------------------------
+
+    def signed(self, path: str, body: bytes, seconds: float = 30.0) -> dict[str, str]:
+        headers = write_headers(CallContext(new_request_id()), seconds)
+        if seconds <= 0:
+            headers["Catga-Timeout-Ms"] = "0"
+        signing = trust_of(self.mediator.options).signing()
+        assert signing is not None
+        signing.sign("POST", path, "node", self.incarnation, headers, body)
+        return headers
+
+    def post(self, route: str, body: bytes, headers: dict[str, str], *, reads_body: bool = True) -> requests.Response:
+        path = INVOKE_PATH if route == "invoke" else BATCH_PATH
+        response = self.session.post(f"{self.server.url}{path}", data=body, headers=headers, timeout=30)
+        self.ledger.note(route, response.status_code, len(body) if reads_body else 0)
+        return response
+
+    def refused(self, reason: str) -> None:
+        with self.ledger.lock:
+            self.ledger.refusals[reason] += 1
+
+    def ran(self, type_name: str, code: str) -> None:
+        with self.ledger.lock:
+            self.ledger.handled[type_name, code] += 1
+
+    def invoke(self, type_name: str, payload: Any, *, seconds: float = 30.0, request_id: str | None = None) -> None:
+        body = envelope(type_name, payload, request_id)
+        self.post("invoke", body, self.signed(INVOKE_PATH, body, seconds))
+
+    def unknown_type(self) -> None:
+        self.invoke("tests.Nothing", {"text": "x"})
+        self.refused("unknown_type")
+
+    def no_handler(self) -> None:
+        self.invoke("tests.Orphan", {"text": "x"})
+        self.refused("no_handler")
+
+    def wrong_payload(self) -> None:
+        self.invoke("tests.Do", {"words": 7})
+        self.refused("wrong_payload")
+
+    def expired(self) -> None:
+        self.invoke("tests.Do", {"text": "x"}, seconds=0.0)
+        self.refused("expired")
+
+    def bad_signature(self) -> None:
+        body = envelope("tests.Do", {"text": "x"})
+        headers = self.signed(INVOKE_PATH, body)
+        self.post("invoke", body + b" ", headers)
+        self.refused("unauthenticated")
+
+    def unsigned(self) -> None:
+        body = envelope("tests.Do", {"text": "x"})
+        self.session.close()
+        self.post("invoke", body, {"Content-Type": "application/json"}, reads_body=False)
+        self.session.close()
+        self.refused("unauthenticated")
+
+    def unreadable(self) -> None:
+        body = b"[]"
+        self.post("invoke", body, self.signed(INVOKE_PATH, body))
+        self.refused("unreadable")
+
+    def too_long(self) -> None:
+        body = envelope("tests.Do", {"text": "x" * 70_000})
+        self.session.close()
+        self.post("invoke", body, self.signed(INVOKE_PATH, body), reads_body=False)
+        self.session.close()
+        self.refused("too_long")
+
+    def replays(self) -> None:
+        request_id = new_request_id()
+        for _ in range(3):
+            self.invoke("tests.Do", {"text": "once"}, request_id=request_id)
+        self.ran("tests.Do", "OK")
+        with self.ledger.lock:
+            self.ledger.replayed += 2
+
+    def batch_with_refusals(self) -> None:
+        request_id = new_request_id()
+        items = [
+            envelope("tests.Ask", {"text": "x"}, request_id),
+            envelope("tests.Nothing", {"text": "x"}),
+            envelope("tests.Do", {"words": 7}),
+            envelope("tests.Fail", {"how": "code"}),
+            envelope("tests.Ask", {"text": "x"}, request_id),
+        ]
+        body = b'{"requests":[%b]}' % b",".join(items)
+        response = self.post("batch", body, self.signed(BATCH_PATH, body))
+        assert response.status_code == 200
+        self.refused("unknown_type")
+        self.refused("wrong_payload")
+        self.ran("tests.Ask", "OK")
+        self.ran("tests.Fail", "NOT_FOUND")
+        with self.ledger.lock:
+            self.ledger.replayed += 1
+
+    def cut_off(self) -> None:
+        body = envelope("tests.Do", {"text": "x"})
+        head = [f"POST {INVOKE_PATH} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
+        head += [f"{name}: {value}" for name, value in self.signed(INVOKE_PATH, body).items()]
+        with socket.create_connection(("127.0.0.1", int(self.server.url.rsplit(":", 1)[1]))) as sock:
+            sock.settimeout(30)
+            sock.sendall("\r\n".join([*head, "", ""]).encode() + body[: len(body) // 2])
+            sock.shutdown(socket.SHUT_WR)
+            received = b"".join(iter(lambda: sock.recv(65_536), b""))
+        assert received.startswith(b"HTTP/1.1 400"), received
+        self.ledger.note("invoke", 400, 0)
+        self.refused("unreadable")
+
+    # -- through the mediator ------------------------------------------------------------------------------------------
+
+    def sent(self, type_name: str, result: CatgaResult[Any], code: str) -> None:
+        assert len(result.attempts) == 1, result
+        assert result.metadata.keys() >= {"place_ms", "wire_ms", "backlog_ms", "sent_bytes", "received_bytes"}
+        said = "OK" if result.is_success else str(result.code)
+        assert said == code
+        self.ran(type_name, code)
+        with self.ledger.lock:
+            self.ledger.sends[type_name, code, result.delivery.name] += 1
+            self.ledger.bytes_in += result.metadata["sent_bytes"]
+            self.ledger.sent += result.metadata["sent_bytes"]
+            self.ledger.received += result.metadata["received_bytes"]
+
+    def send(self, request: Any, type_name: str, code: str) -> None:
+        self.sent(type_name, self.mediator.send(request), code)
+        self.ledger.note("invoke", 200, 0)
+
+    def batch(self) -> None:
+        expected = [("tests.Ask", "OK"), ("tests.Fail", "CLOSED"), ("tests.Do", "OK")]
+        results = self.mediator.send_batch([Ask("a"), Fail("raise"), Do("b")])
+        for (type_name, code), result in zip(expected, results, strict=True):
+            self.sent(type_name, result, code)
+        self.ledger.note("batch", 200, 0)
+
+    @property
+    def kinds(self) -> list[Callable[[], None]]:
+        return [
+            self.unknown_type,
+            self.no_handler,
+            self.wrong_payload,
+            self.expired,
+            self.bad_signature,
+            self.unsigned,
+            self.unreadable,
+            self.too_long,
+            self.replays,
+            self.batch_with_refusals,
+            self.cut_off,
+            self.batch,
+            lambda: self.send(Ask("x"), "tests.Ask", "OK"),
+            lambda: self.send(Do("x"), "tests.Do", "OK"),
+            lambda: self.send(Fail("code"), "tests.Fail", "NOT_FOUND"),
+            lambda: self.send(Fail("raise"), "tests.Fail", "CLOSED"),
+            lambda: self.send(Fail("crash"), "tests.Fail", "UNKNOWN"),
+        ]
+
+
+def envelope(type_name: str, payload: Any, request_id: str | None = None) -> bytes:
+    data = json.dumps(payload).encode()
+    names = {"tests.Orphan": "str"}
+    made = RequestEnvelope(
+        type_name, names.get(type_name, "tests.Answer"), data, request_id or new_request_id(), "web", time.time()
+    )
+    return made.encode()
+
+
+def samples_of(text: str) -> Samples:
+    """Read a page as Prometheus would; label values in the order of their names."""
+    return {
+        (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def of(samples: Samples, name: str) -> dict[tuple[str, ...], float]:
+    return {labels: value for (each, labels), value in samples.items() if each == name and value}
+
+
+@pytest.fixture
+def metered(tmp_path: Path) -> Iterator[tuple[Process, ClusterMediator, PrometheusHook, CollectorRegistry]]:
+    values = tmp_path / "values"
+    values.mkdir()
+    cluster = f"metrics-{tmp_path.name}"
+    options = ("--workers", "4", "--threads", "32", "-c", "python:catga_sync.integrations.gunicorn")
+    environment = {
+        "SECRET": SECRET,
+        "DISCOVERY": f"sqlite:///{tmp_path}/nodes.sqlite3",
+        "IDEMPOTENCY": f"sqlite:///{tmp_path}/ids.sqlite3",
+        "PROMETHEUS_MULTIPROC_DIR": str(values),
+    }
+    registry = CollectorRegistry()
+    hook = PrometheusHook(registry)
+    with (
+        node("node", cluster, *options, app="tests.process.metered:app", **environment) as server,
+        create_cluster(
+            Mediator(),
+            node_id="web",
+            cluster_name=cluster,
+            discovery="static",
+            peers={"node": server.url},
+            secret=SECRET,
+            max_body_bytes=64 * 1024,
+            hooks=[hook],
+            environ={},
+        ) as mediator,
+    ):
+        mediator.start()
+        until(lambda: any(each.handles for each in mediator.nodes()), "the node has described itself")
+        yield server, mediator, hook, registry
+
+
+@pytest.mark.parametrize("calls", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_the_counters_of_four_workers_are_what_the_callers_have_counted(calls: int, metered: Any, tmp_path: Path):
+    server, mediator, _, registry = metered
+    ledger = Ledger()
+
+    def scrape() -> Samples:
+        response = requests.get(f"{server.url}/metrics", timeout=30)
+        assert response.status_code == 200
+        return samples_of(response.text)
+
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        caller, rng = Caller(mediator, server, ledger), random.Random(number)
+        kinds = caller.kinds
+        try:
+            for each in range(calls // THREADS):
+                # Each kind is sure to come, and then any.
+                (kinds[each] if each < len(kinds) else rng.choice(kinds))()
+        except BaseException as exc:
+            failures.append(exc)
+        finally:
+            caller.session.close()
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(THREADS)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failures
+
+    # A call whose caller does not wait for it, and is gone.
+    caller, started = Caller(mediator, server, ledger), tmp_path / "started"
+    body = envelope("tests.Hold", {"started": str(started), "seconds": 0.2})
+    head = [f"POST {INVOKE_PATH} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
+    head += [f"{name}: {value}" for name, value in caller.signed(INVOKE_PATH, body).items()]
+    with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as sock:
+        sock.sendall("\r\n".join([*head, "", ""]).encode() + body)
+        until(started.exists, "the handler has begun")
+        assert of(scrape(), "catga_handlers_in_flight") == {(): 1.0}
+    caller.session.close()
+    caller.ran("tests.Hold", "OK")
+    until(lambda: ("tests.Hold",) in {key[2:] for key in of(scrape(), "catga_handled_total")}, "it is counted")
+    until(lambda: sum(of(scrape(), "catga_handlers_in_flight").values()) == 0, "nothing runs")
+    ledger.served["invoke", "200"] += 1
+    ledger.bytes_in += len(body)
+
+    def served() -> dict[tuple[str, str], float]:
+        found = of(scrape(), "catga_served_total")
+        return {(route, status): value for (route, status, _), value in found.items() if route in ("invoke", "batch")}
+
+    until(lambda: sum(served().values()) == ledger.served.total(), "each response is counted")
+    samples = scrape()
+    assert served() == ledger.served
+    assert {reason: value for (reason,), value in of(samples, "catga_refusals_total").items()} == ledger.refusals
+    assert of(samples, "catga_handled_total") == {
+        (code, "remote", type_name): value for (type_name, code), value in ledger.handled.items()
+    }
+    assert of(samples, "catga_replayed_total") == {(): ledger.replayed}
+    # A histogram counts what its counter counts.
+    handled: Counter[tuple[str, ...]] = Counter()
+    for (type_name, _), value in ledger.handled.items():
+        handled[type_name,] += value
+    assert of(samples, "catga_handler_seconds_count") == handled
+    assert of(samples, "catga_bytes_total")["in", "server"] == ledger.bytes_in
+    assert of(samples, "catga_nodes") == {("ONLINE",): 1.0}
+
+    # The same at the caller, which is one process.
+    ours = samples_of(generate_latest(registry).decode())
+    assert of(ours, "catga_sends_total") == {
+        (code, delivery, type_name): value for (type_name, code, delivery), value in ledger.sends.items()
+    }
+    assert of(ours, "catga_attempts_total") == {
+        (code, delivery, "node", type_name, "post"): value
+        for (type_name, code, delivery), value in ledger.sends.items()
+    }
+    assert sum(of(ours, "catga_place_seconds_count").values()) == ledger.sends.total()
+    assert sum(of(ours, "catga_wire_seconds_count").values()) == ledger.sends.total()
+    assert of(ours, "catga_bytes_total") == {("out", "client"): ledger.sent, ("in", "client"): ledger.received}
+    assert sum(of(ours, "catga_sends_in_flight").values()) == 0
+    assert not of(ours, "catga_retries_total")

@@ -1,0 +1,284 @@
+"""The hook for Prometheus: what it counts, how it names it, and that no label value is without a bound."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from catga_sync import CatgaResult, ClusterNode, Delivery, ErrorCode, Mediator, Query, create_cluster
+from catga_sync.cluster.events import ClusterEvent, EventKind
+from catga_sync.hooks import ServedDetails
+from tests.conftest import require_module
+from tests.processes import clean_environment
+from tests.unit.cluster.fakes import FakeInvoker
+
+require_module("prometheus_client")
+
+from prometheus_client import CollectorRegistry, generate_latest  # noqa: E402
+from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
+
+from catga_sync.observability._metrics import Bounded  # noqa: E402
+from catga_sync.observability.prometheus import PrometheusHook, metrics_app, metrics_blueprint  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Ask(Query[int]):
+    number: int
+
+
+ASK = f"{__name__}.Ask"
+
+
+class Counted:
+    """A hook with a registry of its own, and what that has."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.hook = PrometheusHook(self.registry)
+
+    def __getitem__(self, name: str) -> dict[tuple[str, ...], float]:
+        """Return label values, in the order of the names of the labels -> value."""
+        return {
+            tuple(value for _, value in sorted(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(generate_latest(self.registry).decode())
+            for sample in family.samples
+            if sample.name == name and sample.value
+        }
+
+
+@pytest.fixture
+def counted() -> Counted:
+    return Counted()
+
+
+def over(hook: PrometheusHook, *, local: Mediator | None = None, **answers: Any) -> Any:
+    peers = {name: {"url": f"http://{name}:1", "handles": [ASK]} for name in answers}
+    return create_cluster(
+        local or Mediator(),
+        node_id="caller",
+        discovery="static",
+        peers=peers,
+        invoker=FakeInvoker(**answers),
+        retry_delay=0.0,
+        insecure=True,
+        hooks=[hook],
+    )
+
+
+def failing(code: Any, delivery: Delivery = Delivery.EXECUTED) -> Callable[[Any], CatgaResult[Any]]:
+    return lambda _: CatgaResult.failure("no", code, delivery=delivery)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "delivery"),
+    [
+        (1, "OK", "EXECUTED"),
+        (failing("SOLD_OUT"), "SOLD_OUT", "EXECUTED"),
+        (failing(None), "NONE", "EXECUTED"),
+        (failing("OK"), "other", "EXECUTED"),
+        (failing(ErrorCode.NOT_FOUND), "NOT_FOUND", "EXECUTED"),
+        (failing(ErrorCode.DEADLINE_EXCEEDED, Delivery.UNKNOWN), "DEADLINE_EXCEEDED", "UNKNOWN"),
+        (failing(ErrorCode.PERMISSION_DENIED, Delivery.NOT_EXECUTED), "PERMISSION_DENIED", "NOT_EXECUTED"),
+        (failing("\ud800" + "x" * 999), "?" + "x" * 127, "EXECUTED"),
+    ],
+)
+def test_each_outcome_of_a_send_is_counted_once(answer: Any, code: str, delivery: str, counted: Counted):
+    with over(counted.hook, a=answer) as mediator:
+        mediator.send(Ask(1))
+    assert counted["catga_sends_total"] == {(code, delivery, ASK): 1}
+    assert counted["catga_attempts_total"] == {(code, delivery, "a", ASK, "post"): 1}
+    assert counted["catga_send_seconds_count"] == {(ASK,): 1}
+    assert counted["catga_attempt_seconds_count"] == {(ASK, "post"): 1}
+    assert counted["catga_place_seconds_count"] == {("post",): 1}
+    assert counted["catga_sends_in_flight"] == {}
+    assert counted["catga_retries_total"] == {}
+
+
+def test_further_attempts_are_retries(counted: Counted):
+    answers = [failing(ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)(None), CatgaResult.success(5)]
+    with over(counted.hook, a=lambda _: answers.pop(0), b=lambda _: answers.pop(0)) as mediator:
+        mediator.send(Ask(1))
+    assert counted["catga_retries_total"] == {(ASK,): 1}
+    assert sum(counted["catga_attempts_total"].values()) == 2
+    assert counted["catga_sends_total"] == {("OK", "EXECUTED", ASK): 1}
+
+
+def test_what_runs_at_once_is_in_flight(counted: Counted):
+    seen = []
+    local = Mediator()
+
+    def handle(request: Ask) -> int:
+        seen.append((counted["catga_sends_in_flight"], counted["catga_handlers_in_flight"]))
+        return request.number
+
+    local.register(Ask, handle)
+    with over(counted.hook, local=local, a=1) as mediator:
+        mediator.send(Ask(1))
+    assert seen == [({(): 1}, {(): 1})]
+    assert counted["catga_handlers_in_flight"] == {}
+    assert counted["catga_handled_total"] == {("OK", "local", ASK): 1}
+    assert counted["catga_attempts_total"] == {("OK", "EXECUTED", "caller", ASK, "local"): 1}
+    # A local call has waited for no slot, and no wire.
+    assert counted["catga_place_seconds_count"] == {}
+
+
+def test_an_exchange_is_counted_with_its_refusals(counted: Counted):
+    counted.hook.on_served(ServedDetails("batch", "post", 200, ("expired", "expired", "unreadable"), 2, 10, 30, 0.1))
+    assert counted["catga_served_total"] == {("batch", "200", "post"): 1}
+    assert counted["catga_refusals_total"] == {("expired",): 2, ("unreadable",): 1}
+    assert counted["catga_replayed_total"] == {(): 2}
+    assert counted["catga_bytes_total"] == {("in", "server"): 10, ("out", "server"): 30}
+    assert counted["catga_served_seconds_count"] == {("batch",): 1}
+
+
+def test_events_are_counted_and_a_node_that_has_left_is_forgotten(counted: Counted):
+    left, stays = ClusterNode("left", "http://left:1"), ClusterNode("stays", "http://stays:1")
+    with over(counted.hook, left=1) as mediator:
+        mediator.send(Ask(1))
+        for kind in (EventKind.NODE_FAULTED, EventKind.NODE_SUSPECTED):
+            counted.hook.on_event(ClusterEvent(kind, left))
+            counted.hook.on_event(ClusterEvent(kind, stays))
+        assert counted["catga_ejections_total"] == {("left",): 1, ("stays",): 1}
+        counted.hook.on_event(ClusterEvent(EventKind.NODE_LEFT, left))
+        assert counted["catga_attempts_total"] == {}
+        assert counted["catga_ejections_total"] == {("stays",): 1}
+        assert counted["catga_heartbeats_missed_total"] == {("stays",): 1}
+        mediator.send(Ask(1))  # one was under way, or the node is back
+    assert sum(counted["catga_attempts_total"].values()) == 1
+    # The node of this cluster has joined, and the others above.
+    assert counted["catga_node_events_total"] == {
+        ("NODE_FAULTED",): 2,
+        ("NODE_JOINED",): 1,
+        ("NODE_LEFT",): 1,
+        ("NODE_SUSPECTED",): 2,
+    }
+
+
+def test_a_used_up_budget_is_counted(counted: Counted):
+    no = failing(ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
+    with over(counted.hook, a=no, b=no) as mediator:
+        results = [mediator.send(Ask(1)) for _ in range(80)]
+    (exhausted,) = counted["catga_retry_budget_exhausted_total"].values()
+    short = sum(len(result.attempts) < 3 for result in results)
+    assert exhausted == short > 0
+    assert sum(counted["catga_retries_total"].values()) == sum(len(result.attempts) - 1 for result in results)
+
+
+def test_texts_beyond_the_bound_are_other():
+    bounded = Bounded(2, "OK")
+    assert [bounded.of(text) for text in ("OK", "a", "b", "c", "a", "b")] == ["other", "a", "b", "other", "a", "b"]
+    bounded.drop("a")
+    bounded.drop("a")
+    assert [bounded.of(text) for text in ("c", "d")] == ["c", "other"]
+
+
+def test_codes_of_the_application_have_a_bound(counted: Counted):
+    numbers = iter(range(1_000))
+    with over(counted.hook, a=lambda _: CatgaResult.failure("no", f"CODE_{next(numbers)}")) as mediator:
+        for _ in range(60):
+            mediator.send(Ask(1))
+    found = counted["catga_sends_total"]
+    assert len(found) == 51
+    assert found["other", "EXECUTED", ASK] == 10
+
+
+def test_two_hooks_of_one_registry_count_together(counted: Counted):
+    again = PrometheusHook(counted.registry)
+    with over(counted.hook, a=1) as first, over(again, a=1) as second:
+        first.send(Ask(1))
+        second.send(Ask(1))
+    assert counted["catga_sends_total"] == {("OK", "EXECUTED", ASK): 2}
+
+
+def test_no_label_has_an_id_of_a_request(counted: Counted):
+    with over(counted.hook, a=1) as mediator:
+        ids = [mediator.send(Ask(1)).request_id for _ in range(3)]
+    page = generate_latest(counted.registry).decode()
+    assert not [request_id for request_id in ids if request_id in page]
+
+
+# -- pages -------------------------------------------------------------------------------------------------------------
+
+
+def get(app: Any, **environ: str) -> tuple[str, dict[str, str], bytes]:
+    said: list[Any] = []
+    body = b"".join(
+        app({"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics", **environ}, lambda *given: said.extend(given))
+    )
+    return said[0], dict(said[1]), body
+
+
+def test_the_page_has_the_nodes_as_they_are_now(counted: Counted):
+    with over(counted.hook, a=1, b=1) as mediator:
+        mediator.send(Ask(1))
+        status, headers, page = get(metrics_app(counted.registry))
+        assert status == "200 OK"
+        assert headers["Content-Type"].startswith("text/plain")
+        assert int(headers["Content-Length"]) == len(page)
+        assert b'catga_nodes{status="ONLINE"} 2.0' in page
+
+
+def test_a_mediator_that_is_gone_is_not_kept(counted: Counted):
+    with over(counted.hook, a=1) as mediator:
+        there = weakref.ref(mediator)
+    del mediator
+    gc.collect()
+    assert there() is None
+    assert get(metrics_app(counted.registry))[0] == "200 OK"
+
+
+def test_the_client_chooses_the_format(counted: Counted):
+    _, headers, page = get(metrics_app(counted.registry), HTTP_ACCEPT="application/openmetrics-text; version=1.0.0")
+    assert headers["Content-Type"].startswith("application/openmetrics-text")
+    assert page.endswith(b"# EOF\n")
+
+
+def test_other_methods_are_refused(counted: Counted):
+    status, headers, page = get(metrics_app(counted.registry), REQUEST_METHOD="POST")
+    assert (status, headers["Allow"], page) == ("405 Method Not Allowed", "GET, HEAD", b"")
+    status, headers, page = get(metrics_app(counted.registry), REQUEST_METHOD="HEAD")
+    assert (status, page) == ("200 OK", b"")
+    assert int(headers["Content-Length"]) > 0
+
+
+def test_flask_serves_the_same_page(counted: Counted):
+    from flask import Flask
+
+    app = Flask(__name__)
+    app.register_blueprint(metrics_blueprint(counted.registry))
+    with over(counted.hook, a=1) as mediator:
+        mediator.send(Ask(1))
+        response = app.test_client().get("/metrics")
+    assert response.status_code == 200
+    assert response.content_type.startswith("text/plain; version=")
+    assert b"catga_sends_total{" in response.data
+
+
+_DJANGO = """
+from django.conf import settings
+
+settings.configure(ALLOWED_HOSTS=["testserver"])
+from django.test import RequestFactory
+
+from catga_sync.observability.prometheus import PrometheusHook, metrics_view
+
+PrometheusHook()
+page = metrics_view(RequestFactory().get("/metrics"))
+print(page.status_code, page["Content-Type"].split(";")[0], b"catga_sends_in_flight 0.0" in page.content)
+print(metrics_view(RequestFactory().post("/metrics")).status_code)
+"""
+
+
+def test_django_serves_the_default_registry():
+    require_module("django")
+    # In a process of its own: where Django is set up, each call gets what Django puts around a request.
+    command = [sys.executable, "-W", "error", "-c", _DJANGO]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean_environment())
+    assert done.stdout.split() == ["200", "text/plain", "True", "405"], done.stderr
