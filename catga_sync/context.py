@@ -16,7 +16,7 @@ import hashlib
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -24,6 +24,7 @@ from typing import TypeVar
 from catga_sync.deadline import Deadline
 
 __all__ = [
+    "MAX_BAGGAGE",
     "CallContext",
     "Hop",
     "current_call",
@@ -31,6 +32,7 @@ __all__ = [
     "leave_call",
     "nested_call",
     "new_request_id",
+    "usable_baggage",
     "within_call",
 ]
 
@@ -43,6 +45,13 @@ Hop = tuple[str, "int | None"]
 _TRACE_ID = re.compile(r"[0-9a-f]{16}(?!0{16})[0-9a-f]{16}")
 #: https://www.w3.org/TR/trace-context/: version ff and ids of nothing but zeros are invalid, later versions have more.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+#: What a header may hold of baggage or trace state: printable ASCII.
+_PRINTABLE = re.compile(r"[\x20-\x7e]+")
+#: Characters of the baggage that a call carries. https://www.w3.org/TR/baggage/ wants 8192 bytes; gunicorn and nginx
+#: refuse a request with a line that is longer than 8190 with its name, so these are what is left of them.
+MAX_BAGGAGE = 8_160
+#: Characters of the trace state. https://www.w3.org/TR/trace-context/ wants 512 at least.
+_MAX_TRACESTATE = 2_048
 
 
 def new_request_id() -> str:
@@ -73,11 +82,20 @@ class CallContext:
     store: str | None = None
     #: When the caller has sent it, as it came with the call (``Catga-Sent``); None where nothing came.
     sent: str | None = None
+    #: W3C baggage as it came, carried on as it is; None where none came.
+    baggage: str | None = None
+    #: The node of this process that runs or sends the call; None for a call of a local mediator.
+    node_id: str | None = None
 
     @property
     def trace_id(self) -> str:
         """32 hex digits that all calls that come of one first call share, on all nodes."""
         return self.trace()[0][3:35]
+
+    @property
+    def span_id(self) -> str:
+        """16 hex digits: the span of this call, where tracing makes spans; else that of the caller, or none's."""
+        return self.trace()[0][36:52]
 
     @property
     def ids(self) -> str:
@@ -122,9 +140,41 @@ class CallContext:
             sent=None,
         )
 
+    def carrying(self, carrier: Mapping[str, str]) -> CallContext:
+        """
+        Return the call with the trace context that a hook has given; see ``AttemptDetails.carrier``.
+
+        Args:
+            carrier: ``traceparent``, ``tracestate`` and ``baggage`` are taken of it, each if it is well-formed. A
+                trace state counts with its traceparent only, and an empty baggage takes the call's away.
+        """
+        traceparent, tracestate = self.traceparent, self.tracestate
+        given = carrier.get("traceparent")
+        if given is not None and _TRACEPARENT.fullmatch(given) and _PRINTABLE.fullmatch(given):
+            traceparent, tracestate = given, carrier.get("tracestate")
+            if tracestate is not None and not _fits(tracestate, _MAX_TRACESTATE):
+                tracestate = None
+        baggage = usable_baggage(carrier["baggage"]) if "baggage" in carrier else self.baggage
+        return replace(self, traceparent=traceparent, tracestate=tracestate, baggage=baggage)
+
     def remaining(self) -> float | None:
         """Return the seconds left for this call, or None when it has no deadline."""
         return None if self.deadline is None else self.deadline.remaining()
+
+
+def usable_baggage(given: str | None) -> str | None:
+    """
+    Return W3C baggage as a call may carry it, or None where nothing of it is usable.
+
+    Of one that is too long, the members that do not fit are left out, from its end.
+    """
+    if given is not None and len(given) > MAX_BAGGAGE:
+        given = given[: MAX_BAGGAGE + 1].rpartition(",")[0]
+    return given if given and _fits(given, MAX_BAGGAGE) else None
+
+
+def _fits(text: str, most: int) -> bool:
+    return len(text) <= most and _PRINTABLE.fullmatch(text) is not None
 
 
 _current: ContextVar[CallContext | None] = ContextVar("catga_sync_call", default=None)
@@ -140,11 +190,17 @@ enter_call = _current.set
 leave_call = _current.reset
 
 
-def nested_call(timeout: float) -> CallContext:
-    """Return the context of a call made now: a deadline of its own, but within that of the call around it."""
+def nested_call(timeout: float, node_id: str | None = None) -> CallContext:
+    """
+    Return the context of a call made now: a deadline of its own, but within that of the call around it.
+
+    Args:
+        timeout: Seconds that it has.
+        node_id: The node that makes it; None for a local mediator. A call around it has its own.
+    """
     outer = current_call()
     if outer is None:
-        return CallContext(new_request_id(), Deadline(time.monotonic() + timeout))
+        return CallContext(new_request_id(), Deadline(time.monotonic() + timeout), node_id=node_id)
     return outer.nested(new_request_id(), timeout, depth=1)
 
 

@@ -10,6 +10,10 @@
 Give it with ``create_cluster(local, hooks=[Times()])`` or ``mediator.add_hook(Times())``. Each method is called before,
 in the thread of the call, and may return a function that is called with the result after. What a hook raises is logged,
 at most ten times a second for one cause, and reaches no call.
+
+A hook for tracing puts the trace context of its span into the ``carrier`` of the details. The call goes on with it: its
+attempts, its handler and what that sends in turn. Of the carrier, ``traceparent``, ``tracestate`` and ``baggage`` are
+taken, each if it is well-formed; see ``CallContext.carrying``.
 """
 
 from __future__ import annotations
@@ -17,12 +21,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import shown
-from catga_sync.context import CallContext, within_call
+from catga_sync.context import CallContext, enter_call, leave_call, within_call
 from catga_sync.errors import Delivery, ErrorCode, RegistrationError, ends_process
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
@@ -40,6 +44,7 @@ __all__ = [
     "ServedDetails",
     "Told",
     "Watcher",
+    "carried",
     "watched_step",
 ]
 
@@ -58,6 +63,10 @@ class SendDetails:
     #: Wire name of the message type.
     type_name: str
     call: CallContext
+    #: Whether it is one of a batch, so that others begin before it ends.
+    in_batch: bool = False
+    #: What the call takes with it from here on; for hooks to fill.
+    carrier: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,12 @@ class AttemptDetails:
     node: ClusterNode
     #: How it gets there: ``local`` or ``post``.
     way: str
+    #: The attempt of the first call of the batch with which it travels; None for the first, and for one alone.
+    leader: AttemptDetails | None = None
+    #: Whether it is one of a batch, so that others begin before it ends.
+    in_batch: bool = False
+    #: What travels with the attempt; for hooks to fill.
+    carrier: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,8 @@ class HandleDetails:
     #: Milliseconds from the sending at the caller to now, as far as the caller knows the clock of this node; None where
     #: it does not, and for a message that was sent here.
     queue_ms: float | None = None
+    #: What the handler finds in its call, and its own sends take with them; for hooks to fill.
+    carrier: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +221,24 @@ class Hooks:
         for each in told:
             self._call(each, result)
 
-    def watch(self, watchers: Sequence[Watcher], details: object, run: Callable[[], CatgaResult[T]]) -> CatgaResult[T]:
-        """Run something while hooks watch. What the end of the process cuts short has the result CANCELLED."""
+    def watch(
+        self,
+        watchers: Sequence[Watcher],
+        details: SendDetails | HandleDetails,
+        run: Callable[[CallContext], CatgaResult[T]],
+    ) -> CatgaResult[T]:
+        """
+        Run something while hooks watch. What the end of the process cuts short has the result CANCELLED.
+
+        Args:
+            watchers: The hooks.
+            details: What they are told.
+            run: Runs it, as the call with what hooks have put into the carrier.
+        """
         told = self.begin(watchers, details)
         result: CatgaResult[Any] = CUT_SHORT
         try:
-            result = run()
+            result = run(carried(details))
         finally:
             self.end(told, result)
         return result
@@ -244,6 +273,11 @@ class Hooks:
             reason = f"the hook {watcher.name} failed: {type(exc).__qualname__}"
             self._limited_log.log(_log, logging.ERROR, reason, "%s", reason, exc_info=exc)
             return None
+
+
+def carried(details: SendDetails | AttemptDetails | HandleDetails) -> CallContext:
+    """Return the call of these details with what hooks have put into their carrier."""
+    return details.call.carrying(details.carrier) if details.carrier else details.call
 
 
 #: The result, for hooks, of what the end of the process has cut short.
@@ -288,6 +322,15 @@ def watched_step(
 
     def watched(message: Any, call: CallContext) -> CatgaResult[Any]:
         details = HandleDetails(name, call, received, queue_ms(call.sent, time.time()))
-        return hooks.watch(hooks.handle, details, lambda: chain(message)._with(request_id=call.request_id))
+        return hooks.watch(hooks.handle, details, lambda now: as_call(message, now, now is not call))
+
+    def as_call(message: Any, call: CallContext, changed: bool) -> CatgaResult[Any]:
+        if not changed:
+            return chain(message)._with(request_id=call.request_id)
+        token = enter_call(call)
+        try:
+            return chain(message)._with(request_id=call.request_id)
+        finally:
+            leave_call(token)
 
     return run

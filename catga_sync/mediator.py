@@ -236,7 +236,7 @@ class Mediator:
 
     def _dispatch_watched(self, request: Request[T], call: CallContext) -> CatgaResult[T]:
         details = SendDetails(self.registry.ensure(type(request)).name, call)
-        return self._hooks.watch(self._send_watchers, details, lambda: self.dispatch(request, call))
+        return self._hooks.watch(self._send_watchers, details, lambda now: self.dispatch(request, now))
 
     def dispatch(
         self, request: Request[T], call: CallContext, node_id: str | None = None, *, received: bool = False

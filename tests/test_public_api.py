@@ -329,7 +329,17 @@ def test_importing_sets_up_no_logging_and_changes_no_warnings() -> None:
     assert said == {"root": 0, "ours": []}
 
 
-OPTIONAL = ["django", "gunicorn", "redis", "kubernetes", "grpc", "prometheus_client", "opentelemetry", "brotli"]
+OPTIONAL = [
+    "django",
+    "gunicorn",
+    "redis",
+    "kubernetes",
+    "grpc",
+    "prometheus_client",
+    "opentelemetry",
+    "brotli",
+    "pythonjsonlogger",
+]
 
 
 def test_everything_at_the_root_works_without_any_extra() -> None:
@@ -382,7 +392,7 @@ def test_importing_the_root_loads_no_framework() -> None:
 @pytest.mark.parametrize(
     "module",
     ["catga_sync.integrations.flask", "catga_sync.integrations.wsgi", "catga_sync.behaviors", "catga_sync.transport",
-     "catga_sync.discovery", "catga_sync.routing"],
+     "catga_sync.discovery", "catga_sync.routing", "catga_sync.observability.logs"],
 )  # fmt: skip
 def test_what_a_module_exports_exists(module: str) -> None:
     __import__(module)
@@ -400,6 +410,7 @@ def test_what_a_module_exports_exists(module: str) -> None:
         ("catga_sync.transport", ["RemoteInvoker"]),
         ("catga_sync.routing", ["create_router"]),
         ("catga_sync.discovery", ["Discovery", "MemoryDiscovery"]),
+        ("catga_sync.observability.logs", ["RequestIdFilter", "json_formatter"]),
     ],
 )
 def test_a_module_has_what_is_promised_of_it(module: str, names: list[str]) -> None:

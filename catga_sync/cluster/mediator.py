@@ -27,7 +27,7 @@ from catga_sync.deadline import check_timeout
 from catga_sync.errors import RegistrationError
 from catga_sync.explanation import Explanation
 from catga_sync.handlers import NO_FUNCTION
-from catga_sync.hooks import CUT_SHORT, Hooks, SendDetails
+from catga_sync.hooks import CUT_SHORT, Hooks, SendDetails, carried
 from catga_sync.mediator import Mediator, require_event
 from catga_sync.messages import Event, Request
 from catga_sync.nodes import ClusterNode, NodeStatus
@@ -81,6 +81,7 @@ class ClusterMediator:
         #: What the framework puts around the handlers that run here; the integrations add to it.
         self.surroundings = surroundings
         self._local_node = local_node
+        self._node_id = local_node.node_id
         self._hooks = hooks
         self._send_watchers = hooks.send
         self._events = events
@@ -173,7 +174,7 @@ class ClusterMediator:
             self.local.require_request(request)
         # A class that cannot be registered is a mistake of the caller: raised before a behaviour can see it.
         entry = self.registry.ensure(type(request))
-        call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
+        call = nested_call(self._timeout if timeout is None else check_timeout(timeout), self._node_id)
         if not self._lifecycle.running:
             self._lifecycle.ensure_membership(call)
         if not self._behaviors and not self._send_watchers:
@@ -190,7 +191,7 @@ class ClusterMediator:
         """
         items = [self.local.require_request(request) for request in requests]
         entries = [self.registry.ensure(type(item)) for item in items]
-        call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
+        call = nested_call(self._timeout if timeout is None else check_timeout(timeout), self._node_id)
         self._lifecycle.ensure_membership(call)
         calls = [call.nested(new_request_id(), self._timeout) for _ in items]
         if self._behaviors:
@@ -198,8 +199,9 @@ class ClusterMediator:
             return [self._send_watched(*item) for item in zip(items, entries, calls, strict=True)]
         if not self._send_watchers:
             return self._dispatcher.batch(items, entries, calls)
-        details = [SendDetails(entry.name, item) for entry, item in zip(entries, calls, strict=True)]
+        details = [SendDetails(entry.name, item, in_batch=True) for entry, item in zip(entries, calls, strict=True)]
         told = [self._hooks.begin(self._send_watchers, each) for each in details]
+        calls = [carried(each) for each in details]
         results: list[CatgaResult[Any]] = [CUT_SHORT] * len(items)
         try:
             results = self._dispatcher.batch(items, entries, calls)
@@ -224,7 +226,7 @@ class ClusterMediator:
             TypeError: ``event`` is no ``Event``.
         """
         entry = self.registry.ensure(type(require_event(event)))
-        call = nested_call(self._timeout)
+        call = nested_call(self._timeout, self._node_id)
         self._lifecycle.ensure_membership(call)
         nodes = self._membership.look(call).subscribers(entry.name) if entry.remote else []
         results = self._dispatcher.on_each(nodes, event, call)
@@ -249,7 +251,7 @@ class ClusterMediator:
             TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
         """
         entry = self.registry.ensure(type(self.local.require_request(request)))
-        call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
+        call = nested_call(self._timeout if timeout is None else check_timeout(timeout), self._node_id)
         self._lifecycle.ensure_membership(call)
         results = self._dispatcher.broadcast(entry, request, call) if entry.remote else {}
         if self.local.handles(entry.cls):
@@ -268,7 +270,7 @@ class ClusterMediator:
             TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
         """
         self.local.require_request(request)
-        call = nested_call(self._timeout if timeout is None else check_timeout(timeout))
+        call = nested_call(self._timeout if timeout is None else check_timeout(timeout), self._node_id)
         self._lifecycle.ensure_membership(call)
         return replace(self._dispatcher.explain(request, call), troubles=self._troubles())
 
@@ -374,10 +376,10 @@ class ClusterMediator:
     def _send_watched(self, request: Request[T], entry: MessageType, call: CallContext) -> CatgaResult[T]:
         """Send a request with hooks and behaviours around it."""
 
-        def run() -> CatgaResult[T]:
+        def run(now: CallContext) -> CatgaResult[T]:
             if self._behaviors:
-                return self._send_through_behaviors(request, call)
-            return self._dispatcher.send(request, entry, call)
+                return self._send_through_behaviors(request, now)
+            return self._dispatcher.send(request, entry, now)
 
         return self._hooks.watch(self._send_watchers, SendDetails(entry.name, call), run)
 
@@ -394,7 +396,7 @@ class ClusterMediator:
         """The step below the behaviours: send the request as the current call."""
         call = current_call()
         if call is None:  # a behaviour has moved the call to a thread of its own, without its context
-            call = nested_call(self._timeout)
+            call = nested_call(self._timeout, self._node_id)
         return self._dispatcher.send(request, self.registry.ensure(type(request)), call)
 
     def _troubles(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from catga_sync._server_info import server_info
 from catga_sync.cluster.local_node import LocalNode
 from catga_sync.context import CallContext
 from catga_sync.errors import Delivery, ErrorCode, ends_process
-from catga_sync.hooks import CUT_SHORT, AttemptDetails, Hooks, Watcher
+from catga_sync.hooks import CUT_SHORT, AttemptDetails, Hooks, Watcher, carried
 from catga_sync.mediator import Mediator, expired_before_start
 from catga_sync.nodes import ClusterNode
 from catga_sync.receiver.surroundings import Surroundings
@@ -99,7 +99,11 @@ class Sender:
 
     def send(self, node: ClusterNode, message: Any, timeout: float, call: CallContext) -> CatgaResult[Any]:
         """Run a message on a node, within so many seconds."""
-        told = self._begin(node, message, call) if self._hooks.attempt else ()
+        told: Sequence[Watcher] = ()
+        if self._hooks.attempt:
+            details = self._details(node, message, call)
+            told = self._hooks.begin(self._hooks.attempt, details)
+            call = carried(details)
         result: CatgaResult[Any] = CUT_SHORT
         try:
             if node.node_id == self._this.node_id:
@@ -133,7 +137,12 @@ class Sender:
         """Run messages on another node in one exchange, within so many seconds; ``calls`` has the call of each."""
         if not self._hooks.attempt:
             return list(map(_named, self._send_batch(node, messages, timeout, calls), calls))
-        told = [self._begin(node, message, call) for message, call in zip(messages, calls, strict=True)]
+        details: list[AttemptDetails] = []
+        for message, call in zip(messages, calls, strict=True):
+            leader = details[0] if details else None
+            details.append(self._details(node, message, call, leader=leader, in_batch=True))
+        told = [self._hooks.begin(self._hooks.attempt, each) for each in details]
+        calls = [carried(each) for each in details]
         results: Sequence[CatgaResult[Any]] = [CUT_SHORT] * len(messages)
         try:
             results = list(map(_named, self._send_batch(node, messages, timeout, calls), calls))
@@ -208,13 +217,12 @@ class Sender:
         """Close connections."""
         self._invoker.close()
 
-    def _begin(self, node: ClusterNode, message: Any, call: CallContext) -> Sequence[Watcher]:
+    def _details(self, node: ClusterNode, message: Any, call: CallContext, **batch: Any) -> AttemptDetails:
         way = "local"
         if node.node_id != self._this.node_id:
             way_to = getattr(self._invoker, "way_to", None)
             way = "post" if way_to is None else way_to(node)
-        details = AttemptDetails(self._local.registry.ensure(type(message)).name, call, node, way)
-        return self._hooks.begin(self._hooks.attempt, details)
+        return AttemptDetails(self._local.registry.ensure(type(message)).name, call, node, way, **batch)
 
     def _add_limiter(self, node: ClusterNode) -> ConcurrencyLimiter:
         limit = self._pool_size if node.concurrency is None else min(self._pool_size, node.concurrency)

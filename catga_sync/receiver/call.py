@@ -33,6 +33,8 @@ class CallMeta:
     hung_up: Callable[[], bool] | None = None
     #: When the caller has sent the call, as it came; see ``CallContext.sent``.
     sent: str | None = None
+    #: W3C baggage as it came, as far as it is usable.
+    baggage: str | None = None
 
 
 @dataclass(slots=True)

@@ -148,6 +148,8 @@ class Executor:
             tracestate=meta.tracestate,
             chain=meta.chain,
             sent=meta.sent,
+            baggage=meta.baggage,
+            node_id=self._node_id,
         )
         payload: bytes | None = None
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from io import BytesIO
 
+from catga_sync.context import usable_baggage
 from catga_sync.deadline import Deadline
 from catga_sync.receiver.call import CallMeta, Progress
 from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.wire.call_path import LONGEST, read_chain
 from catga_sync.wire.envelope import MAX_TIME_MS, RequestEnvelope
 from catga_sync.wire.form import JSON, WireForm
-from catga_sync.wire.headers import CHAIN, SENT, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
+from catga_sync.wire.headers import BAGGAGE, CHAIN, SENT, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
 
 __all__ = ["RawRequest", "call_meta", "deadline_of", "in_memory", "read_body", "timeout_of"]
 
@@ -175,16 +176,18 @@ def call_meta(
     if chain is None:
         text = f"{CHAIN}: it cannot be read, or the call has come over more than {LONGEST} nodes in a loop"
         raise Refused(Reason.UNREADABLE, text)
+    baggage = headers.get(BAGGAGE)
     return CallMeta(
         envelope.request_id,
         own if deadline is None else deadline,
         chain,
         envelope.source_node_id,
-        headers.get(TRACEPARENT),
+        envelope.traceparent or headers.get(TRACEPARENT),
         headers.get(TRACESTATE),
         headers.get(_STORE),
         raw.hung_up,
         headers.get(_SENT),
+        None if baggage is None else usable_baggage(baggage),
     )
 
 

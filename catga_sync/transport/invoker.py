@@ -32,7 +32,18 @@ from catga_sync.transport.signing import MISDIRECTED, Signing
 from catga_sync.wire.call_path import write_chain
 from catga_sync.wire.envelope import MAX_TIME_MS
 from catga_sync.wire.form import JSON, Head, WireForm
-from catga_sync.wire.headers import CHAIN, EXECUTED, REQUEST_ID, SENT, STORE, TIMEOUT, TIMES, TRACEPARENT, TRACESTATE
+from catga_sync.wire.headers import (
+    BAGGAGE,
+    CHAIN,
+    EXECUTED,
+    REQUEST_ID,
+    SENT,
+    STORE,
+    TIMEOUT,
+    TIMES,
+    TRACEPARENT,
+    TRACESTATE,
+)
 from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
 
 __all__ = ["EnvelopeInvoker"]
@@ -208,7 +219,8 @@ class EnvelopeInvoker:
             node: Where to; it must have declared that it accepts batches.
             requests: The messages.
             timeout: Seconds for all of them together.
-            calls: One for each message. The path and the store of the first one count for all of them.
+            calls: One for each message. The path, the store, the trace state and the baggage
+                of the first one count for all of them; each has a traceparent of its own.
         """
         expires = self._clock.monotonic() + timeout
         way = self._way_to(node)
@@ -219,8 +231,10 @@ class EnvelopeInvoker:
             kind = self._kinds.get(type(request)) or self._kind_of(type(request))
             outcome = Outcome(node, kind.name, kind.decode, item_call, self._limited_log)
             head = kind.heads.get(form) or self._head_of(kind, form)
+            parent = item_call.traceparent  # the headers have that of the first call
+            own = None if parent == calls[0].traceparent else parent
             try:
-                item = Item(index, outcome, head.unstamped(kind.encode(request), item_call.request_id), form)
+                item = Item(index, outcome, head.unstamped(kind.encode(request), item_call.request_id, own), form)
             except SerializationError as exc:
                 results[index] = outcome.unwritable(exc)
                 continue
@@ -392,6 +406,8 @@ def write_headers(call: CallContext, left: float, content_type: str = JSON.conte
     headers[TRACEPARENT], state = call.trace()
     if state is not None:
         headers[TRACESTATE] = state
+    if call.baggage is not None:
+        headers[BAGGAGE] = call.baggage
     return headers
 
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63\x61tga_sync/wire/catga.proto\x12\x10\x63\x61tga.cluster.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x01\n\rInvokeRequest\x12\x19\n\x11request_type_name\x18\x01 \x01(\t\x12\x1a\n\x12response_type_name\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\x1b\n\x0esource_node_id\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12-\n\ttimestamp\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x11\n\x0f_source_node_id\"\xa9\x02\n\x0eInvokeResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nis_success\x18\x02 \x01(\x08\x12\x14\n\x07payload\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x12\x1a\n\rerror_message\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x17\n\nerror_code\x18\x05 \x01(\tH\x02\x88\x01\x01\x12!\n\x14processed_by_node_id\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x1a\n\x12processing_time_ms\x18\x07 \x01(\x03\x12\r\n\x05\x66inal\x18\x08 \x01(\x08\x12\x10\n\x08\x65xecuted\x18\t \x01(\tB\n\n\x08_payloadB\x10\n\x0e_error_messageB\r\n\x0b_error_codeB\x17\n\x15_processed_by_node_id\"G\n\x12InvokeBatchRequest\x12\x31\n\x08requests\x18\x01 \x03(\x0b\x32\x1f.catga.cluster.v1.InvokeRequest\"J\n\x13InvokeBatchResponse\x12\x33\n\tresponses\x18\x01 \x03(\x0b\x32 .catga.cluster.v1.InvokeResponse\"\x11\n\x0f\x44\x65scribeRequest\"\x0e\n\x0c\x44rainRequest\"\x1f\n\x0fNodeDescription\x12\x0c\n\x04json\x18\x01 \x01(\t2\xd0\x02\n\x07\x43luster\x12K\n\x06Invoke\x12\x1f.catga.cluster.v1.InvokeRequest\x1a .catga.cluster.v1.InvokeResponse\x12Z\n\x0bInvokeBatch\x12$.catga.cluster.v1.InvokeBatchRequest\x1a%.catga.cluster.v1.InvokeBatchResponse\x12P\n\x08\x44\x65scribe\x12!.catga.cluster.v1.DescribeRequest\x1a!.catga.cluster.v1.NodeDescription\x12J\n\x05\x44rain\x12\x1e.catga.cluster.v1.DrainRequest\x1a!.catga.cluster.v1.NodeDescriptionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63\x61tga_sync/wire/catga.proto\x12\x10\x63\x61tga.cluster.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x01\n\rInvokeRequest\x12\x19\n\x11request_type_name\x18\x01 \x01(\t\x12\x1a\n\x12response_type_name\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\x1b\n\x0esource_node_id\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12-\n\ttimestamp\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0btraceparent\x18\x07 \x01(\tH\x01\x88\x01\x01\x42\x11\n\x0f_source_node_idB\x0e\n\x0c_traceparent\"\xa9\x02\n\x0eInvokeResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nis_success\x18\x02 \x01(\x08\x12\x14\n\x07payload\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x12\x1a\n\rerror_message\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x17\n\nerror_code\x18\x05 \x01(\tH\x02\x88\x01\x01\x12!\n\x14processed_by_node_id\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x1a\n\x12processing_time_ms\x18\x07 \x01(\x03\x12\r\n\x05\x66inal\x18\x08 \x01(\x08\x12\x10\n\x08\x65xecuted\x18\t \x01(\tB\n\n\x08_payloadB\x10\n\x0e_error_messageB\r\n\x0b_error_codeB\x17\n\x15_processed_by_node_id\"G\n\x12InvokeBatchRequest\x12\x31\n\x08requests\x18\x01 \x03(\x0b\x32\x1f.catga.cluster.v1.InvokeRequest\"J\n\x13InvokeBatchResponse\x12\x33\n\tresponses\x18\x01 \x03(\x0b\x32 .catga.cluster.v1.InvokeResponse\"\x11\n\x0f\x44\x65scribeRequest\"\x0e\n\x0c\x44rainRequest\"\x1f\n\x0fNodeDescription\x12\x0c\n\x04json\x18\x01 \x01(\t2\xd0\x02\n\x07\x43luster\x12K\n\x06Invoke\x12\x1f.catga.cluster.v1.InvokeRequest\x1a .catga.cluster.v1.InvokeResponse\x12Z\n\x0bInvokeBatch\x12$.catga.cluster.v1.InvokeBatchRequest\x1a%.catga.cluster.v1.InvokeBatchResponse\x12P\n\x08\x44\x65scribe\x12!.catga.cluster.v1.DescribeRequest\x1a!.catga.cluster.v1.NodeDescription\x12J\n\x05\x44rain\x12\x1e.catga.cluster.v1.DrainRequest\x1a!.catga.cluster.v1.NodeDescriptionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,19 +33,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'catga_sync.wire.catga_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INVOKEREQUEST']._serialized_start=83
-  _globals['_INVOKEREQUEST']._serialized_end=285
-  _globals['_INVOKERESPONSE']._serialized_start=288
-  _globals['_INVOKERESPONSE']._serialized_end=585
-  _globals['_INVOKEBATCHREQUEST']._serialized_start=587
-  _globals['_INVOKEBATCHREQUEST']._serialized_end=658
-  _globals['_INVOKEBATCHRESPONSE']._serialized_start=660
-  _globals['_INVOKEBATCHRESPONSE']._serialized_end=734
-  _globals['_DESCRIBEREQUEST']._serialized_start=736
-  _globals['_DESCRIBEREQUEST']._serialized_end=753
-  _globals['_DRAINREQUEST']._serialized_start=755
-  _globals['_DRAINREQUEST']._serialized_end=769
-  _globals['_NODEDESCRIPTION']._serialized_start=771
-  _globals['_NODEDESCRIPTION']._serialized_end=802
-  _globals['_CLUSTER']._serialized_start=805
-  _globals['_CLUSTER']._serialized_end=1141
+  _globals['_INVOKEREQUEST']._serialized_end=327
+  _globals['_INVOKERESPONSE']._serialized_start=330
+  _globals['_INVOKERESPONSE']._serialized_end=627
+  _globals['_INVOKEBATCHREQUEST']._serialized_start=629
+  _globals['_INVOKEBATCHREQUEST']._serialized_end=700
+  _globals['_INVOKEBATCHRESPONSE']._serialized_start=702
+  _globals['_INVOKEBATCHRESPONSE']._serialized_end=776
+  _globals['_DESCRIBEREQUEST']._serialized_start=778
+  _globals['_DESCRIBEREQUEST']._serialized_end=795
+  _globals['_DRAINREQUEST']._serialized_start=797
+  _globals['_DRAINREQUEST']._serialized_end=811
+  _globals['_NODEDESCRIPTION']._serialized_start=813
+  _globals['_NODEDESCRIPTION']._serialized_end=844
+  _globals['_CLUSTER']._serialized_start=847
+  _globals['_CLUSTER']._serialized_end=1183
 # @@protoc_insertion_point(module_scope)

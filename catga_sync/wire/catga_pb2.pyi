@@ -10,20 +10,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class InvokeRequest(_message.Message):
-    __slots__ = ("request_type_name", "response_type_name", "payload", "source_node_id", "request_id", "timestamp")
+    __slots__ = ("request_type_name", "response_type_name", "payload", "source_node_id", "request_id", "timestamp", "traceparent")
     REQUEST_TYPE_NAME_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_TYPE_NAME_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     SOURCE_NODE_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     request_type_name: str
     response_type_name: str
     payload: bytes
     source_node_id: str
     request_id: str
     timestamp: _timestamp_pb2.Timestamp
-    def __init__(self, request_type_name: _Optional[str] = ..., response_type_name: _Optional[str] = ..., payload: _Optional[bytes] = ..., source_node_id: _Optional[str] = ..., request_id: _Optional[str] = ..., timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, request_type_name: _Optional[str] = ..., response_type_name: _Optional[str] = ..., payload: _Optional[bytes] = ..., source_node_id: _Optional[str] = ..., request_id: _Optional[str] = ..., timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class InvokeResponse(_message.Message):
     __slots__ = ("request_id", "is_success", "payload", "error_message", "error_code", "processed_by_node_id", "processing_time_ms", "final", "executed")

@@ -90,9 +90,18 @@ class RequestHead:
         self._before = b'{"requestTypeName":%b,"responseTypeName":%b,"payloadData":"' % types
         self._after = b'","sourceNodeId":%b,"requestId":' % _text(source_node_id)
 
-    def unstamped(self, payload: bytes, request_id: str) -> bytes:
-        """Return the JSON of an envelope up to its timestamp, for ``stamped``: it may wait before it is sent."""
+    def unstamped(self, payload: bytes, request_id: str, traceparent: str | None = None) -> bytes:
+        """
+        Return the JSON of an envelope up to its timestamp, for ``stamped``: it may wait before it is sent.
+
+        Args:
+            payload: The request.
+            request_id: Its id.
+            traceparent: That of an item of a batch; None where it is that of the headers.
+        """
         quoted = json.dumps(request_id).encode("ascii")
+        if traceparent is not None:
+            quoted += b',"traceparent":%b' % _text(traceparent)
         return b'%b%b%b%b,"timestamp":"' % (self._before, base64.b64encode(payload), self._after, quoted)
 
 
@@ -107,11 +116,13 @@ class RequestEnvelope:
     source_node_id: str | None = None
     #: Seconds since the epoch; None when the sender's text is no time.
     timestamp: float | None = None
+    #: W3C trace context of an item of a batch; None where it is that of the headers.
+    traceparent: str | None = None
 
     def encode(self) -> bytes:
         """Return the JSON of the envelope."""
         head = RequestHead(self.request_type_name, self.response_type_name, self.source_node_id)
-        return stamped(head.unstamped(self.payload, self.request_id), self.timestamp or 0.0)
+        return stamped(head.unstamped(self.payload, self.request_id, self.traceparent), self.timestamp or 0.0)
 
     @classmethod
     def decode(cls, raw: bytes) -> RequestEnvelope:
@@ -135,6 +146,9 @@ class RequestEnvelope:
             if source is not None and not well_formed_id(source):
                 # Any text is allowed to be there; one that is no id goes neither into a log nor to a handler.
                 source = None
+            traceparent = fields.get("traceparent")
+            if not (isinstance(traceparent, str) and len(traceparent) <= 256 and traceparent.isascii()):
+                traceparent = None  # none, or a property of this name that is none of ours
             return cls(
                 request_type_name=_name(fields, "requestTypeName"),
                 response_type_name=_name(fields, "responseTypeName"),
@@ -142,6 +156,7 @@ class RequestEnvelope:
                 request_id=request_id,
                 source_node_id=source,
                 timestamp=_timestamp(_property(fields, "timestamp", str, required=True)),
+                traceparent=traceparent,
             )
         except EnvelopeError as exc:
             raise EnvelopeError(str(exc), request_id=request_id) from exc

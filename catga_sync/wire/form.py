@@ -27,8 +27,15 @@ __all__ = ["JSON", "Head", "JsonForm", "WireForm"]
 class Head(Protocol):
     """What the envelopes of all requests of one type from one node have in common. Immutable."""
 
-    def unstamped(self, payload: bytes, request_id: str) -> bytes:
-        """Return an envelope without its time, for ``WireForm.stamped``: it may wait before it is sent."""
+    def unstamped(self, payload: bytes, request_id: str, traceparent: str | None = None) -> bytes:
+        """
+        Return an envelope without its time, for ``WireForm.stamped``: it may wait before it is sent.
+
+        Args:
+            payload: The request.
+            request_id: Its id.
+            traceparent: That of an item of a batch; None where it is that of the headers.
+        """
 
 
 class WireForm(Protocol):

@@ -9,6 +9,7 @@ they are looked up there by ``name.lower()``.
 from __future__ import annotations
 
 __all__ = [
+    "BAGGAGE",
     "CHAIN",
     "EXECUTED",
     "REPLAYED",
@@ -36,6 +37,8 @@ SENT = "Catga-Sent"
 # W3C trace context.
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
+# W3C baggage.
+BAGGAGE = "baggage"
 
 # Of a response.
 #: "1", "0" or "unknown": whether the handler was started.

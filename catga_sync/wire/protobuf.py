@@ -56,9 +56,10 @@ class ProtobufHead:
         )
         self._common = common.SerializeToString()
 
-    def unstamped(self, payload: bytes, request_id: str) -> bytes:
+    def unstamped(self, payload: bytes, request_id: str, traceparent: str | None = None) -> bytes:
         """See ``Head``."""
-        return self._common + InvokeRequest(payload=payload, request_id=request_id).SerializeToString()
+        own = InvokeRequest(payload=payload, request_id=request_id, traceparent=traceparent)
+        return self._common + own.SerializeToString()
 
 
 class ProtobufForm:
@@ -164,6 +165,7 @@ def _request(message: InvokeRequest) -> RequestEnvelope:
         request_id,
         message.source_node_id if well_formed_id(message.source_node_id) else None,
         sent,
+        message.traceparent if message.traceparent.isascii() and 0 < len(message.traceparent) <= 256 else None,
     )
 
 

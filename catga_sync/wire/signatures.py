@@ -9,7 +9,7 @@ an empty line:
 
     request    "catga-hmac-v1", key id, time in ms, nonce, method, path, cluster name, id of the receiving node,
                its incarnation, SHA-256 of the body as it travels, then the headers Content-Type, Content-Encoding,
-               Catga-Timeout-Ms, Catga-Request-Id, Catga-Chain, traceparent, tracestate, Catga-Store
+               Catga-Timeout-Ms, Catga-Request-Id, Catga-Chain, traceparent, tracestate, Catga-Store, baggage
     response   "catga-hmac-v1-r", key id, nonce of the request, status, Catga-Executed, id of the node that responds,
                its incarnation, Content-Type, Content-Encoding, SHA-256 of the body as it travels
 
@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from catga_sync.errors import CatgaError
-from catga_sync.wire.headers import CHAIN, REQUEST_ID, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
+from catga_sync.wire.headers import BAGGAGE, CHAIN, REQUEST_ID, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
 from catga_sync.wire.keys import KeyRing, Keys
 
 __all__ = [
@@ -48,11 +48,11 @@ __all__ = [
     "is_incarnation", "sign_request", "sign_response", "signature_fields", "verify_request", "verify_response",
 ]  # fmt: skip
 
+_SIGNED = (
+    "Content-Type", "Content-Encoding", TIMEOUT, REQUEST_ID, CHAIN, TRACEPARENT, TRACESTATE, STORE, BAGGAGE,
+)  # fmt: skip
 #: The headers of a request that are signed, in this order and in lower case: all that a node acts on.
-SIGNED_HEADERS = tuple(
-    name.lower()
-    for name in ("Content-Type", "Content-Encoding", TIMEOUT, REQUEST_ID, CHAIN, TRACEPARENT, TRACESTATE, STORE)
-)
+SIGNED_HEADERS = tuple(map(str.lower, _SIGNED))
 
 #: The error text for a caller, whatever the cause.
 REFUSAL = (
@@ -75,7 +75,7 @@ NONCE_LIFETIME = 2 * WINDOW + 10.0
 _REQUEST_VERSION = "catga-hmac-v1"
 _RESPONSE_VERSION = "catga-hmac-v1-r"
 
-_MAX_HEADER, _MAX_TEXT = 320, 8192
+_MAX_HEADER, _MAX_TEXT = 320, 3 * 8192
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _NODE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 _INCARNATION = re.compile(r"[A-Za-z0-9._:\-]{0,64}")

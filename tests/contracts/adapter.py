@@ -130,11 +130,12 @@ class AdapterContract(Exchanges):
     def test_the_headers_of_a_call_reach_its_handler(self, node: ClusterMediator) -> None:
         seen: list[Any] = []
         node.register(Unhandled, lambda request: seen.append((current_call(), current_call().remaining())))
-        headers = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "tracestate": "vendor=x"}
+        headers = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "tracestate": "vendor=x", "baggage": "a=1"}
         call = invocation("users.Nobody", {}, {**headers, "Catga-Timeout-Ms": "60000"}, responseTypeName="int")
         self.exchange(node, call)
         ((context, left),) = seen
         assert (context.traceparent, context.tracestate) == (headers["traceparent"], headers["tracestate"])
+        assert context.baggage == "a=1"
         assert 50 < left <= 60
 
     @pytest.mark.parametrize(

@@ -657,6 +657,7 @@ class ReceiverContract(Exchanges):
         ((call, in_flight),) = seen
         assert (call.request_id, call.source_node_id) == ("r-7", "node-2")
         assert (call.traceparent, call.tracestate) == (trace["traceparent"], trace["tracestate"])
+        assert (call.baggage, call.node_id) == (None, "node-1")
         assert in_flight == 1
         assert current_call() is None
         assert node._local_node.in_flight == 0

@@ -621,10 +621,11 @@ def test_a_nested_send_is_a_call_of_its_own_and_of_its_own_node(world: World) ->
 
 def test_the_trace_of_a_call_goes_all_the_way(world: World) -> None:
     trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
-    token = enter_call(CallContext("r", traceparent=trace, tracestate="vendor=x"))
+    token = enter_call(CallContext("r", traceparent=trace, tracestate="vendor=x", baggage="tenant=7"))
     try:
         assert world.client.send(Outer())
     finally:
         leave_call(token)
     for place in ("outer", "inner"):
         assert (world.seen[place].traceparent, world.seen[place].tracestate) == (trace, "vendor=x")
+        assert world.seen[place].baggage == "tenant=7"

@@ -5,7 +5,15 @@ import threading
 
 import pytest
 
-from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id
+from catga_sync.context import (
+    MAX_BAGGAGE,
+    CallContext,
+    current_call,
+    enter_call,
+    leave_call,
+    new_request_id,
+    usable_baggage,
+)
 from catga_sync.deadline import NESTED_MARGIN, Deadline
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -130,3 +138,49 @@ def test_all_calls_that_come_of_one_have_its_trace_and_an_id_of_their_own():
     assert first.trace_id == second.trace_id == third.trace_id == first.request_id
     assert third.ids == f"request_id={third.request_id} trace_id={first.request_id}"
     assert len({first.request_id, second.request_id, third.request_id}) == 3
+
+
+CARRIED = "00-" + "c" * 32 + "-" + "d" * 16 + "-01"
+
+
+def test_a_call_takes_from_a_carrier_what_is_well_formed():
+    call = CallContext("a", traceparent=GIVEN, tracestate="s", baggage="tenant=1")
+    taken = call.carrying({"traceparent": CARRIED, "tracestate": "v=1", "baggage": "tenant=2", "b3": "0"})
+    assert (taken.traceparent, taken.tracestate, taken.baggage) == (CARRIED, "v=1", "tenant=2")
+    assert (taken.trace_id, taken.span_id) == ("c" * 32, "d" * 16)
+    assert taken.nested("b", 1.0).baggage == "tenant=2"
+    assert call.carrying({}) == call
+
+
+@pytest.mark.parametrize("traceparent", ["", "00-x", CARRIED + "\n", CARRIED.upper(), "01" + CARRIED[2:] + "-\u00e4"])
+def test_a_traceparent_that_is_none_leaves_the_trace_of_the_call(traceparent):
+    taken = CallContext("a", traceparent=GIVEN, tracestate="s").carrying(
+        {"traceparent": traceparent, "tracestate": "v"}
+    )
+    assert (taken.traceparent, taken.tracestate) == (GIVEN, "s")
+
+
+@pytest.mark.parametrize("tracestate", [None, "", "v=\u00e4", "v\r\nHost: x", "v" * 3000])
+def test_a_trace_state_that_is_none_is_left_out(tracestate):
+    carrier = {"traceparent": CARRIED} if tracestate is None else {"traceparent": CARRIED, "tracestate": tracestate}
+    taken = CallContext("a", traceparent=GIVEN, tracestate="s").carrying(carrier)
+    assert (taken.traceparent, taken.tracestate) == (CARRIED, None)
+
+
+@pytest.mark.parametrize("baggage", ["", "t=\u00e4", "t=1\r\nHost: x", "t" * 9000])
+def test_a_baggage_that_is_none_takes_that_of_the_call_away(baggage):
+    assert usable_baggage(baggage) is None
+    assert CallContext("a", baggage="tenant=1").carrying({"baggage": baggage}).baggage is None
+
+
+@pytest.mark.parametrize(
+    "lengths", [[1], [MAX_BAGGAGE], [4_000, 4_159], [4_000, 4_160], [4_000, 4_159, 1], [8_000, 100, 100], [1] * 9_000]
+)
+def test_of_a_baggage_that_is_too_long_the_last_members_are_left_out(lengths):
+    given = ",".join("x" * length for length in lengths)
+    kept = usable_baggage(given)
+    assert kept is None or len(kept) <= MAX_BAGGAGE
+    members = [] if kept is None else kept.split(",")
+    assert members == given.split(",")[: len(members)]
+    left = given.split(",")[len(members) :]
+    assert not left or len(",".join([*members, left[0]])) > MAX_BAGGAGE

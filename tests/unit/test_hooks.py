@@ -166,6 +166,54 @@ def test_a_nested_send_is_told_within_the_handler_and_belongs_to_its_trace():
     assert len({each.call.trace_id for each in (*at_node.begun, *at_caller.begun)}) == 1
 
 
+class Carries:
+    """A hook that puts a trace context into each carrier, with a span of its own for each step."""
+
+    def __init__(self) -> None:
+        self.parents: list[str] = []
+
+    def _put(self, details: Any) -> None:
+        self.parents.append(f"00-{'c' * 32}-{len(self.parents) + 1:016x}-01")
+        details.carrier.update(traceparent=self.parents[-1], tracestate="v=1", baggage="tenant=7", b3="0")
+
+    on_send = on_attempt = on_handle = _put
+
+
+def test_what_a_hook_puts_into_the_carrier_is_what_the_call_goes_on_with():
+    at_node, at_caller, carries = Notes(), Notes(), Carries()
+    with two_nodes(at_node, at_caller) as (node, caller):
+        caller.add_hook(carries)
+        node.add_hook(carries)
+        assert caller.send(Outer(3)).unwrap() == 3
+    found = [each.call for each in (*at_caller.begun, *at_node.begun)]
+    # Each step but the first has the span of the step around it.
+    assert [call.traceparent for call in found] == [None, *carries.parents[:-1]]
+    assert {call.baggage for call in found[1:]} == {"tenant=7"}
+    assert {call.tracestate for call in found[1:]} == {"v=1"}
+
+
+def test_each_item_of_a_batch_goes_on_with_its_own_carrier():
+    at_node, carries = Notes(), Carries()
+    with two_nodes(at_node, Notes()) as (_, caller):
+        caller.add_hook(carries)
+        assert all(caller.send_batch([Ask(1), Ask(2), Ask(3)]))
+    handled = at_node.of(HandleDetails)
+    assert [each.call.traceparent for each in handled] == carries.parents[3:]
+    assert {each.call.baggage for each in handled} == {"tenant=7"}
+
+
+def test_the_attempts_of_a_batch_know_the_one_with_which_they_travel():
+    at_caller = Notes()
+    with two_nodes(Notes(), at_caller) as (_, caller):
+        assert all(caller.send_batch([Ask(1), Ask(2), Ask(3)]))
+        assert caller.send(Ask(4))
+    first, *others, alone = at_caller.of(AttemptDetails)
+    assert (first.leader, first.in_batch) == (None, True)
+    assert [(each.leader is first, each.in_batch) for each in others] == [(True, True)] * 2
+    assert (alone.leader, alone.in_batch) == (None, False)
+    assert [each.in_batch for each in at_caller.of(SendDetails)] == [True, True, True, False]
+
+
 def test_an_event_is_told_as_an_attempt_and_where_its_subscribers_run():
     at_node, at_caller = Notes(), Notes()
     with two_nodes(at_node, at_caller) as (_, caller):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from django.db import connection, transaction
@@ -13,6 +14,8 @@ from tests.apps.django_project.observed import observed
 from tests.apps.messages import BreakConnection, CountOrders, CrashAfterWrite, Observe, Observed, PlaceOrder, ReadAndAsk
 
 local = Mediator()
+log = logging.getLogger("shop")
+log.info("the shop is open")
 
 
 @local.handler
@@ -22,6 +25,7 @@ def place_order(request: PlaceOrder) -> int:
     with transaction.atomic():
         Stock.objects.filter(name="tea").update(pieces=F("pieces") - 1)
         Order.objects.create(number=request.number)
+    log.info("order %s", request.number)
     return Stock.objects.get(name="tea").pieces
 
 

@@ -5,10 +5,13 @@ Settings from the environment.
     SHOP_DATABASE_PORT    PostgreSQL's port; without it the database is SQLite
     SHOP_CONN_MAX_AGE     seconds that a connection may be used for; 0 closes it after each request
     SHOP_DEBUG            1 keeps a log of queries
+    SHOP_LOGS             1 configures the log of the process
 """
 
 import os
 import secrets
+
+from tests.apps import logs
 
 SECRET_KEY = secrets.token_hex(32)
 DEBUG = os.environ.get("SHOP_DEBUG") == "1"
@@ -20,6 +23,7 @@ WSGI_APPLICATION = "tests.apps.django_project.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 TIME_ZONE = "UTC"
 USE_TZ = True
+LOGGING = logs.LOGGING if os.environ.get("SHOP_LOGS") == "1" else {}
 
 _POSTGRES = {
     "ENGINE": "django.db.backends.postgresql",

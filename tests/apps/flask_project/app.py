@@ -5,10 +5,12 @@ An app factory with a database, a login wall, protection against forged forms, a
     FLASK_CATGA_...                  options of the cluster
     FLASK_WALL                       the login wall: "shop" leaves the cluster's routes out; "all" does not; or "none"
     FLASK_CSRF                       tokens against forged forms: "shop" leaves the cluster's routes out; "all" does not
+    FLASK_SHOP_LOGS                  1 configures the log of the process
 """
 
 from __future__ import annotations
 
+import logging.config
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
@@ -21,6 +23,7 @@ from catga_sync.integrations.flask import CatgaCluster, mediator
 from tests.apps.flask_project.audit import init_audit
 from tests.apps.flask_project.models import Stock, db
 from tests.apps.flask_project.orders import register_handlers
+from tests.apps.logs import LOGGING
 from tests.apps.messages import PIECES, CountOrders
 
 CLUSTER = "catga_cluster"
@@ -38,6 +41,9 @@ def create_app(local: Mediator | None = None, **config: Any) -> Flask:
     app.config.update(SECRET_KEY="of these tests only", WALL="shop", CSRF="shop")
     app.config.from_prefixed_env()
     app.config.update(config)
+    if app.config.get("SHOP_LOGS"):
+        logging.config.dictConfig(LOGGING)
+        app.logger.info("the shop is open")
     db.init_app(app)
     CatgaCluster(register_handlers(Mediator()) if local is None else local).init_app(app)
     csrf = CSRFProtect(app)

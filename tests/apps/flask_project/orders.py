@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flask import current_app
 from sqlalchemy import func, select, update
 
 from catga_sync import BusinessError, Mediator
@@ -19,6 +20,7 @@ def place_order(request: PlaceOrder) -> int:
     left = db.session.execute(take).scalar_one()
     db.session.add(Order(number=request.number))
     db.session.commit()
+    current_app.logger.info("order %s", request.number)
     return left
 
 

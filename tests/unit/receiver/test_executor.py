@@ -58,11 +58,21 @@ def ready(world: World) -> World:
 def test_what_comes_with_a_request_is_what_its_handler_sees(ready: World) -> None:
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     deadline = Deadline.after(5.0)
-    response = ready.run(CallMeta("r-1", deadline, (("web", 5),), "web", parent, "vendor=x", hung_up=lambda: False))
+    meta = CallMeta(
+        "r-1", deadline, (("web", 5),), "web", parent, "vendor=x", hung_up=lambda: False, baggage="tenant=7"
+    )
+    response = ready.run(meta)
     assert (response.is_success, response.payload, ready.progress.executed) == (True, b"7", True)
     (call,) = ready.calls
     assert call == CallContext(
-        "r-1", deadline, source_node_id="web", traceparent=parent, tracestate="vendor=x", chain=(("web", 5),)
+        "r-1",
+        deadline,
+        source_node_id="web",
+        traceparent=parent,
+        tracestate="vendor=x",
+        chain=(("web", 5),),
+        baggage="tenant=7",
+        node_id="node-1",
     )
 
 

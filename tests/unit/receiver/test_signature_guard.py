@@ -149,6 +149,7 @@ CONTEXT = {
     "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
     "tracestate": "vendor=x",
     "catga-store": "5ca1ab1e" * 4,
+    "baggage": "tenant=7",
 }
 
 

@@ -78,6 +78,22 @@ def test_a_request_is_stamped_last():
     assert len(stamped(unstamped, 0.0)) == len(unstamped) + STAMP_LENGTH
 
 
+def test_an_item_of_a_batch_may_have_a_traceparent_of_its_own():
+    parent = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    unstamped = RequestHead("users.GetUser", "users.User", None).unstamped(PAYLOAD, "r-1", parent)
+    envelope = RequestEnvelope.decode(stamped(unstamped, NOON))
+    assert envelope.traceparent == parent
+    assert envelope.encode() == stamped(unstamped, NOON)
+    assert RequestEnvelope.decode(envelope.encode()) == envelope
+
+
+@pytest.mark.parametrize("value", ["null", "7", "[]", '"\u00e4"', '"%s"' % ("a" * 300)])
+def test_a_property_of_that_name_that_is_no_traceparent_is_ignored(value):
+    raw = RequestEnvelope("a", "b", b"", "r-1", None, NOON).encode()
+    found = RequestEnvelope.decode(raw[:-1] + f',"traceparent":{value}}}'.encode())
+    assert found == RequestEnvelope.decode(raw)
+
+
 def test_a_request_from_nobody_in_particular_has_null_for_its_source():
     assert b'"sourceNodeId":null' in RequestEnvelope("a", "b", b"", "r-1", None, NOON).encode()
 
