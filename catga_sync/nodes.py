@@ -217,7 +217,8 @@ class ClusterNode:
     keep_alive: float | None = None
     #: Concurrent calls that the node accepts, all its workers together; None if unknown.
     concurrency: int | None = None
-    #: Optional parts of the protocol that the node supports ("batch"), and "unsigned" if it neither signs nor verifies.
+    #: Optional parts of the protocol that the node supports: "batch", "gzip" and "br" (compressed requests); and
+    #: "unsigned" if it neither signs nor verifies.
     features: frozenset[str] = frozenset()
     #: Whether ``peers`` declares that the node signs its responses; None if not given. If False, requests to the
     #: node are not signed and its unsigned responses are accepted.

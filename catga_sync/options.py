@@ -248,7 +248,11 @@ class ClusterOptions:
         "come straight from this machine, elsewhere all. Not for use behind a reverse proxy on the same machine",
     )
     compression: str = option(
-        "auto", of(lambda value: value in ("auto", "off"), "'auto' or 'off'"), "reserved; it has no effect yet"
+        "auto",
+        of(lambda value: value in ("auto", "off"), "'auto' or 'off'"),
+        "`auto`: requests and responses of 1 KiB and more are compressed between nodes that both can, but for nodes on "
+        "the same machine: with brotli where both have it (extra `brotli`), else with gzip. `off`: nothing is "
+        "compressed, and compressed requests are refused",
     )
     max_body_bytes: int = option(
         4 * 1024 * 1024,

@@ -110,6 +110,7 @@ class OperatorClient:
             source_node_id=options.node_id,
             pool_size=1,
             max_body_bytes=options.max_body_bytes,
+            compresses=options.compression != "off",
             session=options.session,
             verify=options.verify,
             cert=options.cert,

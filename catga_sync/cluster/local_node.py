@@ -23,6 +23,7 @@ from catga_sync.nodes import UNSIGNED, ClusterNode, NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
 from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.refusal import Reason, Refused
+from catga_sync.wire.compression import codings
 
 __all__ = ["SHARED_IDEMPOTENCY", "LocalNode"]
 
@@ -110,6 +111,8 @@ class LocalNode:
 
     def _features(self) -> frozenset[str]:
         found = {"batch"} if self._signs else {"batch", UNSIGNED}
+        if self._options.compression != "off":
+            found.update(codings())
         if self._deduplication is not None and self._deduplication.identity.known is not None:
             found.add(SHARED_IDEMPOTENCY + self._deduplication.identity.known)
         return frozenset(found)

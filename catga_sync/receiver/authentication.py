@@ -59,7 +59,14 @@ class Guard(Protocol):
         """Refuse a request by its head and body, or return what ``seal`` needs; nothing is parsed before."""
 
     def seal(
-        self, caller: Any, status: int, executed: str, node_id: str, body: bytes, content_type: str = "application/json"
+        self,
+        caller: Any,
+        status: int,
+        executed: str,
+        node_id: str,
+        body: bytes,
+        content_type: str = "application/json",
+        coding: str | None = None,
     ) -> Mapping[str, str]:
         """Return the headers that prove which node responds. ``caller`` is None when no caller was verified."""
 
@@ -85,6 +92,7 @@ class OpenGuard:
         node_id: str,
         body: bytes,
         content_type: str = "application/json",
+        coding: str | None = None,
     ) -> Mapping[str, str]:
         """See ``Guard``."""
         return {}
@@ -199,6 +207,7 @@ class SignatureGuard:
         node_id: str,
         body: bytes,
         content_type: str = "application/json",
+        coding: str | None = None,
     ) -> Mapping[str, str]:
         """See ``Guard``."""
         if caller is None:
@@ -211,7 +220,7 @@ class SignatureGuard:
             node_id=node_id,
             incarnation=self._incarnation(),
             content_type=content_type,
-            content_encoding=None,
+            content_encoding=coding,
             body=body,
             key_id=caller.key_id,
         )

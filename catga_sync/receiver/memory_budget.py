@@ -97,6 +97,19 @@ class MemoryBudget:
         """
         return _NOTHING if len(raw) < SMALL else _Share(self, weight_of(raw), seconds() * _SHARE_OF_TIME)
 
+    def room(self, weight: int, seconds: Callable[[], float]) -> contextlib.AbstractContextManager[None]:
+        """
+        Return a context in which so many bytes of memory may be used, as ``share`` does.
+
+        Args:
+            weight: The bytes.
+            seconds: As in ``share``.
+
+        Raises:
+            Refused: As ``share`` does.
+        """
+        return _NOTHING if weight < SMALL else _Share(self, weight, seconds() * _SHARE_OF_TIME)
+
     def acquire(self, weight: int, timeout: float) -> bool:
         """
         Take a share, now or when its turn comes.

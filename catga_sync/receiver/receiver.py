@@ -2,8 +2,8 @@
 
 The order is fixed; nothing is parsed before the caller is let in, and nothing runs before everything was read:
 
-    path, method -> caller -> type, length, body -> signature -> draining, busy? -> envelope -> time left, chain
-    -> type, handler -> payload -> seen before? -> handler -> response
+    path, method -> caller -> type, length, body -> signature -> draining, busy? -> decompression -> envelope
+    -> time left, chain -> type, handler -> payload -> seen before? -> handler -> response
 
 Rules of this file:
 1. Every response is an envelope with ``Catga-Executed``: "0" proves that the handler did not start.
@@ -31,14 +31,16 @@ from catga_sync.hooks import Hooks, ServedDetails
 from catga_sync.pipeline import limit_text
 from catga_sync.receiver.authentication import Guard
 from catga_sync.receiver.call import Progress
+from catga_sync.receiver.compression import Compression
 from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.executor import Executor, Handlers
 from catga_sync.receiver.memory_budget import BUDGET, MemoryBudget
 from catga_sync.receiver.refusal import FAULT_TEXT, OK, Reason, Refused
 from catga_sync.receiver.request import RawRequest, call_meta, deadline_of, in_memory, read_body, timeout_of
 from catga_sync.receiver.surroundings import Surroundings
+from catga_sync.wire.compression import THRESHOLD
 from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, ResponseEnvelope, well_formed_id
-from catga_sync.wire.form import WireForm
+from catga_sync.wire.form import JSON, WireForm
 from catga_sync.wire.headers import EXECUTED, REPLAYED, REQUEST_ID, TIMES, TRACEPARENT
 from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
 
@@ -109,8 +111,11 @@ class Receiver:
             Called when the node is asked to go offline.
 
         max_body_bytes:
-            The longest body that is read. Large requests may take 48 times as much memory at once; see
-            ``memory_budget.py``.
+            The longest body that is read, compressed or not. Large requests may take 48 times as much memory at once;
+            see ``memory_budget.py``.
+
+        compresses:
+            Whether compressed requests are taken, and responses compressed for callers that ask for it.
 
         default_timeout:
             Seconds for a call whose caller gives none.
@@ -135,12 +140,14 @@ class Receiver:
         on_request: Callable[[], None] = lambda: None,
         on_drain: Callable[[], None] = lambda: None,
         max_body_bytes: int = 4 * 1024 * 1024,
+        compresses: bool = True,
         default_timeout: float = 30.0,
         limited_log: LimitedLog | None = None,
         hooks: Hooks | None = None,
     ) -> None:
         around = Surroundings() if surroundings is None else surroundings
         self._memory = MemoryBudget(BUDGET * max_body_bytes)
+        self._compression = Compression(self._memory, max_body_bytes, enabled=compresses)
         self._executor = Executor(
             local, node.node_id, deduplication, around, self._memory, max_body_bytes=max_body_bytes
         )
@@ -185,10 +192,16 @@ class Receiver:
             status = Reason.FAULT.status
             body = raw.form.write_response(self._fault(raw, progress))
         executed = progress.executed_header
-        made = {"Content-Type": raw.form.content_type, EXECUTED: executed, **extra}
+        content_type = raw.form.content_type
+        made = {"Content-Type": content_type, EXECUTED: executed, **extra}
+        coding = None
+        if len(body) >= THRESHOLD and raw.form is JSON:  # gRPC has a compression of its own
+            body, coding = self._compression.encoded(raw, body, signed=progress.caller is not None)
+            if coding is not None:
+                made["Content-Encoding"] = coding
         if progress.replayed:
             made[REPLAYED] = "1"
-        made.update(self._guard.seal(progress.caller, status, executed, self._node_id, body, raw.form.content_type))
+        made.update(self._guard.seal(progress.caller, status, executed, self._node_id, body, content_type, coding))
         if progress.timeout is not None:
             now = time.time()
             received = now - (time.monotonic() - progress.arrived)
@@ -218,6 +231,8 @@ class Receiver:
     def _serve_invoke(self, raw: RawRequest, progress: Progress) -> bytes:
         body = self._body(raw, progress)
         with self._node.admit():
+            if raw.headers.get("content-encoding") is not None:
+                body = self._compression.decoded(raw, body, lambda: self._seconds_left(progress))
             try:
                 with self._memory.share(body, lambda: self._seconds_left(progress)):
                     envelope = raw.form.read_request(body)
@@ -232,6 +247,8 @@ class Receiver:
     def _serve_batch(self, raw: RawRequest, progress: Progress) -> bytes:
         body = self._body(raw, progress)
         with self._node.admit():
+            if raw.headers.get("content-encoding") is not None:
+                body = self._compression.decoded(raw, body, lambda: self._seconds_left(progress))
             try:
                 with self._memory.share(body, lambda: self._seconds_left(progress)):
                     items = raw.form.read_batch(body)

@@ -95,8 +95,6 @@ def read_body(raw: RawRequest, limit: int, timeout: float | None) -> bytes:
     # A page in a browser may send a form or plain text to any site, and JSON only to one that lets it.
     if raw.headers.get("content-type", "").split(";")[0].strip().lower() != raw.form.content_type:
         raise Refused(Reason.MEDIA_TYPE, f"Content-Type: {raw.form.content_type} is expected")
-    if raw.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise Refused(Reason.MEDIA_TYPE, "Content-Encoding: none is accepted here")
     length = _length(raw.content_length)
     if length is None and not raw.terminated:
         # Many servers hand a chunked body on with its end unmarked (uWSGI, wsgiref): it cannot be read safely.

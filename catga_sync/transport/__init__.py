@@ -33,6 +33,7 @@ def create_invoker(
     source_node_id: str | None = None,
     pool_size: int = 64,
     max_body_bytes: int = 4 * 1024 * 1024,
+    compresses: bool = True,
     session: requests.Session | None = None,
     verify: bool | str = True,
     cert: str | tuple[str, str] | None = None,
@@ -48,7 +49,8 @@ def create_invoker(
         channel: Carries the bytes; None means HTTP, and gRPC to nodes that are reached so.
         source_node_id: The id of this node, which is sent to the peer.
         pool_size: Connections that are kept for a node.
-        max_body_bytes: The longest request that is sent and the longest response that is read.
+        max_body_bytes: The longest request that is sent and the longest response that is read, compressed or not.
+        compresses: Whether requests are compressed for nodes that offer it, and compressed responses asked for.
         session: A ``requests.Session`` of the user's own, see ``BorrowedSession``; None means one of its own.
         verify: As in ``requests``: True, False, or a path to a bundle of CA certificates.
         cert: As in ``requests``: path to a client certificate, or a pair (certificate, key); None means none.
@@ -72,6 +74,7 @@ def create_invoker(
         channel,
         source_node_id=source_node_id,
         max_body_bytes=max_body_bytes,
+        compresses=compresses,
         signing=signing,
         proof=Proof(NodeProbe(verify=verify, cert=cert, signing=signing)) if proves else None,
         limited_log=limited_log,

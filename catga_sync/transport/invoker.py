@@ -1,8 +1,8 @@
 """Requests as envelopes over a channel: written, signed, sent once, and the response judged.
 
 Rules of this file:
-1. One call is one attempt at one node. It is sent a second time only if the node refuses the incarnation in the
-   signature (421), so has not run it. Further attempts are made by ``cluster/failover.py``.
+1. One call is one attempt at one node. It is sent again only if the node refuses the incarnation in the signature (421)
+   or the coding of the body (415), so has not run it. Further attempts are made by ``cluster/failover.py``.
 2. Whatever happens on the way becomes a result.
 """
 
@@ -26,6 +26,7 @@ from catga_sync.serialization import MessageRegistry, jsontext
 from catga_sync.transport.base import Channel, ExchangeFailed, Response
 from catga_sync.transport.batch import FRAME, Item, judge_batch, parts, share_out
 from catga_sync.transport.clock_offset import ClockOffset
+from catga_sync.transport.compression import coding_for, compressed, decompressed, is_refusal
 from catga_sync.transport.outcome import Outcome, judge_one
 from catga_sync.transport.proof import Proof, judge_unproven
 from catga_sync.transport.signing import MISDIRECTED, Signing
@@ -78,10 +79,11 @@ class _Way:
         channel: Carries the bytes there.
         signing: Signs the requests of this process; None where they are not signed.
         shows_first: Whether the node has to prove first that it signs.
+        compresses: Whether requests are compressed if the node offers it.
         earlier: The one of its record before; None for the first.
     """
 
-    __slots__ = ("channel", "clock", "form", "has_choice", "incarnation", "node", "shows_first", "signing")
+    __slots__ = ("channel", "clock", "coding", "form", "has_choice", "incarnation", "node", "shows_first", "signing")
 
     def __init__(
         self,
@@ -90,6 +92,7 @@ class _Way:
         signing: Signing | None,
         *,
         shows_first: bool,
+        compresses: bool,
         earlier: _Way | None = None,
     ) -> None:
         self.channel = channel
@@ -109,6 +112,8 @@ class _Way:
         place = (node.endpoint, node.incarnation)
         known = earlier is not None and (earlier.node.endpoint, earlier.node.incarnation) == place
         self.clock: ClockOffset = earlier.clock if earlier is not None and known else ClockOffset()
+        #: The coding of compressed requests; None where nothing is compressed in either direction.
+        self.coding = coding_for(node) if compresses and self.form is JSON else None
 
 
 class EnvelopeInvoker:
@@ -119,7 +124,8 @@ class EnvelopeInvoker:
         registry: The message types.
         channel: Carries the bytes.
         source_node_id: The id of this node, which is sent to the peer.
-        max_body_bytes: The longest request that is sent.
+        max_body_bytes: The longest request that is sent, and the longest response once it is decompressed.
+        compresses: Whether requests are compressed for nodes that offer it, and compressed responses asked for.
         signing: Signs requests and checks responses; None means that neither is signed.
         proof: Checks that a peer signs before the first call; None means no check.
         limited_log: Bounds the failures that are logged; None means one of its own.
@@ -135,6 +141,7 @@ class EnvelopeInvoker:
         *,
         source_node_id: str | None = None,
         max_body_bytes: int = 4 * 1024 * 1024,
+        compresses: bool = True,
         signing: Signing | None = None,
         proof: Proof | None = None,
         limited_log: LimitedLog | None = None,
@@ -144,6 +151,7 @@ class EnvelopeInvoker:
         self._channel = channel
         self._source_node_id = source_node_id
         self._max_body_bytes = max_body_bytes
+        self._compresses = compresses
         self._signing = signing
         self._proof = proof
         self._clock = SYSTEM_CLOCK if clock is None else clock
@@ -292,7 +300,9 @@ class EnvelopeInvoker:
         choose = getattr(self._channel, "channel_to", None)
         channel = self._channel if choose is None else choose(node)
         earlier, shows_first = self._ways.get(node.node_id), self._proof is not None
-        way = self._ways[node.node_id] = _Way(node, channel, self._signing, shows_first=shows_first, earlier=earlier)
+        way = self._ways[node.node_id] = _Way(
+            node, channel, self._signing, shows_first=shows_first, compresses=self._compresses, earlier=earlier
+        )
         return way
 
     def _exchange(
@@ -328,7 +338,8 @@ class EnvelopeInvoker:
             if probe is not None:
                 return partial(judge_unproven, probe=probe)
             way.shows_first = False
-        for again in (False, True):
+        again = False
+        while True:
             sent = self._clock.time()
             body = write(sent)
             if len(body) > self._max_body_bytes:
@@ -336,7 +347,9 @@ class EnvelopeInvoker:
             headers = write_headers(call, expires - self._clock.monotonic(), way.form.content_type)
             if way.clock.offset is not None:
                 headers[SENT] = str(int((sent + way.clock.offset) * 1e6))
-            signing, signed = way.signing, None
+            coding, signing, signed, run = way.coding, way.signing, None, None
+            if coding is not None:
+                body = compressed(coding, headers, body)
             try:
                 if signing is not None:
                     signed = signing.sign("POST", path, node.node_id, way.incarnation, headers, body)
@@ -359,19 +372,24 @@ class EnvelopeInvoker:
             found = None if times is None else way.clock.sample(sent, self._clock.time(), times)
             if found is not None:
                 measured["wire_ms"], measured["backlog_ms"] = found[0] * 1e3, found[1] * 1e3
-            if signing is None or signed is None:
-                break
-            run = signing.signer(signed.nonce, node.node_id, response.status, response.headers, response.body)
-            if run is None and signing.needs_proof(node):
-                response.retire()
-                return partial(Outcome.not_authentic, status=response.status)
-            misdirected = response.status == MISDIRECTED and response.headers.get(EXECUTED) == "0"
-            if run is None or not misdirected or again:
-                break
-            # The node was restarted, and has not run this: sent once more, signed for its new incarnation.
-            signing.note_incarnation(node.node_id, node.incarnation, run)
-            way.incarnation = run
-        return response
+            if signing is not None and signed is not None:
+                run = signing.signer(signed.nonce, node.node_id, response.status, response.headers, response.body)
+                if run is None and signing.needs_proof(node):
+                    response.retire()
+                    return partial(Outcome.not_authentic, status=response.status)
+                misdirected = response.status == MISDIRECTED and response.headers.get(EXECUTED) == "0"
+                if run is not None and misdirected and not again:
+                    # The node was restarted, and has not run this: sent once more, signed for its new incarnation.
+                    signing.note_incarnation(node.node_id, node.incarnation, run)
+                    way.incarnation = run
+                    again = True
+                    continue
+            if coding is None:
+                return response
+            if not is_refusal(response):
+                return decompressed(response, self._max_body_bytes, signed=run is not None)
+            # Sent once more, and from now on, as it is.
+            way.coding = None
 
     def _kind_of(self, cls: type) -> _Kind:
         entry = self._registry.ensure(cls)

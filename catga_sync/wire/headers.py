@@ -9,6 +9,7 @@ they are looked up there by ``name.lower()``.
 from __future__ import annotations
 
 __all__ = [
+    "ACCEPT_ENCODING",
     "BAGGAGE",
     "CHAIN",
     "EXECUTED",
@@ -34,6 +35,8 @@ STORE = "Catga-Store"
 #: Microseconds since the epoch when it was sent, by the clock of the receiver as far as the caller knows it. Not sent
 #: where the caller does not know it.
 SENT = "Catga-Sent"
+#: The codings in which the caller takes the response, as in ``Accept-Encoding``; see ``compression.py``.
+ACCEPT_ENCODING = "Catga-Accept-Encoding"
 # W3C trace context.
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"

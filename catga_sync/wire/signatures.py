@@ -9,7 +9,8 @@ an empty line:
 
     request    "catga-hmac-v1", key id, time in ms, nonce, method, path, cluster name, id of the receiving node,
                its incarnation, SHA-256 of the body as it travels, then the headers Content-Type, Content-Encoding,
-               Catga-Timeout-Ms, Catga-Request-Id, Catga-Chain, traceparent, tracestate, Catga-Store, baggage
+               Catga-Timeout-Ms, Catga-Request-Id, Catga-Chain, traceparent, tracestate, Catga-Store, baggage,
+               Catga-Accept-Encoding, Catga-Sent
     response   "catga-hmac-v1-r", key id, nonce of the request, status, Catga-Executed, id of the node that responds,
                its incarnation, Content-Type, Content-Encoding, SHA-256 of the body as it travels
 
@@ -39,7 +40,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from catga_sync.errors import CatgaError
-from catga_sync.wire.headers import BAGGAGE, CHAIN, REQUEST_ID, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
+from catga_sync.wire.headers import (
+    ACCEPT_ENCODING,
+    BAGGAGE,
+    CHAIN,
+    REQUEST_ID,
+    SENT,
+    STORE,
+    TIMEOUT,
+    TRACEPARENT,
+    TRACESTATE,
+)
 from catga_sync.wire.keys import KeyRing, Keys
 
 __all__ = [
@@ -50,6 +61,7 @@ __all__ = [
 
 _SIGNED = (
     "Content-Type", "Content-Encoding", TIMEOUT, REQUEST_ID, CHAIN, TRACEPARENT, TRACESTATE, STORE, BAGGAGE,
+    ACCEPT_ENCODING, SENT,
 )  # fmt: skip
 #: The headers of a request that are signed, in this order and in lower case: all that a node acts on.
 SIGNED_HEADERS = tuple(map(str.lower, _SIGNED))

@@ -7,8 +7,10 @@ Subclass ``AdapterContract`` and give ``exchange``. What the receiver makes of a
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,10 +21,12 @@ from catga_sync.context import current_call
 from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import ErrorCode
 from catga_sync.mediator import Mediator
+from catga_sync.wire.compression import codings
 from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
 from tests.contracts.receiver import (
     LIMIT,
     SECRET,
+    Answer,
     Body,
     Call,
     Exchanges,
@@ -204,11 +208,90 @@ class AdapterContract(Exchanges):
     def test_a_charset_and_the_letter_case_change_nothing(self, node: ClusterMediator, content_type: str) -> None:
         assert self.exchange(node, changed(invocation(), content_type=content_type)).status == 200
 
-    @pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "gzip, gzip", "identity, gzip", "x"])
-    def test_a_coding_that_was_not_offered_is_415(self, node: ClusterMediator, ran: list[Any], coding: str) -> None:
+    @pytest.mark.parametrize("coding", ["deflate", "gzip, gzip", "identity, gzip", "x"])
+    def test_a_coding_that_was_not_offered_is_415_with_those_that_are(
+        self, node: ClusterMediator, ran: list[Any], coding: str
+    ) -> None:
         call = invocation(headers={"Content-Encoding": coding})
-        self.refused(node, call, 415, ErrorCode.INVALID_ARGUMENT, "unknown")
+        answer = self.refused(node, call, 415, ErrorCode.INVALID_ARGUMENT, "unknown")
+        assert answer.headers["Accept-Encoding"] == ", ".join(codings())
         assert ran == []
+
+    @pytest.mark.parametrize("coding", ["gzip", "GZIP", " x-gzip "])
+    def test_a_compressed_call_is_served(self, node: ClusterMediator, ran: list[Any], coding: str) -> None:
+        call = Call(gzip.compress(whole()), {"Content-Encoding": coding})
+        assert payload_of(self.exchange(node, call)) == {"userId": "7", "name": "Ada"}
+        assert ran == [GetUser("7")]
+
+    def test_a_compressed_batch_is_served(self, node: ClusterMediator) -> None:
+        call = batch(*(envelope(requestId=f"r-{n}") for n in range(3)), headers={"Content-Encoding": "gzip"})
+        assert isinstance(call.body, bytes)
+        answer = self.exchange(node, changed(call, body=gzip.compress(call.body)))
+        assert [each["executed"] for each in replies_of(answer)] == ["1", "1", "1"]
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda body: whole(),
+            lambda body: b"",
+            lambda body: body[:-1],
+            lambda body: body + b"x",
+            lambda body: body + body,
+            lambda body: body[:30] + bytes([body[30] ^ 255]) + body[31:],
+        ],
+        ids=["not compressed", "empty", "ends early", "garbage behind it", "two members", "damaged"],
+    )
+    def test_a_compressed_call_that_is_damaged_is_400(
+        self, node: ClusterMediator, ran: list[Any], damage: Callable[[bytes], bytes]
+    ) -> None:
+        call = Call(damage(gzip.compress(whole())), {"Content-Encoding": "gzip"})
+        answer = self.refused(node, call, 400, ErrorCode.INVALID_ARGUMENT, "unknown")
+        assert (answer.reply.error_message or "").startswith("Content-Encoding: gzip: ")
+        assert ran == []
+
+    def test_a_compressed_call_may_be_as_long_as_the_limit_to_the_byte(
+        self, node: ClusterMediator, ran: list[Any]
+    ) -> None:
+        full = whole() + b" " * (LIMIT - len(whole()))
+        headers = {"Content-Encoding": "gzip"}
+        assert self.exchange(node, Call(gzip.compress(full), headers)).executed == "1"
+        call = Call(gzip.compress(full + b" "), headers)
+        self.refused(node, call, 413, ErrorCode.RESOURCE_EXHAUSTED, "unknown")
+        assert len(ran) == 1
+
+    @pytest.mark.parametrize("header", ["Accept-Encoding", "Catga-Accept-Encoding"])
+    def test_a_long_response_is_compressed_for_a_caller_that_asks(self, node: ClusterMediator, header: str) -> None:
+        asked = invocation(payload={"userId": "7" * 2000}, headers={header: "deflate, gzip;q=0.5"}, requestId="a")
+        answer = self.exchange(node, asked)
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert int(answer.headers["Content-Length"]) == len(answer.body) < 1024
+        plain = Answer(answer.status, answer.headers, gzip.decompress(answer.body))
+        assert payload_of(plain) == {"userId": "7" * 2000, "name": "Ada"}
+
+    @pytest.mark.parametrize("asked", [None, "identity", "gzip;q=0", "deflate", "*", "", ";;,,=", "é"])
+    def test_a_response_is_as_it_is_for_a_caller_that_asks_for_nothing(
+        self, node: ClusterMediator, asked: str | None
+    ) -> None:
+        headers = {} if asked is None else {"Accept-Encoding": asked}
+        answer = self.exchange(node, invocation(payload={"userId": "7" * 2000}, headers=headers))
+        assert "Content-Encoding" not in answer.headers
+        assert payload_of(answer)["userId"] == "7" * 2000
+
+    def test_a_short_response_is_never_compressed(self, node: ClusterMediator) -> None:
+        answer = self.exchange(node, invocation(headers={"Accept-Encoding": "gzip"}))
+        assert "Content-Encoding" not in answer.headers
+        assert payload_of(answer) == {"userId": "7", "name": "Ada"}
+
+    def test_a_node_without_compression_takes_and_makes_none(self, local: Mediator, ran: list[Any]) -> None:
+        options = {"discovery": MemoryDiscovery(), "endpoint": "http://localhost:5001", "insecure": True}
+        with create_cluster(local, node_id="node-1", compression="off", **options) as node:
+            call = Call(gzip.compress(whole()), {"Content-Encoding": "gzip"})
+            answer = self.refused(node, call, 415, ErrorCode.INVALID_ARGUMENT, "unknown")
+            assert answer.headers["Accept-Encoding"] == "identity"
+            assert ran == []
+            asking = invocation(payload={"userId": "7" * 2000}, headers={"Accept-Encoding": "gzip"})
+            assert "Content-Encoding" not in self.exchange(node, asking).headers
+            assert not node._local_node.describe().features & {"gzip", "br"}
 
     @pytest.mark.parametrize(
         "length",

@@ -24,7 +24,9 @@ pid {folder}/pid;
 error_log stderr;
 events {{}}
 http {{
-    access_log off;
+    log_format codings '$uri $upstream_http_content_encoding $sent_http_content_encoding';
+    access_log {folder}/codings codings;
+    {extra}
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
@@ -66,11 +68,20 @@ def require_proxies() -> None:
 
 
 @contextlib.contextmanager
-def proxy(kind: str, node: Process, folder: Path) -> Iterator[Process]:
-    """Run one of ``PROXIES`` before a node until the block is left."""
+def proxy(kind: str, node: Process, folder: Path, extra: str = "") -> Iterator[Process]:
+    """
+    Run one of ``PROXIES`` before a node until the block is left.
+
+    Args:
+        kind: Which one.
+        node: The node.
+        folder: For its files. nginx writes there, into ``codings``, in which coding the node has sent each response
+            and in which coding it was passed on.
+        extra: Further lines of the configuration of nginx.
+    """
     port = free_port()
     program, _, mode = kind.partition(" ")
-    text = (_HAPROXY if mode else _NGINX).format(folder=folder, port=port, node=node.port, mode=mode)
+    text = (_HAPROXY if mode else _NGINX).format(folder=folder, port=port, node=node.port, mode=mode, extra=extra)
     file = folder / "proxy.conf"
     file.write_text(text, encoding="utf-8")
     found = _program(program)

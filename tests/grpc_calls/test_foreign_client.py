@@ -61,6 +61,8 @@ def test_a_foreign_client_calls_a_node(compiled: Path) -> None:
         )
         assert ran.returncode == 0, ran.stderr
         said = json.loads(ran.stdout)
+    received, sent = map(int, said["metadata"].pop("catga-times").split(","))
+    assert 0 < received <= sent
     assert said == {
         "invoke": "TEA",
         "metadata": {"catga-executed": "1", "catga-status": "200", "catga-node-id": "users"},

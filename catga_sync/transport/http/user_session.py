@@ -18,6 +18,7 @@ from requests.utils import select_proxy
 
 from catga_sync.transport.http.adapter import DeadlineAdapter, adopt
 from catga_sync.transport.http.connection import Exchange
+from catga_sync.wire.headers import ACCEPT_ENCODING
 
 __all__ = [
     "STOCK_GET_ADAPTER",
@@ -50,7 +51,7 @@ class ResponseTooLong(Exception):
 
 
 class ResponseEncoded(Exception):
-    """The response has a ``Content-Encoding`` that was not asked for. Its body is not read: it may be a bomb."""
+    """The response has a ``Content-Encoding`` that was not asked for. Its body is not read."""
 
 
 def new_session(pool_size: int) -> requests.Session:
@@ -137,7 +138,7 @@ def post_directly(pool: Any, path: str, body: bytes, headers: dict[str, str], ex
         timeout=urllib3.Timeout(connect=min(_CONNECT_TIMEOUT, left), read=left),
     )
     try:
-        _check_encoding(response.headers)
+        _check_encoding(response.headers, headers.get(ACCEPT_ENCODING, ""))
         return response.status, response.headers, _read(response, limit)
     finally:
         if not response.closed:
@@ -159,6 +160,9 @@ def post_through(
     """
     Send a request through ``Session.send``, with its hooks and mounted adapters.
 
+    No compressed response is asked for: hooks and adapters may read ``response.content``, which ``requests``
+    decompresses, without a bound, and the bytes that are signed are gone.
+
     Args:
         verify: As in ``requests``; True means the session's setting.
         cert: As in ``requests``; None means the session's setting.
@@ -167,6 +171,7 @@ def post_through(
         ResponseTooLong: The body has more than ``limit`` bytes.
         ResponseEncoded: See there.
     """
+    headers = {name: value for name, value in headers.items() if name != ACCEPT_ENCODING}
     with Exchange(exchange.expires).run():
         # The session's ``auth`` may request a token: within the time of this call, and as an exchange of its own, which
         # is no evidence about the call.
@@ -183,7 +188,7 @@ def post_through(
         allow_redirects=False,
     )
     with response:
-        _check_encoding(response.headers)
+        _check_encoding(response.headers, "")
         parts, size = [], 0
         for part in response.iter_content(_CHUNK):
             size += len(part)
@@ -199,9 +204,9 @@ def is_stock(adapter: object) -> bool:
     return type(adapter) is DeadlineAdapter and HTTPAdapter.send is STOCK_SEND
 
 
-def _check_encoding(headers: Mapping[str, str]) -> None:
+def _check_encoding(headers: Mapping[str, str], asked: str) -> None:
     encoding = headers.get("Content-Encoding")
-    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+    if encoding is not None and encoding.strip().lower() not in ("", "identity", *asked.split(", ")):
         raise ResponseEncoded(encoding)
 
 

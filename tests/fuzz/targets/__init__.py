@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.fuzz.targets import (
+    compression,
     envelopes,
     headers,
     kubernetes,
@@ -23,6 +24,7 @@ TARGETS = (
     *payloads.TARGETS,
     *headers.TARGETS,
     *signatures.TARGETS,
+    *compression.TARGETS,
     *receivers.TARGETS,
     *responses.TARGETS,
     *records.TARGETS,

@@ -19,6 +19,7 @@ from catga_sync.receiver.authentication import Guard, LoopbackGuard, OpenGuard, 
 from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.receiver import Receiver
 from catga_sync.testing.clock import FakeClock
+from catga_sync.wire.compression import compress, decompress
 from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope, read_batch_response
 from catga_sync.wire.headers import SIGNATURE
 from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
@@ -129,6 +130,8 @@ def _exchange(receiver: Receiver, data: bytes) -> tuple[int, dict[str, str], byt
         raise Finding(f"Catga-Executed: {headers['Catga-Executed']!a}")
     if environ["REQUEST_METHOD"] != "HEAD" and int(headers["Content-Length"]) != len(body):
         raise Finding("the length is not that of the body")
+    if "Content-Encoding" in headers and body:
+        body = decompress(headers["Content-Encoding"], body, 1 << 30)
     return status, headers, body
 
 
@@ -204,6 +207,9 @@ def _seeds() -> list[bytes]:
         _request(b"", NODE_PATH, "GET"),
         _request(b"", DRAIN_PATH),
         _request(bodies[0], Transfer_Encoding="chunked", Content_Length=""),
+        _request(compress("gzip", bodies[0]), Content_Encoding="gzip"),
+        _request(compress("gzip", _batch(bodies)), BATCH_PATH, Content_Encoding="x-gzip", Accept_Encoding="gzip"),
+        _request(compress("gzip", bytes(10_000_000)), Content_Encoding="gzip"),
         _request(bodies[0], Origin="http://evil.example"),
         _request(bodies[0], Host="[::1]:5001", X_Forwarded_For="10.0.0.1"),
     ]

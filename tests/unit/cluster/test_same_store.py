@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from catga_sync import CatgaResult, Delivery, ErrorCode
+from catga_sync.cluster.local_node import SHARED_IDEMPOTENCY
 from catga_sync.idempotency import MemoryIdempotency, SqliteIdempotency
 from tests.processes import until
 from tests.unit.cluster.losing import Do, Look, Pair, pair
@@ -106,11 +107,15 @@ def test_what_may_run_twice_anyway_takes_the_store_from_no_plain_request_of_its_
         assert made.ran == [("a", 2)]
 
 
+def tells_its_store(features: Iterable[str]) -> bool:
+    return any(each.startswith(SHARED_IDEMPOTENCY) for each in features)
+
+
 def test_nodes_that_are_asked_what_they_are_tell_their_store_as_well(tmp_path: Path, opened: Opened) -> None:
     path = tmp_path / "ids.sqlite3"
     with pair(opened(path), opened(path), listed=True) as made:
         # A node that was asked before it had read its identity is asked again after a while.
-        until(lambda: all(len(features) > 1 for features in made.features.values()), "both have told it")
+        until(lambda: all(map(tells_its_store, made.features.values())), "both have told it")
         made.losing = {"a"}
         result = made.client.send(Do(1))
         assert (result.value, asked(result), made.ran) == (1, BOTH, [("a", 1)])
@@ -261,6 +266,6 @@ def test_a_node_whose_store_does_not_tell_which_one_it_is_says_nothing_of_a_shar
     with caplog.at_level(logging.INFO, "catga_sync.idempotency"), pair(a, b) as made:
         result = made.client.send(Do())
         assert asked(result) == A_ALONE
-        assert [name for name, features in made.features.items() if len(features) > 1] == ["b"]
+        assert [name for name, features in made.features.items() if tells_its_store(features)] == ["b"]
     (warning,) = [each.getMessage() for each in caplog.records if each.name.startswith("catga_sync.idempotency")]
     assert "no such disk" in warning

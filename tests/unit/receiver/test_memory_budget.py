@@ -1,6 +1,7 @@
 """The memory that large requests may take at once: a weighted semaphore, and what the receiver does with it."""
 
 import base64
+import gzip
 import io
 import json
 import threading
@@ -12,6 +13,7 @@ import pytest
 from catga_sync.errors import ErrorCode
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Query, message
+from catga_sync.receiver import compression
 from catga_sync.receiver.authentication import OpenGuard
 from catga_sync.receiver.memory_budget import BUDGET, SMALL, MemoryBudget, weight_of
 from catga_sync.receiver.receiver import RawRequest, Receiver
@@ -214,8 +216,8 @@ class Node:
         self.receiver = Receiver(local, self.local_node, guard=OpenGuard(), **options)
         self.budget = self.receiver._memory
 
-    def post(self, body, path=INVOKE_PATH, timeout_ms=60_000):
-        headers = {"content-type": "application/json", "catga-timeout-ms": str(timeout_ms)}
+    def post(self, body, path=INVOKE_PATH, timeout_ms=60_000, **more):
+        headers = {"content-type": "application/json", "catga-timeout-ms": str(timeout_ms), **more}
         return self.receiver.handle(RawRequest("POST", path, headers, io.BytesIO(body).read, len(body)))
 
     def ask(self, length, timeout_ms=60_000):
@@ -272,6 +274,37 @@ def test_a_large_request_that_has_no_turn_in_time_is_refused_and_a_small_one_run
     assert node.ask(SMALL, timeout_ms=1000) == REFUSED
     assert node.ask(5) == (200, "1", None, b"5")
     assert node.local_node.in_flight == 0
+
+
+def ask_compressed(node, length, timeout_ms):
+    more = {"content-encoding": "gzip"}
+    raw = node.post(gzip.compress(envelope(length)), timeout_ms=timeout_ms, **more)
+    return raw.status, raw.headers["Catga-Executed"]
+
+
+def test_a_request_that_becomes_large_when_it_is_decompressed_waits_for_memory_and_a_small_one_does_not():
+    node = Node(lambda request: len(request.text))
+    assert node.budget.acquire(node.budget.size, 0.0)
+    assert ask_compressed(node, 4 * SMALL, timeout_ms=200) == (503, "0")
+    assert ask_compressed(node, 5, timeout_ms=60_000) == (200, "1")
+    node.budget.release(node.budget.size)
+    assert ask_compressed(node, 4 * SMALL, timeout_ms=60_000) == (200, "1")
+    assert node.budget.free == node.budget.size
+
+
+def test_memory_is_taken_while_a_large_request_is_decompressed(monkeypatch):
+    node = Node(lambda request: len(request.text))
+    real, free = compression.decompress, []
+
+    def decompress(coding, body, limit):
+        free.append(node.budget.free)
+        return real(coding, body, limit)
+
+    monkeypatch.setattr(compression, "decompress", decompress)
+    assert ask_compressed(node, 4 * SMALL, timeout_ms=60_000) == (200, "1")
+    small, large = free
+    assert small == node.budget.size
+    assert node.budget.size - large >= len(envelope(4 * SMALL))
 
 
 def test_a_large_request_waits_for_its_turn():
