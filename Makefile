@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make demo      start three nodes and watch requests travel between them"
 	@echo "make test      run the tests, in parallel"
-	@echo "make soak      run the long tests"
+	@echo "make soak      run the long tests, in parallel"
 	@echo "make fuzz      feed everything that reads bytes with mutated input for five minutes"
 	@echo "make faults    make 50,000 calls while everything fails, and check what callers were told"
 	@echo "make lint      check style and format          make format    write them"
@@ -79,10 +79,11 @@ demo: $(VENV)/has-demo
 test: $(VENV)/has-test
 	@$(RUN) -m pytest -n auto --dist loadgroup $(ARGS)
 
-# What else tries all of its examples here is tests/thorough.py. pytest's 5 is "no test": there need not be a long one.
+# What else tries all of its examples here is tests/thorough.py. Tests that take all of the machine for long are in the
+# group "soak", so that one runs at a time. pytest's 5 is "no test": there need not be a long one.
 .PHONY: soak
 soak: $(VENV)/has-test
-	@CATGA_TESTS_THOROUGH=1 $(RUN) -m pytest --slow -m "slow or thorough" $(ARGS) || [ $$? -eq 5 ]
+	@CATGA_TESTS_THOROUGH=1 $(RUN) -m pytest -n auto --dist loadgroup --slow -m "slow or thorough" $(ARGS) || [ $$? -eq 5 ]
 
 .PHONY: fuzz
 fuzz: $(VENV)/has-fuzz

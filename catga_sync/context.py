@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from catga_sync.deadline import Deadline
 
@@ -94,7 +94,7 @@ class CallContext:
 
     @property
     def span_id(self) -> str:
-        """16 hex digits: the span of this call, where tracing makes spans; else that of the caller, or none's."""
+        """16 hex digits: the span of this call if a hook for tracing has made one, else that of its caller."""
         return self.trace()[0][36:52]
 
     @property
@@ -150,9 +150,9 @@ class CallContext:
         """
         traceparent, tracestate = self.traceparent, self.tracestate
         given = carrier.get("traceparent")
-        if given is not None and _TRACEPARENT.fullmatch(given) and _PRINTABLE.fullmatch(given):
+        if isinstance(given, str) and _TRACEPARENT.fullmatch(given) and _PRINTABLE.fullmatch(given):
             traceparent, tracestate = given, carrier.get("tracestate")
-            if tracestate is not None and not _fits(tracestate, _MAX_TRACESTATE):
+            if not _fits(tracestate, _MAX_TRACESTATE):
                 tracestate = None
         baggage = usable_baggage(carrier["baggage"]) if "baggage" in carrier else self.baggage
         return replace(self, traceparent=traceparent, tracestate=tracestate, baggage=baggage)
@@ -162,19 +162,20 @@ class CallContext:
         return None if self.deadline is None else self.deadline.remaining()
 
 
-def usable_baggage(given: str | None) -> str | None:
+def usable_baggage(given: object) -> str | None:
     """
     Return W3C baggage as a call may carry it, or None where nothing of it is usable.
 
     Of one that is too long, the members that do not fit are left out, from its end.
     """
-    if given is not None and len(given) > MAX_BAGGAGE:
+    if isinstance(given, str) and len(given) > MAX_BAGGAGE:
         given = given[: MAX_BAGGAGE + 1].rpartition(",")[0]
-    return given if given and _fits(given, MAX_BAGGAGE) else None
+    return given if _fits(given, MAX_BAGGAGE) else None
 
 
-def _fits(text: str, most: int) -> bool:
-    return len(text) <= most and _PRINTABLE.fullmatch(text) is not None
+def _fits(text: object, most: int) -> TypeGuard[str]:
+    # What a hook of the user's gives may be anything.
+    return isinstance(text, str) and len(text) <= most and _PRINTABLE.fullmatch(text) is not None
 
 
 _current: ContextVar[CallContext | None] = ContextVar("catga_sync_call", default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -44,6 +46,15 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from tests.work_units import ByFile
+
+    return ByFile(config, log)
+
+
 def pytest_report_header() -> str:
     return f"catga_sync: {catga_sync.__version__} from {Path(catga_sync.__file__).parent}"
 
@@ -55,6 +66,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         config.hook.pytest_deselected(items=list(slow))
         items[:] = [item for item in items if item not in slow]
+
+
+def pytest_collection_finish() -> None:
+    # What has been collected stays until the end. A collection of garbage that walks through all of it takes most of a
+    # second, and many tests make one, as does each of their forks.
+    gc.freeze()
 
 
 def require_service(available: bool, reason: str) -> None:

@@ -5,6 +5,7 @@
     catga-sync explain shop.PlaceOrder          show which nodes may take a request, which may not, and why
     catga-sync call shop.PlaceOrder '{"n": 1}'  send a request
     catga-sync drain node-1                     have a node go offline, and wait until it can be ended
+    catga-sync serve users:mediator             serve a node over gRPC
 
 Exit codes: 0 done, 1 it failed, 2 wrong usage or configuration, 3 no node could be reached or handles the type.
 
@@ -29,6 +30,7 @@ from catga_sync.cli import commands
 from catga_sync.cli.client import StoreDown
 from catga_sync.cli.options import CommandFailed, address
 from catga_sync.cli.output import say
+from catga_sync.cli.serve import serve
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import CatgaError
 
@@ -120,7 +122,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     drain = command("drain", commands.drain, "have a node go offline, and wait until nothing runs there")
     drain.add_argument("node", metavar="NODE", help="id of the node")
+    text = "serve a mediator's node over gRPC until SIGTERM; --timeout is the time for calls that run then"
+    served = subparsers.add_parser("serve", help="serve a mediator's node over gRPC", description=text)
+    served.set_defaults(run=serve)
+    served.add_argument(
+        "target", metavar="MODULE:MEDIATOR", help="what create_cluster() returned, as in users:mediator"
+    )
+    served.add_argument("--address", metavar="HOST:PORT", help="where to listen; otherwise the port of the endpoint")
+    served.add_argument("--workers", metavar="N", type=_whole, help="calls that run at once; otherwise 32")
+    served.add_argument("--timeout", metavar="S", type=_seconds, help="seconds for calls that run at the end")
     return parser
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or not text.isascii() or not 1 <= int(text[:7]) <= 100_000:
+        raise argparse.ArgumentTypeError(f"give a whole number from 1 on, not {shown(text)}")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

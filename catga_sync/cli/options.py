@@ -17,7 +17,7 @@ from catga_sync.nodes import check_endpoint, check_node_id
 from catga_sync.options import ENVIRONMENT_PREFIX, ClusterOptions
 from catga_sync.serialization import MessageRegistry
 
-__all__ = ["CommandFailed", "address", "options_for"]
+__all__ = ["CommandFailed", "address", "load", "options_for"]
 
 
 class CommandFailed(Exception):
@@ -73,9 +73,17 @@ def address(text: str) -> tuple[str | None, str]:
 
 
 def _application(text: str) -> ClusterMediator | Mediator:
+    found = load(text, "--app")
+    if not isinstance(found, (ClusterMediator, Mediator)):
+        raise CommandFailed(f"--app: {text} is no mediator but {type(found).__name__}")
+    return found
+
+
+def load(text: str, option: str) -> object:
+    """Return the object that ``MODULE:NAME`` stands for; ``option`` is the argument, for errors."""
     module_name, colon, path = text.partition(":")
     if not colon or not all(name.isidentifier() for name in f"{module_name}.{path}".split(".")):
-        raise CommandFailed(f"--app: give MODULE:MEDIATOR, as in users:mediator, not {shown(text)}")
+        raise CommandFailed(f"{option}: give MODULE:MEDIATOR, as in users:mediator, not {shown(text)}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -85,9 +93,7 @@ def _application(text: str) -> ClusterMediator | Mediator:
             found = getattr(found, name)
     except Exception as exc:
         why = without_credentials(str(exc))
-        raise CommandFailed(f"--app: {text} cannot be loaded: {type(exc).__name__}: {why}") from exc
-    if not isinstance(found, (ClusterMediator, Mediator)):
-        raise CommandFailed(f"--app: {text} is no mediator but {type(found).__name__}")
+        raise CommandFailed(f"{option}: {text} cannot be loaded: {type(exc).__name__}: {why}") from exc
     return found
 
 

@@ -164,9 +164,14 @@ class GrpcServer:
         if self.port == 0:
             self._close_pools()
             raise ConfigurationError(f"address: {address} cannot be listened on, or is taken")
+        try:
+            # Beside an HTTP server its threads count.
+            mediator.attach(threads=max_workers if self._is_alone else None)
+        except ConfigurationError:
+            self._server.stop(None)
+            self._close_pools()
+            raise
         self._server.start()
-        # Beside an HTTP server its threads count.
-        mediator.attach(threads=max_workers if self._is_alone else None)
 
     def wait(self, timeout: float | None = None) -> bool:
         """
@@ -269,6 +274,7 @@ class _Calls:
             hung_up=lambda: not context.is_active(),
             body=None if too_long else message,
             form=PROTOBUF,
+            way="grpc",
             seconds_left=None if left is None else min(left, MAX_TIME_MS / 1000.0),
         )
 

@@ -154,6 +154,8 @@ class OpenTelemetryHook:
             attributes |= {"rpc.system.name": _SYSTEM, "rpc.method": details.type_name}
             if call.source_node_id is not None:
                 attributes["catga.source_node_id"] = call.source_node_id
+            if details.queue_ms is not None:
+                attributes["catga.queue_ms"] = details.queue_ms
             context, links = self._context_of_received(call)
         else:
             kind, name = SpanKind.INTERNAL, f"handle {details.type_name}"

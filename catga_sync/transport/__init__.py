@@ -8,11 +8,11 @@ from catga_sync._clock import Clock
 from catga_sync._log_limit import LimitedLog
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport.base import Channel, ExchangeFailed, RemoteInvoker, Response
+from catga_sync.transport.channels import NodeChannels, NodeProbe
 from catga_sync.transport.http.channel import HttpChannel
 from catga_sync.transport.invoker import EnvelopeInvoker
 from catga_sync.transport.proof import Proof
 from catga_sync.transport.signing import Signing
-from catga_sync.transport.ways import NodeChannels, NodeProbe
 
 __all__ = [
     "Channel",

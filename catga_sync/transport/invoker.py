@@ -25,11 +25,11 @@ from catga_sync.results import OTHER_NODE, RETRY, CatgaResult
 from catga_sync.serialization import MessageRegistry, jsontext
 from catga_sync.transport.base import Channel, ExchangeFailed, Response
 from catga_sync.transport.batch import FRAME, Item, judge_batch, parts, share_out
-from catga_sync.transport.clock_offset import ClockOffset
-from catga_sync.transport.compression import coding_for, compressed, decompressed, is_refusal
+from catga_sync.transport.compression import compressed, decompressed, is_refusal
 from catga_sync.transport.outcome import Outcome, judge_one
 from catga_sync.transport.proof import Proof, judge_unproven
 from catga_sync.transport.signing import MISDIRECTED, Signing
+from catga_sync.transport.way import Way, Ways
 from catga_sync.wire.call_path import write_chain
 from catga_sync.wire.envelope import MAX_TIME_MS
 from catga_sync.wire.form import JSON, Head, WireForm
@@ -70,52 +70,6 @@ class _Kind(NamedTuple):
     heads: dict[WireForm, Head]
 
 
-class _Way:
-    """
-    What the calls to one node have in common, until its record changes.
-
-    Args:
-        node: The node.
-        channel: Carries the bytes there.
-        signing: Signs the requests of this process; None where they are not signed.
-        shows_first: Whether the node has to prove first that it signs.
-        compresses: Whether requests are compressed if the node offers it.
-        earlier: The one of its record before; None for the first.
-    """
-
-    __slots__ = ("channel", "clock", "coding", "form", "has_choice", "incarnation", "node", "shows_first", "signing")
-
-    def __init__(
-        self,
-        node: ClusterNode,
-        channel: Channel,
-        signing: Signing | None,
-        *,
-        shows_first: bool,
-        compresses: bool,
-        earlier: _Way | None = None,
-    ) -> None:
-        self.channel = channel
-        #: The form in which requests travel there.
-        self.form: WireForm = getattr(channel, "form", JSON)
-        address = node.endpoint if self.form is JSON else node.grpc_address
-        if signing is not None and (node.signed is False or not signing.covers(address)):
-            signing = None
-        self.node = node
-        #: Whether there is more than one channel to the node: then each call looks anew which one it takes.
-        self.has_choice = node.grpc_address not in (None, node.endpoint)
-        self.signing = signing
-        #: The incarnation of the node in the signatures.
-        self.incarnation = "" if signing is None else signing.incarnation_for(node.node_id, node.incarnation)
-        self.shows_first = shows_first
-        #: The clock of the node; that of another run may be the clock of another machine.
-        place = (node.endpoint, node.incarnation)
-        known = earlier is not None and (earlier.node.endpoint, earlier.node.incarnation) == place
-        self.clock: ClockOffset = earlier.clock if earlier is not None and known else ClockOffset()
-        #: The coding of compressed requests; None where nothing is compressed in either direction.
-        self.coding = coding_for(node) if compresses and self.form is JSON else None
-
-
 class EnvelopeInvoker:
     """
     Sends requests to other nodes as envelopes. Thread-safe, and safe after a fork as far as its channel is.
@@ -151,14 +105,12 @@ class EnvelopeInvoker:
         self._channel = channel
         self._source_node_id = source_node_id
         self._max_body_bytes = max_body_bytes
-        self._compresses = compresses
-        self._signing = signing
         self._proof = proof
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._limited_log = LimitedLog(self._clock) if limited_log is None else limited_log
         # Caches; two threads that fill the same place at once put the same there.
         self._kinds: dict[type, _Kind] = {}
-        self._ways: dict[str, _Way] = {}
+        self._ways = Ways(channel, signing, shows_first=proof is not None, compresses=compresses)
 
     def invoke(self, node: ClusterNode, request: Request[T], *, timeout: float, call: CallContext) -> CatgaResult[T]:
         """See ``RemoteInvoker``."""
@@ -170,9 +122,9 @@ class EnvelopeInvoker:
             payload = kind.encode(request)
         except SerializationError as exc:
             return outcome.unwritable(exc)
-        way = self._ways.get(node.node_id)
+        way = self._ways.last.get(node.node_id)  # as Ways.to, with one call less
         if way is None or way.node is not node or way.has_choice:
-            way = self._way_to(node)
+            way = self._ways.to(node)
         form = way.form
         head = kind.head if form is JSON else kind.heads.get(form) or self._head_of(kind, form)
         write = partial(form.stamped, head.unstamped(payload, call.request_id))
@@ -209,7 +161,7 @@ class EnvelopeInvoker:
         measured: dict[str, Any] = {}
         outcome = Outcome(node, type_name, _checked_json, call, self._limited_log, measured)
         for _ in range(2):
-            way = self._way_to(node)
+            way = self._ways.to(node)
             head = way.form.head(type_name, response_name or "none", self._source_node_id)
             write = partial(way.form.stamped, head.unstamped(payload, call.request_id))
             came = self._exchange(way, INVOKE_PATH, call, write, expires, measured)
@@ -231,7 +183,7 @@ class EnvelopeInvoker:
                 of the first one count for all of them; each has a traceparent of its own.
         """
         expires = self._clock.monotonic() + timeout
-        way = self._way_to(node)
+        way = self._ways.to(node)
         form = way.form
         results: dict[int, CatgaResult[Any]] = {}
         ready: list[Item] = []
@@ -284,30 +236,18 @@ class EnvelopeInvoker:
         """See ``UpkeptInvoker``."""
         self._limited_log.tell_left_out()
         present = list(nodes)
-        ids = {node.node_id for node in present}
-        for node_id in list(self._ways):
-            if node_id not in ids:
-                self._ways.pop(node_id, None)
+        self._ways.tidy(present)
         if self._proof is not None:
             self._proof.keep_only(present)
         self._channel.tidy(present)
 
     def way_to(self, node: ClusterNode) -> str:
         """Return how the next call to a node travels: ``post`` or ``grpc``."""
-        return "post" if self._way_to(node).form is JSON else "grpc"
-
-    def _way_to(self, node: ClusterNode) -> _Way:
-        choose = getattr(self._channel, "channel_to", None)
-        channel = self._channel if choose is None else choose(node)
-        earlier, shows_first = self._ways.get(node.node_id), self._proof is not None
-        way = self._ways[node.node_id] = _Way(
-            node, channel, self._signing, shows_first=shows_first, compresses=self._compresses, earlier=earlier
-        )
-        return way
+        return self._ways.to(node).name
 
     def _exchange(
         self,
-        way: _Way,
+        way: Way,
         path: str,
         call: CallContext,
         write: Callable[[float], bytes],

@@ -14,9 +14,9 @@ from catga_sync import _fork
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import OTHER_NODE, CatgaResult
+from catga_sync.transport.channels import NodeProbe
 from catga_sync.transport.http.probe import Probe, ProbeOutcome
 from catga_sync.transport.outcome import Outcome
-from catga_sync.transport.ways import NodeProbe
 
 __all__ = ["Proof", "judge_unproven"]
 

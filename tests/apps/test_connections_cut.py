@@ -106,7 +106,9 @@ def check_values(postgres: PostgresServer, database: str, told: list[Told]) -> N
         pytest.param(
             DJANGO, "kept", {"SHOP_CONN_MAX_AGE": "60"}, id="django-keeps-connections", marks=pytest.mark.slow
         ),
-        pytest.param(DJANGO, "closed", {"SHOP_CONN_MAX_AGE": "0"}, id="django-closes-connections"),
+        pytest.param(
+            DJANGO, "closed", {"SHOP_CONN_MAX_AGE": "0"}, id="django-closes-connections", marks=pytest.mark.slow
+        ),
         pytest.param(FLASK, "pooled", {}, id="flask-sqlalchemy"),
     ],
 )

@@ -47,7 +47,7 @@ def run(page: str) -> int:
                 # The environment that is there to have no extras runs a page up to what needs one.
                 if not os.environ.get("CATGA_TESTS_NOEXTRAS") or "pip install catga-sync[" not in str(exc):
                     raise
-                break
+                break  # what follows may show what this block has made
     return runner.summarize().failed
 
 

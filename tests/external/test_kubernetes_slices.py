@@ -18,6 +18,7 @@ require_module("kubernetes")
 # isort: split
 
 from tests.external.kubernetes_objects import endpoint_slice, judged, pod, port, written  # noqa: E402 - see above
+from tests.thorough import thorough  # noqa: E402 - see above
 
 USERS = Service("shop", "users")
 ONLINE, DRAINING = NodeStatus.ONLINE, NodeStatus.DRAINING
@@ -293,6 +294,7 @@ _SLICE = st.fixed_dictionaries(
 )
 
 
+@thorough(400)
 @given(_JSON | _SLICE)
 def test_whatever_comes_only_nodes_that_can_be_come_out(item: Any) -> None:
     try:

@@ -42,7 +42,9 @@ def unsigned_call(server: Process) -> tuple[int, str | None, bool]:
 
 
 @pytest.mark.parametrize("kind", PROXIES)
-@pytest.mark.parametrize("secret", ["k" * 32, None], ids=["with a secret", "without"])
+@pytest.mark.parametrize(
+    "secret", [pytest.param("k" * 32, id="with a secret", marks=pytest.mark.slow), pytest.param(None, id="without")]
+)
 def test_a_stranger_behind_a_proxy_on_the_same_machine_runs_no_handler(
     kind: str, secret: str | None, tmp_path: Path
 ) -> None:

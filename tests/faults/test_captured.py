@@ -91,7 +91,7 @@ def as_another_node(nodes: Nodes, node: Node) -> Node:
         (restarted_with_an_empty_folder, 421, "2"),
         pytest.param(restarted_with_its_folder, 401, "1", marks=pytest.mark.slow),
         (restarted_with_its_folder, 401, "2"),
-        (at_another_port, 421, "1"),
+        pytest.param(at_another_port, 421, "1", marks=pytest.mark.slow),
         (in_another_cluster, 401, "1"),
         (as_another_node, 401, "1"),
     ],
@@ -156,7 +156,7 @@ def test_no_call_fails_while_signed_nodes_are_replaced_one_by_one(nodes: Nodes) 
     def call(number: int) -> list[object]:
         failed: list[object] = []
         calls = 0
-        while not over.wait(0.01):
+        while not over.wait(0.04):
             result = client.send(Ask(f"{number}-{calls}"))
             calls += 1
             if not result:

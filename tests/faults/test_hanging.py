@@ -41,7 +41,7 @@ def test_a_hanging_node_costs_a_few_calls_and_runs_nothing_that_has_expired(node
             return (kind, "b") in {(event.kind, event.node.node_id) for event in client.events()}
 
         # The handlers take their time, so that the callers do not take all of the machine's.
-        with Load(client, nodes.told, callers=CALLERS, queries=queries, seconds=0.03, timeout=TIMEOUT) as load:
+        with Load(client, nodes.told, callers=CALLERS, queries=queries, seconds=0.1, timeout=TIMEOUT) as load:
             until(load.answered(20, by="b"), "it serves")
             with b.paused():
                 hung = time.monotonic()

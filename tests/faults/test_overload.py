@@ -29,7 +29,7 @@ def test_more_callers_than_threads_wait_and_none_is_refused(nodes: Nodes) -> Non
     with nodes.client() as client:
         nodes.see(client, "a", "b")
         with Load(client, nodes.told, callers=32, queries=0.0, timeout=30.0) as load:
-            until(load.answered(500), "calls are answered")
+            until(load.answered(250), "calls are answered")
     assert load.failed == []
     assert nodes.wrong() == []
     assert {len(each.attempts) for each in load.told} == {1}
@@ -111,8 +111,10 @@ def test_a_chain_with_room_may_come_back(nodes: Nodes) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    ["python:tests.faults.bare", "python:catga_sync.integrations.gunicorn"],
-    ids=["told by each request", "told by the hooks"],
+    [
+        pytest.param("python:tests.faults.bare", id="told by each request"),
+        pytest.param("python:catga_sync.integrations.gunicorn", id="told by the hooks", marks=pytest.mark.slow),
+    ],
 )
 def test_a_server_with_one_thread_neither_waits_for_itself_nor_is_silent_about_it(nodes: Nodes, settings: str) -> None:
     server = ("-k", "sync", "--threads", "1", "-c", settings)

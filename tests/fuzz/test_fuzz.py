@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,31 +29,68 @@ _ROOT = Path(__file__).resolve().parents[2]
 _NEVER_ACCEPTED = {"response-unsigned"}
 
 
-#: Prints whether a target accepts each of its seeds. A target keeps what it opens until its process ends, and has the
-#: log of the package at its own level, so it is not for the process of the tests.
+#: For each line with the name of a target and a file: writes there whether the target accepts each of its seeds.
+#: A target keeps what it opens until its process ends, and sets the level of the package's log, so it is not for the
+#: process of the tests: each runs in a fork of a process that has imported them all once.
 _READ_SEEDS = """
-import json, sys
+import json, os, sys, traceback
 from tests.fuzz.target import judged
 from tests.fuzz.targets import TARGETS
 
-(target,) = [each for each in TARGETS if each.name == sys.argv[1]]
-with target.place() as place:
-    check = judged(target.prepare(place))
-    print(json.dumps([bool(check(seed)) for seed in target.seeds()]))
+def read(target, file):
+    with target.place() as place:
+        check = judged(target.prepare(place))
+        accepted = [bool(check(seed)) for seed in target.seeds()]
+    with open(file, "w") as output:
+        json.dump(accepted, output)
+
+for line in sys.stdin:
+    name, file = line.rstrip().split(" ", 1)
+    (target,) = [each for each in TARGETS if each.name == name]
+    pid = os.fork()
+    if pid == 0:
+        failed = 1
+        try:
+            output = os.open(file + ".said", os.O_CREAT | os.O_WRONLY)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            read(target, file)
+            failed = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(failed)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
+@pytest.fixture(scope="module")
+def reader() -> Iterator[subprocess.Popen[str]]:
+    """The process that reads seeds."""
+    command = [sys.executable, "-c", _READ_SEEDS]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=_ROOT, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.xdist_group("fuzz-seeds")
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_a_target_accepts_seeds_of_its_own_and_finds_nothing_wrong_with_any(target):
+def test_a_target_accepts_seeds_of_its_own_and_finds_nothing_wrong_with_any(target, reader, tmp_path):
     for name in target.packages:
         require_module(name)
     for name in target.programs:
         require_service(shutil.which(name) is not None, f"needs {name}")
-    run = subprocess.run(
-        [sys.executable, "-c", _READ_SEEDS, target.name], cwd=_ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert run.returncode == 0, run.stderr
-    accepted = json.loads(run.stdout.splitlines()[-1])
+    file = tmp_path / "accepted"
+    print(target.name, file, file=reader.stdin, flush=True)
+    if not select.select([reader.stdout], [], [], 60.0)[0]:
+        reader.kill()  # so that the targets that follow fail at once
+        pytest.fail("not read within a minute")
+    assert reader.stdout.readline() == "0\n", file.with_name("accepted.said").read_text()
+    accepted = json.loads(file.read_text())
     assert any(accepted) != (target.name in _NEVER_ACCEPTED)
     assert len(accepted) > 1
 

@@ -252,6 +252,23 @@ def test_a_node_that_is_killed_or_hangs_leaves_its_call_unknown_and_further_ones
         os.kill(node.pid, signal.SIGCONT)
 
 
+def test_a_connection_that_is_given_up_is_closed_when_its_last_call_has_ended() -> None:
+    with serving(insecure=True) as (served, _), ThreadPoolExecutor(1) as pool:
+        with calling(served.mediator.options.endpoint or "", insecure=True) as caller:
+            running = pool.submit(caller.send, Ask("wait"))
+            assert served.started.wait(20)
+            channel = caller._sender._invoker._channel._made["grpc"]
+            ((endpoint, link),) = channel._links.items()
+            channel.drop(endpoint, link)
+            assert link.is_ready
+            assert caller.send(Shout("tea")).unwrap() == "TEA"
+            served.go.set()
+            assert running.result(30).unwrap() == "wait"
+            assert not link.is_ready
+            with pytest.raises(ValueError, match="closed"):
+                link.call("/catga/cluster/node", b"", 1.0, ())
+
+
 def test_a_node_whose_node_id_is_another_is_not_believed() -> None:
     endpoint = f"grpc://127.0.0.1:{processes.free_port()}"
     options = {"secret": "s" * 32}

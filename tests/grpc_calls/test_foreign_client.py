@@ -18,9 +18,11 @@ protoc = require_module("grpc_tools.protoc")
 
 from google.protobuf import descriptor_pb2  # noqa: E402
 
-from catga_sync import Delivery, ErrorCode  # noqa: E402
-from catga_sync.integrations.grpc import SERVICE  # noqa: E402
+from catga_sync import Delivery, ErrorCode, Mediator, create_cluster  # noqa: E402
+from catga_sync.context import current_call  # noqa: E402
+from catga_sync.integrations.grpc import SERVICE, serve_grpc  # noqa: E402
 from catga_sync.wire import catga_pb2  # noqa: E402
+from tests import processes  # noqa: E402
 from tests.grpc_calls.nodes import Ask, Shout, calling, serving, wait_for  # noqa: E402
 
 PROTO = importlib.resources.files("catga_sync") / "wire" / "catga.proto"
@@ -129,3 +131,34 @@ def test_descriptions_get_through_while_every_call_waits() -> None:
                 assert (result.code, result.delivery) == (ErrorCode.RESOURCE_EXHAUSTED, Delivery.NOT_EXECUTED)
             served.go.set()
             assert all(each.result(30) for each in running)
+
+
+def test_the_deadline_of_grpc_is_that_of_the_call_and_an_id_that_was_seen_gets_its_response_again() -> None:
+    left: list[float | None] = []
+
+    def noting(request: Ask) -> str:
+        call = current_call()
+        left.append(None if call is None else call.remaining())
+        return request.text
+
+    port = processes.free_port()
+    local = Mediator()
+    local.register(Ask, noting)
+    options = {"endpoint": f"grpc://127.0.0.1:{port}", "discovery": "memory://", "insecure": True}
+    message = catga_pb2.InvokeRequest(
+        request_type_name="tests.grpc_calls.nodes.Ask",
+        response_type_name="str",
+        payload=b'{"text": "tea"}',
+        request_id="once",
+    ).SerializeToString()
+    with create_cluster(local, node_id="users", environ={}, **options) as mediator, serve_grpc(mediator):
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            invoke = channel.unary_unary(f"/{SERVICE}/Invoke")
+            _, first = invoke.with_call(message, timeout=100)
+            assert left[0] is not None
+            assert 30 < left[0] <= 100
+            assert "catga-replayed" not in dict(first.trailing_metadata())
+            body, second = invoke.with_call(message, timeout=100)
+            assert catga_pb2.InvokeResponse.FromString(body).payload == b'"tea"'
+            replayed = dict(second.trailing_metadata()).get("catga-replayed")
+    assert (len(left), replayed) == (1, "1")

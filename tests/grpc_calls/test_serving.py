@@ -109,6 +109,6 @@ def test_without_grpcio_a_node_is_called_over_http_or_the_error_says_what_to_ins
     assert ran.returncode == 0, ran.stderr
     by_grpc, by_post, imported = json.loads(ran.stdout)
     assert by_grpc[:2] == by_post[:2] == ["UNAVAILABLE", "NOT_EXECUTED"]
-    assert "pip install 'catga-sync[grpc]'" in by_grpc[2]
+    assert "pip install catga-sync[grpc]" in by_grpc[2]
     assert "Connection refused" in by_post[2]
-    assert "pip install 'catga-sync[grpc]'" in imported
+    assert "pip install catga-sync[grpc]" in imported

@@ -270,6 +270,38 @@ def test_a_send_from_a_local_handler_and_the_handler_itself_are_children_of_the_
     }
 
 
+def test_the_items_of_a_batch_that_run_here_are_children_of_their_own_sends(cluster: Cluster) -> None:
+    results = cluster["c1"].mediator.send_batch([Ask("a"), Ask("b")])
+    spans = cluster.trace()
+    of = {(span.name, (span.attributes or {})["catga.request_id"]): span for span in spans}
+    for result in results:
+        sent, handled = (of[f"{word} otel.Ask", result.request_id] for word in ("send", "handle"))
+        assert handled.parent is not None
+        assert handled.parent.span_id == sent.context.span_id
+    assert len(spans) == 4
+
+
+def test_the_subscribers_here_are_in_the_trace_of_those_elsewhere(cluster: Cluster) -> None:
+    assert sorted(cluster["c1"].mediator.publish(Happened("tea"))) == ["c1", "c2"]
+    assert sorted(short(cluster.trace())) == [
+        "c1 CLIENT otel.Happened",
+        "c1 INTERNAL handle otel.Happened",
+        "c2 SERVER otel.Happened",
+    ]
+
+
+def test_a_local_mediator_has_spans_too(cluster: Cluster) -> None:
+    traced, local = cluster["client"], asked("local", Seen())
+    local.add_hook(OpenTelemetryHook(traced.provider))
+    with traced.provider.get_tracer("tests").start_as_current_span("page"):
+        assert local.send(Ask("tea")).is_success
+    assert parents(cluster.trace()) == {
+        "client INTERNAL page": None,
+        "client INTERNAL send otel.Ask": "client INTERNAL page",
+        "client INTERNAL handle otel.Ask": "client INTERNAL send otel.Ask",
+    }
+
+
 def test_without_an_sdk_traces_are_carried_on_as_without_the_hook(cluster: Cluster) -> None:
     plain = Worlds(cluster.worlds.cluster_name)
     with pure_client(plain, "plain") as client:

@@ -110,7 +110,6 @@ def _traced(worlds: Worlds, name: str, local: Mediator, **options: Any) -> Trace
         discovery="memory://",
         router=FirstById(),
         retry_delay=0.0,
-        heartbeat_interval=0.1,
         **options,
     )
     mediator.add_hook(OpenTelemetryHook(tracer_provider=provider))

@@ -6,6 +6,8 @@ import ctypes
 import os
 import socket
 import ssl
+import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -27,6 +29,22 @@ def in_a_child(check: Callable[[], bool], fork: Callable[[], int] = os.fork) -> 
         except BaseException:
             os._exit(2)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def fork_in_c() -> int:
+    """
+    Fork without a word to Python.
+
+    The child has no other thread. If one had just asked for the interpreter, the child waits for ever until that one
+    has had it (drop_gil in CPython's ceval_gil.h). So none may ask now, and those that have asked get it before.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60.0)
+    try:
+        threading.Event().wait(4 * interval)
+        return int(ctypes.PyDLL(None).fork())
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def is_open(descriptor: int) -> bool:
@@ -60,7 +78,6 @@ def test_a_forked_child_opens_connections_of_its_own(
 
         assert in_a_child(check)
         # Of this one Python tells nothing.
-        fork_in_c = ctypes.PyDLL(None).fork
         assert in_a_child(lambda: bool(invoke(invoker, peer.endpoint, Order(), keep_alive=60.0)), fork_in_c)
         assert peer.connections == 3
         assert invoke(invoker, peer.endpoint, Order(), keep_alive=60.0)

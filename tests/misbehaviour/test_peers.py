@@ -216,7 +216,7 @@ def test_a_connection_is_not_used_again_when_it_was_idle_or_alive_for_too_long(
         assert peer.connections == 3
         now[0] += 1.1
         invoker.tidy([ClusterNode("peer", peer.endpoint)])
-        channel: Any = invoker._channel
+        channel: Any = invoker._channel._http
         pool = channel._pools[peer.endpoint]
         assert all(conn is None or conn.sock is None for conn in pool.pool.queue)
 

@@ -22,7 +22,7 @@ def cluster(tmp_path: Path) -> Cluster:
     return Cluster(tmp_path / "nodes.sqlite3")
 
 
-@pytest.fixture(params=[None, _SECRET], ids=["unsigned", "signed"])
+@pytest.fixture(params=[pytest.param(None, id="unsigned", marks=pytest.mark.slow), pytest.param(_SECRET, id="signed")])
 def any_cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Cluster:
     return Cluster(tmp_path / "nodes.sqlite3", request.param)
 

@@ -45,7 +45,9 @@ def wait_for(client: ClusterMediator, *names: str) -> None:
     until(online, f"exactly {names} are online")
 
 
-@pytest.mark.parametrize("hooks", [(), HOOKS], ids=["bare", "hooks"])
+@pytest.mark.parametrize(
+    "hooks", [pytest.param((), id="bare", marks=pytest.mark.slow), pytest.param(HOOKS, id="hooks")]
+)
 def test_a_drain_waits_for_the_handler_that_runs_in_the_other_worker(
     cluster: Cluster, client: ClusterMediator, tmp_path: Path, hooks: tuple[str, ...]
 ) -> None:
@@ -216,6 +218,7 @@ def test_a_rolling_restart_loses_no_call(cluster: Cluster, client: ClusterMediat
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.xdist_group("soak")
 @pytest.mark.parametrize("options", [(), HOOKS, ("-w", "2", *HOOKS)], ids=["bare", "hooks", "two workers"])
 def test_two_rolling_restarts_lose_none_of_12000_calls(
     cluster: Cluster, client: ClusterMediator, options: tuple[str, ...]

@@ -15,7 +15,7 @@ from tests.process.nodes import node, wait_for
 require_module("gunicorn")
 psutil = require_module("psutil")
 
-pytestmark = [pytest.mark.process, pytest.mark.slow]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.xdist_group("soak")]
 
 THREADS = 32
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -55,15 +56,16 @@ def send_within(client: ClusterMediator, request: First, traceparent: str | None
         leave_call(token)
 
 
-@pytest.mark.parametrize("traceparent", [None, GIVEN], ids=["begun here", "given"])
 def test_a_call_has_one_trace_id_in_every_line_of_every_node_and_each_of_its_parts_one_request_id(
-    client: ClusterMediator, cluster_name: str, traceparent: str | None, caplog: pytest.LogCaptureFixture
+    client: ClusterMediator, cluster_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with three_nodes(cluster_name) as servers:
         wait_for(client, "n1", "n2", "n3")
         # The nodes have to see each other, too.
         until(lambda: client.send(First("")).is_success, "a call gets through all of them")
-        for how, outcome in (("", "INFO {} ok"), ("refuse", "WARNING {} failed"), ("crash", "WARNING {} failed")):
+        ends = (("", "INFO {} ok"), ("refuse", "WARNING {} failed"), ("crash", "WARNING {} failed"))
+        # A trace that begins here, and one that was given.
+        for traceparent, (how, outcome) in itertools.product((None, GIVEN), ends):
             before = {name: len(server.output()) for name, server in servers.items()}
             caplog.clear()
             result = send_within(client, First(how), traceparent)

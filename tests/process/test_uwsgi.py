@@ -53,8 +53,8 @@ def uwsgi(name: str, cluster_name: str, *options: str, **environment: str) -> It
         yield process
 
 
-#: Those that other tests here start as well: "make soak" has them.
-ELSEWHERE = {"one process", "forks in C, threads"}
+#: Those that other tests here start as well, or that differ from one of the others in one option: "make soak" has them.
+ELSEWHERE = {"one process", "threads", "forks in C, threads", "forks in C, no master", "lazy-apps"}
 CASES = [
     pytest.param(options, id=name, marks=pytest.mark.slow if name in ELSEWHERE else [])
     for name, options in THREADED.items()
@@ -76,7 +76,14 @@ def test_a_node_with_threads_is_seen_serves_sends_and_leaves(
         wait_for(client, "leaf")
 
 
-@pytest.mark.parametrize("options", STILL.values(), ids=STILL)
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(STILL["default"], id="default", marks=pytest.mark.slow),
+        pytest.param(STILL["forks in C"], id="forks in C"),
+        pytest.param(STILL["lazy-apps"], id="lazy-apps"),
+    ],
+)
 def test_calls_from_and_to_a_node_without_threads_end_in_time_and_it_says_what_to_set(
     options: tuple[str, ...], cluster_name: str
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Optional
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
@@ -21,6 +21,7 @@ from catga_sync.errors import SerializationError
 from catga_sync.serialization import CatgaSchema, MessageRegistry, check_depth, dumps, loads, short_name
 from catga_sync.serialization.fields.isotext import format_timedelta, parse_datetime, parse_timedelta
 from catga_sync.serialization.propertynames import camel_case, fold
+from tests.thorough import thorough
 
 
 class Color(enum.Enum):
@@ -103,7 +104,7 @@ def trees(kids):
 all_trees = st.recursive(trees(st.just([])), lambda inner: trees(st.lists(inner, max_size=2)), max_leaves=3)
 
 
-@settings(max_examples=60, deadline=None)
+@thorough(400)
 @given(all_trees)
 def test_an_object_comes_back_as_it_was(tree):
     raw = TREE.codec.encode(tree)
@@ -111,7 +112,7 @@ def test_an_object_comes_back_as_it_was(tree):
     assert raw == TREE.codec.encode(TREE.codec.decode(raw)) or tree.kids or len(tree.many) > 1
 
 
-@settings(max_examples=60, deadline=None)
+@thorough(400)
 @given(all_trees)
 def test_the_codec_writes_and_reads_what_the_schema_does(tree):
     dumped = TREE.schema.dump(tree)
@@ -129,6 +130,7 @@ def outcome(function, *arguments):
 spelled = st.sampled_from(["someText", "some_text", "SOMETEXT", "number", "Number", "num_ber", "other"])
 
 
+@thorough(400)
 @given(st.dictionaries(spelled | texts, plain, max_size=4))
 def test_the_codec_refuses_what_the_schema_refuses_and_with_the_same_words(data):
     assert outcome(LEAF.codec.field.from_wire, data) == outcome(LEAF.schema.load, data)
@@ -165,7 +167,7 @@ wild_plain = st.recursive(
 )
 
 
-@settings(deadline=None)
+@thorough(400)
 @given(wild_plain)
 def test_no_json_raises_anything_else(value):
     raw = json.dumps(value).encode()
@@ -215,6 +217,7 @@ def test_a_decimal_keeps_every_digit(number):
     assert read.as_tuple()[1:] == number.as_tuple()[1:]
 
 
+@thorough(400)
 @given(plain, decimals)
 def test_a_decimal_does_not_touch_what_is_around_it(value, number):
     assert loads(dumps({"a": value, "b": 0}))["a"] == json.loads(dumps({"a": value, "b": number}))["a"]

@@ -39,6 +39,7 @@ def nodes_of(said):
 # -- every router -----------------------------------------------------------------------------------------------------
 
 
+@thorough(400)
 @given(
     name=st.sampled_from(router_names()),
     snapshots=st.lists(node_dicts, min_size=1, max_size=6),
@@ -63,6 +64,7 @@ def test_a_router_takes_one_of_the_nodes_whatever_has_happened(name, snapshots, 
 # -- weighted round robin ---------------------------------------------------------------------------------------------
 
 
+@thorough(400)
 @given(said=node_dicts, window=st.integers(1, 200), seed=st.integers(0, 100), swapped=st.booleans())
 def test_in_any_window_a_node_has_its_share_give_or_take_one_turn_of_each(said, window, seed, swapped):
     """

@@ -104,6 +104,7 @@ def test_what_any_key_signed_is_let_in_within_the_window(fields, key_id, nonce, 
     assert verified.age == pytest.approx(skew, abs=0.002)
 
 
+@thorough(400)
 @given(REPLIES, st.sampled_from(RING.key_ids), NODE_IDS, RUNS)
 def test_what_any_key_signed_as_a_reply_is_believed(fields, key_id, node_id, run):
     header = sign_response(RING, **fields, node_id=node_id, incarnation=run, key_id=key_id)
@@ -111,6 +112,7 @@ def test_what_any_key_signed_as_a_reply_is_believed(fields, key_id, node_id, run
     assert verify_response(RING, header, **fields) == (node_id, run)
 
 
+@thorough(400)
 @given(REQUESTS, st.data())
 def test_no_other_request_goes_with_a_signature(fields, data):
     header = sign(fields)
@@ -130,6 +132,7 @@ def test_values_cannot_be_moved_from_one_line_to_another(fields, order, data):
         verify(header, moved)
 
 
+@thorough(400)
 @given(REPLIES, st.data())
 def test_no_other_reply_goes_with_a_signature(fields, data):
     header = sign_response(RING, **fields, node_id="n", incarnation="run")

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from catga_sync import Delivery, Mediator, NodeStatus, Query, Request
 from catga_sync.idempotency import MemoryIdempotency
 from catga_sync.testing import Fault, Simulation
+from tests.thorough import thorough
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ ACTIONS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@thorough(320)
 @given(seed=st.integers(0, 2**32), script=st.lists(ACTIONS, max_size=25))
 def test_no_plain_request_runs_twice_and_every_result_tells_the_truth(seed, script):  # type: ignore[no-untyped-def]
     with Simulation(seed=seed) as sim:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from opentelemetry.trace import get_tracer_provider
 from typing_extensions import assert_type
 
 from catga_sync import (
@@ -29,6 +31,8 @@ from catga_sync.idempotency import (
     SharedIdempotencyStore,
     SqliteIdempotency,
 )
+from catga_sync.observability.logs import RequestIdFilter, json_formatter
+from catga_sync.observability.opentelemetry import OpenTelemetryHook
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,12 @@ assert_type(BusinessError("no").code, ErrorCode | str)
 
 shared: list[SharedIdempotencyStore] = [SqliteIdempotency("ids.sqlite3"), RedisIdempotency("redis://redis")]
 stores: list[IdempotencyStore] = [MemoryIdempotency(), *shared]
+
+
+mediator.add_hook(OpenTelemetryHook())
+local.add_hook(OpenTelemetryHook(tracer_provider=get_tracer_provider()))
+assert_type(json_formatter(node_id="users"), logging.Formatter)
+ids: logging.Filter = RequestIdFilter()
 
 
 # Mistakes that a checker must catch: without an error here, mypy reports the ignore as unused.

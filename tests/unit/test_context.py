@@ -152,7 +152,9 @@ def test_a_call_takes_from_a_carrier_what_is_well_formed():
     assert call.carrying({}) == call
 
 
-@pytest.mark.parametrize("traceparent", ["", "00-x", CARRIED + "\n", CARRIED.upper(), "01" + CARRIED[2:] + "-\u00e4"])
+@pytest.mark.parametrize(
+    "traceparent", ["", "00-x", CARRIED + "\n", CARRIED.upper(), "01" + CARRIED[2:] + "-\u00e4", 7]
+)
 def test_a_traceparent_that_is_none_leaves_the_trace_of_the_call(traceparent):
     taken = CallContext("a", traceparent=GIVEN, tracestate="s").carrying(
         {"traceparent": traceparent, "tracestate": "v"}
@@ -160,14 +162,14 @@ def test_a_traceparent_that_is_none_leaves_the_trace_of_the_call(traceparent):
     assert (taken.traceparent, taken.tracestate) == (GIVEN, "s")
 
 
-@pytest.mark.parametrize("tracestate", [None, "", "v=\u00e4", "v\r\nHost: x", "v" * 3000])
+@pytest.mark.parametrize("tracestate", [None, "", "v=\u00e4", "v\r\nHost: x", "v" * 3000, b"v"])
 def test_a_trace_state_that_is_none_is_left_out(tracestate):
     carrier = {"traceparent": CARRIED} if tracestate is None else {"traceparent": CARRIED, "tracestate": tracestate}
     taken = CallContext("a", traceparent=GIVEN, tracestate="s").carrying(carrier)
     assert (taken.traceparent, taken.tracestate) == (CARRIED, None)
 
 
-@pytest.mark.parametrize("baggage", ["", "t=\u00e4", "t=1\r\nHost: x", "t" * 9000])
+@pytest.mark.parametrize("baggage", ["", "t=\u00e4", "t=1\r\nHost: x", "t" * 9000, b"t=1", None])
 def test_a_baggage_that_is_none_takes_that_of_the_call_away(baggage):
     assert usable_baggage(baggage) is None
     assert CallContext("a", baggage="tenant=1").carrying({"baggage": baggage}).baggage is None

@@ -202,6 +202,19 @@ def test_each_item_of_a_batch_goes_on_with_its_own_carrier():
     assert {each.call.baggage for each in handled} == {"tenant=7"}
 
 
+@pytest.mark.parametrize("value", [None, 7, b"x", "x\r\nHost: y", "\u00e4", "x" * 100_000])
+def test_nothing_that_a_hook_puts_into_a_carrier_harms_the_call(value: Any):
+    class Careless:
+        def on_send(self, details: Any) -> None:
+            details.carrier.update(traceparent=value, tracestate=value, baggage=value)
+
+        on_attempt = on_handle = on_send
+
+    with two_nodes(Careless(), Careless()) as (_, caller):
+        assert caller.send(Outer(3)).unwrap() == 3
+        assert all(caller.send_batch([Ask(1), Ask(2)]))
+
+
 def test_the_attempts_of_a_batch_know_the_one_with_which_they_travel():
     at_caller = Notes()
     with two_nodes(Notes(), at_caller) as (_, caller):

@@ -120,7 +120,7 @@ class GrpcChannel:
         with self._lock:
             dropped = [self._links.pop(endpoint) for endpoint in list(self._links) if endpoint not in endpoints]
         for link in dropped:
-            link.close()
+            link.retire()
 
     def close(self) -> None:
         """See ``Channel``."""
@@ -134,6 +134,7 @@ class GrpcChannel:
         with self._lock:
             if self._links.get(endpoint) is link:
                 del self._links[endpoint]
+        link.retire()
 
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``. The parent's channels are neither used nor closed here."""

@@ -12,6 +12,7 @@ Rules of this file:
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +34,12 @@ _MAX_METADATA = 64 * 1024
 #: Seconds for the call that asks a channel why it has no connection. It is answered by this process.
 _REASON_TIMEOUT = 0.5
 _NO_REASON = "no connection"
+
+_READY = grpc.ChannelConnectivity.READY.value[0]
+_SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN.value[0]
+_FAILED = (grpc.ChannelConnectivity.TRANSIENT_FAILURE.value[0], _SHUTDOWN)
+#: Seconds between two looks at a connection that is being made: at first, and at most.
+_FIRST_PAUSE, _LAST_PAUSE = 0.0005, 0.02
 
 
 class NotConnected(Exception):
@@ -80,13 +87,15 @@ class Link:
         for path, method in METHODS.items():
             calls[path] = self.channel.unary_unary(method)
         self._calls = calls
+        self._lock = threading.Lock()
+        # Guarded by _lock.
+        self._under_way = 0
+        self._is_retired = False
 
     @property
     def is_ready(self) -> bool:
         """Whether there is a connection now, as far as this process knows."""
-        # grpcio tells it publicly only to a callback, for which each channel polls in a thread of its own.
-        state = self.channel._channel.check_connectivity_state(False)  # type: ignore[attr-defined]
-        return bool(state == grpc.ChannelConnectivity.READY.value[0])
+        return self._state() == _READY
 
     def connect(self, seconds: float) -> None:
         """
@@ -95,34 +104,48 @@ class Link:
         Raises:
             NotConnected: There is none.
         """
-        ended = threading.Event()
-        states: list[grpc.ChannelConnectivity] = []
+        end = time.monotonic() + seconds
+        pause = _FIRST_PAUSE
+        while (state := self._state(connect=True)) != _READY:
+            if state in _FAILED:
+                raise NotConnected(self._reason())
+            if time.monotonic() >= end:
+                raise NotConnected("no connection in time", late=True)
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LAST_PAUSE)
 
-        def note(state: grpc.ChannelConnectivity) -> None:
-            if state in (
-                grpc.ChannelConnectivity.READY,
-                grpc.ChannelConnectivity.TRANSIENT_FAILURE,
-                grpc.ChannelConnectivity.SHUTDOWN,
-            ):
-                states.append(state)
-                ended.set()
-
-        self.channel.subscribe(note, try_to_connect=True)
+    def _state(self, *, connect: bool = False) -> int:
+        # grpcio tells it publicly only to a callback, for which the channel polls in a thread of its own; and a process
+        # that ends within 0.2 s of it waits for that thread for good.
         try:
-            came = ended.wait(max(0.0, seconds))
-        finally:
-            self.channel.unsubscribe(note)
-        if not came:
-            raise NotConnected("no connection in time", late=True)
-        if states[0] is not grpc.ChannelConnectivity.READY:
-            raise NotConnected(self._reason())
+            state: int = self.channel._channel.check_connectivity_state(connect)  # type: ignore[attr-defined]
+        except ValueError:  # another thread has closed the channel
+            return _SHUTDOWN
+        return state
 
     def call(
         self, path: str, body: bytes, seconds: float, metadata: tuple[tuple[str, str | bytes], ...]
     ) -> tuple[bytes, grpc.Call]:
         """Make one call; return the message of the response, and the call. Raises what grpcio raises."""
-        came: tuple[bytes, grpc.Call] = self._calls[path].with_call(body, timeout=seconds, metadata=metadata)
-        return came
+        with self._lock:
+            self._under_way += 1
+        try:
+            came: tuple[bytes, grpc.Call] = self._calls[path].with_call(body, timeout=seconds, metadata=metadata)
+            return came
+        finally:
+            with self._lock:
+                self._under_way -= 1
+                is_last = self._is_retired and self._under_way == 0
+            if is_last:
+                self.close()
+
+    def retire(self) -> None:
+        """Close the connection when no call is under way any more. A later call raises ``ValueError``."""
+        with self._lock:
+            self._is_retired = True
+            is_idle = self._under_way == 0
+        if is_idle:
+            self.close()
 
     def close(self) -> None:
         """Close the connection; calls under way end with an error."""

@@ -121,6 +121,8 @@ def _cure_of_other_node(probe: Probe, own: bool) -> str:
 
 def _cure_of_silence(probe: Probe, own: bool, listening: Sequence[str]) -> str:
     error = probe.error or ""
+    if error.endswith("[grpc]"):
+        return "without it no node at a grpc:// endpoint can be asked"
     if error.startswith("secret: "):
         return "no node can be asked before"
     if error.startswith("certificate verify failed"):

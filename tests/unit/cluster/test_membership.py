@@ -170,6 +170,18 @@ def test_a_node_without_a_sign_of_life_for_long_is_used_when_there_is_no_better_
     assert ids(world.candidates()) == ["a"]
 
 
+def test_a_node_that_misses_its_heartbeats_is_reported_once_each_time() -> None:
+    world = World(record("a", "T", age=1.0))
+    assert ids(world.nodes) == ["a"]
+    for age in (20.0, 25.0, 1.0, 20.0):
+        world.refresh(record("a", "T", age=age))
+    assert [(event.kind.name, event.node.node_id) for event in world.events.past()] == [
+        ("NODE_JOINED", "a"),
+        ("NODE_SUSPECTED", "a"),
+        ("NODE_SUSPECTED", "a"),
+    ]
+
+
 def test_a_node_that_has_not_said_what_it_handles_may_handle_anything() -> None:
     world = World(record("a"), record("b", "U"))
     assert ids(world.candidates()) == ["a"]

@@ -8,6 +8,8 @@ import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -282,3 +284,19 @@ def test_django_serves_the_default_registry():
     command = [sys.executable, "-W", "error", "-c", _DJANGO]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean_environment())
     assert done.stdout.split() == ["200", "text/plain", "True", "405"], done.stderr
+
+
+def test_the_gauges_of_an_ended_worker_are_taken_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    require_module("gunicorn")
+    from catga_sync.integrations.gunicorn import child_exit
+
+    names = [f"{kind}_{pid}.db" for pid in (7, 8) for kind in ("counter", "histogram", "gauge_livesum")]
+    for name in names:
+        (tmp_path / name).touch()
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    child_exit(None, SimpleNamespace(pid=7))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    child_exit(None, SimpleNamespace(pid=7))
+    names.remove("gauge_livesum_7.db")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)

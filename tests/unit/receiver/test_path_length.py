@@ -50,6 +50,25 @@ def _received(node: ClusterMediator, incarnation: str) -> RawRequest:
     return RawRequest("POST", INVOKE_PATH, lowered, read, str(len(body)), remote_address="127.0.0.1")
 
 
+def _functions_until_handled(node: ClusterMediator, incarnation: str, ran: dict[CodeType, None]) -> list[str]:
+    """Return the functions of the package that a request runs until its handler, which ends the watching."""
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(_PACKAGE):
+            ran[frame.f_code] = None
+
+    ran.clear()
+    warm = _received(node, incarnation)
+    sys.setprofile(note)
+    try:
+        response = node.receiver.handle(warm)
+    finally:
+        sys.setprofile(None)
+    assert response.status == 200
+    # Some steps come once a second at most, and not with each request: a look at the key.
+    return [f"{code.co_filename.removeprefix(_PACKAGE)}:{code.co_firstlineno} {code.co_name}" for code in ran]
+
+
 # A shared key takes a dozen functions (who signed, is it the key of now, the MAC, for which run), a payload six, the
 # store of request ids three.
 @pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 48), ({}, 58)], ids=["insecure", "shared key"])
@@ -59,10 +78,6 @@ def test_a_warm_received_request_runs_few_functions_until_its_handler(
     monkeypatch.setenv(RUNTIME_DIR, str(tmp_path))
     local = Mediator()
     ran: dict[CodeType, None] = {}
-
-    def note(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(_PACKAGE):
-            ran[frame.f_code] = None
 
     @local.handler
     def answer(request: Ask) -> str:
@@ -74,14 +89,7 @@ def test_a_warm_received_request_runs_few_functions_until_its_handler(
         incarnation = node._local_node._group.join()
         for _ in range(3):  # the first ones compile and look what there is
             assert node.receiver.handle(_received(node, incarnation)).status == 200
-        warm = _received(node, incarnation)
-        gc.collect()  # what other tests have left ends here, and not within the call
-        sys.setprofile(note)
-        try:
-            response = node.receiver.handle(warm)
-        finally:
-            sys.setprofile(None)
-        assert response.status == 200
-    functions = [f"{code.co_filename.removeprefix(_PACKAGE)}:{code.co_firstlineno} {code.co_name}" for code in ran]
+        gc.collect()  # what other tests have left ends here, and not within a call
+        functions = min((_functions_until_handled(node, incarnation, ran) for _ in range(5)), key=len)
     # Below a dozen nothing was watched: another tool profiles this thread.
     assert 12 < len(functions) <= most, f"{len(functions)} functions:\n" + "\n".join(functions)

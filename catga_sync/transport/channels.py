@@ -22,7 +22,7 @@ __all__ = ["NodeChannels", "NodeProbe"]
 #: Seconds for which a node that could not be reached over gRPC is called over HTTP.
 _AVOIDED = 5.0
 
-_MISSING = "is called over gRPC, which needs grpcio: pip install 'catga-sync[grpc]'"
+_MISSING = "is called over gRPC, which needs grpcio: pip install catga-sync[grpc]"
 
 
 class NodeChannels:

@@ -1,0 +1,113 @@
+"""``catga-sync serve MODULE:MEDIATOR``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from catga_sync.cli.main import main
+from tests import processes
+from tests.conftest import require_module
+
+require_module("grpc")
+
+from dataclasses import dataclass  # noqa: E402
+
+from catga_sync import Delivery, Request  # noqa: E402
+from tests.grpc_calls.nodes import calling  # noqa: E402
+
+APP = """
+    from dataclasses import dataclass
+    from catga_sync import Mediator, Request, create_cluster, message
+
+    @message(name="served.Wait")
+    @dataclass(frozen=True)
+    class Wait(Request[str]):
+        path: str
+
+    local = Mediator()
+
+    @local.handler
+    def wait(request: Wait) -> str:
+        with open(request.path) as end:
+            return end.read()
+
+    options = {{"insecure": True, "discovery": "memory://"}}
+    mediator = create_cluster(local, node_id="users", endpoint="grpc://127.0.0.1:{port}", **options)
+    over_http = create_cluster(local, node_id="users", endpoint="http://127.0.0.1:1", **options)
+
+    def app(environ, start_response):
+        return []
+
+    number = 7
+"""
+
+
+@dataclass(frozen=True)
+class Wait(Request[str]):
+    path: str
+
+
+@contextlib.contextmanager
+def serving(folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+    (folder / "served_app.py").write_text(textwrap.dedent(APP.format(port=port)))
+    command = [sys.executable, "-m", "catga_sync", "serve", "served_app:mediator", "--timeout", "20"]
+    environment = processes.clean_environment()
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            assert server.stderr.readline() == f"node users is served over gRPC on port {port}\n"
+            yield server
+        finally:
+            server.kill()
+
+
+@pytest.mark.process
+def test_it_serves_until_sigterm_and_loses_no_call(tmp_path: Path) -> None:
+    port = processes.free_port()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with serving(tmp_path, port) as server, calling(f"grpc://127.0.0.1:{port}", insecure=True) as caller:
+        caller.registry.register(Wait, name="served.Wait")
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(caller.send, Wait(str(pipe)))
+            with pipe.open("w") as end:  # returns when the handler has opened it, too
+                server.send_signal(signal.SIGTERM)
+                end.write("done")
+            assert running.result(30).unwrap() == "done"
+        assert server.wait(30) == 0
+        assert caller.send(Wait(str(pipe)), timeout=5).delivery is Delivery.NOT_EXECUTED
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        ("served_app:over_http", "endpoint='grpc://host:port'"),
+        ("served_app:local", "give what create_cluster() returns"),
+        ("served_app:app", "gunicorn served_app:app"),
+        ("served_app:number", "is no mediator but int"),
+        ("served_app:missing", "cannot be loaded"),
+        ("served_app", "give MODULE:MEDIATOR"),
+    ],
+)
+def test_what_cannot_be_served_is_an_error_that_says_what_serves_it(
+    target: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "served_app.py").write_text(textwrap.dedent(APP.format(port=1)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "served_app", raising=False)
+    try:
+        assert main(["serve", target]) == 2
+        assert text in capsys.readouterr().err
+    finally:
+        sys.modules.pop("served_app", None)
