@@ -16,9 +16,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import catga_sync
 from tests import processes
+
+# A deadline of an example is a wall time: it fails on a busy machine.
+settings.register_profile("catga", deadline=None)
+settings.load_profile("catga")
 
 __all__ = ["require_free_port", "require_module", "require_service"]
 

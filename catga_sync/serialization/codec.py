@@ -17,9 +17,11 @@ from marshmallow import ValidationError
 
 from catga_sync.errors import SerializationError, ends_process
 from catga_sync.serialization import jsontext
-from catga_sync.serialization.fielderrors import CausedMessage, flatten
+from catga_sync.serialization.fielderrors import CausedMessage, construct, flatten
 from catga_sync.serialization.fields.base import StrictField
+from catga_sync.serialization.reader import UNREAD, Reader, compile_reader
 from catga_sync.serialization.roundtrip import compile_round_trip
+from catga_sync.serialization.writer import compile_writer
 
 __all__ = ["Codec"]
 
@@ -27,6 +29,9 @@ __all__ = ["Codec"]
 _MOST_ERRORS = 5
 #: Characters of one of them: the text of a validator may repeat the value.
 _MOST_CHARACTERS = 400
+
+
+_NOT_COMPILED: Any = object()
 
 
 class Codec:
@@ -41,7 +46,10 @@ class Codec:
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("_decimals", "_dump", "_load", "_round_trips", "_signed_zeros", "field", "label", "nullable")
+    __slots__ = (
+        "_decimals", "_dump", "_load", "_reader", "_round_trips", "_signed_zeros", "_write",
+        "field", "label", "nullable",
+    )  # fmt: skip
 
     def __init__(self, field: StrictField, label: str, *, nullable: bool) -> None:
         self.field = field
@@ -52,6 +60,8 @@ class Codec:
         self._decimals = any(part.reads_decimals() for part in field.parts())
         self._signed_zeros = any(part.signed_zeros for part in field.parts())
         self._round_trips: Callable[[Any], bool] | None = None
+        self._write: Callable[[Any], bytes | None] | None = _NOT_COMPILED
+        self._reader: Reader | None = _NOT_COMPILED
 
     @property
     def round_trips(self) -> Callable[[Any], bool]:
@@ -72,7 +82,9 @@ class Codec:
                 return b"null"
             raise SerializationError(f"{self.label}: may not be None")
         try:
-            return jsontext.dumps(self._dump(value))
+            write = self._write if self._write is not _NOT_COMPILED else self._compile_writer()
+            raw = None if write is None else write(value)
+            return raw if raw is not None else jsontext.dumps(self._dump(value))
         except BaseException as exc:
             if ends_process(exc):
                 raise
@@ -86,6 +98,11 @@ class Codec:
             SerializationError: The bytes are not JSON, or do not fit the annotation.
         """
         try:
+            reader = self._reader if self._reader is not _NOT_COMPILED else self._compile_reader()
+            if reader is not None:
+                found = reader.read(raw)
+                if found is not UNREAD:
+                    return found if reader.makes is None else construct(reader.makes, found)
             data = jsontext.loads(raw, decimals=self._decimals, signed_zeros=self._signed_zeros, unique_keys=True)
             if data is not None:
                 return self._load(data)
@@ -96,6 +113,15 @@ class Codec:
         if self.nullable:
             return None
         raise SerializationError(f"{self.label}: may not be null")
+
+    # On first use, as each takes about a millisecond. Two threads may do so at once: they get equal functions.
+    def _compile_writer(self) -> Callable[[Any], bytes | None] | None:
+        self._write = compile_writer(self.field)
+        return self._write
+
+    def _compile_reader(self) -> Reader | None:
+        self._reader = compile_reader(self.field, decimals=self._decimals, signed_zeros=self._signed_zeros)
+        return self._reader
 
     def _raise(self, exc: BaseException, verb: str) -> NoReturn:
         error, cause = self._explain(exc, verb)

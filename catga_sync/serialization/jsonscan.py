@@ -12,7 +12,7 @@ import re
 
 from catga_sync.errors import SerializationError
 
-__all__ = ["MAX_DEPTH", "check_depth", "check_values", "count_values"]
+__all__ = ["MAX_DEPTH", "check_depth", "check_values", "count_properties", "count_values"]
 
 #: Levels of arrays and objects. System.Text.Json stops at 64, a recursive reader in Python at a few hundred.
 MAX_DEPTH = 32
@@ -53,6 +53,11 @@ def count_values(raw: bytes) -> int:
     Those inside strings are counted too, and an array or object that is not empty counts once more than it should.
     """
     return sum(map(raw.count, _BEFORE_VALUES))
+
+
+def count_properties(raw: bytes) -> int:
+    """Return the number of properties of all objects in valid JSON; one that is there twice counts twice."""
+    return _without_strings(raw).count(b":")
 
 
 def check_values(raw: bytes, limit: int) -> None:

@@ -10,10 +10,7 @@ of it is exactly of the class that the annotation names, it would come back equa
 
 Each kind of field writes the test of its own values in ``StrictField.round_trips_if``; this file joins the tests.
 
-Rules of this file:
-1. True is a promise. False promises nothing: the caller then has the codec write and read the value.
-2. The source text consists of the fields' own expressions, of names from ``Code.name``, and of attribute names that are
-   checked to be identifiers.
+Rule of this file: True is a promise. False promises nothing: the caller then has the codec write and read the value.
 """
 
 from __future__ import annotations
@@ -21,14 +18,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from catga_sync.serialization.source import NOT_COMPILED, Source, Uncertain
+
 if TYPE_CHECKING:
     from catga_sync.serialization.fields.base import StrictField
 
-__all__ = ["Code", "Uncertain", "compile_round_trip"]
-
-
-class Uncertain(Exception):
-    """No promise can be made for a field. Stays inside this package."""
+__all__ = ["Code", "compile_round_trip"]
 
 
 def compile_round_trip(field: StrictField) -> Callable[[Any], bool]:
@@ -40,34 +35,15 @@ def compile_round_trip(field: StrictField) -> Callable[[Any], bool]:
     code = Code()
     try:
         return code.compile(code.test(field, "v"))
-    except Uncertain:
+    except NOT_COMPILED:
         return lambda value: False
 
 
-class Code:
+class Code(Source):
     """The source of one test function while it is written. Not thread-safe."""
 
     def __init__(self) -> None:
-        #: The names that the source can use.
-        self._names: dict[str, Any] = {"__builtins__": {}, "all": all, "len": len, "type": type}
-        self._functions: dict[Any, str] = {}
-        self._variables = 0
-
-    def compile(self, test: str) -> Callable[[Any], bool]:
-        """Return the function that makes a test of its argument ``v``."""
-        made: Callable[[Any], bool] = eval(f"lambda v: {test}", self._names)  # noqa: S307 - see rule 2
-        return made
-
-    def name(self, value: Any) -> str:
-        """Return a name for an object that the source uses."""
-        name = f"C{len(self._names)}"
-        self._names[name] = value
-        return name
-
-    def variable(self) -> str:
-        """Return the name of a new variable."""
-        self._variables += 1
-        return f"v{self._variables}"
+        super().__init__(all=all)
 
     def test(self, field: StrictField, v: str) -> str:
         """Return the test of a variable that is not None. Raises Uncertain."""
@@ -100,19 +76,3 @@ class Code:
         """Return the test of an expression, which is evaluated once. Raises Uncertain."""
         v = self.variable()
         return self.item(field, v, f"({v} := {value})")
-
-    def function(self, key: Any, tests: Callable[[], list[str]]) -> str:
-        """
-        Return the name of a function that makes several tests of a value ``v``; it is written once for each key.
-
-        Raises:
-            Uncertain: One of the tests raised it, or the function would call itself: such a value may be deeper than
-                the wire allows.
-        """
-        name = self._functions.get(key)
-        if name is None:
-            name = self._functions[key] = f"f{len(self._functions)}"
-            self._names[name] = self.compile(" and ".join(tests()))
-        elif name not in self._names:
-            raise Uncertain
-        return name

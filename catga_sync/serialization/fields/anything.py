@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,9 @@ from catga_sync.serialization.fielderrors import fail, type_name
 from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.fields.number import LARGE, check_digits, finite
 from catga_sync.serialization.fields.text import check_text, is_encodable
+from catga_sync.serialization.reader import CountCode, ReadCode
 from catga_sync.serialization.roundtrip import Code
+from catga_sync.serialization.writer import WriteCode
 
 __all__ = ["AnyField", "NoneField", "plain_round_trips"]
 
@@ -31,6 +34,12 @@ class NoneField(StrictField):
 
     def from_wire(self, raw: Any) -> Any:
         fail("null", raw)
+
+    def write_code(self, code: WriteCode, v: str) -> str:
+        return f"unfit({v})"
+
+    def read_code(self, code: ReadCode, v: str) -> str:
+        return f"unfit({v})"
 
 
 class AnyField(StrictField):
@@ -85,6 +94,25 @@ class AnyField(StrictField):
 
     def round_trips_if(self, code: Code, v: str) -> str:
         return f"{code.name(plain_round_trips)}({v})"
+
+    def write_code(self, code: WriteCode, v: str) -> str:
+        return f"{code.name(_encode)}({v}) if {code.name(plain_round_trips)}({v}) else unfit({v})"
+
+    def read_code(self, code: ReadCode, v: str) -> str:
+        return f"{code.name(self.load_value)}({v})"
+
+    def count_code(self, code: CountCode, v: str) -> str:
+        return f"{code.name(_count_properties)}({v})"
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def _count_properties(data: Any) -> int:
+    kind = type(data)
+    if kind is dict:
+        return len(data) + sum(map(_count_properties, data.values()))
+    return sum(map(_count_properties, data)) if kind is list else 0
 
 
 def plain_round_trips(value: Any, depth: int = 0) -> bool:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from marshmallow import ValidationError, fields, missing
 
 from catga_sync.serialization.fielderrors import fail
-from catga_sync.serialization.roundtrip import Code, Uncertain
+from catga_sync.serialization.reader import CountCode, ReadCode
+from catga_sync.serialization.roundtrip import Code
+from catga_sync.serialization.source import Uncertain
+from catga_sync.serialization.writer import WriteCode
 
 if TYPE_CHECKING:
     _Field = fields.Field[Any]
@@ -89,6 +92,44 @@ class StrictField(_Field):
         """
         raise Uncertain
 
+    def write_code(self, code: WriteCode, v: str, /) -> str:
+        """
+        Return a Python expression for the JSON of a value; it raises for a value that it is not for.
+
+        Args:
+            code: Gives names to objects, and the expressions of other fields.
+            v: The variable with the value, which is not None unless the caller is wrong.
+
+        Raises:
+            Uncertain: There is no such expression, or it would run code of the application.
+        """
+        raise Uncertain
+
+    def read_code(self, code: ReadCode, v: str, /) -> str:
+        """
+        Return a Python expression for the value of plain JSON data; it raises for data that it is not for.
+
+        Args:
+            code: Gives names to objects, and the expressions of other fields.
+            v: The variable with the data.
+
+        Raises:
+            Uncertain: There is no such expression, or it would run code of the application.
+        """
+        raise Uncertain
+
+    def count_code(self, code: CountCode, v: str, /) -> str:
+        """Return a Python expression for the number of properties in plain JSON data that ``read_code`` has read."""
+        return "0"
+
+    def runs_code_of(self) -> type | None:
+        """Return the class of the values if the application's code makes them, which ``read_values`` can do without."""
+        return None
+
+    def read_values(self, code: ReadCode, /) -> str:
+        """Return the name of a function that reads the arguments of that class, as a dict. Raises Uncertain."""
+        raise Uncertain
+
     def dump_value(self, value: Any) -> Any:
         """Return plain JSON data for any value, None included. Raises ValidationError."""
         if value is None:
@@ -150,3 +191,12 @@ class TextualField(StrictField):
     def is_exact_class(self, code: Code, v: str) -> str:
         """Return the test for values of the class itself; see ``round_trips_if``, which is not inherited."""
         return f"type({v}) is {code.name(self.cls)}"
+
+    def write_exact_class(self, code: WriteCode, v: str) -> str:
+        """Return the expression for values of the class itself; see ``write_code``, which is not inherited."""
+        # No text of these kinds has a character that JSON escapes.
+        return f"""'"%s"' % {code.name(self.write)}({v}) if type({v}) is {code.name(self.cls)} else unfit({v})"""
+
+    def read_text(self, code: ReadCode, v: str) -> str:
+        """Return the expression for text; see ``read_code``, which is not inherited."""
+        return f"{code.name(self.read)}({v}) if type({v}) is str else unfit({v})"

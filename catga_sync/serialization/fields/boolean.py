@@ -8,7 +8,9 @@ from marshmallow import ValidationError
 
 from catga_sync.serialization.fielderrors import fail
 from catga_sync.serialization.fields.base import StrictField
+from catga_sync.serialization.reader import ReadCode
 from catga_sync.serialization.roundtrip import Code
+from catga_sync.serialization.writer import WriteCode
 
 __all__ = ["BoolField"]
 
@@ -38,3 +40,9 @@ class BoolField(StrictField):
 
     def round_trips_if(self, code: Code, v: str) -> str:
         return f"{v} is True or {v} is False"
+
+    def write_code(self, code: WriteCode, v: str) -> str:
+        return f"'true' if {v} is True else 'false' if {v} is False else unfit({v})"
+
+    def read_code(self, code: ReadCode, v: str) -> str:
+        return f"{v} if {v} is True or {v} is False else unfit({v})"

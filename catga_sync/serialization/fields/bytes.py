@@ -27,3 +27,5 @@ class BytesField(TextualField):
     read = staticmethod(_read)
     form = expected = "base64 text"
     round_trips_if = TextualField.is_exact_class
+    write_code = TextualField.write_exact_class
+    read_code = TextualField.read_text

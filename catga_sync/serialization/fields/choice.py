@@ -6,6 +6,7 @@ Rule of this file: values are compared together with their type, so that ``True`
 from __future__ import annotations
 
 import enum
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +17,10 @@ from catga_sync.serialization.fields.anything import plain_round_trips
 from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.fields.text import check_text
 from catga_sync.serialization.propertynames import fold
-from catga_sync.serialization.roundtrip import Code, Uncertain
+from catga_sync.serialization.reader import ReadCode
+from catga_sync.serialization.roundtrip import Code
+from catga_sync.serialization.source import Uncertain
+from catga_sync.serialization.writer import WriteCode
 
 __all__ = ["SCALARS", "EnumField", "FlagField", "LiteralField"]
 
@@ -92,6 +96,19 @@ class EnumField(StrictField):
             raise Uncertain
         return f"type({v}) is {code.name(self.enum_class)}"
 
+    def write_code(self, code: WriteCode, v: str) -> str:
+        if not _is_plain(self.enum_class) or not all(map(plain_round_trips, self._values)):
+            raise Uncertain
+        # Members are made once, so that id() tells them apart; a hash of a member is a function in Python.
+        texts = {id(member): json.dumps(member.value, ensure_ascii=False) for member in self._by_value.values()}
+        return f"{code.name(texts)}[{code.name(id)}({v})] if type({v}) is {code.name(self.enum_class)} else unfit({v})"
+
+    def read_code(self, code: ReadCode, v: str) -> str:
+        if not _is_plain(self.enum_class):
+            raise Uncertain
+        # Not by name, and not 1 for 1.0: these are not how a node writes them.
+        return f"{code.name(self._by_value)}[type({v}), {v}]"
+
 
 class FlagField(EnumField):
     """Flags, written as their number; read by the number, also of combined flags, or by the name of one flag."""
@@ -118,6 +135,16 @@ class FlagField(EnumField):
         if number < 0 or number & ~self._known:
             raise ValidationError(self._expected + " or several of them combined")
         return number
+
+    def write_code(self, code: WriteCode, v: str) -> str:
+        if not _is_plain(self.enum_class):
+            raise Uncertain
+        return f"'%d' % {code.name(self.to_wire)}({v}) if type({v}) is {code.name(self.enum_class)} else unfit({v})"
+
+    def read_code(self, code: ReadCode, v: str) -> str:
+        if not _is_plain(self.enum_class):
+            raise Uncertain
+        return f"{code.name(self.from_wire)}({v}) if type({v}) is int else unfit({v})"
 
     def key_from_wire(self, text: str) -> Any:
         return self.from_wire(int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text)
@@ -151,3 +178,17 @@ class LiteralField(StrictField):
         if not all(plain_round_trips(value) for _, value in self.values):
             raise Uncertain
         return f"type({v}) in {code.name(SCALARS)} and (type({v}), {v}) in {code.name(frozenset(self.values))}"
+
+    def write_code(self, code: WriteCode, v: str) -> str:
+        texts = {key: json.dumps(key[1], ensure_ascii=False) for key in self.values}
+        return f"{code.name(texts)}[type({v}), {v}] if type({v}) in {code.name(SCALARS)} else unfit({v})"
+
+    def read_code(self, code: ReadCode, v: str) -> str:
+        return f"{code.name(self.load_value)}({v})"
+
+
+def _is_plain(cls: type[enum.Enum]) -> bool:
+    """Return whether what is done with members here runs no code of the application."""
+    bases = [base for base in cls.__mro__ if base.__module__ not in ("enum", "builtins")]
+    names = ("value", "_missing_", "__eq__", "__hash__", "__getattribute__")
+    return not any(name in vars(base) for base in bases for name in names)

@@ -15,7 +15,9 @@ from marshmallow import ValidationError
 
 from catga_sync.serialization.fielderrors import fail
 from catga_sync.serialization.fields.base import StrictField
+from catga_sync.serialization.reader import ReadCode
 from catga_sync.serialization.roundtrip import Code
+from catga_sync.serialization.writer import WriteCode
 
 __all__ = ["LARGE", "DecimalField", "FloatField", "IntField", "check_digits", "finite"]
 
@@ -83,6 +85,12 @@ class IntField(StrictField):
     def round_trips_if(self, code: Code, v: str) -> str:
         return f"type({v}) is {code.name(int)} and {-LARGE} < {v} < {LARGE}"
 
+    def write_code(self, code: WriteCode, v: str) -> str:
+        return f"{code.name(int.__repr__)}({v}) if type({v}) is int and {-LARGE} < {v} < {LARGE} else unfit({v})"
+
+    def read_code(self, code: ReadCode, v: str) -> str:
+        return f"{v} if type({v}) is int and {-LARGE} < {v} < {LARGE} else unfit({v})"
+
 
 class FloatField(StrictField):
     """A finite number; an integer is accepted."""
@@ -102,6 +110,15 @@ class FloatField(StrictField):
 
     def round_trips_if(self, code: Code, v: str) -> str:
         return f"type({v}) is {code.name(float)} and {v} - {v} == 0.0"
+
+    def write_code(self, code: WriteCode, v: str) -> str:
+        # An int is written as a float, as to_wire does.
+        write = code.name(float.__repr__)
+        number = f"{write}({v}) if type({v}) is float and {v} - {v} == 0.0"
+        return f"{number} else {write}(float({v})) if type({v}) is int else unfit({v})"
+
+    def read_code(self, code: ReadCode, v: str) -> str:
+        return f"{v} if type({v}) is float and {v} - {v} == 0.0 else {code.name(self.load_value)}({v})"
 
 
 class DecimalField(StrictField):
@@ -147,6 +164,21 @@ class DecimalField(StrictField):
     def round_trips_if(self, code: Code, v: str) -> str:
         digits = f"len({v}.as_tuple().digits) < {_SAFE_DIGITS}"
         return f"type({v}) is {code.name(Decimal)} and {v}.is_finite() and {digits}"
+
+    def write_code(self, code: WriteCode, v: str) -> str:
+        return f"{code.name(_plain_text)}({v}) if type({v}) is {code.name(Decimal)} else unfit({v})"
+
+    def read_code(self, code: ReadCode, v: str) -> str:
+        # The text has a sign, a point and an exponent besides the digits.
+        few = f"{v}.is_finite() and len({code.name(Decimal.__str__)}({v})) <= {MAX_DIGITS}"
+        return f"{v} if type({v}) is {code.name(Decimal)} and {few} else {code.name(self.load_value)}({v})"
+
+
+def _plain_text(number: Decimal) -> str:
+    text = str(number)
+    if number.is_finite() and len(text) <= MAX_DIGITS:
+        return text
+    return str(_checked(number))
 
 
 def _checked(number: Decimal) -> Decimal:

@@ -9,7 +9,9 @@ Rules of this file:
 from __future__ import annotations
 
 import dataclasses
-import keyword
+import types
+from collections.abc import Iterable
+from json.encoder import encode_basestring
 from typing import Any
 
 from marshmallow import ValidationError
@@ -17,8 +19,11 @@ from marshmallow import ValidationError
 from catga_sync.serialization.fielderrors import construct, fail
 from catga_sync.serialization.fields.base import StrictField
 from catga_sync.serialization.propertynames import WireKeys
-from catga_sync.serialization.roundtrip import Code, Uncertain
+from catga_sync.serialization.reader import CountCode, ReadCode
+from catga_sync.serialization.roundtrip import Code
 from catga_sync.serialization.schema import CatgaSchema
+from catga_sync.serialization.source import Uncertain
+from catga_sync.serialization.writer import WriteCode
 
 __all__ = ["Shape", "ShapeField"]
 
@@ -99,16 +104,68 @@ class Shape:
             raise ValidationError(errors)
         return construct(self.cls, values)
 
-    def round_trips_if(self, code: Code) -> list[str]:
-        """Return the tests of an object ``v``, in order; see ``StrictField.round_trips_if``."""
-        if not _is_made_of_its_fields(self.cls) or not all(map(_is_name, self.fields)):
+    def round_trips_if(self, code: Code) -> str:
+        """Return the test of an object ``v``; see ``StrictField.round_trips_if``."""
+        if not _is_made_of_its_fields(self.cls):
             raise Uncertain
         tests = [f"type(v) is {code.name(self.cls)}"]
-        return tests + [code.part(field, f"v.{name}") for name, field in self.fields.items()]
+        return " and ".join(
+            tests + [code.part(field, code.attribute("v", name)) for name, field in self.fields.items()]
+        )
 
+    def write_code(self, code: WriteCode) -> tuple[str, tuple[str, ...]]:
+        """Return the function that writes an object ``v`` of the class itself; see ``StrictField.write_code``."""
+        if not _has_plain_attributes(self.cls, self.fields):
+            raise Uncertain
+        parts = [
+            (f"{encode_basestring(str(field.data_key))}:", field, code.attribute("v", name))
+            for name, field in self.fields.items()
+        ]
+        return code.parts("{", parts, "}")
 
-def _is_name(attribute: str) -> bool:
-    return attribute.isidentifier() and not keyword.iskeyword(attribute)
+    def read_code(self, code: ReadCode) -> tuple[str, tuple[str, ...]]:
+        """Return the function that makes an object of a dict ``v``; see ``StrictField.read_code``."""
+        if self.runs_code():
+            raise Uncertain
+        values, lines = self._read(code)
+        made, cls = code.variable(), code.name(self.cls)
+        # What the __init__ of a dataclass does; a frozen one looks these functions up for each attribute.
+        lines += (f"{made} = {code.name(object.__new__)}({cls})",)
+        assign = code.name(object.__setattr__)
+        return made, (*lines, *(f"{assign}({made}, {name!r}, {value})" for name, value in values.items()))
+
+    def read_values(self, code: ReadCode) -> tuple[str, tuple[str, ...]]:
+        """Return the function that returns the arguments of the class for a dict ``v``."""
+        values, lines = self._read(code)
+        return f"{{{''.join(f'{name!r}: {value}, ' for name, value in values.items())}}}", lines
+
+    def _read(self, code: ReadCode) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Return the expressions for the values by attribute, and the lines before them."""
+        lines, values = [f"if type(v) is not dict or len(v) != {len(self.fields)}: unfit(v)"], {}
+        for name, field in self.fields.items():
+            item = code.variable()
+            lines.append(f"{item} = v[{str(field.data_key)!r}]")
+            values[name] = code.item(field, item)
+        return values, tuple(lines)
+
+    def count_code(self, code: CountCode, v: str) -> str:
+        """Return the expression for the number of properties in a variable; see ``StrictField.count_code``."""
+        return code.total(
+            self,
+            lambda: [
+                str(len(self.fields)),
+                *(code.count(field, f"v[{str(field.data_key)!r}]") for field in self.fields.values()),
+            ],
+            v,
+        )
+
+    def runs_code(self) -> bool:
+        """Return whether making an object runs code of the application."""
+        return not (
+            _is_made_of_its_fields(self.cls)
+            and type(self.cls).__call__ is type.__call__
+            and _has_plain_attributes(self.cls, self.fields)
+        )
 
 
 def _is_made_of_its_fields(cls: Any) -> bool:
@@ -128,6 +185,20 @@ def _is_made_of_its_fields(cls: Any) -> bool:
     )
 
 
+def _has_plain_attributes(cls: type, names: Iterable[str]) -> bool:
+    """Return whether looking at these attributes of an object runs no code of the application."""
+    if getattr(cls, "__getattribute__", None) is not object.__getattribute__ or hasattr(cls, "__getattr__"):
+        return False
+    for name in names:
+        for base in cls.__mro__:
+            if name in vars(base):
+                found = vars(base)[name]  # a default, or a slot, or a property
+                if type(found) is not types.MemberDescriptorType and hasattr(type(found), "__get__"):
+                    return False
+                break
+    return True
+
+
 class ShapeField(StrictField):
     """A field for a derived dataclass. Immutable once bound, thread-safe."""
 
@@ -143,4 +214,21 @@ class ShapeField(StrictField):
         return tuple(self.shape.fields.values())
 
     def round_trips_if(self, code: Code, v: str) -> str:
-        return f"{code.function(self.shape, lambda: self.shape.round_trips_if(code))}({v})"
+        test = code.function(self.shape, lambda: (self.shape.round_trips_if(code), ()), recursive=False)
+        return f"{test}({v})"
+
+    def write_code(self, code: WriteCode, v: str) -> str:
+        write = code.function(self.shape, lambda: self.shape.write_code(code))
+        return f"{write}({v}) if type({v}) is {code.name(self.shape.cls)} else unfit({v})"
+
+    def read_code(self, code: ReadCode, v: str) -> str:
+        return f"{code.function(self.shape, lambda: self.shape.read_code(code))}({v})"
+
+    def count_code(self, code: CountCode, v: str) -> str:
+        return self.shape.count_code(code, v)
+
+    def runs_code_of(self) -> type | None:
+        return self.shape.cls if self.shape.runs_code() else None
+
+    def read_values(self, code: ReadCode) -> str:
+        return code.function((self.shape, "values"), lambda: self.shape.read_values(code))

@@ -8,7 +8,9 @@ from marshmallow import ValidationError
 
 from catga_sync.serialization.fielderrors import fail
 from catga_sync.serialization.fields.base import StrictField
+from catga_sync.serialization.reader import ReadCode
 from catga_sync.serialization.roundtrip import Code
+from catga_sync.serialization.writer import WriteCode
 
 __all__ = ["StrField", "is_encodable", "check_text"]
 
@@ -52,3 +54,10 @@ class StrField(StrictField):
 
     def round_trips_if(self, code: Code, v: str) -> str:
         return f"type({v}) is {code.name(str)} and ({v}.isascii() or {code.name(is_encodable)}({v}))"
+
+    def write_code(self, code: WriteCode, v: str) -> str:
+        # It raises for what is no text. Half of a surrogate pair is found when the whole text is encoded.
+        return f"quote({v})"
+
+    def read_code(self, code: ReadCode, v: str) -> str:
+        return f"{v} if type({v}) is str else unfit({v})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from marshmallow import ValidationError
 
@@ -11,10 +12,13 @@ from catga_sync.serialization.fielderrors import fail
 from catga_sync.serialization.fields import isotext
 from catga_sync.serialization.fields.base import TextualField
 from catga_sync.serialization.roundtrip import Code
+from catga_sync.serialization.writer import WriteCode
 
 __all__ = ["DateField", "DateTimeField", "TimeDeltaField", "TimeField"]
 
 _ISO_TEXT = "ISO 8601 text"
+#: The types of zones that run no code of the application; without a zone it is None.
+_ZONES = frozenset((type(None), timezone, ZoneInfo))
 
 
 def _write_zoned(value: datetime | time) -> str:
@@ -22,6 +26,8 @@ def _write_zoned(value: datetime | time) -> str:
     text = value.isoformat()
     if value.tzinfo is None:
         return text
+    if value.tzinfo is timezone.utc:
+        return f"{text[:-6]}Z"
     if value.utcoffset() is None:
         # A zone with summer time has no offset for a time of day alone, and the text would have no zone.
         raise ValidationError(
@@ -43,6 +49,11 @@ class _ZonedField(TextualField):
         zone = f"({v}.tzinfo is None or type({v}.tzinfo) is {code.name(timezone)})"
         return f"{self.is_exact_class(code, v)} and {zone}"
 
+    def write_exact_zone(self, code: WriteCode, v: str) -> str:
+        """Return the expression for values whose zone is not the application's; see ``write_code``."""
+        exact = f"type({v}) is {code.name(self.cls)} and type({v}.tzinfo) in {code.name(_ZONES)}"
+        return f"""'"%s"' % {code.name(self.write)}({v}) if {exact} else unfit({v})"""
+
 
 class DateTimeField(_ZonedField):
     """A moment as ISO 8601, UTC as ``Z``; a moment without a zone is read without one."""
@@ -53,6 +64,8 @@ class DateTimeField(_ZonedField):
     read = staticmethod(isotext.parse_datetime)
     expected = "a date and time such as '2024-02-29T12:30:00Z'"
     round_trips_if = _ZonedField.has_fixed_zone
+    write_code = _ZonedField.write_exact_zone
+    read_code = TextualField.read_text
 
 
 class TimeField(_ZonedField):
@@ -63,6 +76,8 @@ class TimeField(_ZonedField):
     read = staticmethod(isotext.parse_time)
     expected = "a time such as '12:30:00'"
     round_trips_if = _ZonedField.has_fixed_zone
+    write_code = _ZonedField.write_exact_zone
+    read_code = TextualField.read_text
 
 
 class DateField(TextualField):
@@ -78,6 +93,8 @@ class DateField(TextualField):
     form = _ISO_TEXT
     expected = "a date such as '2024-02-29'"
     round_trips_if = TextualField.is_exact_class
+    write_code = TextualField.write_exact_class
+    read_code = TextualField.read_text
 
     def to_wire(self, value: Any) -> Any:
         if isinstance(value, datetime):
@@ -95,3 +112,5 @@ class TimeDeltaField(TextualField):
     form = "text of the form [-][d.]hh:mm:ss[.fffffff]"
     expected = "a span of the form [-][d.]hh:mm:ss[.fffffff]"
     round_trips_if = TextualField.is_exact_class
+    write_code = TextualField.write_exact_class
+    read_code = TextualField.read_text
