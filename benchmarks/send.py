@@ -21,14 +21,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parents[1]
-KINDS = ("local", "remote", "remote, insecure", "batch of 100")
+KINDS = ("local", "remote", "remote, insecure", "stream", "stream, insecure", "batch of 100")
 
 
 def measure(rounds: int) -> dict[str, float]:
     """Return microseconds for each kind of call; the median of so many calls."""
-    from catga_sync import Mediator, Request, create_cluster, message
+    from catga_sync import ClusterOptions, Mediator, Request, create_cluster, message
 
     @message(name="bench.Ask")
     @dataclass(frozen=True)
@@ -50,12 +51,17 @@ def measure(rounds: int) -> dict[str, float]:
     hundred = [request] * 100
     with create_cluster(local, node_id="alone", discovery="memory://bench", environ={}) as alone:
         found["local"] = median(lambda: alone.send(request), 10 * rounds)
-    for kind, options in (("remote", {}), ("remote, insecure", {"insecure": True})):
+    insecure: dict[str, Any] = {"insecure": True}
+    kinds: list[tuple[str, dict[str, Any]]] = [("remote", {}), ("remote, insecure", insecure)]
+    if hasattr(ClusterOptions, "stream"):  # an older checkout has none
+        kinds = [(kind, {**options, "stream": "off"}) for kind, options in kinds]
+        kinds += [("stream", {"stream": "on"}), ("stream, insecure", {**insecure, "stream": "on"})]
+    for kind, options in kinds:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
         command = ["-m", "gunicorn", "-b", endpoint.removeprefix("http://"), "-k", "gthread", "--threads", "8"]
-        environ = {**os.environ, "BENCH_ENDPOINT": endpoint, "BENCH_INSECURE": "1" if options else ""}
+        environ = {**os.environ, "BENCH_ENDPOINT": endpoint, "BENCH_INSECURE": "1" if options.get("insecure") else ""}
         command += ["--log-level", "error", "--chdir", str(HERE / "benchmarks"), "send:app()"]
         server = subprocess.Popen([sys.executable, *command], env=environ, stderr=subprocess.DEVNULL)
         try:
@@ -68,11 +74,12 @@ def measure(rounds: int) -> dict[str, float]:
                     if time.monotonic() > end:
                         raise SystemExit("the server does not respond")
                     time.sleep(0.05)
+                # Not before the node has told what it offers.
+                wanted = "stream/1" if options.get("stream") == "on" else "batch"
+                while not any(wanted in node.features for node in caller.nodes()):
+                    time.sleep(0.05)
                 found[kind] = median(lambda caller=caller: caller.send(request), rounds)
-                if not options:
-                    # Not before the node has told that it takes batches.
-                    while not any("batch" in node.features for node in caller.nodes()):
-                        time.sleep(0.05)
+                if kind == "remote":
                     found["batch of 100"] = median(lambda caller=caller: caller.send_batch(hundred), rounds // 20)
         finally:
             server.terminate()
@@ -123,6 +130,8 @@ def main() -> None:
         for checkout, results in zip(checkouts, told, strict=True):
             results.append(in_process(checkout, args.calls))
     for kind in KINDS:
+        if any(kind not in results[0] for results in told):
+            continue
         medians = [statistics.median(each[kind] for each in results) for results in told]
         spread = f"{min(each[kind] for each in told[0]):.0f} to {max(each[kind] for each in told[0]):.0f}"
         line = f"{kind:18} {medians[0]:9.1f} us  ({spread})"

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from catga_sync._checks import check_seconds, check_whole
 from catga_sync._redaction import shown
 from catga_sync.errors import ConfigurationError
 
-__all__ = ["Kind", "anything", "boolean", "json_object", "of", "option", "read_text", "seconds", "whole"]
+__all__ = [
+    "Kind",
+    "anything",
+    "boolean",
+    "json_object",
+    "of",
+    "option",
+    "read_boolean",
+    "read_secret",
+    "read_text",
+    "read_verify",
+    "seconds",
+    "suggesting",
+    "whole",
+]
+
+T = TypeVar("T")
 
 
 class Kind(NamedTuple):
@@ -105,3 +122,34 @@ boolean = of(lambda value: isinstance(value, bool), "True or False", read_boolea
 def json_object(check: Callable[[str, Any], Any], values: str) -> Kind:
     """Return the kind of what is written as a JSON object."""
     return Kind(check, values, json.loads, "write JSON with numbers of fewer digits", hidden=True)
+
+
+def suggesting(cls: type[T]) -> type[T]:
+    """Have a dataclass suggest the nearest option for an unknown name, in place of a ``TypeError``."""
+    target: Any = cls
+    made = target.__init__
+    known = [each.name for each in dataclasses.fields(target)]
+
+    @functools.wraps(made)
+    def init(self: Any, *args: Any, **given: Any) -> None:
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
+                raise ConfigurationError(f"{name}: no such option{hint}")
+        made(self, *args, **given)
+
+    target.__init__ = init
+    return cls
+
+
+def read_secret(text: str) -> str | list[str]:
+    """Several keys are written as a JSON list; anything else is one key."""
+    return json.loads(text) if text.startswith("[") else text
+
+
+def read_verify(text: str) -> bool | str:
+    try:
+        return read_boolean(text)
+    except ValueError:
+        return text

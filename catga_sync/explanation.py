@@ -46,6 +46,8 @@ class Explanation:
     troubles: tuple[str, ...] = ()
     #: Why there is no candidate and what to do; None if there is one.
     note: str | None = None
+    #: How the call would travel to the chosen node, as the end of a sentence; None if that is not known.
+    way: str | None = None
 
     def __str__(self) -> str:
         known = len(self.candidates) + len(self.excluded)
@@ -57,6 +59,8 @@ class Explanation:
         lines.extend(f"  x {verdict.node.node_id:24} {verdict.reason}" for verdict in self.excluded)
         if self.chosen is None:
             lines.append(f"    the call would fail at once: {self.note or 'the router chooses none of them'}")
+        elif self.way is not None:
+            lines.append(f"    the call would go {self.way}")
         again = "may be sent again without a response" if self.repeatable else "is never sent again if it may have run"
         time = "no deadline" if self.timeout is None else f"{self.timeout:.1f} s"
         lines.append(f"    router {self.router}; {time}; {again}; {self.budget:.0f} attempts in the budget")

@@ -77,7 +77,8 @@ class AttemptDetails:
     type_name: str
     call: CallContext
     node: ClusterNode
-    #: How it gets there: ``local``, ``post`` or ``grpc``.
+    #: How it gets there: ``local``, ``post``, ``grpc`` or ``stream``. A call that no stream has taken after all goes by
+    #: POST.
     way: str
     #: The attempt of the first call of the batch with which it travels; None for the first, and for one alone.
     leader: AttemptDetails | None = None
@@ -109,7 +110,7 @@ class ServedDetails:
 
     #: ``invoke``, ``batch``, ``node`` (the description), ``drain``, or ``other`` for a path that is no route.
     route: str
-    #: How it came: ``post`` or ``grpc``.
+    #: How it came: ``post``, ``grpc`` or ``stream``.
     way: str
     #: The HTTP status of the response.
     status: int

@@ -21,6 +21,7 @@ from catga_sync.errors import ConfigurationError
 from catga_sync.messages import MAX_NAME
 
 __all__ = [
+    "STREAM",
     "UNSIGNED",
     "ClusterNode",
     "NodeRecord",
@@ -47,6 +48,8 @@ MAX_RECORD = 256 * 1024
 MAX_LEVELS = 31
 #: The feature of a node that neither signs nor checks signatures.
 UNSIGNED = "unsigned"
+#: The feature of a node that serves streams, with their version; see ``wire/frames.py``.
+STREAM = "stream/1"
 #: Seconds, one day: no server keeps an idle connection for longer.
 _LONGEST_KEEP_ALIVE = 86_400
 

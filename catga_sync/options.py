@@ -6,18 +6,29 @@ Each option is described once, with ``option``: the table in docs/options.md is 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import functools
 import json
 import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict
 
 from catga_sync._environment import PREFIX, layered, option_values
-from catga_sync._option import Kind, anything, boolean, json_object, of, option, read_boolean, read_text, seconds, whole
+from catga_sync._option import (
+    Kind,
+    anything,
+    boolean,
+    json_object,
+    of,
+    option,
+    read_secret,
+    read_text,
+    read_verify,
+    seconds,
+    suggesting,
+    whole,
+)
 from catga_sync._redaction import Secret, shown
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import (
@@ -35,29 +46,8 @@ __all__ = ["ENVIRONMENT_PREFIX", "ClusterOptions", "OptionValues"]
 
 ENVIRONMENT_PREFIX = PREFIX
 
-T = TypeVar("T")
-
 _METADATA_VALUES = f"a mapping of names to JSON values, at most {MAX_LEVELS} levels deep"
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9._\-]{1,64}")
-
-
-def _suggesting(cls: type[T]) -> type[T]:
-    """Have a dataclass suggest the nearest option for an unknown name, in place of a ``TypeError``."""
-    target: Any = cls
-    made = target.__init__
-    known = [each.name for each in dataclasses.fields(target)]
-
-    @functools.wraps(made)
-    def init(self: Any, *args: Any, **given: Any) -> None:
-        for name in given:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
-                raise ConfigurationError(f"{name}: no such option{hint}")
-        made(self, *args, **given)
-
-    target.__init__ = init
-    return cls
 
 
 def _host_name() -> str:
@@ -83,24 +73,12 @@ def _secret(name: str, value: Any) -> Secret | None:
     return secret
 
 
-def _read_secret(text: str) -> str | list[str]:
-    """Several keys are written as a JSON list; anything else is one key."""
-    return json.loads(text) if text.startswith("[") else text
-
-
-def _read_verify(text: str) -> bool | str:
-    try:
-        return read_boolean(text)
-    except ValueError:
-        return text
-
-
 def _is_cert(value: Any) -> bool:
     pair = isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, str) for part in value)
     return value is None or isinstance(value, str) or pair
 
 
-@_suggesting
+@suggesting
 @dataclass(frozen=True, kw_only=True)
 class ClusterOptions:
     """
@@ -203,7 +181,7 @@ class ClusterOptions:
         Kind(
             _secret,
             "a key of at least 32 bytes, a list of keys, or None",
-            _read_secret,
+            read_secret,
             "write one key, or several as a JSON list",
             hidden=True,
         ),
@@ -232,7 +210,7 @@ class ClusterOptions:
         of(
             lambda value: isinstance(value, (bool, str)),
             "True, False, or a path to CA certificates",
-            _read_verify,
+            read_verify,
         ),
         "check of the certificates of `https://` endpoints, as in `requests`",
     )
@@ -254,6 +232,15 @@ class ClusterOptions:
         "the same machine: with brotli where both have it (extra `brotli`), else with gzip. `off`: nothing is "
         "compressed, and compressed requests are refused",
     )
+    stream: str = option(
+        "auto",
+        of(lambda value: value in ("auto", "on", "off"), "'auto', 'on' or 'off'"),
+        "the fast way between two nodes: connections of the node's own port that carry calls without HTTP around them, "
+        "where the server of the node lends them (gunicorn with threads). `auto`: not where a `session` is given, or "
+        "where a library has replaced `Session.send`, so that it sees every call; `on`: there, too; `off`: HTTP only, "
+        "and none are offered",
+    )
+    max_streams: int = option(512, whole(0), "streams that one worker serves at once; further callers use HTTP")
     max_body_bytes: int = option(
         4 * 1024 * 1024,
         whole(1024),
@@ -410,6 +397,8 @@ class OptionValues(TypedDict, total=False):
     cert: Any
     insecure: bool
     compression: str
+    stream: str
+    max_streams: int
     max_body_bytes: int
     max_concurrency: int | None
     load_reporter: Any

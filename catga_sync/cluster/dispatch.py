@@ -164,16 +164,18 @@ class Dispatcher:
         if not here:
             excluded.append(Verdict(self._this, "this process has no handler for it"))
         left = call.remaining()
+        chosen = self._look_up(entry, request, usable) if usable else None
         return Explanation(
             type_name=entry.name,
             router=entry.route or type(self._routers.default).__name__,
             candidates=usable,
             excluded=tuple(excluded),
-            chosen=self._look_up(entry, request, usable) if usable else None,
+            chosen=chosen,
             repeatable=entry.idempotent,
             timeout=self._timeout if left is None else left,
             budget=self._budget.left,
             note=None if usable else self._why_none(entry, call, bool(nodes)),
+            way=None if chosen is None else self._sender.way_in_words(chosen),
         )
 
     def _why_none(self, entry: MessageType, call: CallContext, waiting: bool) -> str:

@@ -202,6 +202,7 @@ def assemble(
             verify=options.verify,
             cert=options.cert,
             signing=signing,
+            stream=options.stream,
             limited_log=limited_log,
             clock=clock,
         )
@@ -270,7 +271,9 @@ def assemble(
         default_timeout=options.request_timeout,
         limited_log=limited_log,
         hooks=hooks,
+        max_streams=0 if options.stream == "off" else options.max_streams,
     )
+    lifecycle.serve_streams(receiver.streams)
     mediator = ClusterMediator(
         local,
         options,

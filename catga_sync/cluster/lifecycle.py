@@ -13,8 +13,13 @@ from catga_sync.cluster.parting import Parting
 from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.trust import Trust
 from catga_sync.context import CallContext
+from catga_sync.receiver.streams import Streams
 
 __all__ = ["Lifecycle"]
+
+#: Seconds for which the calls of streams may still run when the mediator is closed, for example at the end of the
+#: interpreter: less than the 30 s after which gunicorn kills a worker.
+STREAM_GRACE = 20.0
 
 
 class Lifecycle:
@@ -48,6 +53,7 @@ class Lifecycle:
         self._housekeeping = housekeeping
         self._trust = trust
         self._tests = tests
+        self._streams: Streams | None = None
         #: Whether an app has the mediator; the mediator then ends with the app.
         self.has_app = False
         self._background = Background(
@@ -57,6 +63,10 @@ class Lifecycle:
             goes_on_in_parent=self._goes_on_in_parent,
             at_end=parting,
         )
+
+    def serve_streams(self, streams: Streams) -> None:
+        """Have these streams end with this node."""
+        self._streams = streams
 
     @property
     def running(self) -> bool:
@@ -74,6 +84,8 @@ class Lifecycle:
         """Start the background thread now, not with the first call; a node with an endpoint is to serve."""
         self._trust.check()
         self._local_node.open()
+        if self._streams is not None:
+            self._streams.reopen()
         if self._presence is not None:
             self._presence.attach()
             close_at_exit(self)
@@ -104,7 +116,14 @@ class Lifecycle:
     def close(self) -> None:
         """Leave the cluster, end the thread, close the connections. Safe to call twice."""
         self._local_node.close()
+        if self._streams is not None:
+            self._streams.end()
         self._background.stop()
+        if self._streams is not None and self._streams.open_streams:
+            if self._presence is not None:
+                # First: what still runs may take longer than other nodes are to wait for the news.
+                self._presence.leave()
+            self._streams.wait(STREAM_GRACE)
         self._housekeeping.close()
 
     def _goes_on_in_parent(self) -> bool:

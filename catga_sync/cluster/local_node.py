@@ -19,7 +19,7 @@ from catga_sync.cluster.visibility import Visibility
 from catga_sync.cluster.worker_group import WorkerGroup
 from catga_sync.errors import ends_process
 from catga_sync.mediator import Mediator
-from catga_sync.nodes import UNSIGNED, ClusterNode, NodeRecord, NodeStatus
+from catga_sync.nodes import STREAM, UNSIGNED, ClusterNode, NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
 from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.refusal import Reason, Refused
@@ -113,6 +113,8 @@ class LocalNode:
         found = {"batch"} if self._signs else {"batch", UNSIGNED}
         if self._options.compression != "off":
             found.update(codings())
+        if self._options.stream != "off" and self._options.max_streams and server_info().lends_socket:
+            found.add(STREAM)
         if self._deduplication is not None and self._deduplication.identity.known is not None:
             found.add(SHARED_IDEMPOTENCY + self._deduplication.identity.known)
         return frozenset(found)

@@ -218,11 +218,23 @@ class Sender:
         self._invoker.close()
 
     def _details(self, node: ClusterNode, message: Any, call: CallContext, **batch: Any) -> AttemptDetails:
-        way = "local"
-        if node.node_id != self._this.node_id:
-            way_to = getattr(self._invoker, "way_to", None)
-            way = "post" if way_to is None else way_to(node)
+        way = "local" if node.node_id == self._this.node_id else self.way_to(node)
         return AttemptDetails(self._local.registry.ensure(type(message)).name, call, node, way, **batch)
+
+    def way_to(self, node: ClusterNode) -> str:
+        """Return how the next call to another node travels, as ``AttemptDetails.way`` has it."""
+        way_to = getattr(self._invoker, "way_to", None)
+        return "post" if way_to is None else str(way_to(node))
+
+    def way_in_words(self, node: ClusterNode) -> str | None:
+        """Return how the next call to a node travels, as the end of a sentence; None if only its invoker knows."""
+        if node.node_id == self._this.node_id:
+            return "to the handler in this process"
+        why_not_stream = getattr(self._invoker, "why_not_stream", None)
+        if why_not_stream is None:
+            return None
+        why = why_not_stream(node)
+        return "over a stream" if why is None else f"by POST ({why})"
 
     def _add_limiter(self, node: ClusterNode) -> ConcurrencyLimiter:
         limit = self._pool_size if node.concurrency is None else min(self._pool_size, node.concurrency)

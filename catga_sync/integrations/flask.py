@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import flask.globals
 from flask import Blueprint, Flask, Response, current_app, has_app_context, request
@@ -17,10 +18,14 @@ from catga_sync._environment import layered, option_values
 from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import ConfigurationError
-from catga_sync.integrations.wsgi import ROUTES, BodyFirst, check_mediator, end_writing, request_of
+from catga_sync.integrations.wsgi import ROUTES, BodyFirst, begin_stream, check_mediator, end_writing, request_of
 from catga_sync.mediator import Mediator
 from catga_sync.options import ClusterOptions
+from catga_sync.receiver.receiver import RawResponse, Receiver
 from catga_sync.wire.routes import NODE_PATH
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 __all__ = ["CatgaCluster", "cluster_blueprint", "mediator"]
 
@@ -72,6 +77,8 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
 
     def receive() -> Response:
         received = mediator.receiver.handle(request_of(request.environ))
+        if received.stream is not None:
+            return _StreamBegins(received, mediator.receiver)
         response = Response(received.body, status=received.status, headers=dict(received.headers))
         response.call_on_close(end_writing(request.environ, received.seconds))
         return response
@@ -95,6 +102,26 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
 
     blueprint.record(attach)
     return blueprint
+
+
+class _StreamBegins(Response):
+    """
+    The response after which a stream has the connection.
+
+    The connection is taken over when the server asks for the response, and not before: a hook of the app that replaces
+    the response refuses the stream.
+    """
+
+    def __init__(self, received: RawResponse, receiver: Receiver) -> None:
+        super().__init__(status=received.status, headers=dict(received.headers))
+        self._received = received
+        self._receiver = receiver
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Take the connection over, unless the app has made another response of this one."""
+        if self.status_code != self._received.status:
+            return super().__call__(environ, start_response)
+        return begin_stream(self._received, environ, start_response, self._receiver)
 
 
 def _check_reachable(state: BlueprintSetupState) -> None:

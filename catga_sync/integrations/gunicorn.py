@@ -1,4 +1,4 @@
-"""gunicorn: server hooks that record the server's settings for the node, and tidy up after a worker.
+"""gunicorn: server hooks that tell the node the server's settings, end streams with their worker, and tidy up after it.
 
 In a ``gunicorn.conf.py``:
 
@@ -9,17 +9,29 @@ or on the command line:
     gunicorn -c python:catga_sync.integrations.gunicorn users:app
 
 The hooks are optional. With them a node knows the number of its threads, so that it can refuse calls for which there is
-no thread, and how long its server keeps idle connections, so that callers keep theirs no longer.
+no thread, and how long its server keeps idle connections, so that callers keep theirs no longer. Calls of streams count
+towards ``max_requests``. Streams take no more calls from SIGTERM on, and a worker waits for those that run, within
+``graceful_timeout``.
 """
 
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from typing import Any
 
 from catga_sync._server_info import ServerInfo, tell_server_info
+from catga_sync.receiver.streams import end_all, wait_all
 
-__all__ = ["child_exit", "post_worker_init"]
+__all__ = ["child_exit", "post_worker_init", "worker_exit"]
+
+#: Seconds of the graceful timeout that are left for what comes after the streams.
+_REST = 1.0
+
+#: The monotonic time of the first SIGTERM.
+_ending: list[float] = []
 
 
 def post_worker_init(worker: Any) -> None:
@@ -32,8 +44,21 @@ def post_worker_init(worker: Any) -> None:
             workers=settings.workers,
             # The sync worker closes every connection.
             keep_alive=float(settings.keepalive) if threaded else 0.0,
+            lends_socket=threaded and not settings.is_ssl,
+            count_call=lambda: _count(worker),
         )
     )
+    _ending.clear()
+    _watch_sigterm()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """End the streams, and wait for the calls that run. gunicorn calls this at the end of each worker."""
+    if worker.pid != os.getpid():
+        return  # the main process has found that a worker is gone
+    end_all("the worker ends")
+    began = _ending[0] if _ending else time.monotonic()
+    wait_all(began + worker.cfg.graceful_timeout - _REST - time.monotonic())
 
 
 def child_exit(server: Any, worker: Any) -> None:
@@ -43,3 +68,26 @@ def child_exit(server: Any, worker: Any) -> None:
         from prometheus_client import multiprocess
 
         multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def _count(worker: Any) -> None:
+    worker.nr += 1
+    if worker.nr >= worker.max_requests and worker.alive:
+        worker.log.info("Autorestarting worker after current request.")
+        worker.alive = False
+
+
+def _watch_sigterm() -> None:
+    """Have the streams end as soon as gunicorn ends its worker, and not behind the requests that it still serves."""
+    before = signal.getsignal(signal.SIGTERM)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        return
+
+    def on_sigterm(number: int, frame: Any) -> None:
+        if not _ending:
+            _ending.append(time.monotonic())
+            # In a thread: what the signal has interrupted may hold a lock that is needed.
+            threading.Thread(target=end_all, args=("the worker ends",), name="catga-streams-end", daemon=True).start()
+        before(number, frame)
+
+    signal.signal(signal.SIGTERM, on_sigterm)

@@ -9,21 +9,25 @@ from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from catga_sync._server_info import notice_server, server_info
+from catga_sync._server_info import lent_socket, notice_server, server_info
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import ConfigurationError
 from catga_sync.integrations._cutoff import CutOff, shut_reading
 from catga_sync.integrations._hangup import hung_up
+from catga_sync.integrations._takeover import take_over
 from catga_sync.receiver.receiver import RawRequest, RawResponse, Receiver
-from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
+from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, STREAM_PATH
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["ROUTES", "BodyFirst", "ClusterMiddleware", "check_mediator", "end_writing", "raw_request", "request_of"]
+__all__ = [
+    "ROUTES", "BodyFirst", "ClusterMiddleware",
+    "begin_stream", "check_mediator", "end_writing", "raw_request", "request_of",
+]  # fmt: skip
 
 #: The paths of the receiver.
-ROUTES = frozenset({BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH})
+ROUTES = frozenset({BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, STREAM_PATH})
 
 #: The key of the WSGI environment for the request that ``BodyFirst`` has read.
 _READ_REQUEST = "catga_sync.request"
@@ -62,7 +66,14 @@ def raw_request(environ: WSGIEnvironment) -> RawRequest:
     if sock is None:
         return raw
     connection = _Connection(sock)
-    return replace(raw, end_at=connection.end_at, cut=lambda: shut_reading(sock), hung_up=connection.hung_up)
+    takes_over = raw.path == STREAM_PATH and lent_socket(environ) is not None
+    return replace(
+        raw,
+        end_at=connection.end_at,
+        cut=lambda: shut_reading(sock),
+        hung_up=connection.hung_up,
+        takes_over=takes_over,
+    )
 
 
 class _Connection:
@@ -167,7 +178,19 @@ class ClusterMiddleware:
         notice_server(environ)
         if environ.get("PATH_INFO") not in ROUTES:
             return self._app(environ, start_response)
-        return send_response(self._receiver.handle(raw_request(environ)), environ, start_response)
+        response = self._receiver.handle(raw_request(environ))
+        if response.stream is not None:
+            return begin_stream(response, environ, start_response, self._receiver)
+        return send_response(response, environ, start_response)
+
+
+def begin_stream(
+    response: RawResponse, environ: WSGIEnvironment, start_response: Callable[..., Any], receiver: Receiver
+) -> Iterable[bytes]:
+    """Take the connection over for a stream; what is returned reaches nobody."""
+    take_over(environ, response, receiver)
+    start_response("101 Switching Protocols", [])
+    return []
 
 
 def send_response(

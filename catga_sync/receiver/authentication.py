@@ -39,6 +39,7 @@ from catga_sync.wire.signatures import (
     signature_fields,
     verify_request,
 )
+from catga_sync.wire.stream_keys import StreamKeys, stream_keys
 
 __all__ = ["Guard", "LoopbackGuard", "OpenGuard", "SignatureGuard", "unsigned_refusal"]
 
@@ -70,6 +71,9 @@ class Guard(Protocol):
     ) -> Mapping[str, str]:
         """Return the headers that prove which node responds. ``caller`` is None when no caller was verified."""
 
+    def stream_keys(self, caller: Any, nonce: str, node_id: str) -> StreamKeys | None:
+        """Return the keys of a stream that a verified caller opens; None where it is not signed."""
+
 
 class OpenGuard:
     """Lets every caller in. Thread-safe."""
@@ -96,6 +100,9 @@ class OpenGuard:
     ) -> Mapping[str, str]:
         """See ``Guard``."""
         return {}
+
+    def stream_keys(self, caller: None, nonce: str, node_id: str) -> None:
+        """See ``Guard``."""
 
 
 class LoopbackGuard(OpenGuard):
@@ -225,6 +232,17 @@ class SignatureGuard:
             key_id=caller.key_id,
         )
         return {SIGNATURE: signature}
+
+    def stream_keys(self, caller: Verified, nonce: str, node_id: str) -> StreamKeys:
+        """See ``Guard``."""
+        return stream_keys(
+            self._ring,
+            caller.key_id,
+            caller_nonce=caller.nonce,
+            node_nonce=nonce,
+            cluster=self._cluster,
+            node_id=node_id,
+        )
 
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``: the child has accepted nothing."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from catga_sync.context import Hop
 from catga_sync.deadline import Deadline
+from catga_sync.wire.frames import PROTOCOL
+from catga_sync.wire.headers import STREAM_NONCE
+from catga_sync.wire.stream_keys import StreamKeys
 
-__all__ = ["CallMeta", "Progress"]
+__all__ = ["CallMeta", "Progress", "StreamOpening"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,21 @@ class CallMeta:
     baggage: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StreamOpening:
+    """A stream that a verified caller may open. Immutable."""
+
+    #: Its nonce, of this node.
+    nonce: str
+    #: None where it is not signed.
+    keys: StreamKeys | None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the response, beside those of every response."""
+        return {"Connection": "Upgrade", "Upgrade": PROTOCOL, STREAM_NONCE: self.nonce}
+
+
 @dataclass(slots=True)
 class Progress:
     """The state of one request while it is served. Not thread-safe; one request has one thread."""
@@ -59,6 +77,8 @@ class Progress:
     refusals: tuple[str, ...] = ()
     #: Bytes of the body, once it is read.
     body_bytes: int = 0
+    #: What begins after the response, where a stream is opened.
+    stream: StreamOpening | None = None
     #: Whether the same request, received before, may have started its handler; it cannot be determined.
     uncertain: bool = False
 

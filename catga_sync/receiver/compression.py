@@ -24,7 +24,7 @@ from catga_sync.wire.headers import ACCEPT_ENCODING
 __all__ = ["Compression"]
 
 _ACCEPT_ENCODING = ACCEPT_ENCODING.lower()
-#: Bytes of memory for a byte of the result: the result, as it grows, and the window.
+#: Bytes of memory for a byte of the result: its pieces, and the window or the whole.
 _PER_BYTE = 2
 
 

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 from catga_sync._log_limit import LimitedLog
@@ -27,22 +28,26 @@ from catga_sync._redaction import escaped
 from catga_sync.context import CallContext
 from catga_sync.deadline import Deadline
 from catga_sync.errors import ends_process
-from catga_sync.hooks import Hooks, ServedDetails
+from catga_sync.hooks import Hooks
 from catga_sync.pipeline import limit_text
 from catga_sync.receiver.authentication import Guard
-from catga_sync.receiver.call import Progress
+from catga_sync.receiver.call import Progress, StreamOpening
 from catga_sync.receiver.compression import Compression
 from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.executor import Executor, Handlers
 from catga_sync.receiver.memory_budget import BUDGET, MemoryBudget
 from catga_sync.receiver.refusal import FAULT_TEXT, OK, Reason, Refused
 from catga_sync.receiver.request import RawRequest, call_meta, deadline_of, in_memory, read_body, timeout_of
+from catga_sync.receiver.response import RawResponse, fitting, served_details, times_of
+from catga_sync.receiver.stream import ServedCall
+from catga_sync.receiver.streams import Streams
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.wire.compression import THRESHOLD
 from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, ResponseEnvelope, well_formed_id
-from catga_sync.wire.form import JSON, WireForm
+from catga_sync.wire.form import JSON
+from catga_sync.wire.frames import PROTOCOL
 from catga_sync.wire.headers import EXECUTED, REPLAYED, REQUEST_ID, TIMES, TRACEPARENT
-from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
+from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, STREAM_PATH
 
 __all__ = ["RawRequest", "RawResponse", "Receiver"]
 
@@ -50,26 +55,16 @@ __all__ = ["RawRequest", "RawResponse", "Receiver"]
 _DRAIN_LIMIT = 1024
 #: Seconds for writing a response whose call has no time left.
 _LAST_WORD = 1.0
+#: The HTTP status of a response after which a stream begins.
+SWITCHING = 101
 #: Bytes that are kept for a response in a batch, beside its ids, its payload and its text.
 _LEAST = 200
 
 _REQUEST_ID = REQUEST_ID.lower()
 
-#: What hooks call the routes.
-_ROUTE_NAMES = {INVOKE_PATH: "invoke", BATCH_PATH: "batch", NODE_PATH: "node", DRAIN_PATH: "drain"}
+_TOO_LONG = "the responses of the batch are together longer than max_body_bytes allows"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RawResponse:
-    """What goes back. Immutable."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-    #: For which it may be written; a caller that has not read it by then has given up.
-    seconds: float = 30.0
 
 
 class ServingNode(Protocol):
@@ -126,6 +121,9 @@ class Receiver:
         hooks:
             Told of each exchange; None means that there are none.
 
+        max_streams:
+            Streams that may be open at once; 0 offers none.
+
     .. versionadded:: 0.1
     """
 
@@ -144,6 +142,7 @@ class Receiver:
         default_timeout: float = 30.0,
         limited_log: LimitedLog | None = None,
         hooks: Hooks | None = None,
+        max_streams: int = 0,
     ) -> None:
         around = Surroundings() if surroundings is None else surroundings
         self._memory = MemoryBudget(BUDGET * max_body_bytes)
@@ -162,6 +161,8 @@ class Receiver:
         self._default_timeout = default_timeout
         self._limited_log = LimitedLog() if limited_log is None else limited_log
         self._hooks = Hooks() if hooks is None else hooks
+        #: The open streams; whoever takes a connection over hands it to them.
+        self.streams = Streams(max_streams, max_body_bytes=max_body_bytes, limited_log=self._limited_log)
 
     def handle(self, raw: RawRequest) -> RawResponse:
         """Serve one request. Raises nothing but what the server raises to end its process."""
@@ -181,6 +182,8 @@ class Receiver:
             if serve is None:
                 raise Refused(Reason.NO_ROUTE, "no such route of the cluster")
             body = serve(self, raw, progress)
+            if progress.stream is not None:
+                status, extra = SWITCHING, progress.stream.headers
         except Refused as exc:
             self._log_refusal(raw, progress, exc)
             progress.caller = exc.caller or progress.caller
@@ -203,12 +206,39 @@ class Receiver:
             made[REPLAYED] = "1"
         made.update(self._guard.seal(progress.caller, status, executed, self._node_id, body, content_type, coding))
         if progress.timeout is not None:
-            now = time.time()
-            received = now - (time.monotonic() - progress.arrived)
-            made[TIMES] = f"{received * 1e6:.0f},{now * 1e6:.0f}"
+            made[TIMES] = times_of(progress)
         if self._hooks.served:
-            self._hooks.tell_served(_served(raw, progress, status, len(body)))
-        return RawResponse(status, body, made, max(_LAST_WORD, self._seconds_left(progress)))
+            self._hooks.tell_served(served_details(raw, progress, status, len(body)))
+        return RawResponse(status, body, made, max(_LAST_WORD, self._seconds_left(progress)), progress.stream)
+
+    def serve_call(self, raw: RawRequest, envelope: RequestEnvelope) -> ServedCall:
+        """
+        Serve one call of a stream, whose caller was verified when it was opened. Raises as ``handle`` does.
+
+        Args:
+            raw: The headers that came with the call; it has no body.
+            envelope: The call.
+        """
+        progress = Progress(envelope.request_id, timeout_of(raw.headers), raw.arrived)
+        status, going = OK, False
+        self._on_request()
+        try:
+            with self._node.admit():
+                meta = call_meta(raw, envelope, progress, self._default_timeout)
+                response = self._executor.run(envelope, meta, progress)
+        except Refused as exc:
+            self._log_refusal(raw, progress, exc)
+            status, going = exc.reason.status, exc.reason is Reason.DRAINING
+            response = self._executor.refusal(exc, progress)
+        except BaseException as exc:
+            if ends_process(exc):
+                raise
+            status, response = Reason.FAULT.status, self._fault(raw, progress)
+        if self._hooks.served:
+            progress.body_bytes = len(envelope.payload)
+            self._hooks.tell_served(served_details(raw, progress, status, len(response.payload or b"")))
+        left, times = self._seconds_left(progress), times_of(progress)
+        return ServedCall(response, status, progress.executed_header, progress.replayed, times, left, going)
 
     def read_body(self, raw: RawRequest) -> tuple[RawRequest, bytes]:
         """
@@ -268,29 +298,13 @@ class Receiver:
                 each = Progress(timeout=progress.timeout, caller=progress.caller)
                 response = self._run_item(raw, item, each, shared)
                 left -= least + len(item.request_id or "")
-                responses.append(self._fitting(raw.form, response, each, room - left))
+                too_long = partial(self._executor.refusal, Refused(Reason.RESPONSE_TOO_LONG, _TOO_LONG), each)
+                responses.append(fitting(raw.form, response, each.executed_header, room - left, too_long))
                 room -= len(responses[-1]) + 1
                 progress.executed = progress.executed or each.executed
                 progress.replayed_items += each.replayed and not each.refusals
                 progress.refusals += each.refusals
             return raw.form.write_batch_response(responses)
-
-    def _fitting(self, form: WireForm, response: ResponseEnvelope, progress: Progress, room: int) -> bytes:
-        """Return an item of a batch in at most ``room`` bytes: the rest is for the other items."""
-        item = form.batch_item(response, progress.executed_header)
-        if len(item) > room and response.payload is not None:
-            text = "the responses of the batch are together longer than max_body_bytes allows"
-            response = self._executor.refusal(Refused(Reason.RESPONSE_TOO_LONG, text), progress)
-            item = form.batch_item(response, progress.executed_header)
-        if len(item) > room:
-            # A text may be cut, what became of the request may not.
-            text = response.error_message or ""
-            text = text[: max(0, len(text) - (len(item) - room))]
-            item = form.batch_item(replace(response, error_message=text), progress.executed_header)
-        if len(item) > room:  # a code of the application's own, of many letters that are not ASCII
-            response = replace(response, error_message="", error_code=Reason.RESPONSE_TOO_LONG.code)
-            item = form.batch_item(response, progress.executed_header)
-        return item
 
     def _run_item(
         self, raw: RawRequest, item: RequestEnvelope | EnvelopeError, progress: Progress, deadline: Deadline
@@ -322,11 +336,27 @@ class Receiver:
         self._on_drain()
         return raw.form.write_description(json.dumps(dict(self._node.to_wire())))
 
+    def _serve_stream(self, raw: RawRequest, progress: Progress) -> bytes:
+        self._let_in(raw, "GET")
+        if self.streams.most == 0 or not raw.takes_over:
+            raise Refused(Reason.NO_ROUTE, "this node offers no streams")
+        headers = raw.headers
+        if headers.get("upgrade", "").strip().lower() != PROTOCOL or raw.protocol != "HTTP/1.1":
+            raise Refused(Reason.NO_UPGRADE, f"Upgrade: {PROTOCOL} is expected", headers={"Upgrade": PROTOCOL})
+        caller = progress.caller = self._guard.verify(raw, b"", self._node_id)
+        with self._node.admit():
+            if not self.streams.has_room:
+                raise Refused(Reason.BUSY, f"node {self._node_id} has as many streams as it may; send by POST")
+        nonce = os.urandom(16).hex()
+        progress.stream = StreamOpening(nonce, self._guard.stream_keys(caller, nonce, self._node_id))
+        return nonce.encode("ascii")
+
     _routes: Mapping[str, Callable[[Receiver, RawRequest, Progress], bytes]] = {
         INVOKE_PATH: _serve_invoke,
         BATCH_PATH: _serve_batch,
         NODE_PATH: _serve_description,
         DRAIN_PATH: _serve_drain,
+        STREAM_PATH: _serve_stream,
     }
 
     def _let_in(self, raw: RawRequest, *methods: str) -> None:
@@ -367,21 +397,6 @@ class Receiver:
         level = logging.ERROR if exc.cause and reason.status >= Reason.FAULT.status else logging.WARNING
         kind = f"status={reason.status} code={reason.code.name}"
         self._limited_log.log(_log, level, f"refused: {kind}", "refused: %s %s: %s", _ids(raw, progress), kind, text)
-
-
-def _served(raw: RawRequest, progress: Progress, status: int, bytes_out: int) -> ServedDetails:
-    """Return what hooks are told of an exchange."""
-    replayed = progress.replayed_items + (progress.replayed and not progress.refusals)
-    return ServedDetails(
-        _ROUTE_NAMES.get(raw.path, "other"),
-        raw.way,
-        status,
-        progress.refusals,
-        replayed,
-        progress.body_bytes,
-        bytes_out,
-        time.monotonic() - progress.arrived,
-    )
 
 
 def _ids(raw: RawRequest, progress: Progress) -> str:

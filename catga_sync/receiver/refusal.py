@@ -36,6 +36,8 @@ class Reason(enum.Enum):
     NO_LENGTH = 411, ErrorCode.INVALID_ARGUMENT
     TOO_LONG = 413, ErrorCode.RESOURCE_EXHAUSTED
     MEDIA_TYPE = 415, ErrorCode.INVALID_ARGUMENT
+    #: The route of the stream was asked without an upgrade, or a proxy has dropped it.
+    NO_UPGRADE = 426, ErrorCode.UNIMPLEMENTED
 
     # Its caller.
     UNAUTHENTICATED = 401, ErrorCode.UNAUTHENTICATED

@@ -65,6 +65,8 @@ class RawRequest:
     seconds_left: float | None = None
     #: How it came, for hooks.
     way: str = "post"
+    #: Whether the server lends its socket, so that a stream may take it over.
+    takes_over: bool = False
 
 
 def in_memory(raw: RawRequest, body: bytes, refused: Refused | None) -> RawRequest:

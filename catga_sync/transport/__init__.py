@@ -13,6 +13,7 @@ from catga_sync.transport.http.channel import HttpChannel
 from catga_sync.transport.invoker import EnvelopeInvoker
 from catga_sync.transport.proof import Proof
 from catga_sync.transport.signing import Signing
+from catga_sync.transport.stream import StreamChannel
 
 __all__ = [
     "Channel",
@@ -38,6 +39,7 @@ def create_invoker(
     verify: bool | str = True,
     cert: str | tuple[str, str] | None = None,
     signing: Signing | None = None,
+    stream: str = "off",
     limited_log: LimitedLog | None = None,
     clock: Clock | None = None,
 ) -> EnvelopeInvoker:
@@ -55,12 +57,16 @@ def create_invoker(
         verify: As in ``requests``: True, False, or a path to a bundle of CA certificates.
         cert: As in ``requests``: path to a client certificate, or a pair (certificate, key); None means none.
         signing: Signs requests and checks responses; None means that neither is signed.
+        stream: ``auto``, ``on`` or ``off``, see ``ClusterOptions``. Beside a ``channel`` that is given there are none.
         limited_log: Bounds the failures that are logged; None means one of its own.
         clock: None means the system's.
 
     .. versionadded:: 0.1
     """
+    streams = None
     if channel is None:
+        if stream == "on" or (stream == "auto" and session is None):
+            streams = StreamChannel(max_body_bytes=max_body_bytes, always=stream == "on")
         http = HttpChannel(
             pool_size=pool_size, max_body_bytes=max_body_bytes, session=session, verify=verify, cert=cert
         )
@@ -77,6 +83,7 @@ def create_invoker(
         compresses=compresses,
         signing=signing,
         proof=Proof(NodeProbe(verify=verify, cert=cert, signing=signing)) if proves else None,
+        streams=streams,
         limited_log=limited_log,
         clock=clock,
     )

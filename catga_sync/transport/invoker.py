@@ -20,7 +20,7 @@ from catga_sync._redaction import shown
 from catga_sync.context import CallContext
 from catga_sync.errors import ConfigurationError, Delivery, ErrorCode, SerializationError
 from catga_sync.messages import Request
-from catga_sync.nodes import ClusterNode
+from catga_sync.nodes import STREAM, ClusterNode
 from catga_sync.results import OTHER_NODE, RETRY, CatgaResult
 from catga_sync.serialization import MessageRegistry, jsontext
 from catga_sync.transport.base import Channel, ExchangeFailed, Response
@@ -28,22 +28,16 @@ from catga_sync.transport.batch import FRAME, Item, judge_batch, parts, share_ou
 from catga_sync.transport.compression import compressed, decompressed, is_refusal
 from catga_sync.transport.outcome import Outcome, judge_one
 from catga_sync.transport.proof import Proof, judge_unproven
+from catga_sync.transport.request_headers import write_headers
 from catga_sync.transport.signing import MISDIRECTED, Signing
+from catga_sync.transport.stream import StreamChannel
+from catga_sync.transport.stream_attempt import send_over_stream
 from catga_sync.transport.way import Way, Ways
-from catga_sync.wire.call_path import write_chain
-from catga_sync.wire.envelope import MAX_TIME_MS
 from catga_sync.wire.form import JSON, Head, WireForm
+from catga_sync.wire.frames import CallHead
 from catga_sync.wire.headers import (
-    BAGGAGE,
-    CHAIN,
     EXECUTED,
-    REQUEST_ID,
-    SENT,
-    STORE,
-    TIMEOUT,
     TIMES,
-    TRACEPARENT,
-    TRACESTATE,
 )
 from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
 
@@ -68,6 +62,8 @@ class _Kind(NamedTuple):
     #: The head of its envelopes in JSON, and in the forms that were needed.
     head: Head
     heads: dict[WireForm, Head]
+    #: What its calls over streams have in common.
+    call_head: CallHead
 
 
 class EnvelopeInvoker:
@@ -82,6 +78,7 @@ class EnvelopeInvoker:
         compresses: Whether requests are compressed for nodes that offer it, and compressed responses asked for.
         signing: Signs requests and checks responses; None means that neither is signed.
         proof: Checks that a peer signs before the first call; None means no check.
+        streams: Carries single calls to nodes that offer streams; None means that all go over ``channel``.
         limited_log: Bounds the failures that are logged; None means one of its own.
         clock: None means the system's.
 
@@ -98,11 +95,13 @@ class EnvelopeInvoker:
         compresses: bool = True,
         signing: Signing | None = None,
         proof: Proof | None = None,
+        streams: StreamChannel | None = None,
         limited_log: LimitedLog | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._registry = registry
         self._channel = channel
+        self._streams = streams
         self._source_node_id = source_node_id
         self._max_body_bytes = max_body_bytes
         self._proof = proof
@@ -126,6 +125,20 @@ class EnvelopeInvoker:
         if way is None or way.node is not node or way.has_choice:
             way = self._ways.to(node)
         form = way.form
+        if self._streams is not None and STREAM in node.features and form is JSON:
+            result = send_over_stream(
+                self._streams,
+                way,
+                kind.call_head,
+                payload,
+                outcome,
+                measured,
+                expires,
+                self._clock,
+                self._max_body_bytes,
+            )
+            if result is not None:
+                return result
         head = kind.head if form is JSON else kind.heads.get(form) or self._head_of(kind, form)
         write = partial(form.stamped, head.unstamped(payload, call.request_id))
         came = self._exchange(way, INVOKE_PATH, call, write, expires, measured)
@@ -231,6 +244,8 @@ class EnvelopeInvoker:
     def close(self) -> None:
         """See ``RemoteInvoker``."""
         self._channel.close()
+        if self._streams is not None:
+            self._streams.close()
 
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:
         """See ``UpkeptInvoker``."""
@@ -240,10 +255,21 @@ class EnvelopeInvoker:
         if self._proof is not None:
             self._proof.keep_only(present)
         self._channel.tidy(present)
+        if self._streams is not None:
+            self._streams.tidy(present)
 
     def way_to(self, node: ClusterNode) -> str:
-        """Return how the next call to a node travels: ``post`` or ``grpc``."""
-        return self._ways.to(node).name
+        """Return how the next call to a node travels: ``post``, ``stream`` or ``grpc``."""
+        name = self._ways.to(node).name
+        return "stream" if name == "post" and self.why_not_stream(node) is None else name
+
+    def why_not_stream(self, node: ClusterNode) -> str | None:
+        """Return why the next call to a node does not go over a stream; None if it does."""
+        if self._streams is None:
+            return "streams are off"
+        if self._ways.to(node).form is not JSON:
+            return "it is called over gRPC"
+        return self._streams.why_not(node)
 
     def _exchange(
         self,
@@ -284,9 +310,9 @@ class EnvelopeInvoker:
             body = write(sent)
             if len(body) > self._max_body_bytes:
                 return partial(Outcome.too_long, size=len(body), limit=self._max_body_bytes)
-            headers = write_headers(call, expires - self._clock.monotonic(), way.form.content_type)
-            if way.clock.offset is not None:
-                headers[SENT] = str(int((sent + way.clock.offset) * 1e6))
+            offset = way.clock.offset
+            there = None if offset is None else sent + offset
+            headers = write_headers(call, expires - self._clock.monotonic(), way.form.content_type, there)
             coding, signing, signed, run = way.coding, way.signing, None, None
             if coding is not None:
                 body = compressed(coding, headers, body)
@@ -336,7 +362,10 @@ class EnvelopeInvoker:
         decode = None if entry.response_codec is None else entry.response_codec.decode
         response_name = entry.response_name or "none"
         head = JSON.head(entry.name, response_name, self._source_node_id)
-        kind = self._kinds[cls] = _Kind(entry.name, entry.codec.encode, decode, response_name, head, {JSON: head})
+        call_head = CallHead(entry.name, response_name, self._source_node_id)
+        kind = self._kinds[cls] = _Kind(
+            entry.name, entry.codec.encode, decode, response_name, head, {JSON: head}, call_head
+        )
         return kind
 
     def _head_of(self, kind: _Kind, form: WireForm) -> Head:
@@ -346,27 +375,6 @@ class EnvelopeInvoker:
     def _avoid(self, node: ClusterNode) -> None:
         avoid: Any = getattr(self._channel, "avoid")  # noqa: B009 - a channel that chooses has it
         avoid(node)
-
-
-def write_headers(call: CallContext, left: float, content_type: str = JSON.content_type) -> dict[str, str]:
-    """Return the headers of a request that has so many seconds left."""
-    headers = {
-        "Content-Type": content_type,
-        "Accept-Encoding": "identity",
-        "User-Agent": "catga-sync",
-        REQUEST_ID: call.request_id,
-        TIMEOUT: str(max(1, min(MAX_TIME_MS, int(left * 1000)))),
-    }
-    if call.chain:
-        headers[CHAIN] = write_chain(call.chain)
-    if call.store is not None:
-        headers[STORE] = call.store
-    headers[TRACEPARENT], state = call.trace()
-    if state is not None:
-        headers[TRACESTATE] = state
-    if call.baggage is not None:
-        headers[BAGGAGE] = call.baggage
-    return headers
 
 
 def _expired(outcome: Outcome) -> CatgaResult[Any]:

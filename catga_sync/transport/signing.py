@@ -16,8 +16,10 @@ from catga_sync.wire.signatures import (
     NotAuthentic,
     is_incarnation,
     sign_request,
+    signature_fields,
     verify_response,
 )
+from catga_sync.wire.stream_keys import StreamKeys, stream_keys
 
 __all__ = ["MISDIRECTED", "Signed", "Signing"]
 
@@ -152,6 +154,21 @@ class Signing:
         except NotAuthentic:
             return None
         return signer.incarnation if signer.node_id == node_id else None
+
+    def stream_keys(self, signature: str, nonce: str, node_nonce: str, node_id: str) -> StreamKeys:
+        """
+        Return the keys of a stream.
+
+        Args:
+            signature: That of the request for it.
+            nonce: That of the request.
+            node_nonce: That of the response.
+            node_id: The node that serves it.
+        """
+        key_id = signature_fields(signature)[0]
+        return stream_keys(
+            self._ring, key_id, caller_nonce=nonce, node_nonce=node_nonce, cluster=self._cluster, node_id=node_id
+        )
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:

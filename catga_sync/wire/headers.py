@@ -1,6 +1,6 @@
 """The names of the headers that travel with requests and responses.
 
-The values are written by ``write_headers`` in ``transport/invoker.py``.
+The values are written by ``write_headers`` in ``transport/request_headers.py``.
 
 Names are sent as they stand here. HTTP accepts them in any letter case: a ``RawRequest`` has them in lower case, so
 they are looked up there by ``name.lower()``.
@@ -18,6 +18,7 @@ __all__ = [
     "SENT",
     "SIGNATURE",
     "STORE",
+    "STREAM_NONCE",
     "TIMEOUT",
     "TIMES",
     "TRACEPARENT",
@@ -50,6 +51,8 @@ EXECUTED = "Catga-Executed"
 REPLAYED = "Catga-Replayed"
 #: ``received,responded``: microseconds since the epoch by the clock of the node. Not signed, as ``SENT``.
 TIMES = "Catga-Times"
+#: The nonce of the node for a stream that begins; see ``stream_keys.py``.
+STREAM_NONCE = "Catga-Stream-Nonce"
 
 # Of both; see ``signatures.py``.
 SIGNATURE = "Catga-Signature"

@@ -34,7 +34,8 @@ def empty_folder(nodes: Nodes, name: str) -> dict[str, str]:
 
 
 def static_client(nodes: Nodes, **peers: str) -> ClusterMediator:
-    return nodes.client(secret=SECRET, discovery="static", peers=peers)
+    # By POST: what travels over a stream is of no use on another one, see tests/process/test_streams.py.
+    return nodes.client(secret=SECRET, discovery="static", peers=peers, stream="off")
 
 
 def operator(cluster_name: str, **peers: str) -> OperatorClient:

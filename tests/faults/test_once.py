@@ -88,7 +88,7 @@ def test_with_a_shared_store_plain_requests_survive_a_killed_node(tmp_path: Path
         _, b, _ = nodes.start("a", "b", "c")
         with nodes.client() as client:
             nodes.see(client, "a", "b", "c")
-            assert client.send(_do("first")).metadata == {"idempotency": "shared"}
+            assert client.send(_do("first")).metadata["idempotency"] == "shared"
             with Load(client, nodes.told, callers=24, queries=0.0, seconds=0.01, timeout=20.0) as load:
                 until(load.answered(200), "calls are answered")
                 killed = b.kill()

@@ -207,8 +207,7 @@ def test_a_node_that_no_longer_takes_what_it_has_offered_gets_the_request_as_it_
     endpoint, wire, _ = served(around, compression="off")
     client = client_of(around, endpoint)
     for features in ({"gzip"}, {"br", "gzip"}):
-        way = client._sender._invoker._ways  # type: ignore[attr-defined]
-        way.clear()
+        client._sender._invoker.tidy(())
         wire.seen.clear()
         node = ClusterNode("node-1", endpoint, features=frozenset(features), signed=True)
         for _ in range(2):

@@ -134,7 +134,9 @@ def test_a_call_through_three_nodes_is_one_trace_in_order_with_the_attempt_that_
     ]
     failed, took_over = spans[4:6]
     assert failed.status.status_code is StatusCode.ERROR
-    assert dict(failed.attributes or {}) == {
+    attributes = dict(failed.attributes or {})
+    assert attributes.pop("catga.place_ms", 0.0) >= 0.0
+    assert attributes == {
         "rpc.system.name": "catga",
         "rpc.method": "otel.Ask",
         "rpc.status_code": "UNAVAILABLE",

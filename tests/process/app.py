@@ -117,6 +117,7 @@ mediator = create_cluster(
     discovery=os.environ.get("DISCOVERY"),
     secret=os.environ.get("SECRET"),
     insecure=os.environ.get("INSECURE") == "1",
+    stream=os.environ.get("STREAM", "auto"),
     heartbeat_interval=float(os.environ.get("HEARTBEAT", "5")),
     heartbeat_timeout=float(os.environ.get("HEARTBEAT_TIMEOUT", "30")),
 )

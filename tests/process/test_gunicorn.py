@@ -123,7 +123,7 @@ def test_many_threads_get_their_own_answers_from_both_nodes(client: ClusterMedia
 
 
 def test_connections_that_the_server_closed_while_idle_cost_no_call(client: ClusterMediator, cluster_name: str) -> None:
-    with node("n1", cluster_name, "--keep-alive", "1") as server:
+    with node("n1", cluster_name, "--keep-alive", "1", STREAM="off") as server:
         wait_for(client, "n1")
         for _ in range(3):
             with ThreadPoolExecutor(8) as pool:

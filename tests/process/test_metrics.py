@@ -20,7 +20,7 @@ from catga_sync import CatgaResult, ClusterMediator, Delivery, Mediator, create_
 from catga_sync.cluster.trust import trust_of
 from catga_sync.context import CallContext, new_request_id
 from catga_sync.hooks import AttemptDetails, Told
-from catga_sync.transport.invoker import write_headers
+from catga_sync.transport.request_headers import write_headers
 from catga_sync.wire.envelope import RequestEnvelope
 from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
 from tests.conftest import require_module

@@ -10,7 +10,7 @@ from catga_sync.context import CallContext
 from catga_sync.receiver.call import Progress
 from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.receiver.request import RawRequest, call_meta, timeout_of
-from catga_sync.transport.invoker import write_headers
+from catga_sync.transport.request_headers import write_headers
 from catga_sync.wire.call_path import LONGEST, full_nodes, read_chain, write_chain
 from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, well_formed_id
 from tests.fuzz.target import Finding, Target, join, pure, split

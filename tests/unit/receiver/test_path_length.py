@@ -23,7 +23,7 @@ from catga_sync._runtime_dir import RUNTIME_DIR
 from catga_sync.cluster.trust import trust_of
 from catga_sync.context import CallContext, new_request_id
 from catga_sync.receiver.request import RawRequest
-from catga_sync.transport.invoker import write_headers
+from catga_sync.transport.request_headers import write_headers
 from catga_sync.wire.envelope import RequestEnvelope
 from catga_sync.wire.routes import INVOKE_PATH
 

@@ -1,0 +1,82 @@
+"""What goes back to a caller, and what hooks are told of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from catga_sync.hooks import ServedDetails
+from catga_sync.receiver.call import Progress, StreamOpening
+from catga_sync.receiver.refusal import Reason
+from catga_sync.receiver.request import RawRequest
+from catga_sync.wire.envelope import ResponseEnvelope
+from catga_sync.wire.form import WireForm
+from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
+
+__all__ = ["RawResponse", "fitting", "served_details", "times_of"]
+
+#: What hooks call the routes.
+_ROUTE_NAMES = {INVOKE_PATH: "invoke", BATCH_PATH: "batch", NODE_PATH: "node", DRAIN_PATH: "drain"}
+
+
+@dataclass(frozen=True, slots=True)
+class RawResponse:
+    """What goes back. Immutable."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    #: For which it may be written; a caller that has not read it by then has given up.
+    seconds: float = 30.0
+    #: The stream that begins after it; it has the status 101 then, and its body is signed and does not travel.
+    stream: StreamOpening | None = None
+
+
+def fitting(
+    form: WireForm, response: ResponseEnvelope, executed: str, room: int, too_long: Callable[[], ResponseEnvelope]
+) -> bytes:
+    """
+    Return an item of a batch in at most ``room`` bytes: the rest is for the other items.
+
+    Args:
+        form: Writes it.
+        response: The response.
+        executed: What ``Catga-Executed`` would be.
+        room: Bytes.
+        too_long: Returns what is responded instead where there is no room for the payload.
+    """
+    item = form.batch_item(response, executed)
+    if len(item) > room and response.payload is not None:
+        response = too_long()
+        item = form.batch_item(response, executed)
+    if len(item) > room:
+        # A text may be cut, what became of the request may not.
+        text = response.error_message or ""
+        text = text[: max(0, len(text) - (len(item) - room))]
+        item = form.batch_item(replace(response, error_message=text), executed)
+    if len(item) > room:  # a code of the application's own, of many letters that are not ASCII
+        response = replace(response, error_message="", error_code=Reason.RESPONSE_TOO_LONG.code)
+        item = form.batch_item(response, executed)
+    return item
+
+
+def served_details(raw: RawRequest, progress: Progress, status: int, bytes_out: int) -> ServedDetails:
+    """Return what hooks are told of an exchange."""
+    replayed = progress.replayed_items + (progress.replayed and not progress.refusals)
+    return ServedDetails(
+        _ROUTE_NAMES.get(raw.path, "other"),
+        raw.way,
+        status,
+        progress.refusals,
+        replayed,
+        progress.body_bytes,
+        bytes_out,
+        time.monotonic() - progress.arrived,
+    )
+
+
+def times_of(progress: Progress) -> str:
+    """Return when a request came and when its response is made, as ``Catga-Times`` has them."""
+    now = time.time()
+    return f"{(now - (time.monotonic() - progress.arrived)) * 1e6:.0f},{now * 1e6:.0f}"
