@@ -43,7 +43,7 @@ class Handler:
         assert raw.hung_up is not None
         self.hung_up = raw.hung_up()
         response = ResponseEnvelope(envelope.request_id, True, envelope.payload, None, None, "n1", 1)
-        return ServedCall(response, 200, "1", False, 5.0, self.going)
+        return ServedCall(response, 200, "1", False, "1,2", 5.0, self.going)
 
 
 class Caller:
