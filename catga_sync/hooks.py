@@ -108,7 +108,8 @@ class HandleDetails:
 class ServedDetails:
     """An exchange to which this node has responded. Immutable."""
 
-    #: ``invoke``, ``batch``, ``node`` (the description), ``drain``, or ``other`` for a path that is no route.
+    #: ``invoke``, ``batch``, ``node`` (the description), ``drain``, ``stream`` (its beginning), or ``other`` for a path
+    #: that is no route.
     route: str
     #: How it came: ``post``, ``grpc`` or ``stream``.
     way: str

@@ -61,10 +61,16 @@ class Bounded:
         value = text[:_LONGEST].encode("utf-8", "replace").decode("utf-8")
         return self._known.setdefault(text, value)
 
-    def drop(self, text: str) -> None:
-        """Forget a text, so that there is room for another one."""
-        if self._known.pop(text, None) is not None:
+    def known(self, text: str) -> str:
+        """Return the label value for a text that was passed on before; "other" where it was dropped since."""
+        return self._known.get(text, _OTHER)
+
+    def drop(self, text: str) -> str | None:
+        """Forget a text, so that there is room for another one. Return its label value; None if it had none."""
+        value = self._known.pop(text, None)
+        if value is not None:
             self._left += 1
+        return value
 
 
 class Family:

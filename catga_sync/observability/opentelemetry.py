@@ -221,7 +221,7 @@ class OpenTelemetryHook:
 
     def _end(self, span: Span, result: CatgaResult[Any], *, rpc: bool = False) -> None:
         if span.is_recording():
-            code = "OK" if result.is_success else "_OTHER" if result.code is None else str(result.code)
+            code = "OK" if result.is_success else "_OTHER" if result.code is None else _utf8(str(result.code))
             if rpc:
                 span.set_attribute("rpc.status_code", code)
             span.set_attribute("catga.delivery", result.delivery.value)
@@ -231,8 +231,13 @@ class OpenTelemetryHook:
                     span.set_attribute(f"catga.{name}", value)
             if not result.is_success:
                 span.set_attribute("error.type", code)
-                span.set_status(StatusCode.ERROR, f"{code}: {result.error}")
+                span.set_status(StatusCode.ERROR, _utf8(f"{code}: {result.error}"))
         span.end()
+
+
+def _utf8(text: str) -> str:
+    """Return a text without half surrogate pairs: an exporter would fail on them, and on all spans of its batch."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @functools.lru_cache(maxsize=1024)

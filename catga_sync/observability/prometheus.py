@@ -89,11 +89,13 @@ class PrometheusHook:
     def on_attempt(self, details: AttemptDetails) -> Told:
         """See ``Hook``."""
         metrics, way = self._metrics, details.way
-        type_name, node = self._types.of(details.type_name), self._nodes.of(details.node.node_id)
+        type_name, node_id = self._types.of(details.type_name), details.node.node_id
+        self._nodes.of(node_id)
         began = perf_counter()
 
         def told(result: CatgaResult[Any]) -> None:
             elapsed = perf_counter() - began
+            node = self._nodes.known(node_id)  # it may have left meanwhile
             metrics.attempts.at(type_name, node, way, self._code(result), result.delivery).inc()
             metrics.attempt_seconds.at(type_name, way).observe(elapsed)
             measured = result.metadata
@@ -151,8 +153,9 @@ class PrometheusHook:
         elif event.kind is EventKind.NODE_SUSPECTED:
             metrics.heartbeats_missed.at(self._nodes.of(node_id)).inc()
         elif event.kind is EventKind.NODE_LEFT and not are_shared():
-            metrics.forget_node(self._nodes.of(node_id))
-            self._nodes.drop(node_id)
+            label = self._nodes.drop(node_id)
+            if label is not None:
+                metrics.forget_node(label)
 
     def on_budget_exhausted(self) -> None:
         """See ``Hook``."""

@@ -208,7 +208,8 @@ class Receiver:
         if progress.timeout is not None:
             made[TIMES] = times_of(progress)
         if self._hooks.served:
-            self._hooks.tell_served(served_details(raw, progress, status, len(body)))
+            size = len(body) if progress.stream is None else 0  # nothing but a head travels
+            self._hooks.tell_served(served_details(raw, progress, status, size))
         return RawResponse(status, body, made, max(_LAST_WORD, self._seconds_left(progress)), progress.stream)
 
     def serve_call(self, raw: RawRequest, envelope: RequestEnvelope) -> ServedCall:

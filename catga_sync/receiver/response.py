@@ -12,12 +12,18 @@ from catga_sync.receiver.refusal import Reason
 from catga_sync.receiver.request import RawRequest
 from catga_sync.wire.envelope import ResponseEnvelope
 from catga_sync.wire.form import WireForm
-from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
+from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, STREAM_PATH
 
 __all__ = ["RawResponse", "fitting", "served_details", "times_of"]
 
 #: What hooks call the routes.
-_ROUTE_NAMES = {INVOKE_PATH: "invoke", BATCH_PATH: "batch", NODE_PATH: "node", DRAIN_PATH: "drain"}
+_ROUTE_NAMES = {
+    INVOKE_PATH: "invoke",
+    BATCH_PATH: "batch",
+    NODE_PATH: "node",
+    DRAIN_PATH: "drain",
+    STREAM_PATH: "stream",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ CHAIN = "Catga-Chain"
 #: The identity of the idempotency store on which the caller relies.
 STORE = "Catga-Store"
 #: Microseconds since the epoch when it was sent, by the clock of the receiver as far as the caller knows it. Not sent
-#: where the caller does not know it. Not signed: it is told to hooks, and nothing depends on it.
+#: where the caller does not know it.
 SENT = "Catga-Sent"
 #: The codings in which the caller takes the response, as in ``Accept-Encoding``; see ``compression.py``.
 ACCEPT_ENCODING = "Catga-Accept-Encoding"
@@ -49,7 +49,7 @@ BAGGAGE = "baggage"
 EXECUTED = "Catga-Executed"
 #: "1" for a stored response.
 REPLAYED = "Catga-Replayed"
-#: ``received,responded``: microseconds since the epoch by the clock of the node. Not signed, as ``SENT``.
+#: ``received,responded``: microseconds since the epoch by the clock of the node. Not signed.
 TIMES = "Catga-Times"
 #: The nonce of the node for a stream that begins; see ``stream_keys.py``.
 STREAM_NONCE = "Catga-Stream-Nonce"

@@ -516,3 +516,64 @@ def test_threads_that_use_a_codec_at_once_for_the_first_time_all_get_the_same() 
         for thread in threads:
             thread.join()
     assert found == [b'{"name":"a","kids":[],"byName":{}}'] * 80
+
+
+class Audit:
+    """A descriptor that an attribute is set through."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        self.seen.append(value)
+
+
+@dataclass
+class Audited:
+    number: int
+
+
+Audited.number = Audit()  # type: ignore[assignment]
+
+_LOWERED: dict[str, Any] = {"dataclass": dataclass, "__name__": __name__}
+exec(  # as in python -c: its code has the file name of what dataclass() makes
+    """
+@dataclass
+class Lowered:
+    text: str
+
+    def __init__(self, text: str) -> None:
+        self.text = text.lower()
+""",
+    _LOWERED,
+)
+
+
+@pytest.mark.parametrize("cls", [Audited, _LOWERED["Lowered"]])
+def test_what_sets_or_makes_by_code_of_the_application_is_not_generated(cls: type) -> None:
+    shape = MessageRegistry().ensure(make_dataclass("Of", [("part", cls)])).codec.field.shape
+    assert shape.fields["part"].shape.runs_code()
+
+
+def test_an_init_of_the_application_is_called() -> None:
+    lowered = _LOWERED["Lowered"]
+    of = MessageRegistry().ensure(make_dataclass("Of", [("part", lowered)])).codec.decode(b'{"part":{"text":"ADA"}}')
+    assert of.part.text == "ada"
+
+
+class Endless(enum.Enum):
+    EVER = math.inf
+    ONE = 1.0
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"), [(Literal[0.0, "a"], -0.0), (Literal[0.0, "a"], 0.0), (Endless, Endless.EVER)]
+)
+def test_floats_among_choices_are_written_as_the_fields_write_them(annotation: Any, value: Any) -> None:
+    same(annotation, value)
+
+
+def test_an_infinite_member_is_not_read_from_a_number_that_is_too_large() -> None:
+    codec = MessageRegistry().ensure(make_dataclass("Of", [("x", Endless)])).codec
+    with pytest.raises(SerializationError):
+        codec.decode(b'{"x":1e999}')

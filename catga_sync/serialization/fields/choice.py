@@ -104,7 +104,7 @@ class EnumField(StrictField):
         return f"{code.name(texts)}[{code.name(id)}({v})] if type({v}) is {code.name(self.enum_class)} else unfit({v})"
 
     def read_code(self, code: ReadCode, v: str) -> str:
-        if not _is_plain(self.enum_class):
+        if not _is_plain(self.enum_class) or not all(map(plain_round_trips, self._values)):
             raise Uncertain
         # Not by name, and not 1 for 1.0: these are not how a node writes them.
         return f"{code.name(self._by_value)}[type({v}), {v}]"
@@ -180,6 +180,9 @@ class LiteralField(StrictField):
         return f"type({v}) in {code.name(SCALARS)} and (type({v}), {v}) in {code.name(frozenset(self.values))}"
 
     def write_code(self, code: WriteCode, v: str) -> str:
+        # Zeros of either sign are equal, so a look-up cannot tell them apart.
+        if any(kind is float or not plain_round_trips(value) for kind, value in self.values):
+            raise Uncertain
         texts = {key: json.dumps(key[1], ensure_ascii=False) for key in self.values}
         return f"{code.name(texts)}[type({v}), {v}] if type({v}) in {code.name(SCALARS)} else unfit({v})"
 
@@ -191,4 +194,6 @@ def _is_plain(cls: type[enum.Enum]) -> bool:
     """Return whether what is done with members here runs no code of the application."""
     bases = [base for base in cls.__mro__ if base.__module__ not in ("enum", "builtins")]
     names = ("value", "_missing_", "__eq__", "__hash__", "__getattribute__")
-    return not any(name in vars(base) for base in bases for name in names)
+    return type(cls).__call__ is enum.EnumMeta.__call__ and not any(
+        name in vars(base) for base in bases for name in names
+    )

@@ -173,16 +173,34 @@ def _is_made_of_its_fields(cls: Any) -> bool:
     parameters = getattr(cls, "__dataclass_params__", None)
     if parameters is None or not parameters.init or hasattr(cls, "__post_init__"):
         return False
-    # dataclass() does not replace an __init__ of the class; the one that it makes comes from exec.
-    code = getattr(cls.__init__, "__code__", None)
     return bool(
-        code is not None
-        and code.co_filename == "<string>"
+        _has_its_own_init(cls, frozen=parameters.frozen)
         and cls.__new__ is object.__new__
         and cls.__getattribute__ is object.__getattribute__
         and (parameters.frozen or cls.__setattr__ is object.__setattr__)
         and all(field.init for field in dataclasses.fields(cls))
     )
+
+
+def _has_its_own_init(cls: Any, *, frozen: bool) -> bool:
+    """Return whether ``__init__`` is what ``dataclass`` makes of the fields, and no function of the application."""
+    found = next((vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)), None)
+    if type(found) is not types.FunctionType:  # a wrapper passes on what it wraps
+        return False
+    like: list[tuple[str, type, Any]] = []
+    for each in dataclasses.fields(cls):
+        given: dict[str, Any] = {"kw_only": each.kw_only}
+        if each.default_factory is not dataclasses.MISSING:
+            given["default_factory"] = each.default_factory
+        elif each.default is not dataclasses.MISSING:
+            given["default"] = None
+        like.append((each.name, object, dataclasses.field(**given)))
+    try:
+        made = vars(dataclasses.make_dataclass("Like", like, frozen=frozen))["__init__"].__code__
+    except (TypeError, ValueError):
+        return False
+    own = found.__code__
+    return (own.co_code, own.co_names, own.co_varnames) == (made.co_code, made.co_names, made.co_varnames)
 
 
 def _has_plain_attributes(cls: type, names: Iterable[str]) -> bool:
@@ -193,7 +211,9 @@ def _has_plain_attributes(cls: type, names: Iterable[str]) -> bool:
         for base in cls.__mro__:
             if name in vars(base):
                 found = vars(base)[name]  # a default, or a slot, or a property
-                if type(found) is not types.MemberDescriptorType and hasattr(type(found), "__get__"):
+                if type(found) is not types.MemberDescriptorType and any(
+                    hasattr(type(found), name) for name in ("__get__", "__set__", "__delete__")
+                ):
                     return False
                 break
     return True

@@ -171,7 +171,10 @@ def post_through(
         ResponseTooLong: The body has more than ``limit`` bytes.
         ResponseEncoded: See there.
     """
-    headers = {name: value for name, value in headers.items() if name != ACCEPT_ENCODING}
+    if ACCEPT_ENCODING in headers:
+        headers = {name: value for name, value in headers.items() if name != ACCEPT_ENCODING}
+        if exchange.finish is not None:  # the signature covers it
+            headers = dict(exchange.finish(headers))
     with Exchange(exchange.expires).run():
         # The session's ``auth`` may request a token: within the time of this call, and as an exchange of its own, which
         # is no evidence about the call.

@@ -300,3 +300,10 @@ def test_the_gauges_of_an_ended_worker_are_taken_out(tmp_path: Path, monkeypatch
     child_exit(None, SimpleNamespace(pid=7))
     names.remove("gauge_livesum_7.db")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+def test_a_node_that_left_during_an_attempt_has_no_label_of_its_own_any_more() -> None:
+    bounded = Bounded(1)
+    assert (bounded.of("a"), bounded.known("a"), bounded.of("b")) == ("a", "a", "other")
+    assert (bounded.drop("b"), bounded.drop("a")) == (None, "a")
+    assert bounded.known("a") == "other"
