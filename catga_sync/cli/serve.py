@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import queue
 import signal
 from types import FrameType
 
@@ -15,32 +16,42 @@ __all__ = ["serve"]
 
 #: Seconds for calls that run, without ``--timeout``.
 _GRACE = 30.0
-
-
-class _Asked(BaseException):
-    """SIGTERM has come."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve(args: argparse.Namespace) -> int:
     """Serve until a signal; then go offline, and let the calls that run end. Return the exit code."""
+    # Its put may interrupt itself, as a signal handler does; that of an Event may not.
+    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        # A second signal ends the process as if there were no handler.
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        asked.put(number)
+
+    before = [(each, signal.signal(each, ask)) for each in _SIGNALS]
+    try:
+        _serve(args, asked)
+    finally:
+        for each, handler in before:
+            signal.signal(each, handler)
+    return 0
+
+
+def _serve(args: argparse.Namespace, asked: queue.SimpleQueue[int]) -> None:
     found = load(args.target, "MODULE:MEDIATOR")
     mediator = _mediator(found, args.target)
     from catga_sync.integrations.grpc import serve_grpc
 
-    before = signal.signal(signal.SIGTERM, _ask)
     try:
-        server = serve_grpc(mediator, address=args.address, max_workers=args.workers)
-        say(f"node {mediator.node.node_id} is served over gRPC on port {server.port}")
-        try:
-            server.wait()
-        except (_Asked, KeyboardInterrupt):
-            # A second signal ends the process as if there were no handler.
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if asked.empty():
+            server = serve_grpc(mediator, address=args.address, max_workers=args.workers)
+            say(f"node {mediator.node.node_id} is served over gRPC on port {server.port}")
+            asked.get()
             server.stop(_GRACE if args.timeout is None else args.timeout)
     finally:
-        signal.signal(signal.SIGTERM, before)
         mediator.close()
-    return 0
 
 
 def _mediator(found: object, name: str) -> ClusterMediator:
@@ -60,7 +71,3 @@ def _mediator(found: object, name: str) -> ClusterMediator:
             f"(or flask --app {module} run)"
         )
     raise CommandFailed(f"{name} is no mediator but {type(found).__name__}")
-
-
-def _ask(number: int, frame: FrameType | None) -> None:
-    raise _Asked

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import ConfigurationError
 from catga_sync.integrations._grpc_extra import grpc, health, health_pb2, health_pb2_grpc, reflection
+from catga_sync.integrations._grpc_messages import MessagesInTime
 from catga_sync.nodes import NodeStatus, is_loopback
 from catga_sync.receiver.receiver import RawRequest, Receiver
 from catga_sync.wire.envelope import MAX_TIME_MS
@@ -32,6 +33,10 @@ _REFLECTIONS, _REFLECTION_SECONDS = 2, 5.0
 _SPARE = 2
 #: Calls of one connection that wait or run; further ones wait at their caller.
 _STREAMS = 128
+#: Calls that wait for a thread, of all connections; further ones are refused.
+_QUEUE = 128
+#: Seconds between two looks at the calls whose message is overdue, and at the state of the node.
+_TICK = 0.5
 #: Bytes of metadata: a refusal travels in it.
 _MAX_METADATA = 64 * 1024
 #: Characters of the text of a gRPC status.
@@ -132,10 +137,13 @@ class GrpcServer:
         self._mediator = mediator
         limit = mediator.options.max_body_bytes
         self._pool = ThreadPoolExecutor(max_workers + _SPARE + _REFLECTIONS, thread_name_prefix="grpc-node")
-        self._notifier = ThreadPoolExecutor(1, thread_name_prefix="grpc-health")
-        self._health = _Health(mediator, self._notifier)
+        self._messages = MessagesInTime()
+        self._health = _Health(mediator)
+        self._ended = threading.Event()
         self._server = grpc.server(
             self._pool,
+            interceptors=[self._messages],
+            maximum_concurrent_rpcs=max_workers + _SPARE + _REFLECTIONS + _QUEUE,
             options=[
                 ("grpc.so_reuseport", int(shared_port)),
                 # Not decompressed: grpcio would do so before the caller is known, and beyond the limit of a message.
@@ -159,19 +167,20 @@ class GrpcServer:
             else:
                 self.port = self._server.add_secure_port(address, credentials)
         except RuntimeError as exc:
-            self._close_pools()
+            self._close_pool()
             raise ConfigurationError(f"address: {address} cannot be listened on, or is taken ({exc})") from exc
         if self.port == 0:
-            self._close_pools()
+            self._close_pool()
             raise ConfigurationError(f"address: {address} cannot be listened on, or is taken")
         try:
             # Beside an HTTP server its threads count.
             mediator.attach(threads=max_workers if self._is_alone else None)
         except ConfigurationError:
             self._server.stop(None)
-            self._close_pools()
+            self._close_pool()
             raise
         self._server.start()
+        threading.Thread(target=self._look_after, name="grpc-node-ticks", daemon=True).start()
 
     def wait(self, timeout: float | None = None) -> bool:
         """
@@ -200,7 +209,7 @@ class GrpcServer:
         self._health.enter_graceful_shutdown()
         left = None if grace is None else max(0.0, grace - (time.monotonic() - began))
         self._server.stop(left).wait()
-        self._close_pools()
+        self._close_pool()
 
     @property
     def _is_alone(self) -> bool:
@@ -213,9 +222,14 @@ class GrpcServer:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
-    def _close_pools(self) -> None:
+    def _look_after(self) -> None:
+        while not self._ended.wait(_TICK):
+            self._messages.end_overdue()
+            self._health.refresh()
+
+    def _close_pool(self) -> None:
+        self._ended.set()
         self._pool.shutdown(wait=False)
-        self._notifier.shutdown(wait=False)
 
 
 class _Calls:
@@ -317,18 +331,25 @@ def _address(peer: str) -> str | None:
 class _Health(health.HealthServicer):
     """The standard health service: SERVING, and NOT_SERVING while the node goes offline. Open to every caller."""
 
-    def __init__(self, mediator: ClusterMediator, notifier: ThreadPoolExecutor) -> None:
-        # Without the pool each caller of Watch would hold a thread of the server.
-        super().__init__(experimental_non_blocking=True, experimental_thread_pool=notifier)
+    def __init__(self, mediator: ClusterMediator) -> None:
+        # Otherwise each caller of Watch would hold a thread of the server.
+        super().__init__(experimental_non_blocking=True)
         self._node = mediator
+        # Guards _said, and keeps two refreshes in their order.
+        self._refreshing = threading.Lock()
+        self._said: Any = None
         self.refresh()
 
     def refresh(self) -> None:
-        """Take over the state of the node."""
-        serving = self._node.node.status is NodeStatus.ONLINE
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in (health.OVERALL_HEALTH, SERVICE):
-            self.set(name, status)
+        """Take over the state of the node, and tell the callers of Watch if it is another."""
+        with self._refreshing:
+            serving = self._node.node.status is NodeStatus.ONLINE
+            status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+            if status == self._said:
+                return
+            self._said = status
+            for name in (health.OVERALL_HEALTH, SERVICE):
+                self.set(name, status)
 
     def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
         self.refresh()

@@ -73,6 +73,8 @@ def judge_unproven(outcome: Outcome, probe: Probe) -> CatgaResult[Any]:
     node = outcome.node
     if probe.outcome is not ProbeOutcome.OTHER:
         what = "cannot be reached" if probe.outcome is ProbeOutcome.REFUSED else "does not describe itself in time"
+        if probe.outcome is ProbeOutcome.SILENT and probe.error:
+            what = f"does not describe itself ({probe.error})"
         text = f"{outcome.where} {what}; where a secret is in use, it is called once it has signed its description"
         return outcome.failed("network", text, ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
     came = "" if probe.status is None else f" (HTTP status {probe.status})"

@@ -36,6 +36,10 @@ __all__ = ["PROTOBUF", "ProtobufForm", "ProtobufHead"]
 
 #: The tag of field 1 with a length, as both batches begin each of their items.
 _ITEM = b"\x0a"
+#: Fields of a batch beside its items, from a later version.
+_OTHERS = 100
+#: The bytes of a value by the kind in its tag (https://protobuf.dev/programming-guides/encoding/#structure).
+_FIXED = {1: 8, 5: 4}
 
 
 class ProtobufHead:
@@ -92,6 +96,8 @@ class ProtobufForm:
 
     def read_batch(self, body: bytes) -> list[RequestEnvelope | EnvelopeError]:
         """See ``WireForm``."""
+        if not _within_limit(body):
+            raise EnvelopeError(f"requests: 1 to {MAX_BATCH} requests are expected")
         try:
             messages = InvokeBatchRequest.FromString(body).requests
         except DecodeError as exc:
@@ -116,6 +122,8 @@ class ProtobufForm:
 
     def read_batch_response(self, body: bytes) -> list[tuple[ResponseEnvelope, str | None]]:
         """See ``WireForm``."""
+        if not _within_limit(body):
+            raise EnvelopeError(f"responses: 1 to {MAX_BATCH} responses, each with executed, are expected")
         try:
             messages = InvokeBatchResponse.FromString(body).responses
         except DecodeError as exc:
@@ -143,6 +151,50 @@ class ProtobufForm:
 
 
 PROTOBUF = ProtobufForm()
+
+
+def _within_limit(body: bytes) -> bool:
+    """
+    Return whether a batch has MAX_BATCH items at most, by its top-level tags alone.
+
+    An item that is empty has two bytes on the wire and over a hundred once it is parsed. Where the bytes are no
+    message, the parser finds out.
+    """
+    if len(body) <= 2 * MAX_BATCH:
+        return True
+    at = items = others = 0
+    while at < len(body):
+        tag, at = _varint(body, at)
+        if tag == _ITEM[0]:
+            items += 1
+        else:
+            others += 1
+        if items > MAX_BATCH or others > _OTHERS:
+            return False
+        kind = tag & 7
+        if kind == 2:
+            size, at = _varint(body, at)
+            at += size
+        elif kind == 0:
+            _, at = _varint(body, at)
+        elif kind in _FIXED:
+            at += _FIXED[kind]
+        else:
+            return False  # a group, which catga.proto has not
+    return True
+
+
+def _varint(body: bytes, at: int) -> tuple[int, int]:
+    """Return the varint at a position, and the position behind it: that of the end where it is cut off."""
+    value, shift = 0, 0
+    while at < len(body):
+        byte = body[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80 or shift > 63:
+            break
+        shift += 7
+    return value, at
 
 
 def _request(message: InvokeRequest) -> RequestEnvelope:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ require_module("gunicorn")
 
 from catga_sync import Mediator, Query, create_cluster, message  # noqa: E402
 from catga_sync.hooks import AttemptDetails  # noqa: E402
+from catga_sync.integrations import gunicorn as gunicorn_hooks  # noqa: E402
 
 APP = """
     import os
@@ -46,19 +50,20 @@ APP = """
     app = Flask(__name__)
     app.register_blueprint(cluster_blueprint(mediator))
 """
-CONF = """
-    from catga_sync.integrations import gunicorn
 
-    def post_worker_init(worker):
-        gunicorn.post_worker_init(worker)
-        from catga_sync.integrations.grpc import serve_grpc
-        from served_by_both import mediator
 
-        worker.grpc = serve_grpc(mediator, shared_port=True)
+def config_of_the_docs(module: str, log: Path) -> str:
+    """Return the ``gunicorn.conf.py`` of docs/grpc.md, for the app in a module; it notes what is in it."""
+    page = (Path(__file__).parents[2] / "docs" / "grpc.md").read_text()
+    (block,) = re.findall(r"```python no-run\n(# gunicorn\.conf\.py\n.*?)```", page, re.DOTALL)
+    assert block.count("from users import") == 1
+    noted = f"""
+        from pathlib import Path
 
-    def worker_exit(server, worker):
-        worker.grpc.stop(10)
-"""
+        def on_exit(server):
+            Path({str(log)!r}).write_text(" ".join(name for name in gunicorn.__all__ if callable(globals().get(name))))
+    """
+    return block.replace("from users import", f"from {module} import") + textwrap.dedent(noted)
 
 
 @message(name="grpc.WhichProcess")
@@ -82,7 +87,8 @@ class Ways:
 def test_each_worker_serves_grpc_on_one_port(preload: list[str], tmp_path: Path) -> None:
     ports = {"http": processes.free_port(), "grpc": processes.free_port(), "store": tmp_path / "store.sqlite3"}
     (tmp_path / "served_by_both.py").write_text(textwrap.dedent(APP.format(**ports)))
-    (tmp_path / "conf.py").write_text(textwrap.dedent(CONF))
+    log = tmp_path / "hooks"
+    (tmp_path / "conf.py").write_text(config_of_the_docs("served_by_both", log))
     bind = ["-b", f"127.0.0.1:{ports['http']}", "-c", "conf.py"]
     workers = ["-w", "2", "-k", "gthread", "--threads", "4", *preload]
     command = [sys.executable, "-m", "gunicorn", *bind, *workers, "served_by_both:app"]
@@ -95,5 +101,11 @@ def test_each_worker_serves_grpc_on_one_port(preload: list[str], tmp_path: Path)
         (worker,) = {result.unwrap() for result in results}
         assert worker != server.pid
         assert ways.seen == ["grpc"] * 5
+        # The main process of gunicorn notices a worker that was killed.
+        os.kill(worker, signal.SIGKILL)
+        with create_cluster(Mediator(), node_id="web", discovery=store, environ={}) as web:
+            asked = lambda: web.send(WhichProcess(9), timeout=5).value not in (None, worker) or None  # noqa: E731
+            processes.until(asked, "another worker serves")
         server.signal(15)
         assert server.popen.wait(30) == 0
+    assert log.read_text().split() == gunicorn_hooks.__all__

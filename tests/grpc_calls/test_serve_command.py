@@ -88,6 +88,34 @@ def test_it_serves_until_sigterm_and_loses_no_call(tmp_path: Path) -> None:
         assert caller.send(Wait(str(pipe)), timeout=5).delivery is Delivery.NOT_EXECUTED
 
 
+@pytest.mark.process
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("when", ["as the app is loaded", "as the server starts"])
+def test_a_signal_during_the_start_is_a_clean_stop(number: signal.Signals, when: str, tmp_path: Path) -> None:
+    app = textwrap.dedent(APP.format(port=processes.free_port()))
+    signalled = f"os.kill(os.getpid(), {int(number)})"
+    if when == "as the app is loaded":
+        app = f"import os\n{signalled}\n{app}"
+    else:
+        app += textwrap.dedent(f"""
+            import os
+            attach = mediator.attach
+
+            def attach_and_signal(**options):
+                attach(**options)
+                {signalled}
+
+            mediator.attach = attach_and_signal
+        """)
+    app += "\nclose = mediator.close\nmediator.close = lambda: (print('closed'), close())\n"
+    (tmp_path / "served_app.py").write_text(app)
+    command = [sys.executable, "-m", "catga_sync", "serve", "served_app:mediator", "--timeout", "5"]
+    environment = processes.clean_environment()
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (0, "closed\n"), ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("target", "text"),
     [

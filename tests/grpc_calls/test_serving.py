@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import subprocess
 import sys
 import textwrap
@@ -31,6 +32,44 @@ def test_a_port_that_is_taken_is_an_error_unless_it_is_shared() -> None:
         assert first.port == second.port
         first.stop()
         second.stop()
+
+
+def test_calls_that_send_no_message_give_the_threads_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    grpc = require_module("grpc")
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    from catga_sync.integrations import _grpc_messages
+    from tests.grpc_calls.nodes import serving
+
+    monkeypatch.setattr(_grpc_messages, "BODY_TIME", 0.1)
+    sent: queue.Queue[bytes | None] = queue.Queue()
+    methods = ("/catga.cluster.v1.Cluster/Invoke", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch")
+    with serving(insecure=True) as (_, server), grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        held = [channel.stream_unary(methods[i % 3]).future(iter(sent.get, None), timeout=60) for i in range(45)]
+        found = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
+        assert found.status == health_pb2.HealthCheckResponse.SERVING
+        assert {call.code() for call in held} == {grpc.StatusCode.CANCELLED}
+        empty = channel.stream_unary(methods[0])
+        with pytest.raises(grpc.RpcError) as failed:
+            empty(iter(()), timeout=30)
+        assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        for _ in held:
+            sent.put(None)
+
+
+def test_a_caller_of_watch_is_told_that_the_node_goes_offline() -> None:
+    grpc = require_module("grpc")
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    from tests.grpc_calls.nodes import serving
+
+    with serving(insecure=True) as (served, server), grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        watched = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+        assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+        served.mediator.drain(0)
+        # Without a call or a check that would find it out.
+        assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watched.cancel()
 
 
 @pytest.mark.parametrize(
@@ -83,7 +122,7 @@ def test_without_grpcio_a_node_is_called_over_http_or_the_error_says_what_to_ins
                     raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
         sys.meta_path.insert(0, Blocked())
-        from catga_sync import ClusterNode, Request
+        from catga_sync import ClusterNode, Mediator, Request, create_cluster
         from catga_sync.context import CallContext, new_request_id
         from catga_sync.serialization import MessageRegistry
         from catga_sync.transport import create_invoker
@@ -99,6 +138,10 @@ def test_without_grpcio_a_node_is_called_over_http_or_the_error_says_what_to_ins
             node = ClusterNode("users", endpoint, grpc_endpoint="grpc://127.0.0.1:1")
             result = invoker.invoke(node, Ask("tea"), timeout=10, call=CallContext(new_request_id()))
             said.append([result.code, result.delivery, result.error])
+        peers = {{"users": "grpc://127.0.0.1:{processes.free_port()}"}}
+        with create_cluster(Mediator(), node_id="web", peers=peers, secret="s" * 40, environ={{}}) as web:
+            result = web.send(Ask("tea"), timeout=10)
+            said.append([result.code, result.delivery, result.error])
         try:
             import catga_sync.integrations.grpc
         except ImportError as exc:
@@ -107,8 +150,9 @@ def test_without_grpcio_a_node_is_called_over_http_or_the_error_says_what_to_ins
     """
     ran = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
-    by_grpc, by_post, imported = json.loads(ran.stdout)
-    assert by_grpc[:2] == by_post[:2] == ["UNAVAILABLE", "NOT_EXECUTED"]
+    by_grpc, by_post, with_secret, imported = json.loads(ran.stdout)
+    assert by_grpc[:2] == by_post[:2] == with_secret[:2] == ["UNAVAILABLE", "NOT_EXECUTED"]
     assert "pip install catga-sync[grpc]" in by_grpc[2]
+    assert "pip install catga-sync[grpc]" in with_secret[2]
     assert "Connection refused" in by_post[2]
     assert "pip install catga-sync[grpc]" in imported

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ require_module("grpc")
 
 from catga_sync.errors import ErrorCode  # noqa: E402
 from catga_sync.messages import MAX_NAME  # noqa: E402
+from catga_sync.wire import protobuf  # noqa: E402
 from catga_sync.wire.catga_pb2 import InvokeBatchRequest, InvokeBatchResponse, InvokeRequest, InvokeResponse  # noqa: E402
 from catga_sync.wire.envelope import MAX_BATCH, EnvelopeError, RequestEnvelope, ResponseEnvelope  # noqa: E402
 from catga_sync.wire.form import JSON  # noqa: E402
@@ -90,6 +92,33 @@ def test_a_field_that_is_wrong_is_named(changes: dict[str, object], text: str) -
 def test_what_may_be_absent_is_none_and_an_odd_source_is_dropped() -> None:
     read = PROTOBUF.read_request(InvokeRequest(**GOOD, source_node_id="not an id").SerializeToString())
     assert (read.source_node_id, read.timestamp, read.payload) == (None, None, b"")
+
+
+@pytest.mark.parametrize("read", [PROTOBUF.read_batch, PROTOBUF.read_batch_response], ids=["requests", "responses"])
+@pytest.mark.parametrize(
+    "body",
+    [b"\x0a\x00" * 200_000, b"\x12\x00" * 200_000, b"\x10\x01" * 200_000, b"\x13\x14" * 200_000],
+    ids=["items", "unknown fields", "unknown numbers", "groups"],
+)
+def test_too_many_items_are_refused_before_they_are_parsed(
+    read: Callable[[bytes], object], body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("InvokeBatchRequest", "InvokeBatchResponse"):
+        monkeypatch.delattr(protobuf, name)  # what parses them is not there
+    with pytest.raises(EnvelopeError, match=f"1 to {MAX_BATCH}"):
+        read(body)
+
+
+def test_a_full_batch_is_read_with_fields_of_a_later_version_and_long_items() -> None:
+    item = PROTOBUF.head("a.B", "str", None).unstamped(b"x" * 300, "r1")
+    body = PROTOBUF.write_batch([item] * MAX_BATCH) + b"\x10\x96\x01" + b"\x19" + bytes(8) + b"\x25" + bytes(4)
+    read = PROTOBUF.read_batch(body)
+    assert len(read) == MAX_BATCH
+    assert all(isinstance(each, RequestEnvelope) for each in read)
+    with pytest.raises(EnvelopeError, match="not an InvokeBatchRequest"):
+        PROTOBUF.read_batch(body[:-1])
+    with pytest.raises(EnvelopeError, match=f"1 to {MAX_BATCH}"):
+        PROTOBUF.read_batch(body + PROTOBUF.write_batch([item]))
 
 
 def test_a_batch_has_at_least_one_item_and_not_too_many() -> None:
