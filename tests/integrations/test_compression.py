@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import requests
+from requests.adapters import BaseAdapter, HTTPAdapter
 
 from catga_sync import CatgaResult, ClusterMediator, Delivery, ErrorCode, Mediator, Query, create_cluster
 from catga_sync.context import CallContext, new_request_id
@@ -335,3 +336,27 @@ def test_a_compressed_response_that_is_not_signed_is_not_decompressed(
     wire.outward = forged
     result = client.send(Echo("tea"))
     assert (result.code, result.delivery) == (ErrorCode.UNAUTHENTICATED, Delivery.UNKNOWN)
+
+
+class Gateway(BaseAdapter):
+    """An adapter with connections of its own, as a session of the user's may have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._inner = HTTPAdapter()
+        self.asked: list[bool] = []
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        self.asked.append("Catga-Accept-Encoding" in request.headers)
+        return self._inner.send(request, *args, **kwargs)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def test_an_adapter_of_the_users_own_sends_what_was_signed(around: ExitStack) -> None:
+    endpoint, _, _ = served(around)
+    session, gateway = around.enter_context(requests.Session()), Gateway()
+    session.mount("http://", gateway)
+    assert client_of(around, endpoint, session=session).send(Echo(LONG)).unwrap() == LONG
+    assert gateway.asked == [False]
