@@ -10,8 +10,8 @@ or on the command line:
 
 The hooks are optional. With them a node knows the number of its threads, so that it can refuse calls for which there is
 no thread, and how long its server keeps idle connections, so that callers keep theirs no longer. Calls of streams count
-towards ``max_requests``. Streams take no more calls from SIGTERM on, and a worker waits for those that run, within
-``graceful_timeout``.
+towards ``max_requests``. Streams take no more calls from SIGTERM on, or from the last of ``max_requests`` on, and a
+worker waits for those that run, within ``graceful_timeout``.
 """
 
 from __future__ import annotations
@@ -30,8 +30,13 @@ __all__ = ["child_exit", "post_worker_init", "worker_exit"]
 #: Seconds of the graceful timeout that are left for what comes after the streams.
 _REST = 1.0
 
-#: The monotonic time of the first SIGTERM.
+#: Seconds between two signs of life, as in gunicorn's worker.
+_BEAT = 1.0
+
+#: The monotonic time from which on the worker ends: that of the first SIGTERM, or of the last of ``max_requests``.
 _ending: list[float] = []
+#: The descriptor of the file whose time tells gunicorn's main process that the worker lives.
+_heartbeat: list[int] = []
 
 
 def post_worker_init(worker: Any) -> None:
@@ -49,6 +54,8 @@ def post_worker_init(worker: Any) -> None:
         )
     )
     _ending.clear()
+    # gunicorn closes its own before it calls worker_exit.
+    _heartbeat[:] = [os.dup(worker.tmp.fileno())]
     _watch_sigterm()
 
 
@@ -56,9 +63,12 @@ def worker_exit(server: Any, worker: Any) -> None:
     """End the streams, and wait for the calls that run. gunicorn calls this at the end of each worker."""
     if worker.pid != os.getpid():
         return  # the main process has found that a worker is gone
+    _beat()
     end_all("the worker ends")
     began = _ending[0] if _ending else time.monotonic()
-    wait_all(began + worker.cfg.graceful_timeout - _REST - time.monotonic())
+    until = began + worker.cfg.graceful_timeout - _REST
+    while not wait_all(min(_BEAT, until - time.monotonic())) and time.monotonic() < until:
+        _beat()
 
 
 def child_exit(server: Any, worker: Any) -> None:
@@ -72,9 +82,25 @@ def child_exit(server: Any, worker: Any) -> None:
 
 def _count(worker: Any) -> None:
     worker.nr += 1
-    if worker.nr >= worker.max_requests and worker.alive:
-        worker.log.info("Autorestarting worker after current request.")
-        worker.alive = False
+    if worker.nr >= worker.max_requests:
+        if worker.alive:
+            worker.log.info("Autorestarting worker after current request.")
+            worker.alive = False
+        _begin_ending()
+
+
+def _beat() -> None:
+    """Do what gunicorn's ``WorkerTmp.notify`` does: without it a worker is killed after ``timeout`` seconds."""
+    now = time.monotonic()
+    for each in _heartbeat:
+        os.utime(each, (now, now))
+
+
+def _begin_ending() -> None:
+    if not _ending:
+        _ending.append(time.monotonic())
+        # In a thread: what a signal has interrupted may hold a lock that is needed.
+        threading.Thread(target=end_all, args=("the worker ends",), name="catga-streams-end", daemon=True).start()
 
 
 def _watch_sigterm() -> None:
@@ -84,10 +110,7 @@ def _watch_sigterm() -> None:
         return
 
     def on_sigterm(number: int, frame: Any) -> None:
-        if not _ending:
-            _ending.append(time.monotonic())
-            # In a thread: what the signal has interrupted may hold a lock that is needed.
-            threading.Thread(target=end_all, args=("the worker ends",), name="catga-streams-end", daemon=True).start()
+        _begin_ending()
         before(number, frame)
 
     signal.signal(signal.SIGTERM, on_sigterm)

@@ -150,49 +150,54 @@ class Stream:
             self._owner.closed(self)
 
     def _serve_calls(self) -> None:
-        while True:
-            frame = self._next_frame()
-            if frame is None:
-                break
-            if frame.kind != CALL or frame.number != self._last + 1:
-                raise FrameError(f"frame {frame.number} of kind {frame.kind} came, and not call {self._last + 1}")
-            arrived = time.monotonic()
-            headers, envelope = read_call(frame)
-            if not self._take(frame.number):
-                break
-            if self._count is not None:
-                self._count()
-            try:
-                raw = RawRequest(
-                    "POST",
-                    INVOKE_PATH,
-                    headers,
-                    _nothing,
-                    None,
-                    remote_address=self._remote_address,
-                    hung_up=self._has_hung_up,
-                    arrived=arrived,
-                    way="stream",
-                )
-                done = self._serve(raw, envelope)
-                made = write_response(
-                    frame.number,
-                    done.response,
-                    done.status,
-                    done.executed,
-                    self._key,
-                    replayed=done.replayed,
-                    times=done.times,
-                )
-                send_all(self._sock, made, time.monotonic() + max(_LAST_WORD, done.seconds))
-            finally:
-                with self._lock:
-                    self.busy = False
-            if done.going:
-                self._go("the node goes offline")
-                return
+        # What a call leaves behind in memory ends with its method: the stream may wait for long.
+        while self._serve_call():
+            pass
         if self._reason is not None:
             self._go(self._reason)
+
+    def _serve_call(self) -> bool:
+        """Wait for the next call, and serve it; return whether there may be a further one."""
+        frame = self._next_frame()
+        if frame is None:
+            return False
+        if frame.kind != CALL or frame.number != self._last + 1:
+            raise FrameError(f"frame {frame.number} of kind {frame.kind} came, and not call {self._last + 1}")
+        arrived = time.monotonic()
+        headers, envelope = read_call(frame)
+        if not self._take(frame.number):
+            return False
+        if self._count is not None:
+            self._count()
+        try:
+            raw = RawRequest(
+                "POST",
+                INVOKE_PATH,
+                headers,
+                _nothing,
+                None,
+                remote_address=self._remote_address,
+                hung_up=self._has_hung_up,
+                arrived=arrived,
+                way="stream",
+            )
+            done = self._serve(raw, envelope)
+            made = write_response(
+                frame.number,
+                done.response,
+                done.status,
+                done.executed,
+                self._key,
+                replayed=done.replayed,
+                times=done.times,
+            )
+            send_all(self._sock, made, time.monotonic() + max(_LAST_WORD, done.seconds))
+        finally:
+            with self._lock:
+                self.busy = False
+        if done.going:
+            self.end("the node goes offline")
+        return not done.going
 
     def _next_frame(self) -> Frame | None:
         """Return the next frame; None where the stream is to end, or the caller has ended it."""

@@ -113,20 +113,22 @@ class Streams:
     def end(self, reason: str = "the node goes offline") -> None:
         """End every stream after the call that it runs, and take no further one. Returns at once."""
         with self._changed:
+            if self._ended:
+                return
             self._ended = True
-            ending = list(self._open)
-            wake = self._wake
-        for each in ending:
-            each.end(reason)
-        if wake is not None and ending:
-            # Never read: every thread that waits is woken, and so is one that is about to wait.
-            os.write(wake[1], b"!")
+            for each in self._open:
+                each.end(reason)
+            if self._wake is not None:
+                # Never read: every thread that waits is woken, and so is one that is about to wait. Under the lock, so
+                # that the descriptor is not closed meanwhile; a pipe has room for its only byte.
+                os.write(self._wake[1], b"!")
 
     def reopen(self) -> None:
-        """Take streams again."""
+        """Take streams again, if they were ended. Those that are open still need their pipe otherwise."""
         with self._changed:
-            self._drop_wake()
-            self._ended = False
+            if self._ended:
+                self._drop_wake()
+                self._ended = False
 
     def wait(self, timeout: float) -> bool:
         """

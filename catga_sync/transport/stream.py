@@ -66,12 +66,16 @@ _PIECE = 64 * 1024
 _STOCK_SESSION_SEND = requests.Session.send
 
 
+#: The id and the endpoint of a node: a stream is that of the node which has signed it.
+_Key = tuple[str, str]
+
+
 class _NotTaken(Exception):
     """It is proven that the node has not taken the call."""
 
 
 class _Peer:
-    """The streams to one endpoint, and why there are none."""
+    """The streams to one node at one endpoint, and why there are none."""
 
     __slots__ = ("avoid_until", "waiting", "why")
 
@@ -106,7 +110,7 @@ class StreamChannel:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         # Guarded by _lock where it grows or shrinks; read without it. And every stream there is, for a fork.
-        self._peers: dict[str, _Peer] = {}
+        self._peers: dict[_Key, _Peer] = {}
         self._streams: set[_Stream] = set()
         _fork.watch(self)
         # The end of a channel that is dropped: its mediator was dropped with its app.
@@ -120,7 +124,7 @@ class StreamChannel:
             return "streams are not for TLS"
         if not self._always and _is_replaced():
             return "a method of requests is replaced here, which is to see every call"
-        peer = self._peers.get(node.endpoint or "")
+        peer = self._peers.get(_key(node))
         if peer is None or peer.waiting or self._monotonic() >= peer.avoid_until:
             return None
         return peer.why
@@ -156,8 +160,8 @@ class StreamChannel:
             _fork.check_process()
         if self.why_not(node) is not None:
             return None
-        endpoint = node.endpoint or ""
-        peer = self._peers.get(endpoint) or self._add_peer(endpoint)
+        key = _key(node)
+        peer = self._peers.get(key) or self._add_peer(key)
         for _ in range(2):
             stream = self._waiting_stream(peer) or self._open(peer, node, signing, incarnation, expires)
             if stream is None:
@@ -177,7 +181,7 @@ class StreamChannel:
                 raise
             stream.used_at = self._monotonic()
             peer.waiting.append(stream)
-            if self._peers.get(endpoint) is not peer:  # closed meanwhile
+            if self._peers.get(key) is not peer:  # closed meanwhile
                 self._retire(peer, stream)
             return response, lambda stream=stream: self._retire(peer, stream)
         return None
@@ -185,10 +189,10 @@ class StreamChannel:
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:
         """See ``Channel``."""
         _fork.check_process()
-        endpoints = {node.endpoint for node in nodes}
+        keys = {_key(node) for node in nodes}
         now = self._monotonic()
         with self._lock:
-            gone = [self._peers.pop(endpoint) for endpoint in list(self._peers) if endpoint not in endpoints]
+            gone = [self._peers.pop(key) for key in list(self._peers) if key not in keys]
             peers = list(self._peers.values())
         for peer in gone:
             self._close_waiting(peer, _always)
@@ -211,9 +215,9 @@ class StreamChannel:
             stream.abandon()
         self._streams.clear()
 
-    def _add_peer(self, endpoint: str) -> _Peer:
+    def _add_peer(self, key: _Key) -> _Peer:
         with self._lock:
-            return self._peers.setdefault(endpoint, _Peer())
+            return self._peers.setdefault(key, _Peer())
 
     def _waiting_stream(self, peer: _Peer) -> _Stream | None:
         waiting = peer.waiting
@@ -361,6 +365,10 @@ class _Stream:
 def _close_all(streams: set[_Stream]) -> None:
     for stream in list(streams):
         stream.close()
+
+
+def _key(node: ClusterNode) -> _Key:
+    return node.node_id, node.endpoint or ""
 
 
 def _always(stream: _Stream) -> bool:

@@ -276,7 +276,7 @@ def test_a_stream_that_was_closed_while_it_waited_costs_no_call() -> None:
 def waiting(invoker: EnvelopeInvoker, peer: Peer) -> list:  # type: ignore[type-arg]
     streams = invoker._streams
     assert streams is not None
-    return streams._peers[peer.endpoint].waiting
+    return streams._peers["peer", peer.endpoint].waiting
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import contextlib
 import hmac
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -247,6 +248,43 @@ def test_at_the_end_a_call_that_runs_is_answered_and_no_further_one_is_taken(han
             again.sock.sendall(again.call(1))
             assert again.read() is not None
     assert handler.ran == ["r-1", "r-1"]
+
+
+def test_opened_again_without_an_end_the_streams_wait_and_can_still_be_ended(handler: Handler) -> None:
+    with serving(handler, KEYS) as (streams, caller):
+        wake = streams._wake
+        assert wake is not None
+        pipe = os.fstat(wake[0])
+        streams.reopen()
+        # What the threads wait for is not closed under them: they would never wait again.
+        assert os.fstat(wake[0]).st_ino == pipe.st_ino
+        caller.sock.sendall(caller.call(1))
+        assert caller.read() is not None
+        streams.end("the node goes offline")
+        assert caller.ends()[0] == 1
+
+
+def test_a_stream_that_waits_keeps_nothing_of_its_last_call() -> None:
+    kept: list[Any] = []
+
+    def serve(raw: RawRequest, envelope: RequestEnvelope) -> ServedCall:
+        payload = bytes(90_000)
+        kept.extend([raw, envelope, envelope.payload, payload])
+        response = ResponseEnvelope(envelope.request_id, True, payload, None, None, "n1", 1)
+        kept.append(response)
+        return ServedCall(response, 200, "1", False, "1,2", 5.0, False)
+
+    with serving(serve, KEYS) as (streams, caller):  # type: ignore[arg-type]
+        caller.sock.sendall(caller.call(1, bytes(80_000)))
+        assert caller.read() is not None
+        raw, envelope, asked, answered, response = (kept.pop(0) for _ in range(5))
+        # Here each has a name, and is the argument that is counted.
+        until(lambda: sys.getrefcount(raw) == 2, "the request is forgotten")
+        until(lambda: sys.getrefcount(envelope) == 2, "the envelope is forgotten")
+        until(lambda: sys.getrefcount(response) == 2, "the response is forgotten")
+        # The envelope and the response have one more of each.
+        until(lambda: (sys.getrefcount(asked), sys.getrefcount(answered)) == (3, 3), "their bytes are forgotten")
+        assert (streams.open_streams, streams.running) == (1, 0)
 
 
 def test_a_node_that_takes_no_more_calls_ends_the_stream_behind_its_refusal(handler: Handler) -> None:
