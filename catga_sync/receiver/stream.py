@@ -204,7 +204,7 @@ class Stream:
         reader, monotonic = self._reader, self._owner.monotonic
         frame = reader.feed(b"")
         now = monotonic()
-        until = min(now + IDLE_TIME, self._ends_at)
+        until = now + BODY_TIME if reader.has_part else min(now + IDLE_TIME, self._ends_at)
         while frame is None and self._reason is None:
             if now >= until:
                 if reader.has_part:

@@ -234,9 +234,9 @@ class StreamChannel:
     def _open(
         self, peer: _Peer, node: ClusterNode, signing: Signing | None, incarnation: str, expires: float
     ) -> _Stream | None:
-        if self._monotonic() < peer.avoid_until:
+        until = time.monotonic() + OPENING_TIME
+        if until > expires or self._monotonic() < peer.avoid_until:  # too little time says nothing of the node
             return None
-        until = min(expires, time.monotonic() + OPENING_TIME)
         try:
             sock, rest, keys = open_connection(node, signing, incarnation, until)
         except BaseException as exc:
