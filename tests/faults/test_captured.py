@@ -114,6 +114,7 @@ def test_a_captured_request_runs_nowhere_else_and_at_no_later_run_of_the_node(
     assert [run.text for run in ledger.executions(nodes.ran)] == ran
 
 
+@pytest.mark.slow
 def test_a_captured_drain_takes_no_restarted_node_offline(nodes: Nodes) -> None:
     (node,) = nodes.start("a", CATGA_SECRET=SECRET, **empty_folder(nodes, "first"))
     with tapped(node.port) as tap, operator(nodes.cluster_name, a=tap.endpoint) as client:
@@ -131,7 +132,8 @@ def test_a_captured_drain_takes_no_restarted_node_offline(nodes: Nodes) -> None:
         assert caller.send(Do("after")).is_success
 
 
-@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_caller_that_knows_the_former_run_of_a_node_is_served_by_the_next_one(nodes: Nodes, workers: str) -> None:
     (node,) = nodes.start("a", options=("-w", workers), CATGA_SECRET=SECRET, **empty_folder(nodes, "0"))
     sent = []

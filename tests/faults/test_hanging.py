@@ -26,9 +26,8 @@ PLACES = 6
 IN_A_ROW = 5
 
 
-@pytest.mark.parametrize(
-    "queries", [pytest.param(1.0, id="queries", marks=pytest.mark.slow), pytest.param(0.0, id="plain")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("queries", [pytest.param(1.0, id="queries"), pytest.param(0.0, id="plain")])
 def test_a_hanging_node_costs_a_few_calls_and_runs_nothing_that_has_expired(nodes: Nodes, queries: float) -> None:
     # A node is told from a hanging one by its calls alone: by its heartbeats it is well all the time.
     nodes.environment.update(CATGA_HEARTBEAT_INTERVAL="5", CATGA_HEARTBEAT_TIMEOUT="30")

@@ -40,6 +40,7 @@ def served(load: Load, since: float, until_: float) -> int:
     return sum(each.success and since < each.returned < until_ for each in load.told)
 
 
+@pytest.mark.slow
 def test_four_times_the_capacity_is_served_at_capacity(nodes: Nodes) -> None:
     nodes.start("a", "b")
     with nodes.client() as client:

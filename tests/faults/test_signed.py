@@ -129,6 +129,7 @@ def test_what_was_let_in_once_is_refused_by_every_worker(nodes: Nodes) -> None:
     assert [run.text for run in ledger.executions(nodes.ran)] == ["once"]
 
 
+@pytest.mark.slow
 def test_a_secret_is_replaced_without_a_failed_call(nodes: Nodes) -> None:
     a, b = nodes.start("a", "b", CATGA_SECRET=OLD)
     served = []

@@ -75,7 +75,7 @@ def emptied(server: RedisServer) -> Iterator[None]:
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(killed, id="killed"),
+        pytest.param(killed, id="killed", marks=pytest.mark.slow),
         pytest.param(emptied, id="flushed", marks=pytest.mark.slow),
         pytest.param(RedisServer.paused, id="stopped", marks=pytest.mark.slow),
     ],

@@ -211,6 +211,7 @@ def _roll(
         assert {name: len(seen) for name, seen in runs.items()} == dict.fromkeys(names, rounds + 1)
 
 
+@pytest.mark.slow
 def test_a_rolling_restart_loses_no_call(cluster: Cluster, client: ClusterMediator) -> None:
     # With pauses: without any the callers take the time in which the nodes would start.
     _roll(cluster, client, *HOOKS, names=("n1", "n2"), rounds=1, calls=400, pause=0.08)

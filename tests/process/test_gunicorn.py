@@ -91,6 +91,7 @@ def test_a_process_that_only_imports_the_app_makes_no_node(client: ClusterMediat
     assert client.nodes() == ()
 
 
+@pytest.mark.slow
 def test_many_threads_get_their_own_answers_from_both_nodes(client: ClusterMediator, cluster_name: str) -> None:
     with node("n1", cluster_name), node("n2", cluster_name):
         wait_for(client, "n1", "n2")

@@ -39,10 +39,8 @@ def remove_files(folder: Path) -> None:
         path.unlink()
 
 
-@pytest.mark.parametrize(
-    "clean",
-    [pytest.param(remove_files, id="files", marks=pytest.mark.slow), pytest.param(shutil.rmtree, id="folder")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("clean", [pytest.param(remove_files, id="files"), pytest.param(shutil.rmtree, id="folder")])
 def test_a_drain_waits_for_what_runs_though_the_lock_files_were_removed(tmp_path: Path, clean: object) -> None:
     cluster = Cleaned(tmp_path / "nodes.sqlite3")
     assert callable(clean)

@@ -76,9 +76,9 @@ def test_a_caller_that_reads_in_time_gets_all_of_it(cluster_name: str) -> None:
         assert len(file.read(length)) == length > 3_600_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "secret",
-    [pytest.param("", id="unsigned", marks=pytest.mark.slow), pytest.param(SECRET, id="signed with the id of a key")],
+    "secret", [pytest.param("", id="unsigned"), pytest.param(SECRET, id="signed with the id of a key")]
 )
 def test_slow_bodies_hold_some_threads_and_never_all(cluster_name: str, secret: str) -> None:
     environment = {"SECRET": secret} if secret else {"INSECURE": "1"}

@@ -86,7 +86,15 @@ def test_calls_between_two_of_our_nodes_go_over_a_stream_and_say_what_post_says(
         assert [each for each in ("[ERROR]", "Socket error", "StopIteration") if each in server.output()] == []
 
 
-@pytest.mark.parametrize("options", [(), ("-w", "2"), ("-w", "2", "--preload"), ("-w", "4", *HOOKS)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), marks=pytest.mark.slow),
+        pytest.param(("-w", "2"), marks=pytest.mark.slow),
+        pytest.param(("-w", "2", "--preload"), marks=pytest.mark.slow),
+        ("-w", "4", *HOOKS),
+    ],
+)
 def test_many_callers_get_their_own_responses_from_many_workers(cluster_name: str, options: tuple[str, ...]) -> None:
     with node("n1", cluster_name, *options) as server, caller(server, cluster_name) as (mediator, ways):
 
@@ -206,7 +214,7 @@ def test_a_call_whose_caller_has_gone_does_not_start(cluster_name: str) -> None:
         until(lambda: "closed its side" in server.output() or "time of the call was up" in server.output(), "refused")
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_workers_that_are_recycled_lose_no_call(cluster_name: str, workers: str) -> None:
     recycled = ("-w", workers, "--max-requests", "40", *HOOKS)
     with node("n1", cluster_name, *recycled) as server, caller(server, cluster_name) as (mediator, ways):

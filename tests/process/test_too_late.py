@@ -31,7 +31,7 @@ SECRET = "k" * 32
         pytest.param(GTHREAD, "blueprint", SECRET, id="gthread-blueprint-signed"),
         pytest.param(GTHREAD, "middleware", None, id="gthread-middleware-plain", marks=pytest.mark.slow),
         pytest.param(SYNC, "blueprint", None, id="sync-blueprint-plain", marks=pytest.mark.slow),
-        pytest.param(SYNC, "middleware", SECRET, id="sync-middleware-signed"),
+        pytest.param(SYNC, "middleware", SECRET, id="sync-middleware-signed", marks=pytest.mark.slow),
     ],
 )
 def test_a_clock_that_is_behind_costs_no_call_and_a_caller_that_has_hung_up_gets_none(
