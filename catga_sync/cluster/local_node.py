@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -109,11 +110,17 @@ class LocalNode:
             return NodeStatus.OFFLINE
         return NodeStatus.DRAINING if self._drain_wished or self._draining else NodeStatus.ONLINE
 
+    def _serves_streams(self) -> bool:
+        # Each stream has a thread, and Django keeps a connection to the database for each thread.
+        django: Any = sys.modules.get("django.apps")
+        has_django = django is not None and django.apps.ready
+        return self._options.stream != "off" and self._options.max_streams > 0 and not has_django
+
     def _features(self) -> frozenset[str]:
         found = {"batch"} if self._signs else {"batch", UNSIGNED}
         if self._options.compression != "off":
             found.update(codings())
-        if self._options.stream != "off" and self._options.max_streams and server_info().lends_socket:
+        if self._serves_streams() and server_info().lends_socket:
             found.add(STREAM)
         if self._deduplication is not None and self._deduplication.identity.known is not None:
             found.add(SHARED_IDEMPOTENCY + self._deduplication.identity.known)
