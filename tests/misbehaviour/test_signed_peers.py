@@ -50,9 +50,10 @@ class Node:
 
     def script(self, connection: socket.socket, over: threading.Event) -> None:
         while request := read_request(connection):
-            connection.sendall(self.respond(request))
-            if len(self.runs) > 1:
+            response = self.respond(request)
+            if len(self.runs) > 1:  # before the response: the next request may come by another connection at once
                 self.runs.pop(0)
+            connection.sendall(response)
 
     def respond(self, request: bytes) -> bytes:
         head, _, body = request.partition(b"\r\n\r\n")
