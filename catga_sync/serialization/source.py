@@ -28,6 +28,22 @@ def is_plain_name(name: str) -> bool:
     return name.isascii() and name.isidentifier() and not keyword.iskeyword(name)
 
 
+#: Brackets around brackets in the source of one function. The compiler of Python 3.13 crashes on what is far deeper.
+_DEEPEST = 40
+
+
+def _depth(source: str) -> int:
+    """Return how deeply brackets are nested; those in texts count, too."""
+    depth = deepest = 0
+    for char in source:
+        if char in "([{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in ")]}":
+            depth -= 1
+    return deepest
+
+
 class Source:
     """The source of one function while it is written, and of the functions that it calls. Not thread-safe."""
 
@@ -46,6 +62,8 @@ class Source:
             lines: The statements before it, one a line.
         """
         body = "".join(f"    {line}\n" for line in (*lines, f"return {expression}"))
+        if _depth(body) > _DEEPEST:
+            raise Uncertain
         made: dict[str, Callable[[Any], Any]] = {}
         exec(f"def function(v):\n{body}", self._names, made)  # noqa: S102 - see the rule
         return made["function"]
