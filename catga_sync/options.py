@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypedDict
 
+from catga_sync._endpoint import check_endpoint, check_grpc_endpoint, is_loopback
 from catga_sync._environment import PREFIX, layered, option_values
 from catga_sync._option import (
     Kind,
@@ -31,15 +32,7 @@ from catga_sync._option import (
 )
 from catga_sync._redaction import Secret, shown
 from catga_sync.errors import ConfigurationError
-from catga_sync.nodes import (
-    MAX_LEVELS,
-    check_endpoint,
-    check_grpc_endpoint,
-    check_node_id,
-    check_peer,
-    is_loopback,
-    is_plain_json,
-)
+from catga_sync.nodes import MAX_LEVELS, check_node_id, check_peer, is_plain_json
 from catga_sync.wire.signatures import KeyRing
 
 __all__ = ["ENVIRONMENT_PREFIX", "ClusterOptions", "OptionValues"]

@@ -9,11 +9,12 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from catga_sync._endpoint import check_endpoint
 from catga_sync._redaction import shown, without_credentials
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import ConfigurationError
 from catga_sync.mediator import Mediator
-from catga_sync.nodes import check_endpoint, check_node_id
+from catga_sync.nodes import check_node_id
 from catga_sync.options import ENVIRONMENT_PREFIX, ClusterOptions
 from catga_sync.serialization import MessageRegistry
 

@@ -23,6 +23,7 @@ from typing import Protocol
 
 from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync._endpoint import check_endpoint
 from catga_sync._redaction import shown
 from catga_sync.cluster.listening import listening, port_of
 from catga_sync.cluster.peers import Asker
@@ -30,7 +31,7 @@ from catga_sync.cluster.visibility import Visibility
 from catga_sync.cluster.worker_group import WorkerGroup
 from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ConfigurationError, NodeIdTaken
-from catga_sync.nodes import ClusterNode, NodeRecord, check_endpoint
+from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.transport.http.diagnosis import Trouble, trouble_of
 from catga_sync.transport.http.probe import Probe, ProbeOutcome
 from catga_sync.wire.routes import NODE_PATH

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from catga_sync._endpoint import is_loopback
 from catga_sync.cluster.local_key import LocalKeys
-from catga_sync.nodes import is_loopback
 from catga_sync.options import ClusterOptions
 from catga_sync.receiver.authentication import Guard, LoopbackGuard, OpenGuard, SignatureGuard
 from catga_sync.receiver.replay import NonceStore

@@ -17,9 +17,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from catga_sync._endpoint import check_endpoint
 from catga_sync._redaction import shown
 from catga_sync.errors import ConfigurationError
-from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus, check_endpoint, check_node_id
+from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus, check_node_id
 
 __all__ = ["LABEL", "Service", "Slice", "merge", "parse_url", "read_slice"]
 

@@ -21,13 +21,14 @@ from pathlib import Path
 from catga_sync import _fork
 from catga_sync._checks import check_seconds
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync._endpoint import check_endpoint, is_loopback
 from catga_sync._redaction import shown
 from catga_sync.discovery._kubernetes_api import Pause, Settings
 from catga_sync.discovery._kubernetes_responses import KubernetesApiError
 from catga_sync.discovery._kubernetes_slices import parse_url
 from catga_sync.discovery._kubernetes_watch import Follower
 from catga_sync.errors import ConfigurationError
-from catga_sync.nodes import NodeRecord, check_endpoint, is_loopback
+from catga_sync.nodes import NodeRecord
 
 __all__ = ["KubernetesApiError", "KubernetesDiscovery"]
 

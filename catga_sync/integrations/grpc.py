@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from catga_sync._endpoint import is_loopback
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import ConfigurationError
 from catga_sync.integrations._grpc_extra import grpc, health, health_pb2, health_pb2_grpc, reflection
 from catga_sync.integrations._grpc_messages import MessagesInTime
-from catga_sync.nodes import NodeStatus, is_loopback
+from catga_sync.nodes import NodeStatus
 from catga_sync.receiver.receiver import RawRequest, Receiver
 from catga_sync.wire.envelope import MAX_TIME_MS
 from catga_sync.wire.protobuf import PROTOBUF

@@ -21,9 +21,9 @@ from typing import Any, NoReturn, Protocol
 
 from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK, Clock
+from catga_sync._endpoint import is_loopback_host
 from catga_sync._redaction import shown
 from catga_sync.errors import ConfigurationError
-from catga_sync.nodes import is_loopback_host
 from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.receiver.replay import NonceStore
 from catga_sync.receiver.request import RawRequest

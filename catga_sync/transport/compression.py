@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from catga_sync._endpoint import is_loopback
 from catga_sync.errors import ErrorCode
-from catga_sync.nodes import ClusterNode, is_loopback
+from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
 from catga_sync.transport.base import Response
 from catga_sync.transport.outcome import Outcome

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from catga_sync.nodes import UNSIGNED, ClusterNode, is_loopback
+from catga_sync._endpoint import is_loopback
+from catga_sync.nodes import UNSIGNED, ClusterNode
 from catga_sync.wire.headers import EXECUTED, SIGNATURE
 from catga_sync.wire.keys import Keys
 from catga_sync.wire.signatures import (

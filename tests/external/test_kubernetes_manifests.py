@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from catga_sync import ClusterOptions
+from catga_sync._endpoint import check_endpoint
 from catga_sync.discovery._kubernetes_slices import parse_url
-from catga_sync.nodes import check_endpoint, check_node_id
+from catga_sync.nodes import check_node_id
 from tests.conftest import require_module
 
 require_module("kubernetes")

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catga_sync._endpoint import check_endpoint
 from catga_sync.discovery._kubernetes_slices import Service, merge, parse_url, read_slice
 from catga_sync.errors import ConfigurationError
-from catga_sync.nodes import NodeStatus, check_endpoint, check_node_id
+from catga_sync.nodes import NodeStatus, check_node_id
 from tests.conftest import require_module
 
 require_module("kubernetes")

@@ -119,7 +119,9 @@ def play(scenario: Scenario, around: Cluster, calls: int, seed: int) -> Played:
     met = wire.met.total() - wire.met[""]
     faults = 0
     secret = {"secret": SECRET} if scenario.signed else {}
-    with around.nodes.client(**secret) as client, around.nodes.client(node_id="wrapped", **secret) as wrapped:
+    # One calls over streams and the other by POST.
+    posting = around.nodes.client(node_id="wrapped", stream="off", **secret)
+    with around.nodes.client(**secret) as client, posting as wrapped:
         for each in (client, wrapped):
             around.nodes.see(each, "a", "b", "c")
         with Barrage(client, wrapped, calls, rng.random()) as barrage:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from catga_sync.wire.frames import CALL, RESPONSE, FrameReader, write_frame
 from tests.faults import battery
 from tests.faults.judge import BEHAVIOUR, MEMORY, Outcome, Scenario, judge
 from tests.faults.ledger import Execution, Verdict, append, executions, verdicts
 from tests.faults.listening import listening
-from tests.faults.wire import BARE, CUTS, DOUBLES, wired
+from tests.faults.wire import BARE, CUTS, DOUBLES, ON_STREAMS, wired
 
 KILL = Scenario("kill", "memory", signed=False)
 DOUBLE = Scenario("double", "memory", signed=False)
@@ -165,3 +166,51 @@ def test_the_wire_does_what_it_is_told(node: tuple[int, list[bytes]], fault: str
         assert last == whole
     if times is not None:
         assert b"".join(seen).count(b"POST") == (len(responses) - 1) + times
+
+
+@pytest.fixture
+def stream_node() -> Iterator[tuple[int, list[int]]]:
+    """A peer that takes streams and responds to each call, and the numbers of the calls."""
+    seen: list[int] = []
+
+    def talk(sock: socket.socket) -> None:
+        while not sock.recv(65536).endswith(b"\r\n\r\n"):
+            pass
+        sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        reader = FrameReader(None, 100)
+        while piece := sock.recv(65536):
+            while (frame := reader.feed(piece)) is not None:
+                seen.append(frame.number)
+                sock.sendall(write_frame(RESPONSE, frame.number, b"{}", b"ok", None))
+                piece = b""
+
+    with listening(talk) as port:
+        yield port, seen
+
+
+@pytest.mark.parametrize("fault", ["", *ON_STREAMS])
+def test_the_wire_does_the_same_to_calls_over_streams(stream_node: tuple[int, list[int]], fault: str) -> None:
+    port, seen = stream_node
+    responses: list[bytes] = []
+    call = write_frame(CALL, 7, b"{}", b"body", None)
+    with wired(port, random.Random(1)) as wire:
+        wire.faults = (fault,) if fault else ()
+        host, _, gate = wire.endpoint.rpartition("/")[2].partition(":")
+        while not wire.met[fault]:
+            with socket.create_connection((host, int(gate)), timeout=20.0) as sock:
+                sock.sendall(b"GET /catga/cluster/stream HTTP/1.1\r\nUpgrade: x\r\n\r\n")
+                assert sock.recv(65536).startswith(b"HTTP/1.1 101 ")
+                sock.sendall(call)
+                read = b""
+                while not read.endswith(b"ok") and (piece := sock.recv(65536)):
+                    read += piece
+                responses.append(read)
+    last = responses[-1]
+    whole = write_frame(RESPONSE, 7, b"{}", b"ok", None)
+    if fault in CUTS:
+        assert last != whole
+        assert whole.startswith(last)
+    else:
+        assert last == whole
+    if fault in DOUBLES:
+        assert seen == [*(7 for _ in responses), 7 if fault == "double on one connection" else 1]

@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 
 from catga_sync import Mediator, create_cluster
+from catga_sync._endpoint import check_endpoint
 from catga_sync._redaction import Secret, cause_of, shown, without_credentials
 from catga_sync.cli.main import main
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.discovery import KubernetesDiscovery, StaticDiscovery
 from catga_sync.discovery.base import place_of
 from catga_sync.messages import Query
-from catga_sync.nodes import check_endpoint, check_peer
+from catga_sync.nodes import check_peer
 from catga_sync.options import ClusterOptions, OptionValues
 from catga_sync.wire.keys import KeyRing
 

@@ -25,7 +25,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from catga_sync import _fork
-from catga_sync.nodes import reason_against_address
+from catga_sync._endpoint import reason_against_address
 
 __all__ = ["addresses_of"]
 

@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from catga_sync._endpoint import check_endpoint
 from catga_sync.discovery.sqlite import SqliteDiscovery
 from catga_sync.errors import ConfigurationError
-from catga_sync.nodes import MAX_RECORD, ClusterNode, NodeRecord, check_endpoint
+from catga_sync.nodes import MAX_RECORD, ClusterNode, NodeRecord
 from tests.fuzz.target import Check, Finding, Target, join, pure, split
 
 __all__ = ["TARGETS"]
