@@ -71,9 +71,13 @@ class Proof:
 def judge_unproven(outcome: Outcome, probe: Probe) -> CatgaResult[Any]:
     """Judge a call that is not made, since its node has not shown that it signs."""
     node = outcome.node
-    if probe.outcome is not ProbeOutcome.OTHER:
+    # With an error of a server or a proxy, the node has said nothing of signatures.
+    broken = probe.status is not None and probe.status >= 500
+    if broken or probe.outcome is not ProbeOutcome.OTHER:
         what = "cannot be reached" if probe.outcome is ProbeOutcome.REFUSED else "does not describe itself in time"
-        if probe.outcome is ProbeOutcome.SILENT and probe.error:
+        if broken:
+            what = f"does not describe itself (HTTP status {probe.status})"
+        elif probe.outcome is ProbeOutcome.SILENT and probe.error:
             what = f"does not describe itself ({probe.error})"
         text = f"{outcome.where} {what}; where a secret is in use, it is called once it has signed its description"
         return outcome.failed("network", text, ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)

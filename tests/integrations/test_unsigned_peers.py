@@ -117,6 +117,16 @@ def test_a_peer_that_has_shown_no_signature_is_not_called_and_the_error_says_how
     assert peer.ran == []
 
 
+@pytest.mark.parametrize("status", [500, 502, 503])
+def test_a_peer_that_cannot_describe_itself_for_the_moment_is_unavailable(around: ExitStack, status: int) -> None:
+    peer = DotNet(Response("", status))
+    mediator = client(around, {"dotnet-1": serve(around, peer)}, max_retries=0)
+    result = mediator.send(GetUser("7"))
+    assert (result.code, result.delivery) == (ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
+    assert f"does not describe itself (HTTP status {status})" in (result.error or "")
+    assert peer.ran == []
+
+
 def test_the_items_of_a_batch_and_a_broadcast_are_not_sent_to_such_a_peer_either(around: ExitStack) -> None:
     peer = DotNet()
     mediator = client(around, {"dotnet-1": serve(around, peer)})
