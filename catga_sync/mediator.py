@@ -53,6 +53,9 @@ class Mediator:
     .. versionadded:: 0.1
     """
 
+    #: Makes the outermost step of a local call; ``catga_sync.testing.transparent`` puts another one in its place.
+    _local_step = staticmethod(local_step)
+
     def __init__(self, registry: MessageRegistry | None = None) -> None:
         self.registry = MessageRegistry() if registry is None else registry
         self._lock = threading.Lock()
@@ -114,7 +117,7 @@ class Mediator:
         with self._lock:
             if request_type in self._steps:
                 raise RegistrationError(f"{entry.name} has a handler already; a request type has exactly one")
-            received, chain = _chains_of(entry, step, self._behaviors, self._hooks)
+            received, chain = self._chains_of(entry, step, self._behaviors)
             self._steps = {**self._steps, request_type: (entry, step)}
             self._received = {**self._received, request_type: received}
             self._chains = {**self._chains, request_type: chain}
@@ -179,10 +182,22 @@ class Mediator:
             self._rebuild_locked(self._behaviors)
 
     def _rebuild_locked(self, behaviors: tuple[Behavior, ...]) -> None:
-        built = {kind: _chains_of(entry, step, behaviors, self._hooks) for kind, (entry, step) in self._steps.items()}
+        built = {kind: self._chains_of(entry, step, behaviors) for kind, (entry, step) in self._steps.items()}
         self._behaviors = behaviors
         self._received = {kind: received for kind, (received, _) in built.items()}
         self._chains = {kind: chain for kind, (_, chain) in built.items()}
+
+    def _chains_of(self, entry: MessageType, step: Handler, behaviors: tuple[Behavior, ...]) -> tuple[Handler, Handler]:
+        """Return the chain for a request that was received, and the one for a request that is sent here."""
+        received = build_chain(step, behaviors, entry.name, lambda request: entry.response_may_be_none)
+        # What never travels need not be fit for it.
+        chain = self._local_step(received, entry.codec, entry.response_codec, entry.name) if entry.remote else received
+        if not self._hooks.handle:
+            return received, chain
+        return (
+            watched_step(received, self._hooks, entry.name, received=True),
+            watched_step(chain, self._hooks, entry.name, received=False),
+        )
 
     def handles(self, request_type: type) -> bool:
         """Return whether a request of this type has a handler here."""
@@ -361,21 +376,6 @@ class Mediator:
             ErrorCode.UNIMPLEMENTED,
             delivery=Delivery.NOT_EXECUTED,
         )
-
-
-def _chains_of(
-    entry: MessageType, step: Handler, behaviors: tuple[Behavior, ...], hooks: Hooks
-) -> tuple[Handler, Handler]:
-    """Return the chain for a request that was received, and the one for a request that is sent here."""
-    received = build_chain(step, behaviors, entry.name, lambda request: entry.response_may_be_none)
-    # What never travels need not be fit for it.
-    chain = local_step(received, entry.codec, entry.response_codec, entry.name) if entry.remote else received
-    if not hooks.handle:
-        return received, chain
-    return (
-        watched_step(received, hooks, entry.name, received=True),
-        watched_step(chain, hooks, entry.name, received=False),
-    )
 
 
 def require_event(event: object) -> Event:

@@ -394,7 +394,7 @@ def test_importing_the_root_loads_no_framework() -> None:
 @pytest.mark.parametrize(
     "module",
     ["catga_sync.integrations.flask", "catga_sync.integrations.wsgi", "catga_sync.behaviors", "catga_sync.transport",
-     "catga_sync.discovery", "catga_sync.routing", "catga_sync.observability.logs"],
+     "catga_sync.discovery", "catga_sync.routing", "catga_sync.observability.logs", "catga_sync.testing"],
 )  # fmt: skip
 def test_what_a_module_exports_exists(module: str) -> None:
     __import__(module)
@@ -413,6 +413,8 @@ def test_what_a_module_exports_exists(module: str) -> None:
         ("catga_sync.routing", ["create_router"]),
         ("catga_sync.discovery", ["Discovery", "MemoryDiscovery"]),
         ("catga_sync.observability.logs", ["RequestIdFilter", "json_formatter"]),
+        ("catga_sync.testing", ["FakeMediator", "Fault", "LocalCluster", "override_handler", "transparent"]),
+        ("catga_sync_pytest", ["fake_mediator", "local_cluster"]),
     ],
 )
 def test_a_module_has_what_is_promised_of_it(module: str, names: list[str]) -> None:

@@ -1,20 +1,21 @@
-"""The network of a simulation: it carries raw requests to receivers, with scripted faults."""
+"""The network of a cluster in one process: it carries raw requests to receivers, with scripted faults."""
 
 from __future__ import annotations
 
 import enum
 import io
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from catga_sync import _fork
+from catga_sync._clock import Clock
 from catga_sync.errors import ErrorCode
 from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.receiver.receiver import RawRequest, RawResponse, Receiver
-from catga_sync.testing.clock import FakeClock
 from catga_sync.transport.base import ExchangeFailed, Response
 from catga_sync.transport.http.probe import Probe, ProbeOutcome
-from catga_sync.wire.routes import INVOKE_PATH
 
 __all__ = ["Fault", "Network", "SimulatedChannel"]
 
@@ -36,6 +37,10 @@ class Fault(enum.Enum):
     DUPLICATE = "DUPLICATE"
     #: The connection is refused.
     REFUSE = "REFUSE"
+    #: The node is killed with the request in its hands, before the handler runs: the caller cannot know that.
+    KILL_BEFORE = "KILL_BEFORE"
+    #: The node is killed when the handler has run, before it has responded.
+    KILL_AFTER = "KILL_AFTER"
 
 
 @dataclass
@@ -46,16 +51,30 @@ class _Scripted:
     seconds: float
 
 
+class Parcel(NamedTuple):
+    """What a request is made of on its way. Immutable."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class Peer(Protocol):
     """A node as the network sees it."""
 
     node_id: str
-    clock: FakeClock
     receiver: Receiver
     is_running: bool
     is_paused: bool
-    #: Requests that have arrived while it was paused: headers, body, and when the caller gives up.
-    backlog: list[tuple[Mapping[str, str], bytes, float]]
+    #: Requests that have arrived while it was paused, and when their callers give up.
+    backlog: list[tuple[Parcel, float]]
+
+    @property
+    def clock(self) -> Clock:
+        """Its clock."""
+
+    def kill(self) -> None:
+        """End it at once, without notice to other nodes."""
 
     def describe(self) -> ClusterNode:
         """Return the node as it describes itself."""
@@ -63,10 +82,10 @@ class Peer(Protocol):
 
 class Network:
     """
-    The network between the simulated nodes.
+    The network between the nodes. Thread-safe.
 
     Args:
-        sleep: Lets simulated time pass.
+        sleep: Lets time pass.
         latency: Seconds that a request and its response take together.
     """
 
@@ -74,8 +93,15 @@ class Network:
         self._sleep = sleep
         self.latency = latency
         self.nodes: dict[str, Peer] = {}
+        self._lock = threading.Lock()
+        # Guarded by _lock.
         self._script: list[_Scripted] = []
         self._islands: list[frozenset[str]] = []
+        _fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
+        self._lock = threading.Lock()
 
     def script(self, fault: Fault, *, target: str | None = None, times: int = 1, seconds: float = 0.0) -> None:
         """
@@ -87,7 +113,8 @@ class Network:
             times: The number of requests.
             seconds: How much longer a slow request takes.
         """
-        self._script.append(_Scripted(fault, target, times, seconds))
+        with self._lock:
+            self._script.append(_Scripted(fault, target, times, seconds))
 
     def partition(self, *islands: Iterable[str]) -> None:
         """Let nodes reach only those of their own island; nodes outside of every island reach each other."""
@@ -96,15 +123,14 @@ class Network:
     def heal(self) -> None:
         """End the partition and clear the script."""
         self._islands = []
-        self._script = []
+        with self._lock:
+            self._script = []
 
     def reaches(self, source: str, target: str) -> bool:
         """Return whether there is a way from one node to another."""
         return self._island_of(source) == self._island_of(target)
 
-    def exchange(
-        self, source: str, node_id: str, headers: Mapping[str, str], body: bytes, timeout: float
-    ) -> RawResponse:
+    def exchange(self, source: str, node_id: str, parcel: Parcel, timeout: float) -> RawResponse:
         """Carry one request, with the fault that the script has for it. Raises what a channel raises."""
         target = self.nodes.get(node_id)
         scripted = self._next_fault(node_id)
@@ -115,28 +141,36 @@ class Network:
         if not self.reaches(source, node_id):
             self._sleep(min(_CONNECT_TIMEOUT, timeout))
             raise ExchangeFailed("is cut off", sent=False)
+        if fault is Fault.KILL_BEFORE:
+            target.kill()
+            raise _connection_lost()
         expires = target.clock.monotonic() + timeout
         if target.is_paused or fault is Fault.DROP_REQUEST:
             if target.is_paused:
-                target.backlog.append((headers, body, expires))
+                target.backlog.append((parcel, expires))
             self._sleep(timeout)
             raise _no_response()
         delay = self.latency + (scripted.seconds if scripted is not None and fault is Fault.SLOW else 0.0)
         self._sleep(min(delay, timeout))
         # A caller closes its connection when its time is up.
-        response = deliver(target, headers, body, hung_up=delay >= timeout)
+        response = deliver(target, parcel, hung_up=delay >= timeout)
         if fault is Fault.DUPLICATE:
-            response = deliver(target, headers, body, hung_up=delay >= timeout)
+            response = deliver(target, parcel, hung_up=delay >= timeout)
+        if fault is Fault.KILL_AFTER:
+            target.kill()
+        if not target.is_running:
+            raise _connection_lost()
         if fault is Fault.DROP_RESPONSE or delay >= timeout:
             self._sleep(max(0.0, timeout - delay))
             raise _no_response()
         return response
 
     def _next_fault(self, target: str) -> _Scripted | None:
-        for scripted in self._script:
-            if scripted.times > 0 and scripted.target in (None, target):
-                scripted.times -= 1
-                return scripted
+        with self._lock:
+            for scripted in self._script:
+                if scripted.times > 0 and scripted.target in (None, target):
+                    scripted.times -= 1
+                    return scripted
         return None
 
     def _island_of(self, node_id: str) -> frozenset[str] | None:
@@ -147,14 +181,18 @@ def _no_response() -> ExchangeFailed:
     return ExchangeFailed("", sent=True, code=ErrorCode.DEADLINE_EXCEEDED)
 
 
-def deliver(target: Peer, headers: Mapping[str, str], body: bytes, *, hung_up: bool) -> RawResponse:
+def _connection_lost() -> ExchangeFailed:
+    return ExchangeFailed("has closed the connection without a response", sent=True)
+
+
+def deliver(target: Peer, parcel: Parcel, *, hung_up: bool) -> RawResponse:
     """Hand a request to a node's receiver; ``hung_up``: whether the caller has gone."""
     raw = RawRequest(
         "POST",
-        INVOKE_PATH,
-        {name.lower(): value for name, value in headers.items()},
-        io.BytesIO(body).read,
-        len(body),
+        parcel.path,
+        {name.lower(): value for name, value in parcel.headers.items()},
+        io.BytesIO(parcel.body).read,
+        len(parcel.body),
         remote_address="127.0.0.1",
         hung_up=lambda: hung_up,
     )
@@ -162,7 +200,7 @@ def deliver(target: Peer, headers: Mapping[str, str], body: bytes, *, hung_up: b
 
 
 class SimulatedProbe:
-    """The probe of a simulated node. It takes no time."""
+    """The probe of a node. It takes no time."""
 
     def __init__(self, network: Network, node_id: str) -> None:
         self._network = network
@@ -179,7 +217,7 @@ class SimulatedProbe:
 
 
 class SimulatedChannel:
-    """The channel of a simulated node."""
+    """The channel of a node."""
 
     def __init__(self, network: Network, source: Peer) -> None:
         self._network = network
@@ -196,7 +234,7 @@ class SimulatedChannel:
     ) -> Response:
         """See ``Channel``."""
         left = expires - self._source.clock.monotonic()
-        came = self._network.exchange(self._source.node_id, node.node_id, headers, body, left)
+        came = self._network.exchange(self._source.node_id, node.node_id, Parcel(path, headers, body), left)
         return Response(came.status, came.headers, came.body, lambda: None)
 
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, TypeVar
@@ -30,7 +30,7 @@ from catga_sync.options import ClusterOptions
 from catga_sync.pipeline import Handler
 from catga_sync.results import CatgaResult
 from catga_sync.testing.clock import FakeClock
-from catga_sync.testing.network import Network, SimulatedChannel, SimulatedProbe, deliver
+from catga_sync.testing.network import Network, Parcel, SimulatedChannel, SimulatedProbe, deliver
 from catga_sync.testing.store import SimulatedStore
 
 __all__ = ["Execution", "Outcome", "SimulatedNode", "Simulation"]
@@ -81,8 +81,8 @@ class SimulatedNode:
         self.clock = simulation.clock
         self.is_running = True
         self.is_paused = False
-        #: Requests that have arrived while it was paused: headers, body, and when the caller gives up.
-        self.backlog: list[tuple[Mapping[str, str], bytes, float]] = []
+        #: Requests that have arrived while it was paused, and when their callers give up.
+        self.backlog: list[tuple[Parcel, float]] = []
         self.load = 0.0
         self._runs = 0
         self._seq = 0
@@ -169,8 +169,8 @@ class SimulatedNode:
         """Let it go on, with all requests that have arrived meanwhile."""
         self.is_paused = False
         backlog, self.backlog = self.backlog, []
-        for headers, body, expires in backlog:
-            deliver(self, headers, body, hung_up=self.clock.monotonic() >= expires)
+        for parcel, expires in backlog:
+            deliver(self, parcel, hung_up=self.clock.monotonic() >= expires)
 
     def beat(self) -> None:
         """Send a heartbeat, if it can."""

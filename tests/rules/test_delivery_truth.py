@@ -18,6 +18,7 @@ from catga_sync.errors import BusinessError, Delivery, ErrorCode
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Query, Request, message
 from catga_sync.results import NEVER, RETRY, Attempt, CatgaResult
+from catga_sync.testing import LocalCluster
 from tests.processes import free_port
 from tests.unit.serving import serving, three_ways
 
@@ -25,6 +26,8 @@ RUN, NOT_RUN, MAYBE = Delivery.EXECUTED, Delivery.NOT_EXECUTED, Delivery.UNKNOWN
 
 Next = Callable[[Any], CatgaResult[Any]]
 Behavior = Callable[[Next], Next]
+#: Gives a client of nodes with these handlers.
+Cluster = Callable[[Sequence[Mediator]], contextlib.AbstractContextManager[ClusterMediator]]
 
 
 @message(name="truth.Do")
@@ -162,7 +165,7 @@ def test_a_failure_of_a_send_tells_whether_the_handler_ran_whatever_a_behaviour_
 ) -> None:
     ran = Ran()
     with three_ways(handlers(ran)) as ways:
-        for name in ("its node", "another node"):
+        for name in ("its node", "another node", "another node in process"):
             mediator = ways[name]
             mediator.add_behavior(behaving(does, says))
             ran.times = 0
@@ -171,7 +174,7 @@ def test_a_failure_of_a_send_tells_whether_the_handler_ran_whatever_a_behaviour_
             assert result.delivery is expected(does), name
             tries = {"nothing": 0, "next twice": 2}.get(does, 1)
             # Sent again under the same id, it is the stored response that comes from another node.
-            assert ran.times == (min(1, tries) if name == "another node" else tries)
+            assert ran.times == (tries if name == "its node" else min(1, tries))
             if does != "another request in a thread":
                 assert [each.node_id for each in result.attempts] == ["node"] * tries
 
@@ -218,8 +221,7 @@ def test_what_a_send_does_not_know_stays_unknown_whatever_a_behaviour_says() -> 
 
 
 @contextlib.contextmanager
-def cluster(locals_: Sequence[Mediator]) -> Iterator[ClusterMediator]:
-    """Give a client of as many nodes."""
+def over_http(locals_: Sequence[Mediator]) -> Iterator[ClusterMediator]:
     with contextlib.ExitStack() as stack:
         peers = {}
         for number, local in enumerate(locals_):
@@ -230,8 +232,22 @@ def cluster(locals_: Sequence[Mediator]) -> Iterator[ClusterMediator]:
         yield stack.enter_context(create_cluster(Mediator(), node_id="client", discovery="static", peers=peers))
 
 
+@contextlib.contextmanager
+def in_process(locals_: Sequence[Mediator]) -> Iterator[ClusterMediator]:
+    with LocalCluster() as nodes:
+        for number, local in enumerate(locals_):
+            nodes.add_node(f"n{number}", local)
+        yield nodes.add_client()
+
+
+@pytest.fixture(params=[over_http, in_process])
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    made: Cluster = request.param
+    return made
+
+
 @pytest.mark.parametrize("code", [ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.UNIMPLEMENTED])
-def test_a_request_that_has_run_at_one_node_is_sent_to_no_other(code: ErrorCode) -> None:
+def test_a_request_that_has_run_at_one_node_is_sent_to_no_other(cluster: Cluster, code: ErrorCode) -> None:
     def audited(next_: Next) -> Next:
         return lambda request: (next_(request), sent_elsewhere(NOT_RUN, code))[1]
 
@@ -246,7 +262,9 @@ def test_a_request_that_has_run_at_one_node_is_sent_to_no_other(code: ErrorCode)
 
 @pytest.mark.parametrize("make", [Do, Find])
 @pytest.mark.parametrize("code", [ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.UNIMPLEMENTED])
-def test_what_a_behaviour_refuses_is_asked_of_no_other_node(code: ErrorCode, make: Callable[[], Request[int]]) -> None:
+def test_what_a_behaviour_refuses_is_asked_of_no_other_node(
+    cluster: Cluster, code: ErrorCode, make: Callable[[], Request[int]]
+) -> None:
     asked: list[Any] = []
 
     def refusing(next_: Next) -> Next:
@@ -276,11 +294,12 @@ def test_the_retry_behaviour_does_not_repeat_a_plain_request_that_has_run(said: 
             ran.times = 0
             assert mediator.send(Do()).delivery is RUN
             assert ran.times == 1
-        ways["another node"].add_behavior(retry_behavior(attempts=5, delay=0))
-        ways["another node"].add_behavior(audited)
-        ran.times = 0
-        assert ways["another node"].send(Do()).delivery is RUN
-        assert ran.times == 1
+        for name in ("another node", "another node in process"):
+            ways[name].add_behavior(retry_behavior(attempts=5, delay=0))
+            ways[name].add_behavior(audited)
+            ran.times = 0
+            assert ways[name].send(Do()).delivery is RUN
+            assert ran.times == 1
 
 
 def test_the_retry_behaviour_repeats_what_another_behaviour_kept_from_the_handler() -> None:

@@ -1,4 +1,8 @@
-"""Rule 7: the same handler gives the same result, whichever node runs it. Two real HTTP servers in this process."""
+"""
+Rule 7: the same handler gives the same result, whichever node runs it.
+
+Two real HTTP servers in this process, and then a ``LocalCluster``, which is to be no different.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ from catga_sync.errors import BusinessError, CallError, Delivery, ErrorCode
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Event, Query, Request, message
 from catga_sync.results import CatgaResult
+from catga_sync.testing import LocalCluster
 from tests.processes import free_port, until
 from tests.unit.serving import serving
 
@@ -404,7 +409,18 @@ class World:
         return self.a.send(Inner(), timeout=request.timeout).unwrap()
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[World]:
+    def in_process(self) -> Iterator[World]:
+        with LocalCluster() as cluster:
+            self.local.register(Outer, self.handle_outer)
+            self.a, self.b = cluster.add_node("a", self.local), cluster.add_node("b", self.inner)
+            self.client = cluster.add_client()
+            # Their threads begin with the fixture, and not with the test that calls first.
+            self.a._lifecycle._background.ensure()
+            self.client.start()
+            yield self
+
+    @contextlib.contextmanager
+    def over_http(self) -> Iterator[World]:
         store = MemoryDiscovery()
         with contextlib.ExitStack() as stack:
             ports = {"a": free_port(), "b": free_port()}
@@ -424,9 +440,10 @@ class World:
             yield self
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with World().running() as made:
+@pytest.fixture(scope="module", params=["over HTTP", "in process"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    made = World()
+    with made.over_http() if request.param == "over HTTP" else made.in_process():
         yield made
 
 

@@ -342,7 +342,7 @@ def test_any_exception_of_a_behaviour_is_a_failure_too(case: str) -> None:
 def test_a_value_that_cannot_be_compared_shown_or_measured_is_a_value_like_any_other(ways: Ways) -> None:
     for name, mediator in ways.items():
         assert mediator.send(Give()).unwrap().number == 7, name
-        if name != "another node":
+        if not name.startswith("another node"):
             assert mediator.send(GiveHere()).unwrap().number == 7, name
             assert mediator.send_batch([GiveHere()])[0].is_success, name
 

@@ -33,6 +33,7 @@ from catga_sync.idempotency import (
 )
 from catga_sync.observability.logs import RequestIdFilter, json_formatter
 from catga_sync.observability.opentelemetry import OpenTelemetryHook
+from catga_sync.testing import FakeMediator, Fault, LocalCluster, override_handler, transparent
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,25 @@ assert_type(json_formatter(node_id="users"), logging.Formatter)
 ids: logging.Filter = RequestIdFilter()
 
 
+fake = FakeMediator()
+fake.when(GetUser).returns(User("1", "Ada"))
+fake.when(GetUser).returns(CatgaResult.failure("no", delivery=Delivery.UNKNOWN))
+fake.when(GetUser).returns(get_user)
+fake.when(RenameUser).returns(None)
+assert_type(fake.send(GetUser("1")), CatgaResult[User])
+assert_type(either(fake), CatgaResult[User])
+with LocalCluster(max_retries=1) as nodes:
+    assert_type(nodes.add_node("users", local, request_timeout=1.0), ClusterMediator)
+    nodes.script("users", Fault.REFUSE)
+with override_handler(local, GetUser, get_user), transparent(mediator):
+    pass
+
+
 # Mistakes that a checker must catch: without an error here, mypy reports the ignore as unused.
 not_shared: SharedIdempotencyStore = MemoryIdempotency()  # type: ignore[assignment]
+fake.when(GetUser).returns("Ada")  # type: ignore[arg-type]
+fake.when(UserRenamed)  # type: ignore[arg-type]
+LocalCluster(no_option=1)  # type: ignore[call-arg]
 mediator.send("no request")  # type: ignore[arg-type]
 mediator.send(UserRenamed("1"))  # type: ignore[arg-type]
 local.send(GetUser("1"), timeout="2")  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.mediator import Mediator
+from catga_sync.testing import LocalCluster
 from tests.processes import free_port
 
 __all__ = ["serving", "serving_app", "three_ways"]
@@ -50,12 +51,19 @@ def serving_app(app: Any, port: int, host: str = "127.0.0.1", tls: ssl.SSLContex
 
 @contextlib.contextmanager
 def three_ways(local: Mediator) -> Iterator[Mapping[str, Mediator | ClusterMediator]]:
-    """Give the ways to the handlers of a mediator: it, its node, and another node. The node's endpoint is known."""
+    """
+    Give the ways to the handlers of a mediator: it, its node, another node over HTTP, and one of a ``LocalCluster``.
+
+    The node's endpoint is known.
+    """
     endpoint = f"http://127.0.0.1:{(port := free_port())}"
     with (
         create_cluster(local, node_id="node", endpoint=endpoint, discovery="memory://") as node,
         create_cluster(Mediator(), node_id="client", discovery="static", peers={"node": endpoint}) as client,
         serving(node, port),
+        LocalCluster() as cluster,
     ):
         client.start()
-        yield {"the local mediator": local, "its node": node, "another node": client}
+        cluster.add_node("node", local)
+        inside = cluster.add_client().start()
+        yield {"the local mediator": local, "its node": node, "another node": client, "another node in process": inside}

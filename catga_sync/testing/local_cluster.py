@@ -1,0 +1,262 @@
+"""Several nodes in one process, without a socket, with scripted faults: the cluster of a test.
+
+Nodes are made by the factory of real ones, and time is the real one; only the network and the store are replaced.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from catga_sync import _fork
+from catga_sync._clock import SYSTEM_CLOCK
+from catga_sync.cluster.factory import assemble
+from catga_sync.cluster.mediator import ClusterMediator
+from catga_sync.errors import ConfigurationError
+from catga_sync.mediator import Mediator
+from catga_sync.nodes import ClusterNode, NodeRecord
+from catga_sync.options import ClusterOptions
+from catga_sync.testing.network import Fault, Network, Parcel, SimulatedChannel, SimulatedProbe, deliver
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from catga_sync.options import OptionValues
+
+__all__ = ["LocalCluster"]
+
+#: What the cluster itself sets, and what belongs to connections.
+_ITS_OWN = frozenset(
+    {
+        "cert",
+        "discovery",
+        "endpoint",
+        "grpc_endpoint",
+        "insecure",
+        "node_id",
+        "peers",
+        "secret",
+        "session",
+        "stream",
+        "verify",
+    }
+)
+
+
+class _Member:
+    """One node of the cluster: its present mediator, and whether it runs."""
+
+    clock = SYSTEM_CLOCK
+
+    def __init__(self, cluster: LocalCluster, local: Mediator, options: ClusterOptions) -> None:
+        self.node_id = options.node_id or ""
+        self.is_running = True
+        self.is_paused = False
+        self.backlog: list[tuple[Parcel, float]] = []
+        self._cluster = cluster
+        self._local = local
+        self._options = options
+        self.begin()
+
+    def begin(self) -> None:
+        """Make new parts, as at the start of a process."""
+        network = self._cluster._network
+        parts = assemble(
+            self._local,
+            self._options,
+            channel=SimulatedChannel(network, self),
+            probe=SimulatedProbe(network, self.node_id),
+            background=False,
+        )
+        self.mediator, self.membership = parts.mediator, parts.membership
+        self.receiver = parts.mediator.receiver
+        self.is_running, self.is_paused = True, False
+
+    def describe(self) -> ClusterNode:
+        """See ``Peer``."""
+        return self.mediator.node
+
+    def kill(self) -> None:
+        """See ``Peer``."""
+        self.is_running = False
+        self.backlog.clear()
+
+
+class _Members:
+    """The discovery store: those of the cluster's nodes that serve, as they are at the moment. Thread-safe."""
+
+    refresh_interval = 0.1
+    where = "the LocalCluster of this test"
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        self._cluster = cluster
+
+    def register(self, record: NodeRecord, ttl: float) -> None:
+        """See ``Discovery``."""
+
+    def deregister(self, node_id: str, incarnation: str) -> None:
+        """See ``Discovery``."""
+
+    def nodes(self) -> Sequence[NodeRecord]:
+        """See ``Discovery``. A node that was killed stays, as in a real store until its record expires."""
+        found = [member.describe() for member in self._cluster._all()]
+        return [NodeRecord(node) for node in found if node.endpoint is not None]
+
+    def close(self) -> None:
+        """See ``Discovery``."""
+
+
+class LocalCluster:
+    """
+    A cluster in one process, for tests. Thread-safe; a context manager that closes all nodes.
+
+        with LocalCluster() as cluster:
+            cluster.add_node("stock", stock_handlers)
+            shop = cluster.add_client("shop")
+            cluster.script("stock", Fault.KILL_AFTER)
+            result = shop.send(Reserve("apple"))
+
+    A call between nodes is written, read, received, refused and sent again by the parts that do so over HTTP. It opens
+    no port and writes no file, and nothing is signed. Time is real: a call to a node that hangs takes its ``timeout``.
+
+    Args:
+        options: The options of all nodes; see ``ClusterOptions``.
+
+    Raises:
+        ConfigurationError: An option is wrong.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, **options: Unpack[OptionValues]) -> None:
+        self._network = Network(time.sleep, latency=0.0)
+        _check_options(options)
+        self._options = ClusterOptions(insecure=True, discovery=_Members(self)).with_changes(options)
+        # For the endpoints, which nobody resolves.
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        # Guarded by _lock.
+        self._members: dict[str, _Member] = {}
+        _fork.watch(self)
+
+    def add_node(
+        self, node_id: str, local: Mediator | None = None, /, **options: Unpack[OptionValues]
+    ) -> ClusterMediator:
+        """
+        Add a node that serves, and return its mediator.
+
+        Args:
+            node_id: Its id.
+            local: The mediator with its handlers; they may be registered later, too. None means an empty one.
+            options: Options of this node alone.
+
+        Raises:
+            ConfigurationError: There is a node with this id, or an option is wrong.
+        """
+        return self._add(node_id, f"http://node-{next(self._numbers)}.test", local, options)
+
+    def add_client(
+        self, node_id: str = "client", local: Mediator | None = None, /, **options: Unpack[OptionValues]
+    ) -> ClusterMediator:
+        """Add a node that only sends, and return its mediator; otherwise as ``add_node``."""
+        return self._add(node_id, None, local, options)
+
+    def node(self, node_id: str) -> ClusterMediator:
+        """Return the mediator of a node: after ``restart`` another one. Raises ConfigurationError if there is none."""
+        return self._member(node_id).mediator
+
+    def script(self, node_id: str, fault: Fault, *, times: int = 1, seconds: float = 0.0) -> None:
+        """
+        Let a fault happen to the next requests to a node, batches included.
+
+        Args:
+            node_id: The node.
+            fault: The fault; scripts of a node take their turns.
+            times: The number of requests.
+            seconds: How much longer a request with ``Fault.SLOW`` takes.
+
+        Raises:
+            ConfigurationError: There is no such node.
+        """
+        self._network.script(fault, target=self._member(node_id).node_id, times=times, seconds=seconds)
+
+    def kill(self, node_id: str) -> None:
+        """End a node at once, as SIGKILL does: others do not know, and their connections to it are refused."""
+        self._member(node_id).kill()
+
+    def restart(self, node_id: str) -> ClusterMediator:
+        """Start a node again, as a new process with the same handlers, and return its mediator. Others see it now."""
+        member = self._member(node_id)
+        member.kill()
+        member.mediator.close()
+        member.begin()
+        self._tell_all()
+        return member.mediator
+
+    def pause(self, node_id: str) -> None:
+        """Have a node hang, as SIGSTOP does: it accepts requests and runs nothing; each takes its whole timeout."""
+        self._member(node_id).is_paused = True
+
+    def resume(self, node_id: str) -> None:
+        """Let a node that hangs go on, with the requests whose callers still wait for them, if there are any."""
+        member = self._member(node_id)
+        member.is_paused = False
+        backlog, member.backlog = member.backlog, []
+        for parcel, expires in backlog:
+            deliver(member, parcel, hung_up=member.clock.monotonic() >= expires)
+
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close all nodes. Safe to call twice."""
+        for member in self._all():
+            member.mediator.close()
+
+    def __enter__(self) -> LocalCluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _add(self, node_id: str, endpoint: str | None, local: Mediator | None, options: Any) -> ClusterMediator:
+        _check_options(options)
+        chosen = self._options.with_changes({**options, "node_id": node_id, "endpoint": endpoint})
+        member = _Member(self, Mediator() if local is None else local, chosen)
+        with self._lock:
+            if node_id in self._members:
+                raise ConfigurationError(f"node_id: the cluster has a node {node_id!r} already")
+            self._members[node_id] = self._network.nodes[node_id] = member
+        self._tell_all()
+        return member.mediator
+
+    def _tell_all(self) -> None:
+        """Have every node look at the store, so that no test waits for one to notice another."""
+        for member in self._all():
+            member.membership.refresh()
+
+    def _all(self) -> list[_Member]:
+        with self._lock:
+            return list(self._members.values())
+
+    def _member(self, node_id: str) -> _Member:
+        with self._lock:
+            found = self._members.get(node_id)
+            if found is None:
+                names = ", ".join(self._members) or "none"
+                raise ConfigurationError(f"node_id: the cluster has no node {node_id!r}; its nodes: {names}")
+        return found
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options that mean nothing here."""
+    for name in options:
+        if name in _ITS_OWN:
+            raise ConfigurationError(f"{name}: leave it out; a LocalCluster has no addresses, connections or keys")

@@ -1,0 +1,289 @@
+"""LocalCluster: several nodes in one process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, current_app
+
+from catga_sync.context import current_call
+from catga_sync.errors import ConfigurationError, Delivery, ErrorCode
+from catga_sync.integrations.flask import cluster_blueprint
+from catga_sync.mediator import Mediator
+from catga_sync.messages import Event, Query, Request, message
+from catga_sync.nodes import NodeStatus
+from catga_sync.testing import Fault, LocalCluster
+from tests.processes import until
+
+
+@message(name="local.Reserve")
+@dataclass(frozen=True)
+class Reserve(Request[int]):
+    article: str = "apple"
+
+
+@message(name="local.Count")
+@dataclass(frozen=True)
+class Count(Query[int]):
+    pass
+
+
+@message(name="local.Price")
+@dataclass(frozen=True)
+class Price(Query[int]):
+    pass
+
+
+@message(name="local.SoldOut")
+@dataclass(frozen=True)
+class SoldOut(Event):
+    pass
+
+
+class Stock:
+    """A service that counts what it runs."""
+
+    def __init__(self) -> None:
+        self.ran: list[Any] = []
+        self.local = Mediator()
+        self.local.register(Reserve, self.run)
+        self.local.register(Count, self.run)
+        self.local.subscribe(SoldOut, self.run)
+
+    def run(self, message: Any) -> int:
+        self.ran.append(message)
+        return len(self.ran)
+
+
+@pytest.fixture
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster() as made:
+        yield made
+
+
+def test_a_request_runs_at_the_node_that_has_its_handler(cluster: LocalCluster) -> None:
+    stock = Stock()
+    cluster.add_node("stock", stock.local)
+    shop = cluster.add_client("shop")
+    result = shop.send(Reserve())
+    assert (result.value, result.node_id, result.delivery) == (1, "stock", Delivery.EXECUTED)
+    assert [each.value for each in shop.send_batch([Reserve(), Count()])] == [2, 3]
+    assert shop.publish(SoldOut()) == {"stock": result._with(value=None)}
+    assert shop.broadcast(Count())["stock"].value == 5
+    assert [node.node_id for node in shop.nodes()] == ["stock"]
+
+
+@pytest.mark.parametrize("node_id", ["stock_1", "Stock.eu", "7", "a-b"])
+def test_an_id_that_is_no_host_name_is_an_id(cluster: LocalCluster, node_id: str) -> None:
+    cluster.add_node(node_id, Stock().local)
+    assert cluster.add_client("shop_1").send(Reserve()).node_id == node_id
+
+
+def test_the_calls_of_a_flask_app_get_its_context(cluster: LocalCluster) -> None:
+    node, app = cluster.add_node("prices"), Flask("prices")
+    app.testing = True
+    app.register_blueprint(cluster_blueprint(node))
+    node.register(Price, lambda request: len(current_app.name))
+    assert cluster.add_client().send(Price()).value == 6
+
+
+def test_services_send_to_each_other_under_one_call(cluster: LocalCluster) -> None:
+    prices = Mediator()
+    stock = cluster.add_node("stock", Stock().local)
+    prices_node = cluster.add_node("prices", prices)
+    sources: list[Any] = []
+
+    @prices.handler
+    def price(request: Price) -> int:
+        call = current_call()
+        sources.append(None if call is None else call.source_node_id)
+        return prices_node.send(Count()).unwrap() * 10
+
+    assert stock.send(Price()).value == 10
+    assert sources == ["stock"]
+
+
+def test_a_handler_may_be_registered_later(cluster: LocalCluster) -> None:
+    node, shop = cluster.add_node("prices"), cluster.add_client()
+    assert shop.send(Price()).code is ErrorCode.UNIMPLEMENTED
+    node.register(Price, lambda request: 7)
+    until(lambda: shop.send(Price()).value == 7, "the handler is known")
+
+
+def test_it_opens_no_socket_and_writes_no_file(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CATGA_RUNTIME_DIR", str(tmp_path))
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a socket")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    cluster.add_node("stock", Stock().local)
+    shop = cluster.add_client()
+    assert shop.send(Reserve())
+    cluster.kill("stock")
+    assert not shop.send(Reserve())
+    cluster.restart("stock")
+    assert shop.send(Reserve())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leaving_the_block_ends_its_threads() -> None:
+    with LocalCluster() as cluster:
+        cluster.add_node("stock", Stock().local)
+        cluster.add_client("shop-of-this-test").send(Count())
+        assert [each for each in threading.enumerate() if "shop-of-this-test" in each.name]
+    assert not [each for each in threading.enumerate() if "shop-of-this-test" in each.name]
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+#: Seconds of a call that ends with them: enough for it to begin, on a machine that is busy.
+SHORT = 0.5
+
+FAULTS = {
+    Fault.REFUSE: (Delivery.NOT_EXECUTED, ErrorCode.UNAVAILABLE, 0, True),
+    Fault.KILL_BEFORE: (Delivery.UNKNOWN, ErrorCode.UNAVAILABLE, 0, False),
+    Fault.KILL_AFTER: (Delivery.UNKNOWN, ErrorCode.UNAVAILABLE, 1, False),
+    Fault.DROP_REQUEST: (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED, 0, True),
+    Fault.DROP_RESPONSE: (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED, 1, True),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_gives_what_it_gives_over_http(cluster: LocalCluster, fault: Fault) -> None:
+    delivery, code, ran, lives = FAULTS[fault]
+    stock = Stock()
+    cluster.add_node("stock", stock.local)
+    shop = cluster.add_client(max_retries=0)
+    assert shop.send(Count())
+    cluster.script("stock", fault)
+    result = shop.send(Reserve(), timeout=SHORT if code is ErrorCode.DEADLINE_EXCEEDED else None)
+    assert (result.delivery, result.code) == (delivery, code)
+    assert len(stock.ran) == 1 + ran
+    assert bool(shop.send(Reserve())) is lives
+
+
+def test_a_slow_request_is_slower_than_its_caller_waits(cluster: LocalCluster) -> None:
+    stock = Stock()
+    cluster.add_node("stock", stock.local)
+    shop = cluster.add_client()
+    cluster.script("stock", Fault.SLOW, seconds=0.01)
+    assert shop.send(Reserve())
+    cluster.script("stock", Fault.SLOW, seconds=60)
+    assert shop.send(Reserve(), timeout=SHORT).code is ErrorCode.DEADLINE_EXCEEDED
+
+
+def test_a_duplicate_runs_once(cluster: LocalCluster) -> None:
+    stock = Stock()
+    cluster.add_node("stock", stock.local)
+    cluster.script("stock", Fault.DUPLICATE)
+    assert cluster.add_client().send(Reserve()).value == 1
+    assert stock.ran == [Reserve()]
+
+
+def test_a_batch_has_the_faults_of_a_request(cluster: LocalCluster) -> None:
+    stock = Stock()
+    cluster.add_node("stock", stock.local)
+    cluster.script("stock", Fault.KILL_AFTER)
+    results = cluster.add_client().send_batch([Reserve(), Reserve()])
+    assert [each.delivery for each in results] == [Delivery.UNKNOWN] * 2
+    assert len(stock.ran) == 2
+
+
+def test_a_query_is_sent_to_another_node_when_one_dies_and_a_request_is_not(cluster: LocalCluster) -> None:
+    nodes = {name: Stock() for name in ("a", "b")}
+    for name, stock in nodes.items():
+        cluster.add_node(name, stock.local)
+    shop = cluster.add_client()
+    cluster.script("a", Fault.KILL_AFTER)
+    cluster.script("b", Fault.KILL_AFTER)
+    result = shop.send(Count())
+    assert [each.delivery for each in result.attempts][:2] == [Delivery.UNKNOWN] * 2
+    assert sum(len(stock.ran) for stock in nodes.values()) == 2
+    for name in nodes:
+        cluster.restart(name)
+        cluster.script(name, Fault.KILL_AFTER)
+    assert len(shop.send(Reserve()).attempts) == 1
+
+
+def test_a_killed_node_refuses_connections_until_it_is_restarted_without_its_state(cluster: LocalCluster) -> None:
+    stock = Stock()
+    first = cluster.add_node("stock", stock.local)
+    shop = cluster.add_client(max_retries=0)
+    cluster.kill("stock")
+    result = shop.send(Reserve())
+    assert (result.delivery, result.code) == (Delivery.NOT_EXECUTED, ErrorCode.UNAVAILABLE)
+    second = cluster.restart("stock")
+    assert second is cluster.node("stock") is not first
+    assert first.closed
+    assert shop.send(Reserve()).value == 1
+
+
+def test_a_node_that_hangs_runs_what_is_still_waited_for_when_it_goes_on(cluster: LocalCluster) -> None:
+    stock = Stock()
+    cluster.add_node("stock", stock.local)
+    shop = cluster.add_client()
+    cluster.pause("stock")
+    result = shop.send(Reserve("late"), timeout=SHORT)
+    assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED)
+    cluster.resume("stock")
+    assert stock.ran == []
+    assert shop.send(Reserve()).value == 1
+
+
+def test_a_node_that_drains_takes_no_call(cluster: LocalCluster) -> None:
+    stock = cluster.add_node("stock", Stock().local)
+    shop = cluster.add_client()
+    assert shop.send(Reserve())
+    assert stock.drain(1)
+    assert stock.node.status is NodeStatus.DRAINING
+    assert shop.send(Reserve()).delivery is Delivery.NOT_EXECUTED
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_node_is_an_error_that_names_the_others(cluster: LocalCluster) -> None:
+    cluster.add_node("stock")
+    for call in (cluster.kill, cluster.restart, cluster.pause, cluster.resume, cluster.node):
+        with pytest.raises(ConfigurationError, match="no node 'stok'; its nodes: stock"):
+            call("stok")
+    with pytest.raises(ConfigurationError, match="no node 'stok'"):
+        cluster.script("stok", Fault.REFUSE)
+
+
+def test_a_node_id_is_given_once(cluster: LocalCluster) -> None:
+    cluster.add_node("stock")
+    with pytest.raises(ConfigurationError, match="has a node 'stock' already"):
+        cluster.add_client("stock")
+
+
+@pytest.mark.parametrize("name", ["endpoint", "discovery", "secret"])
+def test_an_option_that_the_cluster_sets_is_refused(cluster: LocalCluster, name: str) -> None:
+    options: Any = {name: "x"}
+    with pytest.raises(ConfigurationError, match=f"^{name}: leave it out"):
+        LocalCluster(**options)
+    with pytest.raises(ConfigurationError, match=f"^{name}: leave it out"):
+        cluster.add_node("stock", **options)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_of_a_fork_has_locks_of_its_own(cluster: LocalCluster) -> None:
+    cluster.add_node("stock", Stock().local)
+    shop = cluster.add_client()
+    with cluster._lock, cluster._network._lock:  # as another thread may hold them
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if shop.send(Reserve(), timeout=20).value == 1 else 1)
+    assert os.waitpid(child, 0)[1] == 0
