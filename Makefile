@@ -29,11 +29,12 @@ help:
 	@echo "make soak      run the long tests, in parallel"
 	@echo "make fuzz      feed everything that reads bytes with mutated input for five minutes"
 	@echo "make faults    make 50,000 calls while everything fails, and check what callers were told"
+	@echo "make bench     measure us beside our peers (ARGS=remote: one part, in under a minute)"
 	@echo "make lint      check style and format          make format    write them"
 	@echo "make types     check types                     make imports   check who imports whom"
 	@echo "make wheel     build the wheel and test it away from the checkout"
 	@echo "make tox       run everything that tox.ini lists, two environments at a time"
-	@echo "make docs      write the table of options in docs/options.md"
+	@echo "make docs      write the tables of docs/options.md and docs/performance.md"
 	@echo "make coverage  say which lines no test runs (server processes left out)"
 	@echo "make clean     remove what all of these made"
 
@@ -93,6 +94,10 @@ fuzz: $(VENV)/has-fuzz
 faults: $(VENV)/has-test
 	@$(RUN) -m tests.faults.battery $(ARGS)
 
+.PHONY: bench
+bench: $(VENV)/has-bench
+	@$(RUN) -m benchmarks.bench $(ARGS)
+
 .PHONY: lint types imports wheel
 lint types imports wheel: $(VENV)/has-tox
 	@$(RUN) -m tox run --quiet -e $@
@@ -111,6 +116,7 @@ format: $(VENV)/has-lint
 .PHONY: docs
 docs: $(VENV)/has-dev
 	@$(RUN) docs/make_options.py
+	@$(RUN) docs/make_performance.py
 
 .PHONY: coverage
 coverage: $(VENV)/has-dev
