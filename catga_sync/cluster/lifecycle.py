@@ -65,8 +65,9 @@ class Lifecycle:
         )
 
     def serve_streams(self, streams: Streams) -> None:
-        """Have these streams end with this node."""
+        """Have these streams end with this node, and as soon as it takes no more calls."""
         self._streams = streams
+        self._local_node.when_draining = streams.end
 
     @property
     def running(self) -> bool:

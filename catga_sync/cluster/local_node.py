@@ -9,7 +9,7 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,10 +26,14 @@ from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.wire.compression import codings
 
-__all__ = ["SHARED_IDEMPOTENCY", "LocalNode"]
+__all__ = ["SHARED_IDEMPOTENCY", "WITHOUT_A_LIMIT", "LocalNode"]
 
 #: The feature of a node whose store of request ids other nodes may share; the identity of the store follows.
 SHARED_IDEMPOTENCY = "shared-idempotency:"
+
+#: Received calls that run at once before those of streams wait, where nothing tells the number of the server's threads:
+#: as many as Python's own pool of threads has at most.
+WITHOUT_A_LIMIT = 32
 
 _log = logging.getLogger(__name__)
 
@@ -70,8 +74,11 @@ class LocalNode:
         self._closed = False
         #: Threads of a server that no server hook has told of.
         self._threads: int | None = None
-        self._idle = threading.Condition()
-        # Guarded by _idle: how many received calls run, and whether new ones are refused.
+        #: Called once new calls are refused; must be quick.
+        self.when_draining: Callable[[], None] = _nothing
+        lock = threading.RLock()
+        self._idle, self._room = threading.Condition(lock), threading.Condition(lock)
+        # Guarded by the lock of both: how many received calls run, and whether new ones are refused.
         self._running = 0
         self._draining = False
         _fork.watch(self)
@@ -175,12 +182,23 @@ class LocalNode:
         return 0 if room is None and server_info().one_thread else room
 
     @contextlib.contextmanager
-    def admit(self) -> Iterator[None]:
-        """Count a received call while it runs, or refuse it."""
+    def admit(self, patience: float | None = None) -> Iterator[None]:
+        """
+        Count a received call while it runs, or refuse it.
+
+        Args:
+            patience: Seconds for which a call of a stream waits for room where ``max_concurrency`` is None. None means
+                that the call has a thread of the server, whose number bounds it already.
+        """
         with self._idle:
+            most = self.max_concurrency
+            if most is None and patience is not None:
+                most = WITHOUT_A_LIMIT
+                if self._running >= most:
+                    # As a request by POST waits for a thread of the server.
+                    self._room.wait_for(lambda: self._draining or self._running < WITHOUT_A_LIMIT, max(0.0, patience))
             if self._draining:
                 raise Refused(Reason.DRAINING, f"node {self.node_id} is going offline; ask another node")
-            most = self.max_concurrency
             if most is not None and self._running >= most:
                 raise Refused(Reason.BUSY, f"node {self.node_id} is busy; ask another node")
             self._running += 1
@@ -189,6 +207,7 @@ class LocalNode:
         finally:
             with self._idle:
                 self._running -= 1
+                self._room.notify()
                 if self._running == 0:
                     self._idle.notify_all()
 
@@ -214,6 +233,8 @@ class LocalNode:
         """Refuse new calls from now on; calls that run go on."""
         with self._idle:
             self._draining = True
+            self._room.notify_all()
+        self.when_draining()
 
     def wait_idle(self, timeout: float) -> bool:
         """Wait until no received call is running; return False when ``timeout`` seconds were not enough."""
@@ -233,5 +254,10 @@ class LocalNode:
 
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``: none of the parent's calls run here."""
-        self._idle = threading.Condition()
+        lock = threading.RLock()
+        self._idle, self._room = threading.Condition(lock), threading.Condition(lock)
         self._running = 0
+
+
+def _nothing() -> None:
+    """Do nothing: there are no streams to end."""

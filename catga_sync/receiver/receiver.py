@@ -72,8 +72,8 @@ class ServingNode(Protocol):
 
     node_id: str
 
-    def admit(self) -> AbstractContextManager[None]:
-        """Count a call in while it runs; raises ``Refused`` for one that the node does not take."""
+    def admit(self, patience: float | None = None) -> AbstractContextManager[None]:
+        """Count a call in while it runs; raises ``Refused`` for one that the node does not take. See ``LocalNode``."""
 
     def to_wire(self) -> Mapping[str, Any]:
         """Return the description of the node, as a JSON object."""
@@ -86,41 +86,29 @@ class Receiver:
     Args:
         local:
             Where the handlers are.
-
         node:
             This node.
-
         guard:
             Decides which callers are accepted; see ``catga_sync.receiver.authentication``.
-
         deduplication:
             Keeps a request id from running twice; None lets every request run.
-
         surroundings:
             What the framework puts around each call; None means nothing.
-
         on_request:
             Called at the start of every request, in its thread; must be quick.
-
         on_drain:
             Called when the node is asked to go offline.
-
         max_body_bytes:
             The longest body that is read, compressed or not. Large requests may take 48 times as much memory at once;
             see ``memory_budget.py``.
-
         compresses:
             Whether compressed requests are taken, and responses compressed for callers that ask for it.
-
         default_timeout:
             Seconds for a call whose caller gives none.
-
         limited_log:
             Bounds the refusals that are logged; None means one of its own.
-
         hooks:
             Told of each exchange; None means that there are none.
-
         max_streams:
             Streams that may be open at once; 0 offers none.
 
@@ -224,7 +212,8 @@ class Receiver:
         status, going = OK, False
         self._on_request()
         try:
-            with self._node.admit():
+            # After half of its time another node may still run it.
+            with self._node.admit(self._seconds_left(progress) / 2.0):
                 meta = call_meta(raw, envelope, progress, self._default_timeout)
                 response = self._executor.run(envelope, meta, progress)
         except Refused as exc:
@@ -346,6 +335,10 @@ class Receiver:
             raise Refused(Reason.NO_UPGRADE, f"Upgrade: {PROTOCOL} is expected", headers={"Upgrade": PROTOCOL})
         caller = progress.caller = self._guard.verify(raw, b"", self._node_id)
         with self._node.admit():
+            if self.streams.has_ended:
+                # Another worker may take it at once.
+                text = f"this worker of node {self._node_id} ends; send by POST"
+                raise Refused(Reason.BUSY, text, headers={"Retry-After": "0"})
             if not self.streams.has_room:
                 raise Refused(Reason.BUSY, f"node {self._node_id} has as many streams as it may; send by POST")
         nonce = os.urandom(16).hex()

@@ -69,6 +69,11 @@ class Streams:
         return sum(each.busy for each in list(self._open))
 
     @property
+    def has_ended(self) -> bool:
+        """Whether no further stream is taken, since the worker or the node ends."""
+        return self._ended
+
+    @property
     def has_room(self) -> bool:
         """Whether a further stream may be opened."""
         return not self._ended and len(self._open) < self.most
@@ -106,7 +111,7 @@ class Streams:
             except RuntimeError:  # no further thread can be started
                 took = False
         if not took:
-            stream.refuse("the node has as many streams as it may")
+            stream.refuse("the worker ends" if self._ended else "the node has as many streams as it may")
             self.closed(stream)
         return took
 

@@ -99,6 +99,8 @@ def open_connection(
         head = _read_head(sock, until)
         if head.status != 101:
             pause = _PASSING.get(head.status, LONG_PAUSE)
+            if head.status == 503 and head.headers.get("retry-after") == "0":
+                pause = 0.0  # a worker that ends; the next connection may reach another one
             raise NoStream(f"the upgrade was refused with HTTP status {head.status}", pause)
         node_nonce = head.headers.get(STREAM_NONCE.lower(), "")
         if head.headers.get("upgrade", "").lower() != PROTOCOL or not is_nonce(node_nonce):

@@ -58,6 +58,12 @@ class Hold(Request[Answer]):
     seconds: float = 60.0
 
 
+@message(name="tests.Crowd")
+@dataclass(frozen=True)
+class Crowd(Request[Answer]):
+    """A request that runs for a moment; its answer says how many of its kind have run at once so far."""
+
+
 @message(name="tests.Relay")
 @dataclass(frozen=True)
 class Relay(Request[Answer]):
@@ -100,6 +106,20 @@ if os.environ.get("ROLE", "all") in ("all", "leaf"):
         Path(request.started).touch()
         threading.Event().wait(request.seconds)
         return answer("held")
+
+    # How many run now, and how many have at most. Guarded by crowd_lock.
+    in_crowd = [0, 0]
+    crowd_lock = threading.Lock()
+
+    @local.handler
+    def crowd(request: Crowd) -> Answer:
+        with crowd_lock:
+            in_crowd[0] += 1
+            in_crowd[1] = max(in_crowd)
+        threading.Event().wait(0.5)
+        with crowd_lock:
+            in_crowd[0] -= 1
+            return answer(str(in_crowd[1]))
 
 
 if os.environ.get("ROLE") == "relay":

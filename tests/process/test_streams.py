@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from catga_sync import CatgaResult, ClusterMediator, Delivery, ErrorCode, Mediator, create_cluster
+from catga_sync.cluster.local_node import WITHOUT_A_LIMIT
 from catga_sync.hooks import AttemptDetails
 from catga_sync.nodes import STREAM
 from tests.conftest import require_module
 from tests.external.proxies import proxy, require_proxies
 from tests.faults.tap import tapped
-from tests.process.app import Answer, Ask, Do, Fail, Hold
+from tests.process.app import Answer, Ask, Crowd, Do, Fail, Hold
 from tests.process.nodes import ROOT, node, wait_for
 from tests.processes import Process, free_port, running, until
 
@@ -310,6 +311,18 @@ def test_there_are_only_so_many_streams_and_the_rest_is_sent_by_post(cluster_nam
         thread.join(60)
         assert results[0]
         assert ways.seen[-1] == "post"
+
+
+def test_without_hooks_no_more_calls_of_streams_run_at_once_than_the_bound_and_the_rest_waits(
+    cluster_name: str,
+) -> None:
+    with node("n1", cluster_name) as server, caller(server, cluster_name) as (mediator, ways):
+        with ThreadPoolExecutor(64) as pool:
+            results = list(pool.map(lambda _: mediator.send(Crowd(), timeout=30), range(64)))
+        assert [result for result in results if not result] == []
+        assert ways.seen.count("stream") > 0
+        # On a busy machine some streams are not opened in time: those calls have gunicorn's eight threads.
+        assert max(int(result.unwrap().text) for result in results) <= WITHOUT_A_LIMIT + 8
 
 
 def test_a_handler_that_forks_leaves_the_stream_alone(cluster_name: str) -> None:
