@@ -38,6 +38,8 @@ _STREAMS = 128
 _QUEUE = 128
 #: Seconds between two looks at the calls whose message is overdue, and at the state of the node.
 _TICK = 0.5
+#: Seconds from which on a call has no deadline: grpcio then says that some 10**18 are left. It gets the default time.
+_NO_DEADLINE = 1e12
 #: Bytes of metadata: a refusal travels in it.
 _MAX_METADATA = 64 * 1024
 #: Characters of the text of a gRPC status.
@@ -290,7 +292,7 @@ class _Calls:
             body=None if too_long else message,
             form=PROTOBUF,
             way="grpc",
-            seconds_left=None if left is None else min(left, MAX_TIME_MS / 1000.0),
+            seconds_left=min(left, MAX_TIME_MS / 1000.0) if left is not None and left < _NO_DEADLINE else None,
         )
 
 

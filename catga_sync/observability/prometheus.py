@@ -148,7 +148,11 @@ class PrometheusHook:
         """See ``Hook``. What is known of a node is dropped when it has left, but for workers that share a folder."""
         metrics, node_id = self._metrics, event.node.node_id
         metrics.node_events.at(event.kind.name).inc()
-        if event.kind is EventKind.NODE_FAULTED:
+        if event.kind is EventKind.NODE_JOINED:
+            # At 0, so that the first ejection is an increase to Prometheus.
+            metrics.ejections.at(self._nodes.of(node_id))
+            metrics.heartbeats_missed.at(self._nodes.of(node_id))
+        elif event.kind is EventKind.NODE_FAULTED:
             metrics.ejections.at(self._nodes.of(node_id)).inc()
         elif event.kind is EventKind.NODE_SUSPECTED:
             metrics.heartbeats_missed.at(self._nodes.of(node_id)).inc()

@@ -208,7 +208,7 @@ def _request(message: InvokeRequest) -> RequestEnvelope:
     sent = None
     if message.HasField("timestamp"):
         sent = message.timestamp.seconds + message.timestamp.nanos / 1e9
-        if not 0 <= sent <= _LAST_SECOND:
+        if not _FIRST_SECOND <= sent <= _LAST_SECOND:
             raise EnvelopeError("timestamp: no such date or time", request_id=request_id)
     return RequestEnvelope(
         message.request_type_name,
@@ -221,8 +221,9 @@ def _request(message: InvokeRequest) -> RequestEnvelope:
     )
 
 
-#: The end of the year 9999, the last that protobuf's Timestamp and Python's datetime have.
-_LAST_SECOND = 253_402_300_799
+#: The years 1 to 9999, which protobuf's Timestamp and Python's datetime have. A .NET program that gives no time sends
+#: the first second.
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
 def _response(message: InvokeResponse) -> ResponseEnvelope:

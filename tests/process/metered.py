@@ -24,7 +24,7 @@ local.registry.register(Orphan, name="tests.Orphan")
 
 mediator = create_cluster(
     local,
-    node_id="node",
+    node_id=os.environ["NODE"],
     endpoint=f"http://127.0.0.1:{os.environ['PORT']}",
     cluster_name=os.environ["CLUSTER"],
     discovery=os.environ["DISCOVERY"],

@@ -140,6 +140,13 @@ def test_an_exchange_is_counted_with_its_refusals(counted: Counted):
     assert counted["catga_served_seconds_count"] == {("batch",): 1}
 
 
+def test_what_is_counted_of_a_node_begins_with_0_when_it_joins(counted: Counted):
+    counted.hook.on_event(ClusterEvent(EventKind.NODE_JOINED, ClusterNode("new", "http://new:1")))
+    page = generate_latest(counted.registry).decode()
+    for name in ("catga_ejections_total", "catga_heartbeats_missed_total"):
+        assert f'{name}{{node="new"}} 0.0' in page
+
+
 def test_events_are_counted_and_a_node_that_has_left_is_forgotten(counted: Counted):
     left, stays = ClusterNode("left", "http://left:1"), ClusterNode("stays", "http://stays:1")
     with over(counted.hook, left=1) as mediator:

@@ -79,7 +79,7 @@ GOOD = {"request_type_name": "a", "response_type_name": "b", "request_id": "r1"}
         ({"request_type_name": ""}, "request_type_name: "),
         ({"request_type_name": "a\n"}, "request_type_name: "),
         ({"response_type_name": "x" * (MAX_NAME + 1)}, "response_type_name: "),
-        ({"timestamp": {"seconds": -1}}, "timestamp: "),
+        ({"timestamp": {"seconds": -62_135_596_801}}, "timestamp: "),
         ({"timestamp": {"seconds": 2**62}}, "timestamp: "),
     ],
 )
