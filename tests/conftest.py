@@ -1,4 +1,4 @@
-"""What every test gets: no leaked threads, free ports, and skips that cannot hide in CI."""
+"""What every test gets: a folder of its run, no leaked threads, free ports, and skips that cannot hide in CI."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import gc
 import importlib
 import importlib.util
 import os
+import shutil
 import sysconfig
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -19,6 +21,7 @@ import pytest
 from hypothesis import settings
 
 import catga_sync
+from catga_sync._runtime_dir import RUNTIME_DIR
 from tests import processes
 
 # A deadline of an example is a wall time: it fails on a busy machine.
@@ -29,6 +32,8 @@ __all__ = ["require_free_port", "require_module", "require_service"]
 
 #: Seconds that a closed mediator's threads may take to end.
 THREAD_GRACE = 20.0
+#: The folder where the nodes of this run meet, in the process that has made it.
+_RUNTIME_FOLDER = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,6 +44,15 @@ def pytest_configure(config: pytest.Config) -> None:
     # Set by the tox environments that test an installed package: then nothing may come from the checkout.
     if os.environ.get("CATGA_TESTS_INSTALLED") and not _is_installed(Path(catga_sync.__file__)):
         raise pytest.UsageError(f"catga_sync comes from {catga_sync.__file__}, not from an installed wheel")
+    # The default folder would fill up with the files of all nodes that tests have ever made. The workers of xdist are
+    # children of this process, and share its folder. The path is short: a socket in it may have some 100 characters.
+    if not hasattr(config, "workerinput"):
+        config.stash[_RUNTIME_FOLDER] = os.environ[RUNTIME_DIR] = tempfile.mkdtemp(prefix="catga-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if (folder := config.stash.get(_RUNTIME_FOLDER, None)) is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_installed(file: Path) -> bool:
@@ -136,6 +150,25 @@ def _no_leaked_threads() -> Iterator[None]:
         if time.monotonic() >= end:
             pytest.fail(f"threads left behind, close what started them: {', '.join(leaked)}", pytrace=False)
         pause.wait(0.005)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _servers_that_start_are_asked_again_soon(request: pytest.FixtureRequest) -> Iterator[None]:
+    """
+    Ask a node of an address for its description again after a moment, in tests of server processes.
+
+    A server listens before its workers have loaded the app: on a busy machine the first question gets no response.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("process") is not None:
+            patch.setattr("catga_sync.cluster.peer_descriptions.INTERVAL", 0.2)
+        yield
+
+
+@pytest.fixture
+def default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nodes of this process meet where they do without ``CATGA_RUNTIME_DIR``."""
+    monkeypatch.delenv(RUNTIME_DIR)
 
 
 @pytest.fixture

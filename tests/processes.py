@@ -29,6 +29,8 @@ from typing import TypeVar
 
 import requests
 
+from catga_sync._runtime_dir import RUNTIME_DIR
+
 __all__ = [
     "Process",
     "clean_environment",
@@ -135,9 +137,16 @@ def exclusive(name: str, timeout: float = 60.0) -> Iterator[None]:
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of this process without what would configure a server, and with ``extra``."""
+    """
+    Return the environment of this process without what would configure a server, and with ``extra``.
+
+    The folder where nodes meet is that of the tests; with a ``TMPDIR`` of its own, a process has the default one there.
+    """
+    extra = extra or {}
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-    return {**kept, "PYTHONUNBUFFERED": "1", **(extra or {})}
+    if RUNTIME_DIR in os.environ and "TMPDIR" not in extra:
+        kept[RUNTIME_DIR] = os.environ[RUNTIME_DIR]
+    return {**kept, "PYTHONUNBUFFERED": "1", **extra}
 
 
 def group_is_gone(group: int) -> bool:

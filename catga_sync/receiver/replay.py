@@ -147,7 +147,11 @@ class SqliteNonces:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(_SCHEMA)
-        _remove_other_boots(self.path)
+        # The folder has the files of all nodes of this user, so only who makes the file looks through it.
+        (cleaned,) = db.execute("PRAGMA user_version").fetchone()
+        if not cleaned:
+            _remove_other_boots(self.path)
+            db.execute("PRAGMA user_version = 1")
 
 
 def _check(nonce: str, expires_in: float) -> None:
@@ -164,9 +168,11 @@ def _file_of_this_boot(path: Path) -> Path:
 
 def _remove_other_boots(path: Path) -> None:
     """Remove the files of former boots, which no process has open."""
-    former = re.compile(rf"{re.escape(path.stem)}-[0-9a-f]{{8}}{re.escape(path.suffix)}(-wal|-shm)?")
-    present = _file_of_this_boot(path).name
-    for each in path.parent.iterdir():
-        if former.fullmatch(each.name) and not each.name.startswith(present):
+    start, present = f"{path.stem}-", _file_of_this_boot(path).name
+    former = re.compile(rf"{re.escape(start)}[0-9a-f]{{8}}{re.escape(path.suffix)}(-wal|-shm)?")
+    with os.scandir(path.parent) as found:
+        names = [each.name for each in found if each.name.startswith(start)]
+    for name in names:
+        if former.fullmatch(name) and not name.startswith(present):
             with contextlib.suppress(OSError):
-                each.unlink()
+                path.with_name(name).unlink()

@@ -98,6 +98,7 @@ def test_a_node_behind_a_wall_says_once_what_its_own_endpoint_answers_and_is_vis
     status: str,
 ) -> None:
     monkeypatch.setattr("catga_sync.cluster.presence._PROBE_TIMEOUT", 20.0)  # one cause, on a busy machine too
+    monkeypatch.setattr("catga_sync.cluster.presence._LAST_LOOK", 0.1)
     walled = Walled(tmp_path, wall, **config)
     with walled.mediator, serving(walled.app, walled.port):
         until(lambda: bool(warnings(caplog, walled.port)), "the node says that it is not visible")

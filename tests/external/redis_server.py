@@ -16,6 +16,7 @@ import contextlib
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ import pytest
 
 from tests import processes
 from tests.conftest import require_module, require_service
+from tests.contracts.discovery import HeldClock
 
-__all__ = ["RedisServer", "be_patient", "require_redis"]
+__all__ = ["RedisServer", "ServersClock", "be_patient", "require_redis"]
 
 
 def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,3 +143,36 @@ class RedisServer:
             counts["bytes out"] = client.info("stats")["total_net_output_bytes"] - begun
             found = client.info("commandstats")
         counts.update({name.removeprefix("cmdstat_"): each["calls"] for name, each in found.items()})
+
+
+#: ARGV: milliseconds. Moves each time that a store here keeps: the expiry of keys, and what it writes down itself.
+_MOVE = """
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'hash' and redis.call('HEXISTS', key, 'lease') == 1 then
+    redis.call('HINCRBY', key, 'lease', -ARGV[1])
+  elseif kind == 'zset' and (string.match(key, ':expiry$') or string.match(key, ':late$')) then
+    for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZINCRBY', key, -ARGV[1], member) end
+  end
+  local left = redis.call('PTTL', key)
+  if left >= 0 then redis.call('PEXPIRE', key, left - ARGV[1]) end
+end
+"""
+
+
+class ServersClock(HeldClock):
+    """The clock of a server: it goes by itself, and is put forward by moving all that is kept into the past."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self._ahead = 0.0
+
+    @property
+    def seconds(self) -> float:  # type: ignore[override]  # it goes by itself
+        return time.monotonic() + self._ahead
+
+    @seconds.setter
+    def seconds(self, seconds: float) -> None:
+        forward = seconds - self.seconds
+        self._server.command("EVAL", _MOVE, 0, round(1000 * forward))
+        self._ahead += forward

@@ -33,7 +33,7 @@ from tests.contracts.idempotency import (
     in_threads,
     patiently,
 )
-from tests.external.redis_server import RedisServer, be_patient, require_redis
+from tests.external.redis_server import RedisServer, ServersClock, be_patient, require_redis
 
 redis = require_redis()
 
@@ -121,19 +121,27 @@ def fails_soon(call: Callable[[], Any]) -> None:
 
 
 class TestRedis(IdempotencyContract, ForkContract, SharedContract):
-    short = 2.5
-
     @pytest.fixture
     def prefix(self) -> str:
         return uuid.uuid4().hex
 
     @pytest.fixture
     def make(self, lasting: RedisServer, prefix: str, opened: Opened) -> Make:
+        self.clock = ServersClock(lasting)
         return lambda **options: opened(lasting.url, prefix=prefix, **options)
 
     @pytest.fixture
     def elsewhere(self, lasting: RedisServer, prefix: str) -> Callable[..., str]:
         return lambda **options: f"RedisIdempotency({lasting.url!r}, prefix={prefix!r}, **{options})"
+
+
+def test_the_server_s_own_time_ends_leases_and_entries(
+    store: RedisIdempotency, opened: Opened, server: RedisServer
+) -> None:
+    brief = opened(server.url, ttl=0.3)
+    brief.claim("a", "f", 0.3)
+    processes.until(lambda: state(store, "a") is LOST, "the lease is up")
+    processes.until(lambda: state(store, "a") is NEW, "so is the time to live")
 
 
 # -- gone and back --------------------------------------------------------------------------------------------------

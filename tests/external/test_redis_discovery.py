@@ -16,7 +16,7 @@ from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import MAX_RECORD, NodeRecord
 from tests import processes
 from tests.contracts.discovery import LONG, SHORT, DiscoveryContract, ids, record
-from tests.external.redis_server import RedisServer, be_patient, require_redis
+from tests.external.redis_server import RedisServer, ServersClock, be_patient, require_redis
 
 redis = require_redis()
 
@@ -68,7 +68,8 @@ def many(number: int, **said: Any) -> list[NodeRecord]:
 
 class TestRedis(DiscoveryContract):
     @pytest.fixture
-    def store(self, store: RedisDiscovery) -> RedisDiscovery:
+    def store(self, server: RedisServer, store: RedisDiscovery) -> RedisDiscovery:
+        self.clock = ServersClock(server)
         return store
 
     @pytest.fixture

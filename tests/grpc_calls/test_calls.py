@@ -141,7 +141,9 @@ def test_a_deadline_that_ends_at_the_node_is_unknown_and_one_that_is_up_is_not_s
             assert served.started.is_set()
 
 
-def test_stopping_waits_for_the_call_that_runs() -> None:
+def test_stopping_waits_for_the_call_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its files are new, and it is one process: nobody is waited for.
+    monkeypatch.setattr("catga_sync.cluster.group_files._SETTLED", 0.1)
     with serving(insecure=True) as (served, server):
         with calling(served.mediator.options.endpoint or "", insecure=True) as caller:
             results: list[CatgaResult[str]] = []

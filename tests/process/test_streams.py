@@ -63,11 +63,21 @@ def caller(
         yield mediator, ways
 
 
-@pytest.mark.parametrize("way", ["blueprint", "middleware"])
+# Each way and each kind of key; their other combinations in "make soak".
 @pytest.mark.parametrize(
-    ("options", "env"),
-    [({}, {}), ({"secret": SECRET}, {"SECRET": SECRET}), ({"insecure": True}, {"INSECURE": "1"})],
-    ids=["shared key", "secret", "insecure"],
+    ("options", "env", "way"),
+    [
+        pytest.param({}, {}, "blueprint", id="shared key-blueprint"),
+        pytest.param({}, {}, "middleware", id="shared key-middleware", marks=pytest.mark.slow),
+        pytest.param(
+            {"secret": SECRET}, {"SECRET": SECRET}, "blueprint", id="secret-blueprint", marks=pytest.mark.slow
+        ),
+        pytest.param({"secret": SECRET}, {"SECRET": SECRET}, "middleware", id="secret-middleware"),
+        pytest.param({"insecure": True}, {"INSECURE": "1"}, "blueprint", id="insecure-blueprint"),
+        pytest.param(
+            {"insecure": True}, {"INSECURE": "1"}, "middleware", id="insecure-middleware", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_calls_between_two_of_our_nodes_go_over_a_stream_and_say_what_post_says(
     cluster_name: str, options: dict[str, object], env: dict[str, str], way: str

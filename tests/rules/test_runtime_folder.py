@@ -31,7 +31,7 @@ class Ask(Query[str]):
 
 
 @pytest.fixture
-def no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_folder(default_folder: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Leave no place for temporary files, as in a container whose file system is read-only."""
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "missing")])

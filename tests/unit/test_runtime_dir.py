@@ -11,6 +11,7 @@ from catga_sync.errors import ConfigurationError
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes of POSIX")
 
 
+@pytest.mark.usefixtures("default_folder")
 def test_the_folder_is_the_user_s_own():
     assert meeting_folder().name == f"catga-sync-{os.getuid()}"
     assert meeting_folder() == meeting_folder()

@@ -271,7 +271,11 @@ def test_a_restarted_node_does_not_take_its_own_record_for_another_nodes(node: S
 # -- nodes are there, and none takes calls -----------------------------------------------------------------------------
 
 
-def test_nodes_that_all_go_offline_are_named_with_the_reason(client: Start, node: Start) -> None:
+def test_nodes_that_all_go_offline_are_named_with_the_reason(
+    client: Start, node: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its files are new, and it is one process: nobody is waited for.
+    monkeypatch.setattr("catga_sync.cluster.group_files._SETTLED", 0.1)
     store = MemoryDiscovery()
     there, mediator = node("node-1", store, Ask), client(store)
     visible(mediator, "node-1")

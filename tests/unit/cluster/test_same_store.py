@@ -111,7 +111,10 @@ def tells_its_store(features: Iterable[str]) -> bool:
     return any(each.startswith(SHARED_IDEMPOTENCY) for each in features)
 
 
-def test_nodes_that_are_asked_what_they_are_tell_their_store_as_well(tmp_path: Path, opened: Opened) -> None:
+def test_nodes_that_are_asked_what_they_are_tell_their_store_as_well(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("catga_sync.cluster.peer_descriptions.INTERVAL", 0.1)
     path = tmp_path / "ids.sqlite3"
     with pair(opened(path), opened(path), listed=True) as made:
         # A node that was asked before it had read its identity is asked again after a while.

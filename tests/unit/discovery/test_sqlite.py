@@ -47,14 +47,13 @@ class TestSqlite(DiscoveryContract):
 
 
 @pytest.mark.usefixtures("patient")
-class TestSqliteOnTheSystemsClock(DiscoveryContract):
-    @pytest.fixture
-    def store(self, path: Path) -> SqliteDiscovery:
-        return SqliteDiscovery(path)
-
-    @pytest.fixture
-    def other(self, path: Path) -> SqliteDiscovery:
-        return SqliteDiscovery(path)
+def test_on_the_system_s_own_clock_only_those_that_renew_stay(path: Path) -> None:
+    store, other = SqliteDiscovery(path), SqliteDiscovery(path)
+    store.register(record(), 0.3)
+    store.register(record("node-2", "http://host-2:5000"), LONG)
+    processes.until(lambda: ids(other) == ["node-2"], "node-1 has expired")
+    store.register(record(seq=2), LONG)
+    assert ids(other) == ["node-1", "node-2"]
 
 
 @contextlib.contextmanager

@@ -264,6 +264,19 @@ class TestSqlite(NonceStoreContract):
             left = {each.name for each in tmp_path.iterdir()}
         assert left & (kept | gone) == kept
 
+    def test_only_who_makes_the_file_looks_for_those_of_former_boots(self, clock, tmp_path):
+        # The folder has files of every node of this user, and a look through it takes long in the turn of all threads.
+        former = tmp_path / "nonces-01234567.sqlite3"
+        for round_ in range(3):
+            former.write_bytes(b"spoilt")
+            with contextlib.closing(self.make(clock, tmp_path)) as store:
+                if store.path == file_of(store):
+                    pytest.skip("this system does not tell its boots apart")
+                assert store.add(f"{round_}", LIFETIME)
+                store.close()
+                assert store.add(f"{round_} again", LIFETIME)
+            assert former.exists() is (round_ > 0)
+
     def test_times_of_a_former_boot_do_not_stay_for_ever(self, store, clock):
         clock.now = 1_000_000.0
         for number in range(1000):
