@@ -21,12 +21,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import shown
-from catga_sync.context import CallContext, enter_call, leave_call, within_call
+from catga_sync.context import CallContext, enter_call, leave_call
 from catga_sync.errors import Delivery, ErrorCode, RegistrationError, ends_process
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
@@ -45,7 +44,6 @@ __all__ = [
     "Told",
     "Watcher",
     "carried",
-    "watched_step",
 ]
 
 T = TypeVar("T")
@@ -56,21 +54,19 @@ Told = Callable[[CatgaResult[Any]], object]
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class SendDetails:
+class SendDetails(NamedTuple):
     """A message that is sent from here. Immutable."""
 
     #: Wire name of the message type.
     type_name: str
     call: CallContext
     #: Whether it is one of a batch, so that others begin before it ends.
-    in_batch: bool = False
+    in_batch: bool
     #: What the call takes with it from here on; for hooks to fill.
-    carrier: dict[str, str] = field(default_factory=dict)
+    carrier: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptDetails:
+class AttemptDetails(NamedTuple):
     """An attempt to have a message run at a node. Immutable."""
 
     #: Wire name of the message type.
@@ -81,15 +77,14 @@ class AttemptDetails:
     #: POST.
     way: str
     #: The attempt of the first call of the batch with which it travels; None for the first, and for one alone.
-    leader: AttemptDetails | None = None
+    leader: AttemptDetails | None
     #: Whether it is one of a batch, so that others begin before it ends.
-    in_batch: bool = False
+    in_batch: bool
     #: What travels with the attempt; for hooks to fill.
-    carrier: dict[str, str] = field(default_factory=dict)
+    carrier: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class HandleDetails:
+class HandleDetails(NamedTuple):
     """A message whose handler runs here. Immutable."""
 
     #: Wire name of the message type.
@@ -99,13 +94,12 @@ class HandleDetails:
     received: bool
     #: Milliseconds from the sending at the caller to now, as far as the caller knows the clock of this node; None where
     #: it does not, and for a message that was sent here.
-    queue_ms: float | None = None
+    queue_ms: float | None
     #: What the handler finds in its call, and its own sends take with them; for hooks to fill.
-    carrier: dict[str, str] = field(default_factory=dict)
+    carrier: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class ServedDetails:
+class ServedDetails(NamedTuple):
     """An exchange to which this node has responded. Immutable."""
 
     #: ``invoke``, ``batch``, ``node`` (the description), ``drain``, ``stream`` (its beginning), or ``other`` for a path
@@ -160,12 +154,8 @@ class Hook(Protocol):
 _KINDS = ("send", "attempt", "handle", "served", "event", "budget_exhausted")
 
 
-class Watcher(NamedTuple):
-    """One method of one hook."""
-
-    #: What it is called in the log.
-    name: str
-    method: Callable[..., Any]
+#: One method of one hook, after what it is called in the log.
+Watcher = tuple[str, Callable[..., Any]]
 
 
 class Hooks:
@@ -211,36 +201,78 @@ class Hooks:
             return
         self._known.append((kind, hook))
         name = f"{type(hook).__qualname__}.on_{kind}"
-        getattr(self, kind).append(Watcher(name, getattr(hook, f"on_{kind}")))
+        getattr(self, kind).append((name, getattr(hook, f"on_{kind}")))
 
     def begin(self, watchers: Sequence[Watcher], details: object) -> list[Watcher]:
         """Call hooks with the details of what begins; return what ``end`` calls with the result."""
-        asked = [(watcher.name, self._call(watcher, details)) for watcher in watchers]
-        return [Watcher(name, told) for name, told in reversed(asked) if told is not None]
+        told = []
+        # Each loop here has its own ``try``: a function a hook would cost a call as much as all the rest.
+        for name, method in watchers:
+            try:
+                after = method(details)
+            except BaseException as exc:
+                self._failed(name, exc)
+                continue
+            if after is not None:
+                told.append((name, after))
+        return told
 
     def end(self, told: Sequence[Watcher], result: CatgaResult[Any]) -> None:
         """Call what ``begin`` has returned with the result; the last hook first."""
-        for each in told:
-            self._call(each, result)
+        for name, method in reversed(told):
+            try:
+                method(result)
+            except BaseException as exc:
+                self._failed(name, exc)
 
     def watch(
         self,
         watchers: Sequence[Watcher],
-        details: SendDetails | HandleDetails,
-        run: Callable[[CallContext], CatgaResult[T]],
+        details: SendDetails,
+        run: Callable[..., CatgaResult[T]],
+        *message: object,
     ) -> CatgaResult[T]:
         """
-        Run something while hooks watch. What the end of the process cuts short has the result CANCELLED.
+        Send a message while hooks watch. What the end of the process cuts short has the result CANCELLED.
 
         Args:
             watchers: The hooks.
             details: What they are told.
-            run: Runs it, as the call with what hooks have put into the carrier.
+            run: Sends it; called with ``message`` and the call, which has what hooks have put into the carrier.
+            message: The message, and what else ``run`` needs of it.
         """
         told = self.begin(watchers, details)
         result: CatgaResult[Any] = CUT_SHORT
         try:
-            result = run(carried(details))
+            result = run(*message, carried(details))
+        finally:
+            self.end(told, result)
+        return result
+
+    def watch_handling(
+        self, name: str, call: CallContext, run: Callable[..., CatgaResult[T]], *message: object, received: bool
+    ) -> CatgaResult[T]:
+        """
+        Run a handler or subscribers, as the current call, while hooks watch. The end of the process is as above.
+
+        Args:
+            name: Wire name of the message type.
+            call: The current call.
+            run: Runs it; called with ``message`` and the call.
+            message: The message, and what else ``run`` needs of it.
+            received: Whether another node has sent the message.
+        """
+        waited = None if call.sent is None else queue_ms(call.sent, time.time())
+        details = HandleDetails(name, call, received, waited, {})
+        told = self.begin(self.handle, details)
+        token = enter_call(carried(details)) if details.carrier else None
+        result: CatgaResult[Any] = CUT_SHORT
+        try:
+            try:
+                result = run(*message, call)
+            finally:
+                if token is not None:
+                    leave_call(token)
         finally:
             self.end(told, result)
         return result
@@ -264,17 +296,20 @@ class Hooks:
         """Tell a hook, if it wants to know, to which mediator it was added."""
         method = getattr(hook, "on_added", None)
         if callable(method):
-            self._call(Watcher(f"{type(hook).__qualname__}.on_added", method), mediator)
+            self._call((f"{type(hook).__qualname__}.on_added", method), mediator)
 
-    def _call(self, watcher: Watcher, *arguments: object) -> Any:
+    def _call(self, watcher: Watcher, *arguments: object) -> None:
+        name, method = watcher
         try:
-            return watcher.method(*arguments)
+            method(*arguments)
         except BaseException as exc:
-            if ends_process(exc):
-                raise
-            reason = f"the hook {watcher.name} failed: {type(exc).__qualname__}"
-            self._limited_log.log(_log, logging.ERROR, reason, "%s", reason, exc_info=exc)
-            return None
+            self._failed(name, exc)
+
+    def _failed(self, name: str, exc: BaseException) -> None:
+        if ends_process(exc):
+            raise exc
+        reason = f"the hook {name} failed: {type(exc).__qualname__}"
+        self._limited_log.log(_log, logging.ERROR, reason, "%s", reason, exc_info=exc)
 
 
 def carried(details: SendDetails | AttemptDetails | HandleDetails) -> CallContext:
@@ -304,35 +339,3 @@ def queue_ms(sent: str | None, now: float) -> float | None:
         return None
     waited = now * 1e3 - int(sent) / 1e3
     return max(0.0, waited) if abs(waited) <= _LONGEST_QUEUE_MS else None
-
-
-def watched_step(
-    chain: Callable[[Any], CatgaResult[Any]], hooks: Hooks, name: str, *, received: bool
-) -> Callable[[Any], CatgaResult[Any]]:
-    """
-    Return the outermost step where hooks watch what runs here.
-
-    Args:
-        chain: Runs the message.
-        hooks: The hooks.
-        name: Wire name of the message type.
-        received: Whether another node has sent the message.
-    """
-
-    def run(message: Any) -> CatgaResult[Any]:
-        return within_call(lambda call: watched(message, call))
-
-    def watched(message: Any, call: CallContext) -> CatgaResult[Any]:
-        details = HandleDetails(name, call, received, queue_ms(call.sent, time.time()))
-        return hooks.watch(hooks.handle, details, lambda now: as_call(message, now, now is not call))
-
-    def as_call(message: Any, call: CallContext, changed: bool) -> CatgaResult[Any]:
-        if not changed:
-            return chain(message)._with(request_id=call.request_id)
-        token = enter_call(call)
-        try:
-            return chain(message)._with(request_id=call.request_id)
-        finally:
-            leave_call(token)
-
-    return run

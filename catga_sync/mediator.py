@@ -11,12 +11,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any, TypeVar, overload
 
 from catga_sync import _fork
 from catga_sync._suggestion import nearest
-from catga_sync.context import CallContext, current_call, enter_call, leave_call, nested_call, new_request_id
+from catga_sync.context import (
+    CallContext,
+    current_call,
+    enter_call,
+    leave_call,
+    nested_call,
+    new_request_id,
+    within_call,
+)
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import Delivery, ErrorCode, RegistrationError
 from catga_sync.explanation import Explanation, Verdict
@@ -27,7 +34,7 @@ from catga_sync.handlers import (
     first_parameter,
     handler_function,
 )
-from catga_sync.hooks import Hooks, SendDetails, watched_step
+from catga_sync.hooks import Hooks, SendDetails
 from catga_sync.messages import Event, Request
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step, local_step
@@ -69,6 +76,7 @@ class Mediator:
         self._behaviors: tuple[Behavior, ...] = ()
         self._hooks = Hooks()
         self._send_watchers = self._hooks.send
+        self._handle_watchers = self._hooks.handle
         _fork.watch(self)
 
     def after_fork_in_child(self) -> None:
@@ -172,14 +180,10 @@ class Mediator:
             RegistrationError: It has none of the methods of a hook.
         """
         self._hooks.add(hook)
-        with self._lock:
-            self._rebuild_locked(self._behaviors)
 
     def add_handle_hook(self, hook: object) -> None:
         """Add a hook for the handlers and subscribers that run here, and not for sends."""
         self._hooks.add_handle(hook)
-        with self._lock:
-            self._rebuild_locked(self._behaviors)
 
     def _rebuild_locked(self, behaviors: tuple[Behavior, ...]) -> None:
         built = {kind: self._chains_of(entry, step, behaviors) for kind, (entry, step) in self._steps.items()}
@@ -192,12 +196,7 @@ class Mediator:
         received = build_chain(step, behaviors, entry.name, lambda request: entry.response_may_be_none)
         # What never travels need not be fit for it.
         chain = self._local_step(received, entry.codec, entry.response_codec, entry.name) if entry.remote else received
-        if not self._hooks.handle:
-            return received, chain
-        return (
-            watched_step(received, self._hooks, entry.name, received=True),
-            watched_step(chain, self._hooks, entry.name, received=False),
-        )
+        return received, chain
 
     def handles(self, request_type: type) -> bool:
         """Return whether a request of this type has a handler here."""
@@ -232,7 +231,7 @@ class Mediator:
             TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
         """
         chain = self._chains.get(type(request))
-        if chain is None or self._send_watchers:
+        if chain is None or self._send_watchers or self._handle_watchers:
             return self._send_watched(self.require_request(request), timeout)
         if timeout is not None:
             return self.dispatch(request, nested_call(check_timeout(timeout)))
@@ -242,16 +241,15 @@ class Mediator:
         return self.dispatch(request, around.nested(new_request_id(), None))
 
     def _send_watched(self, request: Request[T], timeout: float | None) -> CatgaResult[T]:
-        around = current_call()
         if timeout is not None:
-            call = nested_call(check_timeout(timeout))
-        else:
-            call = CallContext(new_request_id()) if around is None else around.nested(new_request_id(), None)
+            return self._dispatch_watched(request, nested_call(check_timeout(timeout)))
+        around = current_call()
+        call = CallContext(new_request_id()) if around is None else around.nested(new_request_id(), None)
         return self._dispatch_watched(request, call)
 
     def _dispatch_watched(self, request: Request[T], call: CallContext) -> CatgaResult[T]:
-        details = SendDetails(self.registry.ensure(type(request)).name, call)
-        return self._hooks.watch(self._send_watchers, details, lambda now: self.dispatch(request, now))
+        details = SendDetails(self.registry.ensure(type(request)).name, call, False, {})
+        return self._hooks.watch(self._send_watchers, details, self.dispatch, request)
 
     def dispatch(
         self, request: Request[T], call: CallContext, node_id: str | None = None, *, received: bool = False
@@ -271,13 +269,13 @@ class Mediator:
         if call.deadline is not None and call.deadline.remaining() <= 0:
             return expired_before_start()._with(request_id=call.request_id)
         token = enter_call(call)
-        started = time.perf_counter()
         try:
-            result = chain(request)
+            if not self._handle_watchers:
+                return _run(chain, request, node_id, call)
+            name = self.registry.by_type(type(request)).name
+            return self._hooks.watch_handling(name, call, _run, chain, request, node_id, received=received)
         finally:
             leave_call(token)
-        elapsed = (time.perf_counter() - started) * 1000.0
-        return result._with(request_id=call.request_id, node_id=node_id, processing_time_ms=elapsed)
 
     def send_batch(self, requests: Iterable[Request[Any]], *, timeout: float | None = None) -> list[CatgaResult[Any]]:
         """
@@ -292,7 +290,7 @@ class Mediator:
             return [self.send(request) for request in items]
         seconds = check_timeout(timeout)
         call = nested_call(seconds)
-        return [self._dispatch_watched(request, replace(call, request_id=new_request_id())) for request in items]
+        return [self._dispatch_watched(request, call.with_changes(request_id=new_request_id())) for request in items]
 
     def send_stream(self, requests: Iterable[Request[Any]]) -> Iterator[CatgaResult[Any]]:
         """Send each request when its result is asked for; yield the results in order. Holds one at a time."""
@@ -342,15 +340,12 @@ class Mediator:
 
     def deliver(self, event: Event, *, received: bool = False) -> CatgaResult[None]:
         """Call every subscriber here; return one result for all of them, a success when there is none."""
-        if not self._hooks.handle or not self.subscribes(type(event)):
-            return self._deliver(event)
+        steps = self._subscribers.get(type(event), ())
+        if not steps or not self._handle_watchers:
+            return _deliver(steps, event)
         name = self.registry.by_type(type(event)).name
-        return watched_step(self._deliver, self._hooks, name, received=received)(event)
-
-    def _deliver(self, event: Event) -> CatgaResult[None]:
-        results = [step(event) for step in self._subscribers.get(type(event), ())]
-        failed = next((result for result in results if not result.is_success), None)
-        return CatgaResult(True) if failed is None else failed
+        watch = self._hooks.watch_handling
+        return within_call(lambda call: watch(name, call, _deliver, steps, event, received=received))
 
     @overload
     def require_request(self, request: Request[T]) -> Request[T]: ...
@@ -376,6 +371,22 @@ class Mediator:
             ErrorCode.UNIMPLEMENTED,
             delivery=Delivery.NOT_EXECUTED,
         )
+
+
+def _run(chain: Handler, request: Any, node_id: str | None, call: CallContext) -> CatgaResult[Any]:
+    """Run a handler, and name its call and its node in the result."""
+    started = time.perf_counter()
+    result = chain(request)
+    elapsed = (time.perf_counter() - started) * 1000.0
+    return result._with(request_id=call.request_id, node_id=node_id, processing_time_ms=elapsed)
+
+
+def _deliver(steps: tuple[Handler, ...], event: Event, call: CallContext | None = None) -> CatgaResult[None]:
+    """Run subscribers; return one result for all, with the id of the call if there is one."""
+    results = [step(event) for step in steps]
+    failed = next((result for result in results if not result.is_success), None)
+    result: CatgaResult[None] = CatgaResult(True) if failed is None else failed
+    return result if call is None else result._with(request_id=call.request_id)
 
 
 def require_event(event: object) -> Event:

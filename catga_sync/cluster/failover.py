@@ -20,7 +20,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
@@ -50,7 +50,7 @@ _NO_RESPONSE = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED, Er
 _log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(slots=True)
 class Plan:
     """The state of one call: its candidates, and the attempts so far."""
 
@@ -135,7 +135,7 @@ class Failover:
         result = NO_NODE
         while node is not None:
             result = self._attempt(plan, node)
-            wait = self.wait_before_next(plan, result)
+            wait = None if result.is_success else self.wait_before_next(plan, result)
             if wait is None or not self._budget.take():
                 break
             self.sleep(wait)
@@ -184,7 +184,7 @@ class Failover:
     @staticmethod
     def call_of(plan: Plan) -> CallContext:
         """Return the call as an attempt has it: with the store on which it relies."""
-        return plan.call if plan.store is None else replace(plan.call, store=plan.store)
+        return plan.call if plan.store is None else plan.call.with_changes(store=plan.store)
 
     def note(self, plan: Plan, node: ClusterNode, result: CatgaResult[Any], elapsed: float) -> None:
         """Record an attempt in the plan and at the router."""
@@ -256,7 +256,9 @@ class Failover:
             raise
         self.note(plan, node, result, self._monotonic() - started)
         self.learn(node, result, time_given)
-        return self._attempt(plan, node) if self.drops_store(plan, result) else result
+        if plan.store is not None and self.drops_store(plan, result):
+            return self._attempt(plan, node)
+        return result
 
     def _wait_before_next(self, plan: Plan, result: CatgaResult[Any]) -> float | None:
         """Return the seconds to wait before the next attempt, regardless of the time left; None when there is none."""

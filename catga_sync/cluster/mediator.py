@@ -199,7 +199,7 @@ class ClusterMediator:
             return [self._send_watched(*item) for item in zip(items, entries, calls, strict=True)]
         if not self._send_watchers:
             return self._dispatcher.batch(items, entries, calls)
-        details = [SendDetails(entry.name, item, in_batch=True) for entry, item in zip(entries, calls, strict=True)]
+        details = [SendDetails(entry.name, item, True, {}) for entry, item in zip(entries, calls, strict=True)]
         told = [self._hooks.begin(self._send_watchers, each) for each in details]
         calls = [carried(each) for each in details]
         results: list[CatgaResult[Any]] = [CUT_SHORT] * len(items)
@@ -375,15 +375,11 @@ class ClusterMediator:
 
     def _send_watched(self, request: Request[T], entry: MessageType, call: CallContext) -> CatgaResult[T]:
         """Send a request with hooks and behaviours around it."""
+        send = self._send_through_behaviors if self._behaviors else self._dispatcher.send
+        details = SendDetails(entry.name, call, False, {})
+        return self._hooks.watch(self._send_watchers, details, send, request, entry)
 
-        def run(now: CallContext) -> CatgaResult[T]:
-            if self._behaviors:
-                return self._send_through_behaviors(request, now)
-            return self._dispatcher.send(request, entry, now)
-
-        return self._hooks.watch(self._send_watchers, SendDetails(entry.name, call), run)
-
-    def _send_through_behaviors(self, request: Request[T], call: CallContext) -> CatgaResult[T]:
+    def _send_through_behaviors(self, request: Request[T], entry: MessageType, call: CallContext) -> CatgaResult[T]:
         # A behaviour finds its call as a handler does.
         token = enter_call(call)
         try:

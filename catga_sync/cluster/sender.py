@@ -13,7 +13,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -140,7 +139,7 @@ class Sender:
         details: list[AttemptDetails] = []
         for message, call in zip(messages, calls, strict=True):
             leader = details[0] if details else None
-            details.append(self._details(node, message, call, leader=leader, in_batch=True))
+            details.append(self._details(node, message, call, leader, in_batch=True))
         told = [self._hooks.begin(self._hooks.attempt, each) for each in details]
         calls = [carried(each) for each in details]
         results: Sequence[CatgaResult[Any]] = [CUT_SHORT] * len(messages)
@@ -217,9 +216,18 @@ class Sender:
         """Close connections."""
         self._invoker.close()
 
-    def _details(self, node: ClusterNode, message: Any, call: CallContext, **batch: Any) -> AttemptDetails:
+    def _details(
+        self,
+        node: ClusterNode,
+        message: Any,
+        call: CallContext,
+        leader: AttemptDetails | None = None,
+        *,
+        in_batch: bool = False,
+    ) -> AttemptDetails:
         way = "local" if node.node_id == self._this.node_id else self.way_to(node)
-        return AttemptDetails(self._local.registry.ensure(type(message)).name, call, node, way, **batch)
+        name = self._local.registry.ensure(type(message)).name
+        return AttemptDetails(name, call, node, way, leader, in_batch, {})
 
     def way_to(self, node: ClusterNode) -> str:
         """Return how the next call to another node travels, as ``AttemptDetails.way`` has it."""
@@ -268,7 +276,7 @@ class Sender:
         if room is not None and call.source_node_id is None and not call.chain and room > 0:
             # A view of the app itself sends: its thread is one of the server's, too, and counted nowhere else.
             room -= 1
-        return replace(call, chain=(*call.chain, (self._this.node_id, room)))
+        return call.with_changes(chain=(*call.chain, (self._this.node_id, room)))
 
 
 def _named(result: CatgaResult[Any], call: CallContext) -> CatgaResult[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from functools import partial
 from typing import Any
 
 try:
@@ -18,10 +19,9 @@ except ImportError as exc:
         "metrics need the prometheus_client package: pip install catga-sync[prometheus]", name=exc.name
     ) from exc
 
-__all__ = ["Bounded", "Family", "Metrics", "are_shared", "metrics_of", "write_page"]
+from catga_sync.observability._values import BUCKETS, Values
 
-#: Upper ends of the buckets, in seconds: less than a call over loopback takes, up to half a minute.
-BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+__all__ = ["Bounded", "Family", "Metrics", "are_shared", "metrics_of", "write_page"]
 
 #: Characters of a label value.
 _LONGEST = 128
@@ -73,34 +73,31 @@ class Bounded:
         return value
 
 
-class Family:
+class Family(dict[tuple[str, ...], Any]):
     """
-    One metric with its labels. Thread-safe: a child is made once for each set of label values, and found in a dict.
+    The children of one metric by their label values, each made when it is first looked up. Thread-safe.
 
     Args:
-        metric: Of prometheus_client.
+        metric: Of prometheus_client, or of ``_values.py``.
     """
 
-    __slots__ = ("_children", "_metric")
+    __slots__ = ("_metric",)
 
     def __init__(self, metric: Any) -> None:
+        super().__init__()
         self._metric = metric
-        self._children: dict[tuple[str, ...], Any] = {}
 
-    def at(self, *values: str) -> Any:
-        """Return the child with these label values, in the order of the labels."""
-        child = self._children.get(values)
-        if child is None:
-            # From prometheus_client, so that it is the same for two threads at once.
-            child = self._children[values] = self._metric.labels(*values)
+    def __missing__(self, values: tuple[str, ...]) -> Any:
+        # From the metric, so that it is the same for two threads at once.
+        child = self[values] = self._metric.labels(*values)
         return child
 
     def drop(self, place: int, value: str) -> None:
         """Forget all children that have this label value at this place."""
         if are_shared():
             return  # prometheus_client cannot take values out of the files of workers
-        for values in [values for values in list(self._children) if values[place] == value]:
-            self._children.pop(values, None)
+        for values in [values for values in list(self) if values[place] == value]:
+            self.pop(values, None)
             self._metric.remove(*values)
 
 
@@ -113,26 +110,32 @@ class Metrics:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, *labels: str) -> Family:
-            return Family(Counter(name, text, labels, registry=registry))
+        new_counter: Any
+        new_histogram: Any
+        new_gauge: Any
+        values = Values()
+        if are_shared():
+            new_counter = partial(Counter, registry=registry)
+            new_histogram = partial(Histogram, registry=registry, buckets=BUCKETS)
+            new_gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
+        else:
+            new_counter, new_histogram, new_gauge = values.counter, values.histogram, values.gauge
 
-        def histogram(name: str, text: str, *labels: str) -> Family:
-            return Family(Histogram(name, text, labels, registry=registry, buckets=BUCKETS))
+        def counter(name: str, text: str, *labels: str) -> Any:
+            return Family(new_counter(name, text, labels)) if labels else new_counter(name, text)
 
-        def gauge(name: str, text: str, mode: Any, *labels: str) -> Any:
-            return Gauge(name, text, labels, registry=registry, multiprocess_mode=mode)
+        def histogram(name: str, text: str, *labels: str) -> Any:
+            return Family(new_histogram(name, text, labels)) if labels else new_histogram(name, text)
 
         # At the caller.
         self.sends = counter("catga_sends_total", "Calls that were sent from here", "type", "code", "delivery")
         self.send_seconds = histogram("catga_send_seconds", "Time of a whole call, all attempts included", "type")
-        self.sends_in_flight = gauge("catga_sends_in_flight", "Calls that were sent and have no result yet", "livesum")
+        self.sends_in_flight = new_gauge("catga_sends_in_flight", "Calls that were sent and have no result yet")
         self.attempts = counter("catga_attempts_total", "Attempts at a node", "type", "node", "way", "code", "delivery")
         self.attempt_seconds = histogram("catga_attempt_seconds", "Time of an attempt", "type", "way")
         self.retries = counter("catga_retries_total", "Attempts beyond the first of a call", "type")
-        self.budget = Counter(
-            "catga_retry_budget_exhausted_total",
-            "Further attempts that were not made for want of budget",
-            registry=registry,
+        self.budget = counter(
+            "catga_retry_budget_exhausted_total", "Further attempts that were not made for want of budget"
         )
         self.place_seconds = histogram("catga_place_seconds", "Wait for a slot at the node", "way")
         self.wire_seconds = histogram("catga_wire_seconds", "Time on the wire, there and back", "way")
@@ -141,26 +144,30 @@ class Metrics:
         # At the node.
         self.handled = counter("catga_handled_total", "Handlers that ran here", "type", "code", "source")
         self.handler_seconds = histogram("catga_handler_seconds", "Time of a handler with its behaviours", "type")
-        self.queue_seconds = Histogram(
-            "catga_queue_seconds",
-            "Time from the sending of a call to the start of its handler",
-            registry=registry,
-            buckets=BUCKETS,
+        self.queue_seconds = histogram(
+            "catga_queue_seconds", "Time from the sending of a call to the start of its handler"
         )
-        self.handlers_in_flight = gauge("catga_handlers_in_flight", "Handlers that run", "livesum")
+        self.handlers_in_flight = new_gauge("catga_handlers_in_flight", "Handlers that run")
         self.served = counter("catga_served_total", "Exchanges that were responded to", "route", "way", "status")
         self.served_seconds = histogram("catga_served_seconds", "Time from arrival to response", "route")
         self.refusals = counter("catga_refusals_total", "Requests that were refused, by reason", "reason")
-        self.replayed = Counter("catga_replayed_total", "Responses that are stored ones", registry=registry)
+        self.replayed = counter("catga_replayed_total", "Responses that are stored ones")
 
         # At both.
         self.bytes = counter("catga_bytes_total", "Bytes of bodies", "direction", "side")
 
         # The cluster, as this node sees it.
-        self.nodes = gauge("catga_nodes", "Nodes of the cluster", "livemostrecent", "status")
+        self.nodes = Gauge(
+            "catga_nodes",
+            "Nodes of the cluster",
+            ("status",),
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
         self.ejections = counter("catga_ejections_total", "Ejections of a node for its failures", "node")
         self.node_events = counter("catga_node_events_total", "Events of the cluster", "event")
         self.heartbeats_missed = counter("catga_heartbeats_missed_total", "Times a node missed its heartbeats", "node")
+        registry.register(values)  # empty where they are shared
 
     def forget_node(self, node_id: str) -> None:
         """Drop what has the id of a node as a label."""

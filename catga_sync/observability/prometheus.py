@@ -79,10 +79,10 @@ class PrometheusHook:
         def told(result: CatgaResult[Any]) -> None:
             elapsed = perf_counter() - began
             metrics.sends_in_flight.dec()
-            metrics.sends.at(type_name, self._code(result), result.delivery).inc()
-            metrics.send_seconds.at(type_name).observe(elapsed)
+            metrics.sends[type_name, self._code(result), result.delivery].inc()
+            metrics.send_seconds[type_name,].observe(elapsed)
             if len(result.attempts) > 1:
-                metrics.retries.at(type_name).inc(len(result.attempts) - 1)
+                metrics.retries[type_name,].inc(len(result.attempts) - 1)
 
         return told
 
@@ -96,22 +96,22 @@ class PrometheusHook:
         def told(result: CatgaResult[Any]) -> None:
             elapsed = perf_counter() - began
             node = self._nodes.known(node_id)  # it may have left meanwhile
-            metrics.attempts.at(type_name, node, way, self._code(result), result.delivery).inc()
-            metrics.attempt_seconds.at(type_name, way).observe(elapsed)
+            metrics.attempts[type_name, node, way, self._code(result), result.delivery].inc()
+            metrics.attempt_seconds[type_name, way].observe(elapsed)
             measured = result.metadata
             if not measured:
                 return
             place, wire = measured.get("place_ms"), measured.get("wire_ms")
             if place is not None:
-                metrics.place_seconds.at(way).observe(place / 1e3)
+                metrics.place_seconds[way,].observe(place / 1e3)
             if wire is not None:
-                metrics.wire_seconds.at(way).observe(wire / 1e3)
-                metrics.backlog_seconds.at(way).observe(measured["backlog_ms"] / 1e3)
+                metrics.wire_seconds[way,].observe(wire / 1e3)
+                metrics.backlog_seconds[way,].observe(measured["backlog_ms"] / 1e3)
             sent, received = measured.get("sent_bytes"), measured.get("received_bytes")
             if sent:
-                metrics.bytes.at("out", "client").inc(sent)
+                metrics.bytes["out", "client"].inc(sent)
             if received:
-                metrics.bytes.at("in", "client").inc(received)
+                metrics.bytes["in", "client"].inc(received)
 
         return told
 
@@ -127,35 +127,35 @@ class PrometheusHook:
         def told(result: CatgaResult[Any]) -> None:
             elapsed = perf_counter() - began
             metrics.handlers_in_flight.dec()
-            metrics.handled.at(type_name, self._code(result), source).inc()
-            metrics.handler_seconds.at(type_name).observe(elapsed)
+            metrics.handled[type_name, self._code(result), source].inc()
+            metrics.handler_seconds[type_name,].observe(elapsed)
 
         return told
 
     def on_served(self, details: ServedDetails) -> None:
         """See ``Hook``."""
         metrics = self._metrics
-        metrics.served.at(details.route, details.way, str(details.status)).inc()
-        metrics.served_seconds.at(details.route).observe(details.seconds)
+        metrics.served[details.route, details.way, str(details.status)].inc()
+        metrics.served_seconds[details.route,].observe(details.seconds)
         for reason in details.refusals:
-            metrics.refusals.at(reason).inc()
+            metrics.refusals[reason,].inc()
         if details.replayed:
             metrics.replayed.inc(details.replayed)
-        metrics.bytes.at("in", "server").inc(details.bytes_in)
-        metrics.bytes.at("out", "server").inc(details.bytes_out)
+        metrics.bytes["in", "server"].inc(details.bytes_in)
+        metrics.bytes["out", "server"].inc(details.bytes_out)
 
     def on_event(self, event: ClusterEvent) -> None:
         """See ``Hook``. What is known of a node is dropped when it has left, but for workers that share a folder."""
         metrics, node_id = self._metrics, event.node.node_id
-        metrics.node_events.at(event.kind.name).inc()
+        metrics.node_events[event.kind.name,].inc()
         if event.kind is EventKind.NODE_JOINED:
             # At 0, so that the first ejection is an increase to Prometheus.
-            metrics.ejections.at(self._nodes.of(node_id))
-            metrics.heartbeats_missed.at(self._nodes.of(node_id))
+            metrics.ejections[self._nodes.of(node_id),]
+            metrics.heartbeats_missed[self._nodes.of(node_id),]
         elif event.kind is EventKind.NODE_FAULTED:
-            metrics.ejections.at(self._nodes.of(node_id)).inc()
+            metrics.ejections[self._nodes.of(node_id),].inc()
         elif event.kind is EventKind.NODE_SUSPECTED:
-            metrics.heartbeats_missed.at(self._nodes.of(node_id)).inc()
+            metrics.heartbeats_missed[self._nodes.of(node_id),].inc()
         elif event.kind is EventKind.NODE_LEFT and not are_shared():
             label = self._nodes.drop(node_id)
             if label is not None:

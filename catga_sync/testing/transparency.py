@@ -55,16 +55,18 @@ def transparent(mediator: Mediator | ClusterMediator) -> Iterator[None]:
         request: Any = _Noting(request_codec, report)
         return local_step(chain, request, response, name)
 
-    deliver = local._deliver
+    deliver = local.deliver
 
-    def deliver_copy(event: Event) -> CatgaResult[None]:
+    def deliver_copy(event: Event, *, received: bool = False) -> CatgaResult[None]:
+        if received:
+            return deliver(event, received=True)
         codec = _Noting(local.registry.ensure(type(event)).codec, report)
         # What cannot be written is in the report, and the subscribers of this process get it all the same.
         with suppress(SerializationError):
             event = codec.decode(codec.encode(event))
         return deliver(event)
 
-    before = _set(local, {"_local_step": step, "_deliver": deliver_copy})
+    before = _set(local, {"_local_step": step, "deliver": deliver_copy})
     try:
         yield
     finally:

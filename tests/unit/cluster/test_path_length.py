@@ -117,7 +117,7 @@ def _functions_until_sent(caller: ClusterMediator) -> list[str]:
     return [f"{code.co_filename.removeprefix(_PACKAGE)}:{code.co_firstlineno} {code.co_name}" for code in until_sent]
 
 
-@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 44), ({"secret": "s" * 32}, 54), ({}, 54)])
+@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 42), ({"secret": "s" * 32}, 52), ({}, 52)])
 def test_a_warm_send_runs_few_functions_until_its_last_byte_is_sent(options: dict[str, Any], most: int):
     with _node(**options) as endpoint:
         peers = {"node": endpoint}
@@ -129,3 +129,47 @@ def test_a_warm_send_runs_few_functions_until_its_last_byte_is_sent(options: dic
             functions = min((_functions_until_sent(caller) for _ in range(5)), key=len)
     # Below a dozen nothing was watched: another tool profiles this thread.
     assert 12 < len(functions) <= most, f"{len(functions)} functions:\n" + "\n".join(functions)
+
+
+class _Watches:
+    """A hook that does nothing."""
+
+    def on_send(self, details: Any) -> Any:
+        return id
+
+    on_attempt = on_handle = on_send
+
+
+def _calls(node: ClusterMediator) -> list[str]:
+    """Return the calls of functions of the package that a send to the handler in this process makes."""
+    made: list[CodeType] = []
+
+    def watch(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(_PACKAGE):
+            made.append(frame.f_code)
+
+    sys.setprofile(watch)
+    try:
+        result = node.send(Ask("tea"))
+    finally:
+        sys.setprofile(None)
+    assert result.unwrap() == "tea"
+    return [f"{code.co_filename.removeprefix(_PACKAGE)}:{code.co_firstlineno} {code.co_name}" for code in made]
+
+
+def test_a_warm_send_to_a_handler_of_this_process_makes_few_calls_and_a_hook_adds_a_few():
+    local = Mediator()
+    local.register(Ask, answer)
+    with create_cluster(local, node_id="node", discovery="memory://", insecure=True, environ={}) as node:
+        node.start()
+        for _ in range(3):
+            node.send(Ask("tea"))
+        without = min((_calls(node) for _ in range(5)), key=len)
+        node.add_hook(_Watches())
+        watched = min((_calls(node) for _ in range(5)), key=len)
+    assert 12 < len(without) <= 40, f"{len(without)} calls:\n" + "\n".join(without)
+    # Three methods of the hook, and what each of them returns.
+    more = watched.copy()
+    for each in without:
+        more.remove(each)
+    assert 3 < len(more) <= 14, f"{len(more)} more calls:\n" + "\n".join(more)

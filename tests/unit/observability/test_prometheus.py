@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +24,11 @@ from tests.unit.cluster.fakes import FakeInvoker
 
 require_module("prometheus_client")
 
-from prometheus_client import CollectorRegistry, generate_latest  # noqa: E402
+from prometheus_client import CollectorRegistry, Histogram, generate_latest  # noqa: E402
 from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
 
-from catga_sync.observability._metrics import Bounded  # noqa: E402
+from catga_sync.observability._metrics import Bounded, Metrics  # noqa: E402
+from catga_sync.observability._values import BUCKETS  # noqa: E402
 from catga_sync.observability.prometheus import PrometheusHook, metrics_app, metrics_blueprint  # noqa: E402
 
 
@@ -180,6 +182,43 @@ def test_a_used_up_budget_is_counted(counted: Counted):
     assert sum(counted["catga_retries_total"].values()) == sum(len(result.attempts) - 1 for result in results)
 
 
+def test_times_are_in_the_buckets_in_which_prometheus_client_has_them():
+    own, theirs = CollectorRegistry(), CollectorRegistry()
+    metrics = Metrics(own)
+    histogram = Histogram("catga_send_seconds", "", ["type"], registry=theirs, buckets=BUCKETS)
+    for seconds in (-1.0, 0.0, *BUCKETS, *(end * 1.0001 for end in BUCKETS), 1e9):
+        metrics.send_seconds["a",].observe(seconds)
+        histogram.labels("a").observe(seconds)
+    assert generate_latest(theirs).decode().count("catga_send_seconds_bucket") == len(BUCKETS) + 1
+    for sample in (sample for family in theirs.collect() for sample in family.samples):
+        if not sample.name.endswith("_created"):
+            assert own.get_sample_value(sample.name, sample.labels) == sample.value, sample
+
+
+def test_no_count_of_many_threads_is_lost():
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    start = threading.Barrier(8)
+
+    def count() -> None:
+        start.wait()
+        for number in range(2_000):
+            metrics.sends["t", "OK", str(number % 7)].inc()
+            metrics.send_seconds["t",].observe(0.3)
+            metrics.sends_in_flight.inc()
+            metrics.sends_in_flight.dec()
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    samples = {(each.name, *each.labels.values()): each.value for it in registry.collect() for each in it.samples}
+    assert sum(value for (name, *_), value in samples.items() if name == "catga_sends_total") == 16_000
+    assert samples["catga_send_seconds_count", "t"] == samples["catga_send_seconds_bucket", "t", "0.5"] == 16_000
+    assert samples["catga_send_seconds_bucket", "t", "0.25"] == samples["catga_sends_in_flight",] == 0
+
+
 def test_texts_beyond_the_bound_are_other():
     bounded = Bounded(2, "OK")
     assert [bounded.of(text) for text in ("OK", "a", "b", "c", "a", "b")] == ["other", "a", "b", "other", "a", "b"]
@@ -314,3 +353,36 @@ def test_a_node_that_left_during_an_attempt_has_no_label_of_its_own_any_more() -
     assert (bounded.of("a"), bounded.known("a"), bounded.of("b")) == ("a", "a", "other")
     assert (bounded.drop("b"), bounded.drop("a")) == (None, "a")
     assert bounded.known("a") == "other"
+
+
+_FORKS = """
+import os
+import signal
+
+from prometheus_client import CollectorRegistry
+
+from catga_sync.observability._metrics import Metrics
+
+metrics = Metrics(CollectorRegistry())
+sends = metrics.sends["t", "OK", "EXECUTED"]
+values = metrics.sends._metric._values
+with values.lock:  # as a thread holds it that is counting at that moment
+    pid = os.fork()
+    if not pid:
+        signal.alarm(20)
+        sends.inc()
+        print("counted", flush=True)
+        os._exit(0)
+os.waitpid(pid, 0)
+"""
+
+
+def test_a_child_counts_though_its_parent_was_counting_when_it_forked():
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _FORKS],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=clean_environment(),
+    )
+    assert done.stdout.split() == ["counted"], done.stderr

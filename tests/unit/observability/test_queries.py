@@ -33,10 +33,11 @@ def known() -> dict[str, set[str]]:
     Metrics(registry)
     found: dict[str, set[str]] = {}
     for collector in registry._collector_to_names:
-        labels = set(collector._labelnames)
-        name = collector._name
-        kinds = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}[collector._type]
-        found.update({name + kind: labels | ({"le"} if kind == "_bucket" else set()) for kind in kinds})
+        for family in collector.collect():
+            # A metric of prometheus_client has the names of its labels itself.
+            labels = set((family if hasattr(family, "_labelnames") else collector)._labelnames)
+            kinds = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}[family.type]
+            found.update({family.name + kind: labels | ({"le"} if kind == "_bucket" else set()) for kind in kinds})
     return found
 
 

@@ -1,0 +1,138 @@
+"""Metrics that are counted in the memory of one process, in a tenth of the time that those of prometheus_client take.
+
+prometheus_client reads them as it reads any collector, when a page is made. Workers that share a folder cannot use
+them: what is in the memory of a worker ends with it.
+
+Rule of this file: one lock guards all values of a registry, and is held for a few additions.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any, cast
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from catga_sync import _fork
+
+__all__ = ["BUCKETS", "Values"]
+
+#: Upper ends of the buckets, in seconds: less than a call over loopback takes, up to half a minute.
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_ENDS = (*map(str, BUCKETS), "+Inf")
+
+
+class Values:
+    """A collector with all metrics of one registry. Thread-safe, and safe after a fork."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._kinds: list[_Kind] = []
+        _fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
+        self.lock = threading.Lock()
+
+    def counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Any:
+        """Return a metric, whose children only grow; without names of labels, its only child."""
+        return self._add(_Kind(self, _Number, CounterMetricFamily, name, text, labels))
+
+    def gauge(self, name: str, text: str) -> Any:
+        """Return a number that grows and shrinks."""
+        return self._add(_Kind(self, _Number, GaugeMetricFamily, name, text, ()))
+
+    def histogram(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Any:
+        """Return a metric, whose children count times by ``BUCKETS``; without names of labels, its only child."""
+        return self._add(_Kind(self, _Times, HistogramMetricFamily, name, text, labels))
+
+    def _add(self, kind: _Kind) -> Any:
+        self._kinds.append(kind)
+        # One without labels is on the page from the beginning.
+        return kind if kind.names else kind.labels()
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client for a page: return the metrics as they are now."""
+        return iter([kind.family() for kind in self._kinds])
+
+
+class _Kind:
+    """One metric, with the methods of those of prometheus_client that are used here. Thread-safe."""
+
+    def __init__(
+        self, values: Values, child: type[_Number | _Times], family: Any, name: str, text: str, labels: tuple[str, ...]
+    ) -> None:
+        self._values = values
+        self._child = child
+        self._family = family
+        self._name = name
+        self._text = text
+        self.names = labels
+        self._children: dict[tuple[str, ...], _Number | _Times] = {}
+
+    def labels(self, *values: str) -> Any:
+        """Return the child with these label values; it is made if there is none."""
+        # Two threads at once get the same one.
+        return self._children.setdefault(values, self._child(self._values))
+
+    def remove(self, *values: str) -> None:
+        """Forget a child."""
+        self._children.pop(values, None)
+
+    def family(self) -> Metric:
+        """Return all children, as prometheus_client writes them."""
+        with self._values.lock:
+            read = [(values, child.read()) for values, child in list(self._children.items())]
+        family = self._family(self._name, self._text, labels=self.names)
+        for values, given in read:
+            family.add_metric(values, *given)
+        return cast("Metric", family)
+
+
+class _Number:
+    """A number. Thread-safe."""
+
+    __slots__ = ("_value", "_values")
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
+        self._value = 0.0
+
+    def inc(self, amount: float = 1.0) -> None:
+        """Add to it."""
+        with self._values.lock:
+            self._value += amount
+
+    def dec(self) -> None:
+        """Take one off it."""
+        with self._values.lock:
+            self._value -= 1.0
+
+    def read(self) -> tuple[float]:
+        """Return what ``add_metric`` takes."""
+        return (self._value,)
+
+
+class _Times:
+    """How many times were in each bucket, and their sum. Thread-safe."""
+
+    __slots__ = ("_counts", "_sum", "_values")
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
+        self._counts = [0] * len(_ENDS)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count a time."""
+        bucket = bisect_left(BUCKETS, seconds)
+        with self._values.lock:
+            self._counts[bucket] += 1
+            self._sum += seconds
+
+    def read(self) -> tuple[list[tuple[str, float]], float]:
+        """Return what ``add_metric`` takes: in each bucket are all shorter times as well."""
+        return list(zip(_ENDS, map(float, accumulate(self._counts)), strict=True)), self._sum
