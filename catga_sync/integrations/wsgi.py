@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ROUTES", "BodyFirst", "ClusterMiddleware",
-    "begin_stream", "check_mediator", "end_writing", "raw_request", "request_of",
+    "begin_stream", "check_mediator", "end_writing", "raw_request", "read_first", "request_of",
 ]  # fmt: skip
 
 #: The paths of the receiver.
 ROUTES = frozenset({BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, STREAM_PATH})
 
-#: The key of the WSGI environment for the request that ``BodyFirst`` has read.
+#: The key of the WSGI environment for the request whose body was read first.
 _READ_REQUEST = "catga_sync.request"
 
 
@@ -135,16 +135,21 @@ class BodyFirst:
         """Serve one request."""
         notice_server(environ)
         if environ.get("PATH_INFO") in ROUTES:
-            raw, body = self._receiver.read_body(raw_request(environ))
-            environ[_READ_REQUEST] = raw
-            environ["wsgi.input"] = BytesIO(body)
-            environ["CONTENT_LENGTH"] = str(len(body))
-            environ.pop("HTTP_TRANSFER_ENCODING", None)
+            read_first(environ, self._receiver)
         return self._app(environ, start_response)
 
 
+def read_first(environ: WSGIEnvironment, receiver: Receiver) -> None:
+    """Read the body of a request for the cluster, and leave it in the environment for whoever reads it next."""
+    raw, body = receiver.read_body(raw_request(environ))
+    environ[_READ_REQUEST] = raw
+    environ["wsgi.input"] = BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))
+    environ.pop("HTTP_TRANSFER_ENCODING", None)
+
+
 def request_of(environ: WSGIEnvironment) -> RawRequest:
-    """Return the request that ``BodyFirst`` has read, or else one whose body is still to be read."""
+    """Return the request that ``read_first`` has read, or else one whose body is still to be read."""
     read_already: RawRequest | None = environ.get(_READ_REQUEST)
     return raw_request(environ) if read_already is None else read_already
 

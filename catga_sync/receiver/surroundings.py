@@ -106,8 +106,9 @@ class Surroundings:
 
     def _add_django(self) -> None:
         self._django_is_in = True
-        django: Any = importlib.import_module("catga_sync.integrations.django")
+        django: Any = importlib.import_module("catga_sync.integrations.django.scopes")
         self.add(django.DjangoScope())
+        self.add(django.AtomicScope())
 
 
 def _run_within(scopes: tuple[Scope, ...], run: Callable[[], CatgaResult[T]], name: str) -> CatgaResult[T]:

@@ -27,12 +27,12 @@ from tests import processes
 from tests.external.postgres_server import PostgresServer
 from tests.processes import until
 
-__all__ = ["DJANGO", "FLASK", "Shop", "serving"]
+__all__ = ["DJANGO", "DJANGO_APP", "FLASK", "Shop", "serving"]
 
-DJANGO, FLASK = "django", "flask"
+#: The Django project behind ``ClusterMiddleware``, the one with the Django app, and the Flask app.
+DJANGO, DJANGO_APP, FLASK = "django_project", "django_node", "flask"
 
 _ROOT = Path(__file__).parents[2]
-_SETTINGS = "tests.apps.django_project.settings"
 _FACTORY = "tests.apps.flask_project.app:create_app()"
 
 
@@ -56,7 +56,7 @@ class Shop:
     One node with orders and a stock. Not thread-safe.
 
     Args:
-        kind: ``DJANGO`` or ``FLASK``.
+        kind: ``DJANGO``, ``DJANGO_APP`` or ``FLASK``.
         folder: For the discovery file, and for the database unless there is a server.
         options: Of gunicorn; without any it is Flask's own server, or Django's.
         postgres: The server of the database; None means an SQLite file.
@@ -84,11 +84,16 @@ class Shop:
             "CATGA_CLUSTER_NAME": self.cluster_name,
             "CATGA_DISCOVERY": self.discovery,
         }
-        if kind == DJANGO:
+        if kind != FLASK:
             place = {"SHOP_DATABASE": database if postgres else str(folder / f"{database}.sqlite3")}
             if postgres is not None:
                 place["SHOP_DATABASE_PORT"] = str(postgres.port)
-            self._environment = {**node, **place, "DJANGO_SETTINGS_MODULE": _SETTINGS, **environment}
+            self._environment = {
+                **node,
+                **place,
+                "DJANGO_SETTINGS_MODULE": f"tests.apps.{kind}.settings",
+                **environment,
+            }
             self._prepare = ["-m", "django", "migrate", "--verbosity", "0"]
         else:
             uri = f"sqlite:///{folder / f'{database}.sqlite3'}"
@@ -111,9 +116,9 @@ class Shop:
 
     def __enter__(self) -> Shop:
         if self._options:
-            app = "tests.apps.django_project.wsgi:application" if self._kind == DJANGO else _FACTORY
+            app = _FACTORY if self._kind == FLASK else f"tests.apps.{self._kind}.wsgi:application"
             command = ["gunicorn", "-b", f"127.0.0.1:{self.port}", *self._options, app]
-        elif self._kind == DJANGO:
+        elif self._kind != FLASK:
             command = ["django", "runserver", "--noreload", str(self.port)]
         else:
             command = ["flask", "--app", _FACTORY, "run", "-p", str(self.port)]

@@ -4,8 +4,9 @@ from decimal import Decimal
 
 from django.http import HttpRequest, JsonResponse
 
+from catga_sync.integrations.django import mediator
+
 from messages import ToEuro
-from shop.cluster import mediator
 
 
 def euro(request: HttpRequest, amount: int, currency: str) -> JsonResponse:

@@ -1,0 +1,55 @@
+"""Finds the handlers: imports ``handlers.py`` of every installed app, and notes those that do not register."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+
+from django.apps import apps
+from django.utils.module_loading import module_has_submodule
+
+from catga_sync.errors import RegistrationError
+from catga_sync.integrations.django.node import local
+
+__all__ = ["HandlerModules", "found"]
+
+_NAME = "handlers"
+
+
+@dataclass
+class HandlerModules:
+    """What the import of the modules has come to. Filled once, at the start."""
+
+    #: Name of the module -> what its registration has raised.
+    failed: dict[str, RegistrationError]
+    #: Names of modules that use this library and register nothing.
+    idle: list[str]
+
+    def find(self) -> None:
+        """Import them. Other errors than those of a registration are raised, as for any module of an app."""
+        for config in apps.get_app_configs():
+            if config.module is None or not module_has_submodule(config.module, _NAME):
+                continue
+            name = f"{config.name}.{_NAME}"
+            before = _registered()
+            try:
+                module = import_module(name)
+            except RegistrationError as exc:
+                self.failed[name] = exc
+                continue
+            if _registered() == before and _uses_library(module):
+                self.idle.append(name)
+
+
+def _registered() -> tuple[int, int]:
+    return len(local.handled), len(local.subscribed)
+
+
+def _uses_library(module: ModuleType) -> bool:
+    """Return whether it has anything of this library: other libraries have modules of that name as well."""
+    kinds = [value if isinstance(value, type) else type(value) for value in vars(module).values()]
+    return any(base.__module__.startswith("catga_sync.") for kind in kinds for base in kind.__mro__)
+
+
+found = HandlerModules({}, [])

@@ -1,0 +1,34 @@
+"""``manage.py catga``: the command ``catga-sync`` with the options, types and store of this project."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+__all__ = ["Command"]
+
+
+class Command(BaseCommand):
+    """Run one command of ``catga-sync`` as this project's node would see the cluster."""
+
+    help = "Look into the cluster, call it, drain its nodes: the commands of catga-sync, with settings.CATGA."
+    #: What is wrong with the project may be what is looked for.
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """See ``BaseCommand``."""
+        text = "nodes, types, explain TYPE JSON, call TYPE JSON, drain NODE; each has --help and --json"
+        parser.add_argument("arguments", metavar="COMMAND", nargs=argparse.REMAINDER, help=text)
+
+    def handle(self, *args: Any, arguments: list[str], **options: Any) -> None:
+        """Run it; the exit code is that of ``catga-sync``."""
+        # The command is above the integrations, which serve without it.
+        from catga_sync.cli.main import main
+
+        own = ["--app", "catga_sync.integrations.django:mediator"] if arguments[:1] != ["serve"] else []
+        code = main([*arguments[:1], *own, *arguments[1:]] if arguments else ["--help"])
+        if code:
+            sys.exit(code)

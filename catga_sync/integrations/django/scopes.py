@@ -1,0 +1,92 @@
+"""What Django has around a request, around each call: the signals of a request, and a transaction.
+
+Behind ``ClusterMiddleware`` a call of another node never reaches Django's handler, and a batch has many calls. So the
+signals of a request are sent here: Django closes broken and old database connections and empties the log of queries on
+them, and apps connect more. ``ATOMIC_REQUESTS`` holds for each call alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+
+from django.apps import apps
+from django.core.signals import request_finished, request_started
+from django.db import connections, transaction
+from django.urls import get_urlconf
+
+__all__ = ["AtomicScope", "DjangoScope", "within_request"]
+
+_inside: ContextVar[bool] = ContextVar("catga_sync_django", default=False)
+_is_the_request: ContextVar[bool] = ContextVar("catga_sync_django_request", default=False)
+
+
+@contextmanager
+def within_request(is_one_call: bool) -> Iterator[None]:
+    """Note that the call that is received is the request which Django serves now, and so has its signals already."""
+    token = _is_the_request.set(is_one_call)
+    try:
+        yield
+    finally:
+        _is_the_request.reset(token)
+
+
+class DjangoScope:
+    """
+    Django's signals of a request around each call: a ``Scope``. Thread-safe.
+
+    .. versionadded:: 0.1
+    """
+
+    hidden = ()
+
+    def present(self) -> bool:
+        """See ``Scope``. Django sets the URLconf of a thread while it serves a request of its own."""
+        return _inside.get() or get_urlconf() is not None or not apps.ready
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        """See ``Scope``."""
+        # Imported, but not set up: there are no database connections.
+        if not apps.ready or _is_the_request.get():
+            yield
+            return
+        request_started.send(sender=type(self), environ={})
+        token = _inside.set(True)
+        try:
+            yield
+        finally:
+            _inside.reset(token)
+            request_finished.send(sender=type(self))
+
+
+class AtomicScope:
+    """
+    A transaction around each call, in the databases that have ``ATOMIC_REQUESTS``: a ``Scope``. Thread-safe.
+
+    It is rolled back when the call fails, whether the handler raises or returns a failure. Within another transaction,
+    such as that of a view, it is a savepoint.
+
+    .. versionadded:: 0.1
+    """
+
+    hidden = ()
+
+    def present(self) -> bool:
+        """See ``Scope``. It is never present: a call that fails takes back its own part of a transaction alone."""
+        return not _atomic_databases()
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        """See ``Scope``."""
+        with ExitStack() as stack:
+            for alias in _atomic_databases():
+                stack.enter_context(transaction.atomic(using=alias))
+            yield
+
+
+def _atomic_databases() -> list[str]:
+    if not apps.ready:
+        return []
+    return [alias for alias, database in connections.settings.items() if database["ATOMIC_REQUESTS"]]

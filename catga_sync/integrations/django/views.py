@@ -1,0 +1,58 @@
+"""The view of the cluster's routes: calls of other nodes, inside the life of a request of Django."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from catga_sync.integrations.django.node import mediator
+from catga_sync.integrations.django.scopes import within_request
+from catga_sync.integrations.wsgi import end_writing, request_of
+from catga_sync.wire.routes import INVOKE_PATH
+
+__all__ = ["receive"]
+
+_NO_WSGI = "the cluster's routes are served under WSGI only; run this node with gunicorn and its wsgi.py, for example\n"
+
+
+class _Response(HttpResponse):
+    """A response with a limit on the time of writing it."""
+
+    written: Callable[[], object] = staticmethod(lambda: None)
+
+    def close(self) -> None:
+        super().close()
+        self.written()
+
+
+@csrf_exempt
+def receive(request: HttpRequest) -> HttpResponse:
+    """
+    Serve one request of another node. Thread-safe.
+
+    Callers prove who they are with a signature, so neither CSRF nor a login is asked for. Each call has a transaction
+    of its own under ``ATOMIC_REQUESTS`` (see ``scopes.AtomicScope``): a call that has failed is a response of 200.
+    """
+    environ: dict[str, Any] | None = getattr(request, "environ", None)
+    if environ is None:
+        return HttpResponse(_NO_WSGI, status=501, content_type="text/plain")
+    # A thread of a stream would keep a connection to the database.
+    raw = replace(request_of(environ), takes_over=False)
+    with within_request(raw.path == INVOKE_PATH):
+        received = mediator.receiver.handle(raw)
+    body = b"" if request.method == "HEAD" else received.body
+    response = _Response(body, status=received.status, headers=dict(received.headers))
+    response["Content-Length"] = str(len(received.body))
+    response.written = end_writing(environ, received.seconds)
+    return response
+
+
+# What Django's LoginRequiredMiddleware (5.1 and up) looks for: login_not_required sets it.
+receive.login_required = False  # type: ignore[attr-defined]
+for _alias in connections:
+    receive = transaction.non_atomic_requests(using=_alias)(receive)

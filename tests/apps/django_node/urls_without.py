@@ -1,0 +1,5 @@
+"""A URLconf without the routes of the cluster."""
+
+from typing import Any
+
+urlpatterns: list[Any] = []

@@ -1,0 +1,9 @@
+"""As startproject makes it."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.apps.django_node.settings")
+
+application = get_wsgi_application()
