@@ -107,11 +107,8 @@ class Mediator:
         Register the handler of a request type.
 
         Args:
-            request_type:
-                The class of the request.
-
-            handler:
-                A function ``(request)``, or an object with ``handle(request)``. It returns the response or a
+            request_type: The class of the request.
+            handler: A function ``(request)``, or an object with ``handle(request)``. It returns the response or a
                 ``CatgaResult``, or raises.
 
         Raises:
@@ -217,11 +214,8 @@ class Mediator:
         Run the handler of a request and return its result.
 
         Args:
-            request:
-                The request.
-
-            timeout:
-                Seconds for the call and all that it sends in turn. None means: what is left of the call in which
+            request: The request.
+            timeout: Seconds for the call and all that it sends in turn. None means: what is left of the call in which
                 this one is made. A running handler is never interrupted; work whose time is up is not started.
 
         Returns:
