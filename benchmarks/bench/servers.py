@@ -63,7 +63,12 @@ def free_port() -> int:
 
 def clean_environ() -> dict[str, str]:
     """Return the variables for a process: those of this one, less what would change what it does."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        # Where the key of this user lies: clients and servers share it.
+        if not name.startswith(_FOREIGN) or name == "CATGA_RUNTIME_DIR"
+    }
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 

@@ -67,13 +67,14 @@ class Surroundings:
         self._hidden: frozenset[ContextVar[Any]] = frozenset()
         self._django_is_in = False
 
-    def add(self, scope: Scope) -> None:
+    def add(self, *added: Scope) -> None:
         """
-        Put a scope around every call that runs in this process. One of the same class takes the place of the former.
+        Put scopes around every call that runs in this process. One of the same class takes the place of the former.
 
         A mediator that outlives its app, as in a test suite that makes an app for each test, must not keep them all.
         """
-        scopes = (*(each for each in self._scopes if type(each) is not type(scope)), scope)
+        kinds = {type(each) for each in added}
+        scopes = (*(each for each in self._scopes if type(each) not in kinds), *added)
         self._hidden = frozenset(variable for each in scopes for variable in each.hidden)
         self._scopes = scopes
 
@@ -105,10 +106,10 @@ class Surroundings:
         return _run_within(missing, run, name) if missing else run()
 
     def _add_django(self) -> None:
-        self._django_is_in = True
         django: Any = importlib.import_module("catga_sync.integrations.django.scopes")
-        self.add(django.DjangoScope())
-        self.add(django.AtomicScope())
+        self.add(django.DjangoScope(), django.AtomicScope())
+        # Last: no other call of the first moment is to run without them.
+        self._django_is_in = True
 
 
 def _run_within(scopes: tuple[Scope, ...], run: Callable[[], CatgaResult[T]], name: str) -> CatgaResult[T]:

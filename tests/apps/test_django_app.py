@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.process, pytest.mark.xdist_group("django-app")]
 
 _ROOT = Path(__file__).parents[2]
 _URL = "http://localhost:8000"
+_CACHES = ("UpdateCacheMiddleware", "FetchFromCacheMiddleware")
 _APPS = ["catga_sync.integrations.django", "tests.apps.django_project", "tests.apps.django_node"]
 
 
@@ -174,6 +175,46 @@ def test_a_command_starts_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "nodes.sqlite3").exists()
 
 
+def test_a_local_call_leaves_the_connection_of_its_caller_open(tmp_path: Path) -> None:
+    assert manage(tmp_path, "migrate").returncode == 0
+    code = """if True:
+        from catga_sync.integrations.django import mediator
+        from tests.apps.django_project.models import Order
+        from tests.apps.messages import PlaceOrder
+        Order.objects.bulk_create([Order(number=str(each)) for each in range(9)])
+        print(sum(mediator.send(PlaceOrder("new")).unwrap() > 0 for _ in Order.objects.filter(pk__lte=9).iterator(2)))
+    """
+    done = manage(tmp_path, "shell", "-c", code)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["9"]), done.stderr
+
+
+def test_an_import_of_django_test_makes_no_server_of_a_command(tmp_path: Path) -> None:
+    code = """if True:
+        import os, threading
+        os.environ.update(DJANGO_SETTINGS_MODULE="tests.apps.django_node.settings")
+        import django.test
+        django.setup()
+        print([each.name for each in threading.enumerate() if each.name.startswith("catga")])
+    """
+    given = {"SHOP_DATABASE": str(tmp_path / "shop.sqlite3"), "CATGA_ENDPOINT": _URL}
+    given["CATGA_DISCOVERY"] = f"sqlite:///{tmp_path / 'nodes.sqlite3'}"
+    env = processes.clean_environment(given)
+    done = subprocess.run([sys.executable, "-c", code], cwd=_ROOT, env=env, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_what_the_view_says_is_kept_by_no_cache(tmp_path: Path) -> None:
+    settings = {"MIDDLEWARE": [f"django.middleware.cache.{each}" for each in _CACHES]}
+    code = """if True:
+        from django.test import Client
+        got = [Client(headers={"host": "localhost"}).get("/catga/cluster/node") for _ in range(2)]
+        print([(each.status_code, each["Cache-Control"]) for each in got])
+    """
+    done = manage(tmp_path, "shell", "-c", code, settings={**settings, "ALLOWED_HOSTS": ["localhost"]})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[(200, 'no-store, private'), (200, 'no-store, private')]"
+
+
 def test_the_tests_of_a_project_pass(tmp_path: Path) -> None:
     done = manage(tmp_path, "test", "tests.apps.django_node.tests", "-v", "2")
     assert done.returncode == 0, done.stderr
@@ -231,6 +272,10 @@ def check(folder: Path, **settings: Any) -> Any:
         ({"INSTALLED_APPS": [*_APPS, "tests.apps.django_node.idle"]}, ("catga.W003", "django_node.idle.handlers: ")),
         ({"CATGA": {"endpoint": "http://127.0.0.2:8000"}}, ("catga.E007", "ALLOWED_HOSTS: 127.0.0.2")),
         ({"CATGA": {"endpoint": _URL}, "SECURE_SSL_REDIRECT": True}, ("catga.E008", "SECURE_REDIRECT_EXEMPT")),
+        (
+            {"CATGA": {"endpoint": "http://localhost:8000"}, "PREPEND_WWW": True},
+            ("catga.E009", "localhost has no www."),
+        ),
         ({"CATGA": {}}, ("catga.W005", "endpoint is not set")),
         ({"CATGA": {"endpoint": _URL}, "ROOT_URLCONF": "tests.apps.django_node.urls_without"}, ("catga.W006",)),
         ({"CATGA": {"endpoint": _URL, "secret": "s" * 32}, "DEBUG": True}, ("catga.W004", "secret")),

@@ -126,6 +126,8 @@ class OverGrpc(Exchanges):
         for server, channel in self.channels.values():
             channel.close()
             server.stop()
+        # pytest keeps this object to its end, and a server that is kept keeps its sockets.
+        self.channels.clear()
 
     def exchange(self, node: ClusterMediator, call: Call) -> Answer:
         if node not in self.channels:

@@ -23,6 +23,7 @@ __all__ = ["check"]
 
 _INCLUDE = 'path("", include("catga_sync.integrations.django.urls"))'
 _SECURITY = "django.middleware.security.SecurityMiddleware"
+_COMMON = "django.middleware.common.CommonMiddleware"
 #: What Django allows under DEBUG where ALLOWED_HOSTS is empty.
 _DEBUG_HOSTS = [".localhost", "127.0.0.1", "[::1]"]
 
@@ -79,6 +80,10 @@ def _reachable(options: ClusterOptions) -> Iterator[CheckMessage]:
             text = "SECURE_SSL_REDIRECT: calls of other nodes to the endpoint, which is http://, are redirected"
             hint = "Set SECURE_REDIRECT_EXEMPT = [r'^catga/cluster/'], or use an https:// endpoint."
             yield Error(text, hint=hint, id="catga.E008")
+
+    if settings.PREPEND_WWW and _COMMON in settings.MIDDLEWARE and not host.startswith("www."):
+        text = f"PREPEND_WWW: calls of other nodes to the endpoint are redirected, since {host} has no www."
+        yield Error(text, hint="Use an endpoint whose host begins with www., or PREPEND_WWW = False.", id="catga.E009")
 
 
 def _has_routes() -> bool:

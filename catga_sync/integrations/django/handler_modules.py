@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -10,7 +11,7 @@ from django.apps import apps
 from django.utils.module_loading import module_has_submodule
 
 from catga_sync.errors import RegistrationError
-from catga_sync.integrations.django.node import local
+from catga_sync.integrations.django.node import handler, local, subscriber
 
 __all__ = ["HandlerModules", "found"]
 
@@ -23,7 +24,7 @@ class HandlerModules:
 
     #: Name of the module -> what its registration has raised.
     failed: dict[str, RegistrationError]
-    #: Names of modules that use this library and register nothing.
+    #: Names of modules that import ``handler`` or ``subscriber`` and register nothing.
     idle: list[str]
 
     def find(self) -> None:
@@ -32,13 +33,13 @@ class HandlerModules:
             if config.module is None or not module_has_submodule(config.module, _NAME):
                 continue
             name = f"{config.name}.{_NAME}"
-            before = _registered()
+            before, imported = _registered(), name in sys.modules
             try:
                 module = import_module(name)
             except RegistrationError as exc:
                 self.failed[name] = exc
                 continue
-            if _registered() == before and _uses_library(module):
+            if not imported and _registered() == before and _has_decorator(module):
                 self.idle.append(name)
 
 
@@ -46,10 +47,9 @@ def _registered() -> tuple[int, int]:
     return len(local.handled), len(local.subscribed)
 
 
-def _uses_library(module: ModuleType) -> bool:
-    """Return whether it has anything of this library: other libraries have modules of that name as well."""
-    kinds = [value if isinstance(value, type) else type(value) for value in vars(module).values()]
-    return any(base.__module__.startswith("catga_sync.") for kind in kinds for base in kind.__mro__)
+def _has_decorator(module: ModuleType) -> bool:
+    """Return whether it means to register something: other libraries have modules of that name as well."""
+    return any(value is handler or value is subscriber for value in vars(module).values())
 
 
 found = HandlerModules({}, [])

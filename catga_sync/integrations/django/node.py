@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any, cast
 
 from django.conf import settings
@@ -72,8 +73,14 @@ def serves() -> bool:
     if sys.argv[1:2] == ["runserver"]:
         reloaded = os.environ.get(DJANGO_AUTORELOAD_ENV) == "true"  # noqa: TID251 - Django's own, and no option
         return reloaded or "--noreload" in sys.argv
-    # get_wsgi_application() is what sets Django up in a server.
-    return "django.core.wsgi" in sys.modules
+    # get_wsgi_application() sets Django up in a server. The module alone shows nothing: django.test imports it, too.
+    wsgi = sys.modules.get("django.core.wsgi")
+    frame: FrameType | None = sys._getframe() if wsgi is not None else None
+    while wsgi is not None and frame is not None:
+        if frame.f_code is wsgi.get_wsgi_application.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def serve() -> None:

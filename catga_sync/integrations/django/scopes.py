@@ -42,8 +42,15 @@ class DjangoScope:
     hidden = ()
 
     def present(self) -> bool:
-        """See ``Scope``. Django sets the URLconf of a thread while it serves a request of its own."""
-        return _inside.get() or get_urlconf() is not None or not apps.ready
+        """
+        See ``Scope``. Django sets the URLconf of a thread while it serves a request of its own.
+
+        A thread with an open connection is in the middle of something, such as a command that reads from a cursor: the
+        signals would close its connection.
+        """
+        if _inside.get() or get_urlconf() is not None or not apps.ready:
+            return True
+        return any(each.connection is not None for each in connections.all(initialized_only=True))
 
     @contextmanager
     def enter(self) -> Iterator[None]:

@@ -48,6 +48,8 @@ def receive(request: HttpRequest) -> HttpResponse:
     body = b"" if request.method == "HEAD" else received.body
     response = _Response(body, status=received.status, headers=dict(received.headers))
     response["Content-Length"] = str(len(received.body))
+    # Neither Django's cache nor one between is to keep it: it is signed for one request.
+    response["Cache-Control"] = "no-store, private"
     response.written = end_writing(environ, received.seconds)
     return response
 

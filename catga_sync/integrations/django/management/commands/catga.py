@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -29,6 +30,8 @@ class Command(BaseCommand):
         from catga_sync.cli.main import main
 
         own = ["--app", "catga_sync.integrations.django:mediator"] if arguments[:1] != ["serve"] else []
-        code = main([*arguments[:1], *own, *arguments[1:]] if arguments else ["--help"])
+        out, err = options.get("stdout") or sys.stdout, options.get("stderr") or sys.stderr
+        with redirect_stdout(out), redirect_stderr(err):
+            code = main([*arguments[:1], *own, *arguments[1:]] if arguments else ["--help"])
         if code:
             sys.exit(code)
