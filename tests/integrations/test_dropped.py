@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -93,7 +92,7 @@ def descriptors() -> list[str]:
     found = []
     for each in Path("/dev/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(each))
+            found.append(str(each.readlink()))
     return found
 
 
