@@ -336,7 +336,7 @@ class Mediator:
         """Call every subscriber here; return one result for all of them, a success when there is none."""
         steps = self._subscribers.get(type(event), ())
         if not steps or not self._handle_watchers:
-            return _deliver(steps, event)
+            return _deliver(steps, event, current_call())
         name = self.registry.by_type(type(event)).name
         watch = self._hooks.watch_handling
         return within_call(lambda call: watch(name, call, _deliver, steps, event, received=received))

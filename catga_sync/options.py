@@ -245,8 +245,8 @@ class ClusterOptions:
         whole(1, optional=True),
         "calls in, from other nodes, that one worker runs at once; one more is refused, so that threads stay free for "
         "health checks and refusals. None: one or two less than the server's threads where a server hook has their "
-        "number. Else a call by POST runs in whatever thread the server gives it, and one of a stream waits while 32 "
-        "calls run, for half of its time at most, and is refused then",
+        "number. Where that is unknown, calls by POST are not limited; a call over a stream waits while 32 calls "
+        "run, and is refused after half of its time",
     )
     load_reporter: Any = option(
         None,

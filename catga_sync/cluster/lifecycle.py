@@ -85,7 +85,7 @@ class Lifecycle:
         """Start the background thread now, not with the first call; a node with an endpoint is to serve."""
         self._trust.check()
         self._local_node.open()
-        if self._streams is not None:
+        if self._streams is not None and not self._local_node.draining:
             self._streams.reopen()
         if self._presence is not None:
             self._presence.attach()

@@ -29,13 +29,14 @@ class Values:
     """A collector with all metrics of one registry. Thread-safe, and safe after a fork."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        # Re-entrant: a signal handler may send while this thread reads.
+        self.lock = threading.RLock()
         self._kinds: list[_Kind] = []
         _fork.watch(self)
 
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
 
     def counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Any:
         """Return a metric, whose children only grow; without names of labels, its only child."""
@@ -53,6 +54,10 @@ class Values:
         self._kinds.append(kind)
         # One without labels is on the page from the beginning.
         return kind if kind.names else kind.labels()
+
+    def describe(self) -> Iterator[Metric]:
+        """Called by prometheus_client for the names, which no other collector is to have."""
+        return self.collect()
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client for a page: return the metrics as they are now."""

@@ -105,13 +105,14 @@ class Streams:
             took = self.has_room
             if took:
                 self._open.add(stream)
+        why = "the worker ends" if self._ended else "the node has as many streams as it may"
         if took:
             try:
                 threading.Thread(target=stream.run, name=f"catga-stream-{next(_numbers)}", daemon=True).start()
-            except RuntimeError:  # no further thread can be started
-                took = False
+            except RuntimeError:
+                took, why = False, "no further thread can be started"
         if not took:
-            stream.refuse("the worker ends" if self._ended else "the node has as many streams as it may")
+            stream.refuse(why)
             self.closed(stream)
         return took
 

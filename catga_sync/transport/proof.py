@@ -71,8 +71,8 @@ class Proof:
 def judge_unproven(outcome: Outcome, probe: Probe) -> CatgaResult[Any]:
     """Judge a call that is not made, since its node has not shown that it signs."""
     node = outcome.node
-    # With an error of a server or a proxy, the node has said nothing of signatures.
-    broken = probe.status is not None and probe.status >= 500
+    # With a passing error of a server or a proxy, the node has said nothing of signatures.
+    broken = probe.status in (500, 502, 503, 504)
     if broken or probe.outcome is not ProbeOutcome.OTHER:
         what = "cannot be reached" if probe.outcome is ProbeOutcome.REFUSED else "does not describe itself in time"
         if broken:

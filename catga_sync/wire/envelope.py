@@ -344,6 +344,10 @@ def _payload(text: str) -> bytes:
         raise EnvelopeError("payloadData: not base64") from exc
 
 
+#: What a .NET program sends that gives no time.
+_NO_TIME = datetime(1, 1, 1, tzinfo=timezone.utc)
+
+
 def _timestamp(text: str) -> float | None:
     match = _TIMESTAMP.fullmatch(text) if len(text) <= 40 else None
     if match is None:
@@ -353,6 +357,8 @@ def _timestamp(text: str) -> float | None:
         moment = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=timezone.utc)
     except ValueError as exc:
         raise EnvelopeError("timestamp: no such date or time") from exc
+    if moment == _NO_TIME:
+        return None
     if zone and zone not in "Zz":
         digits = zone.replace(":", "")
         hours, minutes = int(digits[1:3]), int(digits[3:5])

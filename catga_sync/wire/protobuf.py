@@ -207,9 +207,10 @@ def _request(message: InvokeRequest) -> RequestEnvelope:
             raise EnvelopeError(f"{name}: give 1 to {MAX_NAME} printable characters", request_id=request_id)
     sent = None
     if message.HasField("timestamp"):
-        sent = message.timestamp.seconds + message.timestamp.nanos / 1e9
-        if not _FIRST_SECOND <= sent <= _LAST_SECOND:
+        seconds = message.timestamp.seconds
+        if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
             raise EnvelopeError("timestamp: no such date or time", request_id=request_id)
+        sent = None if seconds == _FIRST_SECOND else seconds + message.timestamp.nanos / 1e9
     return RequestEnvelope(
         message.request_type_name,
         message.response_type_name,
@@ -222,7 +223,7 @@ def _request(message: InvokeRequest) -> RequestEnvelope:
 
 
 #: The years 1 to 9999, which protobuf's Timestamp and Python's datetime have. A .NET program that gives no time sends
-#: the first second.
+#: the first second, which so means none.
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
