@@ -116,6 +116,7 @@ def assemble(
     channel: Channel | None = None,
     probe: Asker | None = None,
     background: bool = True,
+    membership_type: type[Membership] = Membership,
 ) -> Assembly:
     """
     Make the parts in the order in which they need each other.
@@ -130,6 +131,7 @@ def assemble(
         channel: Carries the envelopes; None means HTTP, and gRPC to nodes that are reached so.
         probe: Asks nodes to describe themselves; None means over HTTP or gRPC, as the endpoint says.
         background: Whether a received request starts the background thread; without it the caller runs the steps.
+        membership_type: The class that keeps the snapshot.
 
     Raises:
         ConfigurationError: An option names an unknown backend or router.
@@ -177,7 +179,7 @@ def assemble(
     # The other nodes.
     events = EventBoard()
     peers = Peers(probe, share_a_key=trust.is_local)
-    membership = Membership(
+    membership = membership_type(
         discovery,
         this,
         events,

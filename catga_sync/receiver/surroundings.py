@@ -78,6 +78,11 @@ class Surroundings:
         self._hidden = frozenset(variable for each in scopes for variable in each.hidden)
         self._scopes = scopes
 
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """The scopes, the outermost first."""
+        return self._scopes
+
     def run_received(self, run: Callable[[], CatgaResult[T]], name: str) -> CatgaResult[T]:
         """
         Run a call from another node in surroundings of its own; what it sets in a context variable ends with it.

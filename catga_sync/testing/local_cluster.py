@@ -16,10 +16,14 @@ from catga_sync import _fork
 from catga_sync._clock import SYSTEM_CLOCK
 from catga_sync.cluster.factory import assemble
 from catga_sync.cluster.mediator import ClusterMediator
+from catga_sync.cluster.membership import Membership
+from catga_sync.cluster.snapshot import Snapshot
+from catga_sync.context import CallContext
 from catga_sync.errors import ConfigurationError
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.options import ClusterOptions
+from catga_sync.serialization import MessageType
 from catga_sync.testing.network import Fault, Network, Parcel, SimulatedChannel, SimulatedProbe, deliver
 
 if TYPE_CHECKING:
@@ -71,6 +75,7 @@ class _Member:
             channel=SimulatedChannel(network, self),
             probe=SimulatedProbe(network, self.node_id),
             background=False,
+            membership_type=_PresentMembership,
         )
         self.mediator, self.membership = parts.mediator, parts.membership
         self.receiver = parts.mediator.receiver
@@ -110,6 +115,18 @@ class _Members:
         """See ``Discovery``."""
 
 
+class _PresentMembership(Membership):
+    """Reads the store, which costs little here, before each look: a test sees at once what it has changed."""
+
+    def look(self, call: CallContext | None) -> Snapshot:
+        self.refresh(call=call)
+        return super().look(call)
+
+    def candidates(self, entry: MessageType, here: bool, call: CallContext | None) -> tuple[ClusterNode, ...]:
+        self.refresh(call=call)
+        return super().candidates(entry, here, call)
+
+
 class LocalCluster:
     """
     A cluster in one process, for tests. Thread-safe; a context manager that closes all nodes.
@@ -141,6 +158,7 @@ class LocalCluster:
         self._lock = threading.Lock()
         # Guarded by _lock.
         self._members: dict[str, _Member] = {}
+        self._closed = False
         _fork.watch(self)
 
     def add_node(
@@ -155,7 +173,7 @@ class LocalCluster:
             options: Options of this node alone.
 
         Raises:
-            ConfigurationError: There is a node with this id, or an option is wrong.
+            ConfigurationError: There is a node with this id, an option is wrong, or the cluster is closed.
         """
         return self._add(node_id, f"http://node-{next(self._numbers)}.test", local, options)
 
@@ -181,6 +199,7 @@ class LocalCluster:
 
         Raises:
             ConfigurationError: There is no such node.
+            TypeError: ``fault`` is no ``Fault``.
         """
         self._network.script(fault, target=self._member(node_id).node_id, times=times, seconds=seconds)
 
@@ -192,8 +211,12 @@ class LocalCluster:
         """Start a node again, as a new process with the same handlers, and return its mediator. Others see it now."""
         member = self._member(node_id)
         member.kill()
-        member.mediator.close()
+        former = member.mediator
+        former.close()
         member.begin()
+        # Its app is the same one.
+        for scope in former.surroundings.scopes:
+            member.mediator.surroundings.add(scope)
         self._tell_all()
         return member.mediator
 
@@ -214,7 +237,9 @@ class LocalCluster:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Close all nodes. Safe to call twice."""
+        """Close all nodes; none can be added afterwards. Safe to call twice."""
+        with self._lock:
+            self._closed = True
         for member in self._all():
             member.mediator.close()
 
@@ -231,6 +256,8 @@ class LocalCluster:
         chosen = self._options.with_changes({**options, "node_id": node_id, "endpoint": endpoint})
         member = _Member(self, Mediator() if local is None else local, chosen)
         with self._lock:
+            if self._closed:
+                raise ConfigurationError("this LocalCluster is closed: add nodes before that, or make another one")
             if node_id in self._members:
                 raise ConfigurationError(f"node_id: the cluster has a node {node_id!r} already")
             self._members[node_id] = self._network.nodes[node_id] = member

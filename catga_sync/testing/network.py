@@ -6,13 +6,14 @@ import enum
 import io
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from catga_sync import _fork
 from catga_sync._clock import Clock
 from catga_sync.errors import ErrorCode
-from catga_sync.nodes import ClusterNode, NodeRecord
+from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.receiver.receiver import RawRequest, RawResponse, Receiver
 from catga_sync.transport.base import ExchangeFailed, Response
 from catga_sync.transport.http.probe import Probe, ProbeOutcome
@@ -113,6 +114,8 @@ class Network:
             times: The number of requests.
             seconds: How much longer a slow request takes.
         """
+        if not isinstance(fault, Fault):
+            raise TypeError(f"fault: give a Fault, such as Fault.REFUSE, not {fault!r}")
         with self._lock:
             self._script.append(_Scripted(fault, target, times, seconds))
 
@@ -150,6 +153,7 @@ class Network:
                 target.backlog.append((parcel, expires))
             self._sleep(timeout)
             raise _no_response()
+        receiver = target.receiver
         delay = self.latency + (scripted.seconds if scripted is not None and fault is Fault.SLOW else 0.0)
         self._sleep(min(delay, timeout))
         # A caller closes its connection when its time is up.
@@ -158,10 +162,11 @@ class Network:
             response = deliver(target, parcel, hung_up=delay >= timeout)
         if fault is Fault.KILL_AFTER:
             target.kill()
-        if not target.is_running:
+        if not target.is_running or target.receiver is not receiver:  # killed meanwhile, and perhaps started again
             raise _connection_lost()
-        if fault is Fault.DROP_RESPONSE or delay >= timeout:
-            self._sleep(max(0.0, timeout - delay))
+        left = expires - target.clock.monotonic()
+        if fault is Fault.DROP_RESPONSE or left <= 0 or delay >= timeout:
+            self._sleep(max(0.0, left))
             raise _no_response()
         return response
 
@@ -186,7 +191,11 @@ def _connection_lost() -> ExchangeFailed:
 
 
 def deliver(target: Peer, parcel: Parcel, *, hung_up: bool) -> RawResponse:
-    """Hand a request to a node's receiver; ``hung_up``: whether the caller has gone."""
+    """
+    Hand a request to a node's receiver; ``hung_up``: whether the caller has gone.
+
+    It runs in an empty context, as in a thread of a server, without Flask's request and the variables of the caller.
+    """
     raw = RawRequest(
         "POST",
         parcel.path,
@@ -196,7 +205,7 @@ def deliver(target: Peer, parcel: Parcel, *, hung_up: bool) -> RawResponse:
         remote_address="127.0.0.1",
         hung_up=lambda: hung_up,
     )
-    return target.receiver.handle(raw)
+    return Context().run(target.receiver.handle, raw)
 
 
 class SimulatedProbe:
@@ -209,7 +218,7 @@ class SimulatedProbe:
     def ask(self, node_id: str, endpoint: str, timeout: float) -> Probe:
         """See ``Asker``."""
         target = self._network.nodes[node_id]
-        if not target.is_running:
+        if not target.is_running or target.describe().status is NodeStatus.OFFLINE:
             return Probe(ProbeOutcome.REFUSED)
         if target.is_paused or not self._network.reaches(self._node_id, node_id):
             return Probe(ProbeOutcome.SILENT)
@@ -233,6 +242,8 @@ class SimulatedChannel:
         renew: Callable[[Mapping[str, str]], Mapping[str, str]] | None = None,
     ) -> Response:
         """See ``Channel``."""
+        if not self._source.is_running:
+            raise ExchangeFailed("was not asked: the test has killed this node", sent=False)
         left = expires - self._source.clock.monotonic()
         came = self._network.exchange(self._source.node_id, node.node_id, Parcel(path, headers, body), left)
         return Response(came.status, came.headers, came.body, lambda: None)

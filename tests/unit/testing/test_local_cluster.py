@@ -6,12 +6,13 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, current_app
+from flask import Flask, current_app, has_request_context
 
 from catga_sync.context import current_call
 from catga_sync.errors import ConfigurationError, Delivery, ErrorCode
@@ -94,6 +95,16 @@ def test_the_calls_of_a_flask_app_get_its_context(cluster: LocalCluster) -> None
     assert cluster.add_client().send(Price()).value == 6
 
 
+def test_a_node_that_is_restarted_has_the_context_of_its_app(cluster: LocalCluster) -> None:
+    node, app = cluster.add_node("prices"), Flask("prices")
+    app.testing = True
+    app.register_blueprint(cluster_blueprint(node))
+    node.register(Price, lambda request: len(current_app.name))
+    shop = cluster.add_client()
+    cluster.restart("prices")
+    assert shop.send(Price()).value == 6
+
+
 def test_services_send_to_each_other_under_one_call(cluster: LocalCluster) -> None:
     prices = Mediator()
     stock = cluster.add_node("stock", Stock().local)
@@ -114,7 +125,11 @@ def test_a_handler_may_be_registered_later(cluster: LocalCluster) -> None:
     node, shop = cluster.add_node("prices"), cluster.add_client()
     assert shop.send(Price()).code is ErrorCode.UNIMPLEMENTED
     node.register(Price, lambda request: 7)
-    until(lambda: shop.send(Price()).value == 7, "the handler is known")
+    assert shop.send(Price()).value == 7
+    heard: list[Any] = []
+    node.subscribe(SoldOut, heard.append)
+    assert shop.publish(SoldOut())["prices"]
+    assert heard == [SoldOut()]
 
 
 def test_it_opens_no_socket_and_writes_no_file(
@@ -250,6 +265,64 @@ def test_a_node_that_drains_takes_no_call(cluster: LocalCluster) -> None:
     assert shop.send(Reserve()).delivery is Delivery.NOT_EXECUTED
 
 
+def test_a_node_that_is_closed_is_not_online(cluster: LocalCluster) -> None:
+    stock = cluster.add_node("stock", Stock().local)
+    shop = cluster.add_client()
+    assert [each.status for each in shop.nodes()] == [NodeStatus.ONLINE]
+    stock.close()
+    assert NodeStatus.ONLINE not in [each.status for each in shop.nodes()]
+    until(lambda: not shop.nodes(), "it is gone")
+
+
+def test_the_handler_of_another_node_has_nothing_of_its_callers_context(cluster: LocalCluster) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="none")
+    seen: list[Any] = []
+    prices = Mediator()
+    prices.register(Price, lambda request: seen.append((variable.get(), has_request_context())) or 7)
+    cluster.add_node("prices", prices)
+    shop = cluster.add_client()
+    token = variable.set("of the caller")
+    with Flask("shop").test_request_context():
+        assert shop.send(Price()).value == 7
+    variable.reset(token)
+    assert seen == [("none", False)]
+
+
+def test_a_response_after_the_deadline_does_not_arrive(cluster: LocalCluster) -> None:
+    ran: list[Any] = []
+
+    def slow(request: Reserve) -> int:
+        call = current_call()
+        assert call is not None
+        assert call.deadline is not None
+        deadline = call.deadline
+        until(lambda: deadline.remaining() <= 0, "its time is up")
+        ran.append(request)
+        return 1
+
+    stock = Mediator()
+    stock.register(Reserve, slow)
+    cluster.add_node("stock", stock)
+    result = cluster.add_client().send(Reserve(), timeout=SHORT)
+    assert (result.delivery, result.code, len(ran)) == (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED, 1)
+
+
+def test_a_node_that_is_killed_in_a_call_does_not_respond_though_it_is_started_again(cluster: LocalCluster) -> None:
+    stock = Mediator()
+    stock.register(Reserve, lambda request: (cluster.restart("stock"), 1)[1])
+    cluster.add_node("stock", stock)
+    assert cluster.add_client().send(Reserve()).delivery is Delivery.UNKNOWN
+
+
+def test_a_node_that_is_killed_sends_nothing(cluster: LocalCluster) -> None:
+    stock = Stock()
+    cluster.add_node("stock", stock.local)
+    shop = cluster.add_client("shop")
+    cluster.kill("shop")
+    assert shop.send(Reserve()).delivery is Delivery.NOT_EXECUTED
+    assert stock.ran == []
+
+
 # -- mistakes ----------------------------------------------------------------------------------------------------------
 
 
@@ -262,10 +335,24 @@ def test_an_unknown_node_is_an_error_that_names_the_others(cluster: LocalCluster
         cluster.script("stok", Fault.REFUSE)
 
 
+def test_a_fault_is_a_fault(cluster: LocalCluster) -> None:
+    cluster.add_node("stock")
+    name: Any = "REFUSE"
+    with pytest.raises(TypeError, match=r"give a Fault, such as Fault\.REFUSE, not 'REFUSE'"):
+        cluster.script("stock", name)
+
+
 def test_a_node_id_is_given_once(cluster: LocalCluster) -> None:
     cluster.add_node("stock")
     with pytest.raises(ConfigurationError, match="has a node 'stock' already"):
         cluster.add_client("stock")
+
+
+def test_a_closed_cluster_takes_no_node() -> None:
+    with LocalCluster() as cluster:
+        cluster.add_node("stock")
+    with pytest.raises(ConfigurationError, match="is closed: add nodes before"):
+        cluster.add_client()
 
 
 @pytest.mark.parametrize("name", ["endpoint", "discovery", "secret"])
