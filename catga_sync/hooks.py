@@ -246,7 +246,9 @@ class Hooks:
         try:
             result = run(*message, carried(details))
         finally:
-            self.end(told, _named(result, details.call))
+            if result is CUT_SHORT:
+                result = result._with(request_id=details.call.request_id)
+            self.end(told, result)
         return result
 
     def watch_handling(
@@ -274,7 +276,9 @@ class Hooks:
                 if token is not None:
                     leave_call(token)
         finally:
-            self.end(told, _named(result, call))
+            if result is CUT_SHORT:
+                result = result._with(request_id=call.request_id)
+            self.end(told, result)
         return result
 
     def tell(self, event: ClusterEvent) -> None:
@@ -321,11 +325,6 @@ def carried(details: SendDetails | AttemptDetails | HandleDetails) -> CallContex
 CUT_SHORT: CatgaResult[Any] = CatgaResult.failure(
     "cut short by the end of the process", ErrorCode.CANCELLED, delivery=Delivery.UNKNOWN
 )
-
-
-def _named(result: CatgaResult[Any], call: CallContext) -> CatgaResult[Any]:
-    """Return a result with the id of its call: one that was cut short has none."""
-    return result._with(request_id=call.request_id) if result is CUT_SHORT else result
 
 
 #: Milliseconds beyond which a time in the queue is not believed: a clock is wrong, or the text.

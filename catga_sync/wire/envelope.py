@@ -357,8 +357,6 @@ def _timestamp(text: str) -> float | None:
         moment = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=timezone.utc)
     except ValueError as exc:
         raise EnvelopeError("timestamp: no such date or time") from exc
-    if moment == _NO_TIME:
-        return None
     if zone and zone not in "Zz":
         digits = zone.replace(":", "")
         hours, minutes = int(digits[1:3]), int(digits[3:5])
@@ -369,4 +367,6 @@ def _timestamp(text: str) -> float | None:
             moment += -offset if zone[0] == "+" else offset
         except OverflowError as exc:  # before the year 1 or after 9999 in UTC: nothing could show such a time
             raise EnvelopeError("timestamp: no such date or time") from exc
+    elif moment == _NO_TIME:
+        return None
     return moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)

@@ -206,7 +206,12 @@ def test_a_timestamp_has_up_to_seven_digits_and_any_zone_or_none(text, seconds):
     assert read(timestamp=text).timestamp == pytest.approx(NOON + seconds, abs=1e-6)
 
 
-@pytest.mark.parametrize("text", ["0001-01-01T00:00:00", "0001-01-01T00:01:00+00:01", "9999-12-31T23:58:59-00:01"])
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00", "0001-01-01T00:00:00Z"])
+def test_the_default_of_dotnet_is_no_time(text):
+    assert read(timestamp=text).timestamp is None
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:01", "0001-01-01T00:01:00+00:01", "9999-12-31T23:58:59-00:01"])
 def test_the_earliest_and_the_latest_time_that_dotnet_has_are_times_that_can_be_shown(text):
     shown = datetime.fromtimestamp(read(timestamp=text).timestamp, timezone.utc)
     assert shown.year in (1, 9999)
