@@ -16,6 +16,7 @@ from catga_sync.handlers import check_message_class
 from catga_sync.mediator import Mediator, require_event
 from catga_sync.messages import Event, Request
 from catga_sync.nodes import ClusterNode
+from catga_sync.pipeline import error_text
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry, MessageType
 
@@ -131,9 +132,11 @@ class FakeMediator(Mediator):
             _exact.reset(token)
         if exact.error is not None:
             raise exact.error
-        if exact.failure is None or result.is_success:  # a behaviour may have made a success of it
+        failure = exact.failure
+        # Behaviours may have made another result of it. Of a handler it would be one in which the handler ran.
+        if failure is None or result != failure._with(delivery=result.delivery, error=error_text(failure.error or "")):
             return result
-        return exact.failure._with(request_id=result.request_id)
+        return failure._with(request_id=result.request_id)
 
     def send_batch(self, requests: Iterable[Request[Any]], *, timeout: float | None = None) -> list[CatgaResult[Any]]:
         """Send each request; see ``send``."""
@@ -172,6 +175,8 @@ class FakeMediator(Mediator):
         with self._notes:
             answer = self._answers[type(request)]
         exact = _exact.get()
+        if exact is not None:  # a behaviour may have asked before
+            exact.failure = None
         try:
             given = answer(request)
         except AssertionError as exc:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Request
 
-__all__ = ["local_of", "override_handler"]
+__all__ = ["in_force", "local_of", "override_handler"]
+
+_lock = threading.Lock()
+#: Guarded by _lock: by mediator and key what was there before the first block, then the entries of the open blocks.
+_open: WeakKeyDictionary[Mediator, dict[Any, list[Any]]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -19,6 +25,8 @@ def override_handler(
 ) -> Iterator[None]:
     """
     Have another handler for a request type until the block is left. Thread-safe; calls that run go on.
+
+    Blocks may overlap in any order: the one that was entered last, of those that are open, is in force.
 
     Args:
         mediator: Where the handler is registered. Of a cluster's mediator it is the handler of its own node.
@@ -33,11 +41,33 @@ def override_handler(
     local = local_of(mediator)
     checked = Mediator(local.registry)
     checked.register(request_type, handler)
-    before = _put(local, request_type, checked._steps[request_type])
+    with in_force(local, request_type, checked._steps[request_type], lambda step: _put(local, request_type, step)):
+        yield
+
+
+@contextmanager
+def in_force(local: Mediator, key: Any, entry: Any, put: Callable[[Any], Any]) -> Iterator[None]:
+    """
+    Have an entry in force until the block is left, unless a block that was entered later is open. Thread-safe.
+
+    Args:
+        local: Where it is in force.
+        key: What it is in force for; blocks of the same mediator and key may overlap.
+        entry: An object of this block alone.
+        put: Puts an entry in place of the one that is there, and returns that one.
+    """
+    with _lock:
+        before = put(entry)
+        entries = _open.setdefault(local, {}).setdefault(key, [before])
+        entries.append(entry)
     try:
         yield
     finally:
-        _put(local, request_type, before)
+        with _lock:
+            del entries[next(index for index, each in enumerate(entries) if each is entry)]
+            put(entries[-1])
+            if len(entries) == 1:
+                del _open[local][key]
 
 
 def local_of(mediator: Mediator | ClusterMediator) -> Mediator:

@@ -10,6 +10,7 @@ import reprlib
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from catga_sync.cluster.mediator import ClusterMediator
@@ -19,7 +20,7 @@ from catga_sync.messages import Event
 from catga_sync.pipeline import Handler, local_step
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import Codec
-from catga_sync.testing.overriding import local_of
+from catga_sync.testing.overriding import in_force, local_of
 
 __all__ = ["ChangedOnTheWire", "transparent"]
 
@@ -38,6 +39,7 @@ def transparent(mediator: Mediator | ClusterMediator) -> Iterator[None]:
 
     Handlers and callers get copies, as over the wire: what one changes in its copy the other does not see. The same
     goes for the subscribers of events. What cannot be written, or is read as something else, is reported at the end.
+    Of blocks that overlap, in any order, the one that was entered last, of those that are open, notes the changes.
 
     Args:
         mediator: Has the handlers. Of a cluster's mediator it is the calls that run at its own node.
@@ -55,22 +57,24 @@ def transparent(mediator: Mediator | ClusterMediator) -> Iterator[None]:
         request: Any = _Noting(request_codec, report)
         return local_step(chain, request, response, name)
 
-    deliver = local.deliver
+    # Not that of a block that is open: it may be left before this one.
+    deliver = partial(type(local).deliver, local)
 
     def deliver_copy(event: Event, *, received: bool = False) -> CatgaResult[None]:
         if received:
             return deliver(event, received=True)
-        codec = _Noting(local.registry.ensure(type(event)).codec, report)
+        entry = local.registry.ensure(type(event))
+        if not entry.remote:  # what never travels need not be fit for it
+            return deliver(event)
+        codec = _Noting(entry.codec, report)
         # What cannot be written is in the report, and the subscribers of this process get it all the same.
         with suppress(SerializationError):
             event = codec.decode(codec.encode(event))
         return deliver(event)
 
-    before = _set(local, {"_local_step": step, "deliver": deliver_copy})
-    try:
+    ours = {"_local_step": step, "deliver": deliver_copy}
+    with in_force(local, transparent, ours, lambda attributes: _set(local, attributes)):
         yield
-    finally:
-        _set(local, before)
     report.check()
 
 

@@ -91,6 +91,32 @@ def test_a_behaviour_may_make_a_success_of_a_failure(fake: FakeMediator) -> None
     assert fake.send(GetUser()).value == ADA
 
 
+@pytest.mark.parametrize("text", ["", "x" * 600])
+def test_a_failure_of_any_text_keeps_its_delivery(fake: FakeMediator, text: str) -> None:
+    fake.when(GetUser).returns(CatgaResult.failure(text, ErrorCode.UNAVAILABLE, delivery=Delivery.NOT_EXECUTED))
+    assert fake.send(GetUser()).delivery is Delivery.NOT_EXECUTED
+
+
+def test_a_failure_that_a_behaviour_makes_of_it_is_the_result(fake: FakeMediator) -> None:
+    fake.when(GetUser).returns(CatgaResult.failure("raw", "a.raw"))
+    fake.add_behavior(lambda next_: lambda request: next_(request) or CatgaResult.failure("mine", "b.mine"))
+    result = fake.send(GetUser())
+    assert (result.error, result.code) == ("mine", "b.mine")
+
+
+def test_a_failure_of_an_attempt_before_is_not_the_result(fake: FakeMediator) -> None:
+    failures = [CatgaResult[User].failure("first", ErrorCode.UNAVAILABLE, delivery=Delivery.NOT_EXECUTED)]
+
+    def answer(request: GetUser) -> CatgaResult[User]:
+        if failures:
+            return failures.pop()
+        raise BusinessError("second", code="x.second")
+
+    fake.when(GetUser).returns(answer)
+    fake.add_behavior(lambda next_: lambda request: next_(request) or next_(request))
+    assert fake.send(GetUser()).code == "x.second"
+
+
 def test_a_success_may_be_given_as_a_result(fake: FakeMediator) -> None:
     fake.when(GetUser).returns(CatgaResult.success(ADA, metadata={"cached": "1"}))
     result = fake.send(GetUser())

@@ -42,6 +42,18 @@ def test_the_handler_is_another_one_until_the_block_is_left(local: Mediator) -> 
     assert local.send(Double()).value == 4
 
 
+def test_blocks_may_overlap_without_nesting(local: Mediator) -> None:
+    first, second = (override_handler(local, Double, lambda request, answer=answer: answer) for answer in (0, 1))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert local.send(Double()).value == 1
+    with override_handler(local, Double, lambda request: 2):
+        second.__exit__(None, None, None)
+        assert local.send(Double()).value == 2
+    assert local.send(Double()).value == 4
+
+
 def test_the_old_one_is_back_after_an_error(local: Mediator) -> None:
     with pytest.raises(KeyError), override_handler(local, Double, lambda request: 0):
         raise KeyError

@@ -77,7 +77,7 @@ def test_who_does_not_use_it_does_not_import_the_package(pytester: pytest.Pytest
 
 
 def test_it_can_be_left_out(pytester: pytest.Pytester) -> None:
-    result = run(pytester, "-p", "no:catga_sync", test_it="def test_fake(fake_mediator): pass")
+    result = run(pytester, "-p", "no:catga_sync_pytest", test_it="def test_fake(fake_mediator): pass")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*fixture 'fake_mediator' not found"])
 

@@ -49,6 +49,12 @@ class Done(Event):
     lines: list[Line] = field(default_factory=list)
 
 
+@message(name="transparent.DoneHere", remote=False)
+@dataclass
+class DoneHere(Event):
+    what: Any
+
+
 @pytest.fixture
 def local() -> Mediator:
     made = Mediator()
@@ -127,6 +133,11 @@ def test_what_never_travels_need_not_be_fit_for_it(local: Mediator) -> None:
     what = object()
     with transparent(local):
         assert local.send(Here(what)).value is what
+    heard: list[DoneHere] = []
+    local.subscribe(DoneHere, heard.append)
+    with transparent(local):
+        local.publish(DoneHere((what, 2)))
+    assert heard[0].what == (what, 2)
 
 
 def test_each_change_is_reported_once_and_ten_at_most(local: Mediator) -> None:
@@ -154,6 +165,23 @@ def test_afterwards_everything_is_as_before(local: Mediator) -> None:
     with pytest.raises(ChangedOnTheWire), transparent(local):
         local.send(Put(Gift()))
     assert local.send(Other(line)).value is line
+
+
+def test_blocks_may_overlap_without_nesting(local: Mediator) -> None:
+    heard: list[Done] = []
+    local.subscribe(Done, heard.append)
+    first, second = transparent(local), transparent(local)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    local.send(Put(Gift()))
+    local.publish(Done([Gift()]))
+    with pytest.raises(ChangedOnTheWire, match=r"(?s)Put.line: Gift.*Done.lines\[0\]: Gift"):
+        second.__exit__(None, None, None)
+    request, event = Put(Line("pear")), Done([Line()])
+    local.publish(event)
+    assert local.send(request).value is request.line
+    assert heard[-1] is event
 
 
 @message(name="transparent.Other")
