@@ -152,7 +152,9 @@ class LocalCluster:
     def __init__(self, **options: Unpack[OptionValues]) -> None:
         self._network = Network(time.sleep, latency=0.0)
         _check_options(options)
-        self._options = ClusterOptions(insecure=True, discovery=_Members(self)).with_changes(options)
+        # A number of their own: how many threads a server of this process has is nothing to these nodes.
+        given = {"insecure": True, "discovery": _Members(self), "max_concurrency": 64}
+        self._options = ClusterOptions.make(given).with_changes(options)
         # For the endpoints, which nobody resolves.
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()

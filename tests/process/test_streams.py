@@ -205,6 +205,7 @@ def test_a_node_that_hangs_costs_the_time_of_the_call_and_no_more(cluster_name: 
         assert mediator.send(Do("x"))
         (worker,) = psutil.Process(server.pid).children()
         worker.suspend()
+        until(lambda: worker.status() == psutil.STATUS_STOPPED, "it hangs")
         try:
             result = mediator.send(Do("y"), timeout=1.0)
         finally:
@@ -219,6 +220,7 @@ def test_a_call_whose_caller_has_gone_does_not_start(cluster_name: str) -> None:
         assert mediator.send(Do("x"))
         (worker,) = psutil.Process(server.pid).children()
         worker.suspend()
+        until(lambda: worker.status() == psutil.STATUS_STOPPED, "it hangs")
         result = mediator.send(Do("too late"), timeout=0.5)
         worker.resume()
         assert result.delivery is Delivery.UNKNOWN

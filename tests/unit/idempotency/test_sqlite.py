@@ -88,7 +88,8 @@ class TestProcesses(ForkContract, SharedContract):
     def pass_time(self, seconds: float) -> None:
         """Move all that the file holds into the past: the clock of the machine cannot be set."""
         with contextlib.closing(sqlite3.connect(self.path, timeout=20.0, isolation_level=None)) as db:
-            db.execute("UPDATE claims SET lease_until = lease_until - ?1, keep_until = keep_until - ?1", (seconds,))
+            moved = "UPDATE claims SET lease_until = lease_until - :by, keep_until = keep_until - :by"
+            db.execute(moved, {"by": seconds})
 
 
 def test_the_machine_s_own_clock_ends_leases_and_entries(path: Path, opened: Opened) -> None:

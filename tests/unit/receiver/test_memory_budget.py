@@ -120,7 +120,11 @@ def test_whatever_ends_a_wait_ends_no_share(monkeypatch, given):
     budget = MemoryBudget(100)
     assert budget.acquire(100, 0.0)
 
-    def wait(event, timeout):
+    wait_on, own = threading.Event.wait, threading.current_thread()
+
+    def wait(event, timeout=None):
+        if threading.current_thread() is not own:
+            return wait_on(event, timeout)
         if given:
             budget.release(100)
         raise KeyboardInterrupt
