@@ -184,7 +184,7 @@ class CatgaResult(_Cells, Generic[T]):
         for name, value in changes.items():
             setattr(cells, name, value)
         cells.__class__ = CatgaResult
-        return cells  # type: ignore[return-value]
+        return cells  # type: ignore[return-value] # by the line above
 
     @property
     def request_id(self) -> str:
@@ -282,7 +282,7 @@ def succeeded(value: Any, processing_time_ms: float) -> CatgaResult[Any]:
     cells.attempts = ()
     cells.metadata = _NOTHING
     cells.__class__ = CatgaResult
-    return cells  # type: ignore[return-value]
+    return cells  # type: ignore[return-value] # by the line above
 
 
 #: The attributes of a result in the order in which they are read.

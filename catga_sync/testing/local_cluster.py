@@ -227,7 +227,11 @@ class LocalCluster:
         self._member(node_id).is_paused = True
 
     def resume(self, node_id: str) -> None:
-        """Let a node that hangs go on, with the requests whose callers still wait for them, if there are any."""
+        """
+        Let a node that hangs go on: it runs the requests whose callers have time left.
+
+        Those callers are told nothing of it: they wait for their whole ``timeout``, and their calls are ``UNKNOWN``.
+        """
         member = self._member(node_id)
         member.is_paused = False
         backlog, member.backlog = member.backlog, []

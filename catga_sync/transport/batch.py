@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from catga_sync.results import CatgaResult
+from catga_sync.errors import Delivery
+from catga_sync.results import OTHER_NODE, RETRY, CatgaResult
 from catga_sync.transport.base import Response
 from catga_sync.transport.outcome import Outcome
 from catga_sync.wire.envelope import MAX_BATCH, EnvelopeError
 from catga_sync.wire.form import JSON, WireForm
 from catga_sync.wire.headers import EXECUTED
 
-__all__ = ["FRAME", "Item", "judge_batch", "parts", "share_out"]
+__all__ = ["FRAME", "Item", "judge_batch", "parts", "share_out", "was_too_long", "write_part"]
 
 #: Bytes of a batch around its items.
 FRAME = 32
@@ -56,6 +57,17 @@ def parts(items: Iterable[Item], max_bytes: int) -> Iterator[list[Item]]:
         length += item.length
     if part:
         yield part
+
+
+def write_part(form: WireForm, part: Iterable[Item], now: float) -> bytes:
+    """Return the body of a part that is sent now, in seconds since the epoch."""
+    return form.write_batch(form.stamped(item.unstamped, now) for item in part)
+
+
+def was_too_long(result: CatgaResult[Any]) -> bool:
+    """Return whether a node has refused a request since the body was too long for it."""
+    refused = result.delivery is Delivery.NOT_EXECUTED and result.node_id is not None
+    return refused and result.metadata.get(RETRY) == OTHER_NODE
 
 
 def share_out(part: list[Item], measured: Mapping[str, Any]) -> None:

@@ -21,10 +21,10 @@ from catga_sync.context import CallContext
 from catga_sync.errors import ConfigurationError, Delivery, ErrorCode, SerializationError
 from catga_sync.messages import Request
 from catga_sync.nodes import STREAM, ClusterNode
-from catga_sync.results import OTHER_NODE, RETRY, CatgaResult
+from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry, jsontext
 from catga_sync.transport.base import Channel, ExchangeFailed, Response
-from catga_sync.transport.batch import FRAME, Item, judge_batch, parts, share_out
+from catga_sync.transport.batch import FRAME, Item, judge_batch, parts, share_out, was_too_long, write_part
 from catga_sync.transport.compression import compressed, decompressed, is_refusal
 from catga_sync.transport.outcome import Outcome, judge_one
 from catga_sync.transport.proof import Proof, judge_unproven
@@ -221,7 +221,7 @@ class EnvelopeInvoker:
             # Under the id of its first request, and in each part by the way and with the store of the whole batch.
             call = replace(calls[0], request_id=part[0].outcome.call.request_id)
             measured: dict[str, Any] = {}
-            came = self._exchange(way, BATCH_PATH, call, partial(_write_batch, form, part), expires, measured)
+            came = self._exchange(way, BATCH_PATH, call, partial(write_part, form, part), expires, measured)
             share_out(part, measured)
             outcomes = [item.outcome for item in part]
             if isinstance(came, Response):
@@ -234,7 +234,7 @@ class EnvelopeInvoker:
                 )
             else:
                 judged = [came(each) for each in outcomes]
-            if len(part) > 1 and all(_too_much(result) for result in judged):
+            if len(part) > 1 and all(was_too_long(result) for result in judged):
                 # The body limit of the node is lower: smaller parts may fit.
                 waiting[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
             else:
@@ -384,17 +384,6 @@ def _expired(outcome: Outcome) -> CatgaResult[Any]:
 def _other_way(outcome: Outcome) -> CatgaResult[Any]:
     """Stand for an exchange in which nothing was sent, where there is another channel to the node."""
     return outcome.broken(what="cannot be reached", sent=False, code=ErrorCode.UNAVAILABLE, layer="network")
-
-
-def _write_batch(form: WireForm, part: Sequence[Item], now: float) -> bytes:
-    """Return the body of a batch that is sent now, in seconds since the epoch."""
-    return form.write_batch(form.stamped(item.unstamped, now) for item in part)
-
-
-def _too_much(result: CatgaResult[Any]) -> bool:
-    """Return whether a node has refused a request since the body was too long for it."""
-    refused = result.delivery is Delivery.NOT_EXECUTED and result.node_id is not None
-    return refused and result.metadata.get(RETRY) == OTHER_NODE
 
 
 def _checked_json(raw: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Parts of the benchmarks, from end to end with tiny counts; they need the extra "bench", which CI has not."""
+"""Parts of the benchmarks, from end to end with tiny counts; two need the extra "bench", which CI has not."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from benchmarks.bench import codec, local, remote
 from benchmarks.bench.part import Settings
 from benchmarks.bench.peers import catga, plain
 from benchmarks.bench.servers import ServerFailedError, free_port, started
+from tests.conftest import require_module
 
 TINY = Settings(rounds=1, calls=2, seconds=0.01, quick=True)
 
@@ -51,7 +52,7 @@ def test_a_server_that_does_not_start_is_told_with_what_it_said() -> None:
 
 @pytest.mark.process
 def test_remote_tells_a_peer_that_fails_beside_those_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("gunicorn", reason="needs the extra gunicorn")
+    require_module("gunicorn")
     broken = remote.Way(lambda port: ["-c", "raise SystemExit('broken')"], plain.connect)
     ways = {"stream": remote.WAYS["stream"], "floor": remote.WAYS["floor"], "broken": broken}
     monkeypatch.setattr(remote, "WAYS", ways)
@@ -66,7 +67,7 @@ def test_remote_tells_a_peer_that_fails_beside_those_that_run(monkeypatch: pytes
 
 @pytest.mark.process
 def test_a_call_by_post_is_no_figure_of_a_stream() -> None:
-    pytest.importorskip("gunicorn", reason="needs the extra gunicorn")
+    require_module("gunicorn")
     port = free_port()
     with started(catga.command(port), port) as server:
         server.wait_until_open()

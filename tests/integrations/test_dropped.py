@@ -94,7 +94,7 @@ def descriptors() -> list[str]:
     for each in Path("/dev/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
             found.append(str(each.readlink()))
-    # Less what lists them, and what the pollers of other tests' gRPC open and close as they like.
+    # Less what lists them, and the anonymous ones: no code of ours makes any, and gRPC of other tests does at any time.
     return [each for each in found if not each.startswith(("/proc/", "anon_inode:"))]
 
 
