@@ -19,6 +19,7 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -30,6 +31,7 @@ from typing import TypeVar
 import requests
 
 from catga_sync._runtime_dir import RUNTIME_DIR
+from tests import zygote
 
 __all__ = [
     "Process",
@@ -39,7 +41,10 @@ __all__ = [
     "get",
     "group_is_gone",
     "port_is_free",
+    "run",
     "running",
+    "stopped",
+    "talking",
     "until",
 ]
 
@@ -149,6 +154,59 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, "PYTHONUNBUFFERED": "1", **extra}
 
 
+def run(
+    *arguments: str | Path, cwd: str | Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 100.0
+) -> subprocess.CompletedProcess[str]:
+    """
+    Run Python until it ends, and return what it has said.
+
+    Args:
+        arguments: Of Python: ``-c``, ``-m`` or a script, and before it ``-W error`` perhaps.
+        cwd: Where it runs. None means: here.
+        env: Added to ``clean_environment()``.
+        timeout: Seconds. Later it is killed, and ``subprocess.TimeoutExpired`` raised.
+    """
+    command = [sys.executable, *map(str, arguments)]
+    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        process = zygote.start(
+            command,
+            cwd,
+            clean_environment(env),
+            stdin=stdin.fileno(),
+            stdout=stdout.fileno(),
+            stderr=stderr.fileno(),
+        )
+        try:
+            code = process.wait(timeout)
+        finally:
+            process.kill()
+            process.wait()
+        for file in (stdout, stderr):
+            file.seek(0)
+        return subprocess.CompletedProcess(command, code, stdout.read().decode(), stderr.read().decode())
+
+
+@contextlib.contextmanager
+def talking(
+    *arguments: str | Path, cwd: str | Path | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[zygote.Forked]:
+    """Run Python with pipes to its stdin and from its stdout, see ``run()``; kill it when the block is left."""
+    command = [sys.executable, *map(str, arguments)]
+    read, write = os.pipe(), os.pipe()
+    process = zygote.start(command, cwd, clean_environment(env), stdin=read[0], stdout=write[1], stderr=2)
+    os.close(read[0])
+    os.close(write[1])
+    with os.fdopen(read[1], "w") as stdin, os.fdopen(write[0]) as stdout:
+        process.stdin, process.stdout = stdin, stdout
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+            with contextlib.suppress(BrokenPipeError):
+                stdin.close()
+
+
 def group_is_gone(group: int) -> bool:
     """Return whether no process of that group is left."""
     try:
@@ -160,11 +218,34 @@ def group_is_gone(group: int) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def stopped(group: int) -> Iterator[None]:
+    """Have all processes of a group hang, with their connections open, until the block is left."""
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        # The signal stops a process when one of its threads takes it. Until then the others may serve a call.
+        until(lambda: not _runs(group), f"the processes of group {group} have stopped")
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGCONT)
+
+
+def _runs(group: int) -> bool:
+    """Return whether a thread of that group is not stopped. Where there is no /proc, nothing is known of any."""
+    for file in Path("/proc").glob("[0-9]*/task/*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            state, _, its_group = file.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state not in "TtZX":
+                return True
+    return False
+
+
 @dataclass(frozen=True)
 class Process:
     """A running server. Immutable."""
 
-    popen: subprocess.Popen[bytes]
+    popen: subprocess.Popen[bytes] | zygote.Forked
     port: int
     log: Path
 
@@ -211,6 +292,18 @@ class Process:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
 
+def _start(
+    command: list[str], cwd: str | Path | None, env: dict[str, str], output: int, fresh: bool
+) -> subprocess.Popen[bytes] | zygote.Forked:
+    with Path(os.devnull).open("rb") as nothing:
+        stdin = nothing.fileno()
+        if not fresh and zygote.can_start(command, env):
+            return zygote.start(command, cwd, env, stdin=stdin, stdout=output, stderr=output)
+        return subprocess.Popen(
+            command, cwd=cwd, env=env, stdin=stdin, stdout=output, stderr=output, start_new_session=True
+        )
+
+
 @contextlib.contextmanager
 def running(
     command: Sequence[str | Path],
@@ -219,6 +312,7 @@ def running(
     cwd: str | Path | None = None,
     env: Mapping[str, str] | None = None,
     timeout: float = 30.0,
+    fresh: bool = False,
 ) -> Iterator[Process]:
     """
     Run a server until the block is left.
@@ -229,21 +323,14 @@ def running(
         cwd: Where it runs. None means: here.
         env: Added to ``clean_environment()``.
         timeout: Seconds until it must listen.
+        fresh: Whether no package of others may be imported already, as some are in a process of the zygote.
     """
     if not port_is_free(port):
         raise AssertionError(f"port {port} is taken, so nobody can tell who would answer there")
     with tempfile.TemporaryDirectory(prefix="catga-test-") as folder:
         log = Path(folder, "output")
         with log.open("wb") as output:
-            popen = subprocess.Popen(
-                [str(part) for part in command],
-                cwd=cwd,
-                env=clean_environment(env),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            popen = _start([str(part) for part in command], cwd, clean_environment(env), output.fileno(), fresh)
         process = Process(popen, port, log)
         try:
             until(process.is_listening, f"{command} listens on port {port}", timeout)

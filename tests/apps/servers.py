@@ -11,7 +11,6 @@ Whatever a test did, the servers are gone when the ``with`` block is left.
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import sys
 import threading
 import uuid
@@ -61,6 +60,7 @@ class Shop:
         options: Of gunicorn; without any it is Flask's own server, or Django's.
         postgres: The server of the database; None means an SQLite file.
         database: Its name, or that of the file.
+        fresh: Whether its processes begin with nothing imported, see ``processes.running()``.
         environment: Of its processes.
     """
 
@@ -71,6 +71,7 @@ class Shop:
         *options: str,
         postgres: PostgresServer | None = None,
         database: str = "shop",
+        fresh: bool = False,
         **environment: str,
     ) -> None:
         self.port = processes.free_port()
@@ -78,6 +79,7 @@ class Shop:
         self.discovery = f"sqlite:///{folder / 'nodes.sqlite3'}"
         self._kind = kind
         self._options = options
+        self._fresh = fresh
         node = {
             "CATGA_NODE_ID": "shop",
             "CATGA_ENDPOINT": f"http://127.0.0.1:{self.port}",
@@ -124,7 +126,12 @@ class Shop:
             command = ["flask", "--app", _FACTORY, "run", "-p", str(self.port)]
         self._process = self._around.enter_context(
             processes.running(
-                [sys.executable, "-m", *command], port=self.port, cwd=_ROOT, env=self._environment, timeout=60.0
+                [sys.executable, "-m", *command],
+                port=self.port,
+                cwd=_ROOT,
+                env=self._environment,
+                timeout=60.0,
+                fresh=self._fresh,
             )
         )
         return self
@@ -150,12 +157,5 @@ class Shop:
         self._run("-m", "catga_sync", "drain", "shop", "--discovery", self.discovery, "--cluster", self.cluster_name)
 
     def _run(self, *command: str) -> None:
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=_ROOT,
-            env=processes.clean_environment(self._environment),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        done = processes.run(*command, cwd=_ROOT, env=self._environment)
         assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"

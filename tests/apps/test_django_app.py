@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,14 +39,7 @@ def manage(folder: Path, *command: str, settings: dict[str, Any] | None = None, 
         "CATGA_DISCOVERY": f"sqlite:///{folder / 'nodes.sqlite3'}",
         **environment,
     }
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "django", *command],
-        cwd=_ROOT,
-        env=processes.clean_environment(given),
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    return processes.run("-W", "error", "-m", "django", *command, cwd=_ROOT, env=given)
 
 
 # -- a server ----------------------------------------------------------------------------------------------------------
@@ -55,7 +47,8 @@ def manage(folder: Path, *command: str, settings: dict[str, Any] | None = None, 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    made = Shop(DJANGO_APP, tmp_path_factory.mktemp("shop"), "-w", "1", "-k", "gthread", "--threads", "1")
+    options = ("-w", "1", "-k", "gthread", "--threads", "1")
+    made = Shop(DJANGO_APP, tmp_path_factory.mktemp("shop"), *options, fresh=True)
     made.prepare()
     with made:
         yield made
@@ -152,14 +145,7 @@ def test_a_server_does_not_start_with_what_a_check_finds_wrong(
 ) -> None:
     code = "import tests.apps.django_node.wsgi"
     environment = {"SHOP_DATABASE": str(tmp_path / "shop.sqlite3"), "SHOP_SETTINGS": json.dumps(settings)}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=_ROOT,
-        env=processes.clean_environment(environment),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = processes.run("-c", code, cwd=_ROOT, env=environment)
     assert done.returncode == 1
     assert told in done.stderr.splitlines()[-1]
 
@@ -198,8 +184,7 @@ def test_an_import_of_django_test_makes_no_server_of_a_command(tmp_path: Path) -
     """
     given = {"SHOP_DATABASE": str(tmp_path / "shop.sqlite3"), "CATGA_ENDPOINT": _URL}
     given["CATGA_DISCOVERY"] = f"sqlite:///{tmp_path / 'nodes.sqlite3'}"
-    env = processes.clean_environment(given)
-    done = subprocess.run([sys.executable, "-c", code], cwd=_ROOT, env=env, capture_output=True, text=True, timeout=100)
+    done = processes.run("-c", code, cwd=_ROOT, env=given)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
@@ -228,14 +213,8 @@ def test_the_view_is_an_adapter_as_the_others_are(tmp_path: Path) -> None:
         # For the middleware that asks for a login.
         "SHOP_SETTINGS": json.dumps({"INSTALLED_APPS": [*_APPS, "django.contrib.auth", "django.contrib.contenttypes"]}),
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/apps/django_node/contract.py"],
-        cwd=_ROOT,
-        env=processes.clean_environment(environment),
-        capture_output=True,
-        text=True,
-        timeout=110,
-    )
+    command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/apps/django_node/contract.py")
+    done = processes.run(*command, cwd=_ROOT, env=environment)
     assert done.returncode == 0, done.stdout
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 140  # type: ignore[index]
 

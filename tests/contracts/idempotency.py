@@ -14,9 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -474,16 +471,13 @@ class SharedContract(_Stores):
         with Elsewhere(elsewhere()) as process:
             claim = process.call("claim", "a", "f", self.short)
             expired = store.claim("b", "f", self.short)
-            process.popen.send_signal(signal.SIGSTOP)
-            try:
+            with processes.stopped(process.popen.pid):
                 self.pass_time(self.short)
                 assert store.claim("a", "f", LONG) == Claim(LOST), "nobody else runs it"
                 self.pass_time(self.short)
                 taken = store.claim("b", "f", LONG)
                 assert taken.state is NEW
                 assert store.complete("b", taken.token, b"in time")
-            finally:
-                process.popen.send_signal(signal.SIGCONT)
             assert process.call("complete", "b", expired.token, "late") is False
             assert store.claim("b", "f", LONG) == done(b"in time")
             assert process.call("complete", "a", claim.token, "late, and the only one") is True
@@ -505,24 +499,14 @@ class Elsewhere:
     """A store in another process. Calls are made one after the other, and their results told as they would be here."""
 
     def __init__(self, expression: str) -> None:
-        self.popen = subprocess.Popen(
-            [sys.executable, "-c", _ELSEWHERE, expression],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=processes.clean_environment(),
-        )
+        self._talking = processes.talking("-c", _ELSEWHERE, expression)
 
     def __enter__(self) -> Elsewhere:
+        self.popen = self._talking.__enter__()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.popen.kill()
-        self.popen.wait()
-        for stream in (self.popen.stdin, self.popen.stdout):
-            assert stream is not None
-            with contextlib.suppress(BrokenPipeError):
-                stream.close()
+        self._talking.__exit__(None, None, None)
 
     def begin(self, name: str, *values: Any) -> None:
         assert self.popen.stdin is not None

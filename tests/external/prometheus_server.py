@@ -24,6 +24,7 @@ from typing import Any
 import requests
 
 from catga_sync import ClusterMediator, Mediator, create_cluster
+from tests import processes
 from tests.conftest import require_module, require_service
 from tests.process.app import Ask, Do, Fail
 from tests.process.nodes import ROOT, node, wait_for
@@ -171,12 +172,8 @@ class Watched:
     @contextlib.contextmanager
     def hanging(self, name: str) -> Iterator[None]:
         """Have a node hang, with its connections open, until the block is left."""
-        group = self.processes[name].pid
-        os.killpg(group, signal.SIGSTOP)
-        try:
+        with processes.stopped(self.processes[name].pid):
             yield
-        finally:
-            os.killpg(group, signal.SIGCONT)
 
     def _caller(self, around: contextlib.ExitStack) -> ClusterMediator:
         from prometheus_client import CollectorRegistry

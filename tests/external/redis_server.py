@@ -115,11 +115,8 @@ class RedisServer:
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Have it hang, with its connections open, until the block is left."""
-        self.process.signal(signal.SIGSTOP)
-        try:
+        with processes.stopped(self.process.pid):
             yield
-        finally:
-            self.process.signal(signal.SIGCONT)
 
     def client(self, **settings: Any) -> Any:
         """Return a client of the tests' own, for looking and for mischief; close it."""

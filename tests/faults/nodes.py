@@ -120,11 +120,8 @@ class Node:
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Have all its processes hang, with their connections open, until the block is left."""
-        os.killpg(self.process.pid, signal.SIGSTOP)
-        try:
+        with processes.stopped(self.process.pid):
             yield
-        finally:
-            os.killpg(self.process.pid, signal.SIGCONT)
 
 
 class Nodes:

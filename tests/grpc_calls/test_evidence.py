@@ -218,6 +218,7 @@ def process(endpoint: str) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
+        start_new_session=True,
     )
     assert node.stdin is not None
     assert node.stdout is not None
@@ -246,10 +247,9 @@ def test_a_node_that_is_killed_or_hangs_leaves_its_call_unknown_and_further_ones
         assert (result.code, result.delivery) == (ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
     with calling(endpoint, insecure=True) as caller, process(endpoint) as node:
         assert caller.send(Shout("tea")).unwrap() == "TEA"
-        os.kill(node.pid, signal.SIGSTOP)
-        result = caller.send(Ask("tea"), timeout=0.5)
+        with processes.stopped(node.pid):
+            result = caller.send(Ask("tea"), timeout=0.5)
         assert (result.code, result.delivery) == (ErrorCode.DEADLINE_EXCEEDED, Delivery.UNKNOWN)
-        os.kill(node.pid, signal.SIGCONT)
 
 
 def test_a_connection_that_is_given_up_is_closed_when_its_last_call_has_ended() -> None:

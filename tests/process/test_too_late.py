@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from catga_sync import Delivery, ErrorCode, Mediator, create_cluster
 from tests.conftest import require_module
 from tests.process.app import Do, Hold
 from tests.process.nodes import node
-from tests.processes import until
+from tests.processes import stopped, until
 
 require_module("gunicorn")
 
@@ -62,14 +60,11 @@ def test_a_clock_that_is_behind_costs_no_call_and_a_caller_that_has_hung_up_gets
         # Less time than the clock is behind.
         result = client.send(Do("x"), timeout=20.0)
         assert result.is_success, process.output()
-        os.killpg(process.pid, signal.SIGSTOP)
-        try:
+        with stopped(process.pid):
             results = [
                 client.send(Hold(str(tmp_path / "alone"), 0.0), timeout=2.0),
                 *client.send_batch([Hold(str(tmp_path / f"in-batch-{n}"), 0.0) for n in "ab"], timeout=2.0),
             ]
-        finally:
-            os.killpg(process.pid, signal.SIGCONT)
         assert {(each.code, each.delivery) for each in results} == {(ErrorCode.DEADLINE_EXCEEDED, Delivery.UNKNOWN)}
         # Each of the three is refused, and the log says so: only then is it sure that none of them is still to run.
         until(lambda: process.output().count("the caller has closed its side") >= 3, "its calls are refused")

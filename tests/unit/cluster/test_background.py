@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import pytest
 
 from catga_sync.cluster.background import Background
-from tests.processes import clean_environment, until
+from tests.processes import run, until
 
 Make = Callable[..., Background]
 
@@ -204,13 +202,7 @@ print(json.dumps(said))
 
 def fork(**options: Any) -> dict[str, Any]:
     given = {"running": True, "in_child": False, "in_parent": True, **options}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SCRIPT, json.dumps(given)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=clean_environment(),
-    )
+    done = run("-W", "error", "-c", SCRIPT, json.dumps(given))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     said: dict[str, Any] = json.loads(done.stdout)

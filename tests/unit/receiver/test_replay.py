@@ -8,8 +8,6 @@ import random
 import signal
 import sqlite3
 import stat
-import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -19,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-import catga_sync
 from catga_sync import _sqlite
 from catga_sync.errors import CatgaError, ConfigurationError
 from catga_sync.receiver.replay import NonceStore, NonceStoreError, SqliteNonces, _file_of_this_boot
+from tests.processes import talking
+from tests.zygote import Forked
 
 LIFETIME = 130.0
 
@@ -342,31 +341,18 @@ def say(*words): print(*words, flush=True)
 """
 
 
-@contextlib.contextmanager
-def process(script: str, path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run a script in another interpreter, with the same package."""
-    popen = subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + textwrap.dedent(script), str(path)],
-        cwd=path.parent,
-        env={**os.environ, "PYTHONPATH": str(Path(catga_sync.__file__).parents[1]), "PYTHONWARNINGS": "ignore"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield popen
-    finally:
-        popen.kill()
-        popen.communicate()
+def process(script: str, path: Path) -> contextlib.AbstractContextManager[Forked]:
+    """Run a script in a process of its own."""
+    return talking("-c", PRELUDE + textwrap.dedent(script), path, cwd=path.parent)
 
 
-def say(popen: subprocess.Popen[str], line: str) -> None:
+def say(popen: Forked, line: str) -> None:
     assert popen.stdin is not None
     popen.stdin.write(line + "\n")
     popen.stdin.flush()
 
 
-def hear(popen: subprocess.Popen[str]) -> str:
+def hear(popen: Forked) -> str:
     assert popen.stdout is not None
     return popen.stdout.readline().strip()
 
@@ -412,7 +398,8 @@ def test_what_a_process_added_before_it_was_killed_stays_added(path, round_):
     with process(script, path) as writer, process(script.replace('"n', '"m'), path) as survivor:
         told = [hear(writer) for _ in range(random.randint(1, 2000))]
         writer.send_signal(signal.SIGKILL)
-        told += writer.communicate()[0].split()
+        assert writer.stdout is not None
+        told += writer.stdout.read().split()
         assert hear(survivor) == "m0"
         with contextlib.closing(SqliteNonces(path)) as store:
             # The last line may have been cut off.
