@@ -107,5 +107,6 @@ def test_each_worker_serves_grpc_on_one_port(preload: list[str], tmp_path: Path)
             asked = lambda: web.send(WhichProcess(9), timeout=5).value not in (None, worker) or None  # noqa: E731
             processes.until(asked, "another worker serves")
         server.signal(15)
-        assert server.popen.wait(30) == 0
+        # A worker that gunicorn was just starting misses the signal, and is ended after 30 s.
+        assert server.popen.wait(60) == 0
     assert log.read_text().split() == gunicorn_hooks.__all__
