@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from catga_sync._server_info import server_info
 from catga_sync.cluster.load import default_load, rounded
 from catga_sync.cluster.visibility import Visibility
 from catga_sync.cluster.worker_group import WorkerGroup
+from catga_sync.context import Hop
 from catga_sync.errors import ends_process
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import STREAM, UNSIGNED, ClusterNode, NodeRecord, NodeStatus
@@ -31,8 +33,8 @@ __all__ = ["SHARED_IDEMPOTENCY", "WITHOUT_A_LIMIT", "LocalNode"]
 #: The feature of a node whose store of request ids other nodes may share; the identity of the store follows.
 SHARED_IDEMPOTENCY = "shared-idempotency:"
 
-#: Received calls that run at once before those of streams wait, where nothing tells the number of the server's threads:
-#: as many as Python's own pool of threads has at most.
+#: Received calls of streams that run at once before further ones wait, where nothing tells the number of the server's
+#: threads: as many as Python's own pool of threads has at most.
 WITHOUT_A_LIMIT = 32
 
 _log = logging.getLogger(__name__)
@@ -78,8 +80,10 @@ class LocalNode:
         self.when_draining: Callable[[], None] = _nothing
         lock = threading.RLock()
         self._idle, self._room = threading.Condition(lock), threading.Condition(lock)
-        # Guarded by the lock of both: how many received calls run, and whether new ones are refused.
+        # Guarded by the lock of both: how many received calls run, how many of them have come over streams and are
+        # bounded here alone, and whether new ones are refused.
         self._running = 0
+        self._bounded = 0
         self._draining = False
         _fork.watch(self)
 
@@ -118,10 +122,13 @@ class LocalNode:
         return NodeStatus.DRAINING if self._drain_wished or self._draining else NodeStatus.ONLINE
 
     def _serves_streams(self) -> bool:
-        # Each stream has a thread, and Django keeps a connection to the database for each thread.
+        if self._options.stream == "off" or self._options.max_streams == 0:
+            return False
         django: Any = sys.modules.get("django.apps")
-        has_django = django is not None and django.apps.ready
-        return self._options.stream != "off" and self._options.max_streams > 0 and not has_django
+        if django is None or not django.apps.ready:
+            return True
+        scopes: Any = importlib.import_module("catga_sync.integrations.django.scopes")
+        return not scopes.keeps_connections()
 
     def _features(self) -> frozenset[str]:
         found = {"batch"} if self._signs else {"batch", UNSIGNED}
@@ -182,34 +189,45 @@ class LocalNode:
         return 0 if room is None and server_info().one_thread else room
 
     @contextlib.contextmanager
-    def admit(self, patience: float | None = None) -> Iterator[None]:
+    def admit(self, patience: float | None = None, chain: Iterable[Hop] = ()) -> Iterator[None]:
         """
         Count a received call while it runs, or refuse it.
 
         Args:
             patience: Seconds for which a call of a stream waits for room where ``max_concurrency`` is None. None means
                 that the call has a thread of the server, whose number bounds it already.
+            chain: The way that the call has come. One that has come through this node waits for nothing where
+                ``max_concurrency`` is None: a call that runs here waits for it.
         """
         with self._idle:
             most = self.max_concurrency
-            if most is None and patience is not None:
-                most = WITHOUT_A_LIMIT
-                if self._running >= most:
-                    # As a request by POST waits for a thread of the server.
-                    self._room.wait_for(lambda: self._draining or self._running < WITHOUT_A_LIMIT, max(0.0, patience))
+            patience = patience if most is None else None
+            bounded = patience is not None
+            if patience is not None and self._bounded >= WITHOUT_A_LIMIT and not self._is_on(chain):
+                # As a request by POST waits for a thread of the server.
+                self._room.wait_for(lambda: self._draining or self._bounded < WITHOUT_A_LIMIT, max(0.0, patience))
+                most, in_use = WITHOUT_A_LIMIT, self._bounded
+            else:
+                in_use = self._running
             if self._draining:
                 raise Refused(Reason.DRAINING, f"node {self.node_id} is going offline; ask another node")
-            if most is not None and self._running >= most:
+            if most is not None and in_use >= most:
                 raise Refused(Reason.BUSY, f"node {self.node_id} is busy; ask another node")
             self._running += 1
+            self._bounded += bounded
         try:
             yield
         finally:
             with self._idle:
                 self._running -= 1
-                self._room.notify()
+                self._bounded -= bounded
+                if bounded:
+                    self._room.notify()
                 if self._running == 0:
                     self._idle.notify_all()
+
+    def _is_on(self, chain: Iterable[Hop]) -> bool:
+        return any(name == self.node_id for name, _ in chain)
 
     @property
     def closed(self) -> bool:
@@ -256,7 +274,7 @@ class LocalNode:
         """See ``AcrossForks``: none of the parent's calls run here."""
         lock = threading.RLock()
         self._idle, self._room = threading.Condition(lock), threading.Condition(lock)
-        self._running = 0
+        self._running = self._bounded = 0
 
 
 def _nothing() -> None:

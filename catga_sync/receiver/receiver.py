@@ -18,14 +18,14 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
 
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import escaped
-from catga_sync.context import CallContext
+from catga_sync.context import CallContext, Hop
 from catga_sync.deadline import Deadline
 from catga_sync.errors import ends_process
 from catga_sync.hooks import Hooks
@@ -72,7 +72,7 @@ class ServingNode(Protocol):
 
     node_id: str
 
-    def admit(self, patience: float | None = None) -> AbstractContextManager[None]:
+    def admit(self, patience: float | None = None, chain: Iterable[Hop] = ()) -> AbstractContextManager[None]:
         """Count a call in while it runs; raises ``Refused`` for one that the node does not take. See ``LocalNode``."""
 
     def to_wire(self) -> Mapping[str, Any]:
@@ -212,9 +212,9 @@ class Receiver:
         status, going = OK, False
         self._on_request()
         try:
+            meta = call_meta(raw, envelope, progress, self._default_timeout)
             # After half of its time another node may still run it.
-            with self._node.admit(self._seconds_left(progress) / 2.0):
-                meta = call_meta(raw, envelope, progress, self._default_timeout)
+            with self._node.admit(self._seconds_left(progress) / 2.0, meta.chain):
                 response = self._executor.run(envelope, meta, progress)
         except Refused as exc:
             self._log_refusal(raw, progress, exc)
@@ -288,13 +288,16 @@ class Receiver:
                 each = Progress(timeout=progress.timeout, caller=progress.caller)
                 response = self._run_item(raw, item, each, shared)
                 left -= least + len(item.request_id or "")
-                too_long = partial(self._executor.refusal, Refused(Reason.RESPONSE_TOO_LONG, _TOO_LONG), each)
+                too_long = partial(self._too_long, each)
                 responses.append(fitting(raw.form, response, each.executed_header, room - left, too_long))
                 room -= len(responses[-1]) + 1
                 progress.executed = progress.executed or each.executed
                 progress.replayed_items += each.replayed and not each.refusals
                 progress.refusals += each.refusals
             return raw.form.write_batch_response(responses)
+
+    def _too_long(self, progress: Progress) -> ResponseEnvelope:
+        return self._executor.refusal(Refused(Reason.RESPONSE_TOO_LONG, _TOO_LONG), progress)
 
     def _run_item(
         self, raw: RawRequest, item: RequestEnvelope | EnvelopeError, progress: Progress, deadline: Deadline

@@ -50,11 +50,12 @@ def parts(items: Iterable[Item], max_bytes: int) -> Iterator[list[Item]]:
     part: list[Item] = []
     length = FRAME
     for item in items:
-        if part and (len(part) == MAX_BATCH or length + item.length > max_bytes):
+        added = item.length
+        if part and (len(part) == MAX_BATCH or length + added > max_bytes):
             yield part
             part, length = [], FRAME
         part.append(item)
-        length += item.length
+        length += added
     if part:
         yield part
 
@@ -78,16 +79,18 @@ def share_out(part: list[Item], measured: Mapping[str, Any]) -> None:
     sent by the length of the items, those received in equal parts. Those of an earlier exchange are added.
     """
     sent, received = measured.get("sent_bytes"), measured.get("received_bytes")
-    for item in part:
-        shares: dict[str, Any] = {**item.outcome.measured, **measured}
+    lengths = [item.length for item in part]
+    # The first one has what is left over.
+    frame = 0 if sent is None else sent - sum(lengths)
+    each, rest = (0, 0) if received is None else divmod(received, len(part))
+    for item, length in zip(part, lengths, strict=True):
         before = item.outcome.measured
-        is_first = item is part[0]
+        shares: dict[str, Any] = {**before, **measured}
         if sent is not None:
-            frame = sent - sum(each.length for each in part) if is_first else 0
-            shares["sent_bytes"] = before.get("sent_bytes", 0) + item.length + frame
+            shares["sent_bytes"] = before.get("sent_bytes", 0) + length + frame
         if received is not None:
-            rest = received % len(part) if is_first else 0
-            shares["received_bytes"] = before.get("received_bytes", 0) + received // len(part) + rest
+            shares["received_bytes"] = before.get("received_bytes", 0) + each + rest
+        frame = rest = 0
         item.outcome.measured = shares
 
 
@@ -111,10 +114,8 @@ def judge_batch(outcomes: list[Outcome], response: Response, form: WireForm = JS
             response.retire()
         return [outcome.refused_whole(refusal, status, executed, first) for outcome in outcomes]
     by_id = {envelope.request_id: (envelope, ran) for envelope, ran in envelopes}
-    if len(by_id) != len(outcomes) or any(outcome.call.request_id not in by_id for outcome in outcomes):
+    found = [by_id.get(outcome.call.request_id) for outcome in outcomes]
+    if len(by_id) != len(outcomes) or None in found:
         response.retire()
         return [outcome.crossed() for outcome in outcomes]
-    return [
-        outcome.responded(by_id[outcome.call.request_id][0], 200, by_id[outcome.call.request_id][1])
-        for outcome in outcomes
-    ]
+    return [outcome.responded(each[0], 200, each[1]) for outcome, each in zip(outcomes, found, strict=True) if each]

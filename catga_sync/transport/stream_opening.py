@@ -32,6 +32,7 @@ _PASSING = {421: 0.0, 503: SHORT_PAUSE}
 
 _MAX_HEAD = 16 * 1024
 _PIECE = 64 * 1024
+_SIGNED = (SIGNATURE, EXECUTED, "Content-Type", "Content-Encoding")
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9])(?: [^\r\n]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*")
 
@@ -99,7 +100,8 @@ def open_connection(
         head = _read_head(sock, until)
         if head.status != 101:
             pause = _PASSING.get(head.status, LONG_PAUSE)
-            if head.status == 503 and head.headers.get("retry-after") == "0":
+            ends = head.status == 503 and head.headers.get("retry-after") == "0"
+            if ends and _is_of_node(sock, head, until, sign, node, nonce):
                 pause = 0.0  # a worker that ends; the next connection may reach another one
             raise NoStream(f"the upgrade was refused with HTTP status {head.status}", pause)
         node_nonce = head.headers.get(STREAM_NONCE.lower(), "")
@@ -118,19 +120,30 @@ def _keys(
     signing: Signing, node: ClusterNode, nonce: str, signature: str, headers: dict[str, str], node_nonce: str
 ) -> StreamKeys | None:
     """Return the keys of a stream whose upgrade is signed by the node; None where it need not sign, and has not."""
-    named = {
-        SIGNATURE: headers.get(SIGNATURE.lower()),
-        EXECUTED: headers.get(EXECUTED.lower()),
-        "Content-Type": headers.get("content-type"),
-        "Content-Encoding": headers.get("content-encoding"),
-    }
-    given = {name: value for name, value in named.items() if value is not None}
-    run = signing.signer(nonce, node.node_id, 101, given, node_nonce.encode("ascii"))
-    if run is not None:
+    if signing.signer(nonce, node.node_id, 101, _signed(headers), node_nonce.encode("ascii")) is not None:
         return signing.stream_keys(signature, nonce, node_nonce, node.node_id)
-    if SIGNATURE in given or signing.needs_proof(node):
+    if SIGNATURE.lower() in headers or signing.needs_proof(node):
         raise NoStream("the response to the upgrade is not signed with the secret", LONG_PAUSE)
     return None
+
+
+def _is_of_node(
+    sock: socket.socket, head: _Head, until: float, signing: Signing | None, node: ClusterNode, nonce: str
+) -> bool:
+    """Return whether the node itself refused: what stands before it may send the same status for any reason."""
+    signed = SIGNATURE.lower() in head.headers
+    if signing is None or not (signed or signing.needs_proof(node)):
+        return EXECUTED.lower() in head.headers
+    body = _read_body(sock, head, until) if signed else None
+    return body is not None and (
+        signing.signer(nonce, node.node_id, head.status, _signed(head.headers), body) is not None
+    )
+
+
+def _signed(headers: dict[str, str]) -> dict[str, str]:
+    """Return the headers of a response that its signature covers, and the signature."""
+    found = {name: headers.get(name.lower()) for name in _SIGNED}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _connect(host: str, port: int, until: float) -> socket.socket:
@@ -155,14 +168,25 @@ def _connect(host: str, port: int, until: float) -> socket.socket:
     raise error if error is not None else TimeoutError("the connection was not made in time")
 
 
-def _read_head(sock: socket.socket, until: float) -> _Head:
+def _read_body(sock: socket.socket, head: _Head, until: float) -> bytes | None:
+    """Return the body of a refusal; None where it does not come whole, in time and at a length that is told."""
+    length = head.headers.get("content-length", "")
+    if not length.isascii() or not length.isdecimal() or len(length) > 5:
+        return None
+    raw = head.rest
+    try:
+        while len(raw) < int(length):
+            raw += _receive(sock, until)
+    except (NoStream, OSError):
+        return None
+    return raw if len(raw) == int(length) else None
+
+
+def _receive(sock: socket.socket, until: float) -> bytes:
+    """Return the bytes that come next, one at least."""
     poller = select.poll()
     poller.register(sock, select.POLLIN)
-    raw = b""
-    while b"\r\n\r\n" not in raw:
-        left = until - time.monotonic()
-        if left <= 0:
-            raise NoStream("there was no response to the upgrade in time", _SILENCE_PAUSE)
+    while (left := until - time.monotonic()) > 0:
         poller.poll(left * 1000.0 + 1.0)
         try:
             data = sock.recv(_PIECE)
@@ -170,7 +194,14 @@ def _read_head(sock: socket.socket, until: float) -> _Head:
             continue
         if not data:
             raise NoStream("the connection was closed at the upgrade", SHORT_PAUSE)
-        raw += data
+        return data
+    raise NoStream("there was no response to the upgrade in time", _SILENCE_PAUSE)
+
+
+def _read_head(sock: socket.socket, until: float) -> _Head:
+    raw = b""
+    while b"\r\n\r\n" not in raw:
+        raw += _receive(sock, until)
         if len(raw) > _MAX_HEAD:
             raise NoStream("the response to the upgrade has too long a head", LONG_PAUSE)
     head, _, rest = raw.partition(b"\r\n\r\n")

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from catga_sync import CatgaResult, ClusterMediator, Delivery, ErrorCode, Request
+from catga_sync.hooks import AttemptDetails
+from catga_sync.nodes import STREAM
 from tests.apps.messages import PIECES, CountOrders, PlaceOrder
-from tests.apps.servers import DJANGO, FLASK, Shop
+from tests.apps.servers import DJANGO, DJANGO_APP, FLASK, Shop
 from tests.conftest import require_module
 from tests.external.postgres_server import PostgresServer, require_postgres
 from tests.processes import until
@@ -167,3 +169,43 @@ def test_a_cut_connection_costs_one_call_at_most_and_none_is_left_open(
 
 def settled(states: list[str]) -> list[str] | None:
     return states if set(states) <= {"idle"} else None
+
+
+@pytest.mark.parametrize(
+    ("kind", "max_age", "way"),
+    [(DJANGO, "0", "stream"), (DJANGO, "60", "post"), (DJANGO_APP, "0", "post")],
+    ids=["closes", "keeps", "app"],
+)
+def test_streams_leave_no_connection_open_and_are_offered_nowhere_else_with_django(
+    postgres: PostgresServer, tmp_path: Path, kind: str, max_age: str, way: str
+) -> None:
+    name = f"streams_{kind}_{max_age}"
+    postgres.create(name)
+    gunicorn = ("-k", "gthread", "--threads", str(THREADS))
+    shop = Shop(kind, tmp_path, *gunicorn, postgres=postgres, database=name, SHOP_CONN_MAX_AGE=max_age)
+    shop.prepare()
+    ways: list[str] = []
+
+    class Watch:
+        def on_attempt(self, details: AttemptDetails) -> None:
+            ways.append(details.way)
+
+    with shop, shop.client(hooks=[Watch()]) as client:
+        # The node learns from its first request what its server lends; the callers learn it from a heartbeat. The next
+        # one may have been on its way already.
+        assert client.send(CountOrders("none")).unwrap() == 0
+        for _ in range(2):
+            before = client.nodes()[0].last_heartbeat
+            until(lambda before=before: client.nodes()[0].last_heartbeat != before, "a heartbeat")  # type: ignore[misc]
+        assert (STREAM in client.nodes()[0].features) == (way == "stream")
+        ways.clear()
+        with ThreadPoolExecutor(CALLERS) as pool:
+            placed = list(pool.map(lambda n: client.send(PlaceOrder(f"n{n}"), timeout=TIMEOUT), range(4 * CALLERS)))
+        assert [result for result in placed if not result] == []
+        # On a busy machine some streams are not opened in time.
+        assert way in ways
+        assert (way == "stream") == ("stream" in ways)
+        if way == "stream":
+            # The streams are open still; their threads have closed what their calls have opened.
+            until(lambda: not postgres.connections(name), "all connections are closed after the last call")
+        assert postgres.execute(name, "select count(*) from orders") == [(4 * CALLERS,)]

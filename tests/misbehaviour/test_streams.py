@@ -312,30 +312,6 @@ def test_anything_but_an_upgrade_means_post_and_the_reason_is_told(bad: bytes) -
         assert invoker.why_not_stream(node)
 
 
-def test_a_worker_that_ends_keeps_the_next_call_from_no_stream() -> None:
-    def script(connection: socket.socket, over: threading.Event) -> None:
-        request = read_request(connection)
-        if request.startswith(b"GET") and kinds(peer).count("GET") == 1:
-            connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n")
-            return
-        if request.startswith(b"POST"):
-            connection.sendall(reply(request))
-            return
-        connection.sendall(switching(request, None))
-        reader = FrameReader(None, 100_000)
-        frame = None
-        while frame is None:
-            frame = reader.feed(connection.recv(65536))
-        answers(connection, frame, None, over)
-        over.wait()
-
-    with serving(script) as peer, invoking() as invoker:
-        assert send(invoker, peer).is_success
-        assert kinds(peer) == ["GET", "POST"]
-        assert send(invoker, peer).is_success
-        assert kinds(peer) == ["GET", "POST", "GET"]
-
-
 def test_a_peer_that_is_silent_at_the_upgrade_costs_a_quarter_of_a_second() -> None:
     def script(connection: socket.socket, over: threading.Event) -> None:
         while request := read_request(connection):

@@ -22,6 +22,7 @@ from tests.external.proxies import proxy, require_proxies
 from tests.faults.tap import tapped
 from tests.process.app import Answer, Ask, Crowd, Do, Fail, Hold
 from tests.process.nodes import ROOT, node, wait_for
+from tests.process.returning import Out
 from tests.processes import Process, free_port, running, until
 
 require_module("gunicorn")
@@ -335,6 +336,31 @@ def test_without_hooks_no_more_calls_of_streams_run_at_once_than_the_bound_and_t
         assert ways.seen.count("stream") > 0
         # On a busy machine some streams are not opened in time: those calls have gunicorn's eight threads.
         assert max(int(result.unwrap().text) for result in results) <= WITHOUT_A_LIMIT + 8
+
+
+def test_without_hooks_as_many_calls_as_the_bound_may_come_back_to_the_node_whose_calls_wait_for_them(
+    cluster_name: str, tmp_path: Path
+) -> None:
+    discovery = f"sqlite:///{tmp_path / 'nodes.sqlite3'}"
+
+    # Where a stream is not opened in time there are threads enough for POST.
+    def returning(role: str) -> contextlib.AbstractContextManager[Process]:
+        options = ("--threads", "128")
+        return node(role, cluster_name, *options, app="tests.process.returning:app", ROLE=role, DISCOVERY=discovery)
+
+    with (
+        returning("near"),
+        returning("far"),
+        create_cluster(
+            Mediator(), node_id="caller", cluster_name=cluster_name, discovery=discovery, environ={}
+        ) as mediator,
+    ):
+        wait_for(mediator, "near", "far")
+        until(lambda: all(STREAM in each.features for each in mediator.nodes()), "both offer streams")
+        with ThreadPoolExecutor(WITHOUT_A_LIMIT) as pool:
+            results = list(pool.map(lambda _: mediator.send(Out(), timeout=60), range(WITHOUT_A_LIMIT)))
+    # Nothing was tried once more, so none has waited until it was refused.
+    assert [result for result in results if not result or len(result.attempts) != 1] == []
 
 
 def test_a_handler_that_forks_leaves_the_stream_alone(cluster_name: str) -> None:

@@ -50,7 +50,8 @@ def _options() -> ClusterOptions:
     given = getattr(settings, _SETTING, {})
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise ConfigurationError(f"settings.{_SETTING}: give a dict of options, such as {{'node_id': 'shop-1'}}")
-    options = ClusterOptions.from_env(None, **given)
+    # Each call is to pass the middleware of the project, which a call over a stream would not.
+    options = ClusterOptions.from_env(None, **given).with_changes({"max_streams": 0})
     if options.discovery is None and under_test():
         return options.with_changes({"discovery": "memory://"})
     return options

@@ -16,7 +16,7 @@ from django.core.signals import request_finished, request_started
 from django.db import connections, transaction
 from django.urls import get_urlconf
 
-__all__ = ["AtomicScope", "DjangoScope", "within_request"]
+__all__ = ["AtomicScope", "DjangoScope", "keeps_connections", "within_request"]
 
 _inside: ContextVar[bool] = ContextVar("catga_sync_django", default=False)
 _is_the_request: ContextVar[bool] = ContextVar("catga_sync_django_request", default=False)
@@ -91,6 +91,15 @@ class AtomicScope:
             for alias in _atomic_databases():
                 stack.enter_context(transaction.atomic(using=alias))
             yield
+
+
+def keeps_connections() -> bool:
+    """
+    Return whether a thread keeps its connection to a database between two calls.
+
+    A stream has a thread of its own, so there would be as many connections as streams; a server has few threads.
+    """
+    return any(database["CONN_MAX_AGE"] != 0 for database in connections.settings.values())
 
 
 def _atomic_databases() -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from django.db import connections, transaction
@@ -41,8 +40,7 @@ def receive(request: HttpRequest) -> HttpResponse:
     environ: dict[str, Any] | None = getattr(request, "environ", None)
     if environ is None:
         return HttpResponse(_NO_WSGI, status=501, content_type="text/plain")
-    # A thread of a stream would keep a connection to the database.
-    raw = replace(request_of(environ), takes_over=False)
+    raw = request_of(environ)
     with within_request(raw.path == INVOKE_PATH):
         received = mediator.receiver.handle(raw)
     body = b"" if request.method == "HEAD" else received.body

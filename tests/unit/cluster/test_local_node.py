@@ -94,6 +94,24 @@ def test_a_call_by_post_has_a_thread_of_the_server_and_is_not_bounded_here() -> 
         assert node.in_flight == WITHOUT_A_LIMIT + 1
 
 
+def test_calls_by_post_keep_none_of_a_stream_from_running() -> None:
+    node = local_node()
+    with contextlib.ExitStack() as running:
+        for _ in range(WITHOUT_A_LIMIT):
+            running.enter_context(node.admit())
+        with node.admit(-1.0):
+            assert node.in_flight == WITHOUT_A_LIMIT + 1
+
+
+def test_a_call_that_comes_back_waits_for_nothing_since_one_that_runs_here_waits_for_it() -> None:
+    node = local_node()
+    with full(node):
+        with node.admit(-1.0, (("web", 3), (node.node_id, None), ("other", None))):
+            assert node.in_flight == WITHOUT_A_LIMIT + 1
+        with pytest.raises(Refused), node.admit(-1.0, (("web", 3), ("other", None))):
+            pytest.fail("it runs")
+
+
 def test_where_the_limit_is_known_nothing_waits() -> None:
     node = local_node(max_concurrency=1)
     with node.admit(20.0), pytest.raises(Refused) as caught, node.admit(20.0):
