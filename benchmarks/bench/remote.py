@@ -1,7 +1,7 @@
 """The part ``remote``: calls to another process, beside its peers.
 
 ``..., p50`` is the median time of a call of one caller, in seconds; ``..., 8`` and ``..., 32`` are calls a second of so
-many threads in one process.
+many threads in one process. ``POST`` is served by the WSGI middleware, ``POST, blueprint`` by Flask's blueprint.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Way:
     environ: dict[str, str] = field(default_factory=dict)
 
 
-def ours(security: str, *, workers: int = 1, **way: Any) -> Way:
+def ours(security: str, *, workers: int = 1, app: str = "app", **way: Any) -> Way:
     options = dict(catga.security(security))
     options["stream"] = way.pop("stream", "on")
     return Way(
-        functools.partial(catga.command, workers=workers),
+        functools.partial(catga.command, workers=workers, app=app),
         functools.partial(catga.connect, **options),
         environ={"BENCH_SECURITY": security},
         **way,
@@ -49,7 +49,8 @@ WAYS: dict[str, Way] = {
     "stream, secret": ours("secret", threads=()),
     "stream, insecure": ours("insecure", threads=()),
     "stream, 4 workers": ours("key", workers=4, single=False),
-    "POST": ours("key", stream="off"),
+    "POST": ours("key", stream="off", app="middleware"),
+    "POST, blueprint": ours("key", stream="off", threads=()),
     "grpcio": Way(grpcio.command, grpcio.connect),
     "Pyro5": Way(pyro.command, pyro.connect),
     "rpyc": Way(rpyc.command, rpyc.connect),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from functools import lru_cache
 from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,8 @@ __all__ = [
 #: The paths of the receiver.
 ROUTES = frozenset({BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, STREAM_PATH})
 
+_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
 #: The key of the WSGI environment for the request whose body was read first.
 _READ_REQUEST = "catga_sync.request"
 
@@ -41,19 +43,28 @@ def _max_slow_bodies() -> int:
 _cut_off = CutOff(_max_slow_bodies)
 
 
+@lru_cache(maxsize=256)  # every request has the same few
+def _header_name(key: str) -> str:
+    """Return the name of the header that has this key in a WSGI environment, in lower case."""
+    return key[5:].replace("_", "-").lower()
+
+
 def raw_request(environ: WSGIEnvironment) -> RawRequest:
     """Return the request of a WSGI environment; its body is not read yet."""
-    headers = {key[5:].replace("_", "-").lower(): value for key, value in environ.items() if key.startswith("HTTP_")}
+    headers = {_header_name(key): value for key, value in environ.items() if key.startswith("HTTP_")}
     for key, name in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
         if environ.get(key):
             headers[name] = environ[key]
-    if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+    method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+    if method in ("GET", "HEAD"):
         # There is no body. wsgiref adds text/plain where the caller has sent, and signed, no media type.
         headers.pop("content-type", None)
     stream = environ["wsgi.input"]
-    raw = RawRequest(
-        method=environ["REQUEST_METHOD"],
-        path=environ.get("PATH_INFO", ""),
+    sock = _socket_of(environ)
+    connection = None if sock is None else _Connection(sock)
+    return RawRequest(
+        method=method,
+        path=path,
         headers=headers,
         # read1 returns what has come; read waits for a full piece.
         read=getattr(stream, "read1", stream.read),
@@ -61,18 +72,10 @@ def raw_request(environ: WSGIEnvironment) -> RawRequest:
         terminated=bool(environ.get("wsgi.input_terminated")),
         remote_address=environ.get("REMOTE_ADDR"),
         protocol=environ.get("SERVER_PROTOCOL", "HTTP/1.1"),
-    )
-    sock = _socket_of(environ)
-    if sock is None:
-        return raw
-    connection = _Connection(sock)
-    takes_over = raw.path == STREAM_PATH and lent_socket(environ) is not None
-    return replace(
-        raw,
-        end_at=connection.end_at,
-        cut=lambda: shut_reading(sock),
-        hung_up=connection.hung_up,
-        takes_over=takes_over,
+        end_at=None if connection is None else connection.end_at,
+        cut=None if connection is None else connection.cut,
+        hung_up=None if connection is None else connection.hung_up,
+        takes_over=path == STREAM_PATH and lent_socket(environ) is not None,
     )
 
 
@@ -94,6 +97,10 @@ class _Connection:
             return self._is_shut
 
         return call_off
+
+    def cut(self) -> None:
+        """End the reading of the body now."""
+        shut_reading(self._sock)
 
     def hung_up(self) -> bool:
         """Return whether the caller has closed its side; False where that can no longer be seen."""
@@ -202,8 +209,9 @@ def send_response(
     response: RawResponse, environ: WSGIEnvironment, start_response: Callable[..., Any]
 ) -> Iterable[bytes]:
     """Send a response as WSGI does."""
-    status = f"{response.status} {HTTPStatus(response.status).phrase}"
-    start_response(status, [*response.headers.items(), ("Content-Length", str(len(response.body)))])
+    start_response(
+        _STATUS_LINES[response.status], [*response.headers.items(), ("Content-Length", str(len(response.body)))]
+    )
     body = [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
     return _Written(body, end_writing(environ, response.seconds))
 

@@ -217,7 +217,7 @@ def test_a_connection_is_not_used_again_when_it_was_idle_or_alive_for_too_long(
         now[0] += 1.1
         invoker.tidy([ClusterNode("peer", peer.endpoint)])
         channel: Any = invoker._channel._http
-        pool = channel._pools[peer.endpoint]
+        pool = channel._lanes[peer.endpoint].pool
         assert all(conn is None or conn.sock is None for conn in pool.pool.queue)
 
 

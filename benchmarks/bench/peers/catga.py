@@ -35,8 +35,8 @@ class Release(Request[Told]):
     now: bool
 
 
-def command(port: int, *, workers: int = 1) -> list[str]:
-    return gunicorn("benchmarks.bench.peers.catga:app()", port, workers=workers, hooks=True)
+def command(port: int, *, workers: int = 1, app: str = "app") -> list[str]:
+    return gunicorn(f"benchmarks.bench.peers.catga:{app}()", port, workers=workers, hooks=True)
 
 
 @contextlib.contextmanager
@@ -86,11 +86,27 @@ def security(name: str) -> Mapping[str, Any]:
 
 
 def app() -> object:
-    """Return the app, for gunicorn."""
+    """Return the app, a blueprint of Flask, for gunicorn."""
     from flask import Flask
 
     from catga_sync.integrations.flask import cluster_blueprint
 
+    flask = Flask(__name__)
+    flask.register_blueprint(cluster_blueprint(_node()))
+    return flask
+
+
+def middleware() -> object:
+    """Return the same node without a framework: the middleware, in front of an app that is never asked."""
+    from catga_sync.integrations.wsgi import ClusterMiddleware
+
+    def behind(environ: Any, start_response: Any) -> list[bytes]:
+        raise AssertionError(environ["PATH_INFO"])
+
+    return ClusterMiddleware(behind, _node())
+
+
+def _node() -> ClusterMediator:
     local, released, held = Mediator(), threading.Event(), []
     local.register(Ask, answer)
 
@@ -108,7 +124,7 @@ def app() -> object:
     local.register(Release, release)
     port = os.environ["BENCH_PORT"]
     options = dict(security(os.environ.get("BENCH_SECURITY", "key")))
-    node = create_cluster(
+    return create_cluster(
         local,
         node_id=f"node-{port}",
         endpoint=f"http://127.0.0.1:{port}",
@@ -118,6 +134,3 @@ def app() -> object:
         environ={},
         **options,
     )
-    flask = Flask(__name__)
-    flask.register_blueprint(cluster_blueprint(node))
-    return flask

@@ -16,6 +16,7 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.transport.base import Response
 from catga_sync.transport.http.adapter import abandon, close_stale, drop
 from catga_sync.transport.http.connection import IDLE_LIMIT, Exchange
+from catga_sync.transport.http.lean import Lane
 from catga_sync.transport.http.user_session import (
     STOCK_GET_ADAPTER,
     STOCK_SEND,
@@ -59,9 +60,9 @@ class HttpChannel:
         self._verify = verify
         self._cert = cert
         self._lock = threading.Lock()
-        # Written with _lock held, read without it: the session, and the pool of each endpoint.
+        # Written with _lock held, read without it: the session, and the way to each endpoint.
         self._session: requests.Session | BorrowedSession | None = None
-        self._pools: dict[str, Any] = {}
+        self._lanes: dict[str, Lane] = {}
         _fork.watch(self)
 
     def exchange(
@@ -79,13 +80,16 @@ class HttpChannel:
         try:
             if os.getpid() != _fork.pid:
                 _fork.check_process()
-            pool = self._pools.get(node.endpoint or "")
+            lane = self._lanes.get(node.endpoint or "")
             replaced = HTTPAdapter.send is not STOCK_SEND or requests.Session.get_adapter is not STOCK_GET_ADAPTER
-            if pool is None or replaced:
+            if lane is None or replaced:
                 came = self._exchange_through_session(node, path, headers, body, exchange)
             else:
-                with exchange.run():
-                    came = post_directly(pool, path, body, headers, exchange, self._max_body_bytes)
+                short = lane.post(path, body, headers, exchange, self._max_body_bytes)
+                if short is None:
+                    with exchange.run():
+                        short = post_directly(lane.pool, path, body, headers, exchange, self._max_body_bytes)
+                came = short
         except BaseException as exc:  # a session of the user's own may raise anything
             if ends_process(exc):
                 raise
@@ -96,7 +100,7 @@ class HttpChannel:
         """See ``Channel``."""
         with self._lock:
             session, self._session = self._session, None
-            self._pools = {}
+            self._lanes = {}
         if session is not None:
             session.close()
 
@@ -105,7 +109,7 @@ class HttpChannel:
         _fork.check_process()
         endpoints = {node.endpoint for node in nodes}
         with self._lock:
-            dropped = [self._pools.pop(endpoint) for endpoint in list(self._pools) if endpoint not in endpoints]
+            dropped = [self._lanes.pop(endpoint).pool for endpoint in list(self._lanes) if endpoint not in endpoints]
         for adapter in _adapters(self._session):
             for pool in dropped:
                 drop(adapter, pool)
@@ -117,7 +121,7 @@ class HttpChannel:
         for adapter in _adapters(self._session):
             abandon(adapter)
         self._session = None
-        self._pools = {}
+        self._lanes = {}
 
     def _exchange_through_session(
         self, node: ClusterNode, path: str, headers: dict[str, str], body: bytes, exchange: Exchange
@@ -150,19 +154,20 @@ class HttpChannel:
             if self._session is None:
                 given, size = self._given, self._pool_size
                 self._session = new_session(size) if given is None else BorrowedSession(given, size)
-                self._pools = {}
+                self._lanes = {}
             return self._session
 
     def _pool_of(self, node: ClusterNode, session: requests.Session, adapter: Any) -> Any:
         endpoint = node.endpoint or ""
-        pool = self._pools.get(endpoint)
-        if pool is None:
-            prepared = session.prepare_request(requests.Request("POST", f"{endpoint}/"))
-            pool = adapter.get_connection_with_tls_context(prepared, self._verify, cert=self._cert)
-            adapter.cert_verify(pool, prepared.url, self._verify, self._cert)
-            with self._lock:
-                if self._session is session:  # else it was closed meanwhile, and the next call makes another pool
-                    self._pools[endpoint] = pool
+        lane = self._lanes.get(endpoint)
+        if lane is not None:
+            return lane.pool
+        prepared = session.prepare_request(requests.Request("POST", f"{endpoint}/"))
+        pool = adapter.get_connection_with_tls_context(prepared, self._verify, cert=self._cert)
+        adapter.cert_verify(pool, prepared.url, self._verify, self._cert)
+        with self._lock:
+            if self._session is session:  # else it was closed meanwhile, and the next call makes another pool
+                self._lanes[endpoint] = Lane(pool)
         return pool
 
 

@@ -29,7 +29,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, InvalidHeader, NewConnectionError
@@ -123,7 +123,14 @@ def _limit(sock: socket.socket) -> None:
 class _DeadlineSocket(socket.socket):
     """A socket whose reads and writes end with the deadline of the current exchange."""
 
+    #: What was received already, and is to be read once more.
+    unread = b""
+
     def recv_into(self, *args: Any) -> int:
+        if self.unread:
+            came, self.unread = self.unread[: len(args[0])], self.unread[len(args[0]) :]
+            args[0][: len(came)] = came
+            return len(came)
         _limit(self)
         return super().recv_into(*args)
 
@@ -258,7 +265,39 @@ class GuardedConnection(HTTPConnection):
 
 
 class Connection(GuardedConnection):
-    """A connection without TLS."""
+    """A connection without TLS. ``lean.py`` writes to its socket, and reads off it, without http.client."""
+
+    @property
+    def _bare(self) -> _DeadlineSocket:
+        return cast("_DeadlineSocket", self.sock)
+
+    @property
+    def is_connected(self) -> bool:
+        return super().is_connected and not self._bare.unread
+
+    def begin(self, exchange: Exchange) -> socket.socket:
+        """Have the connection, which is connected, carry an exchange; return its socket, which does not block."""
+        exchange.connection = self
+        self._idle_limit = exchange.idle_limit
+        sock = self._bare
+        if sock.gettimeout() != 0.0:  # http.client sets it before each exchange of its own
+            sock.setblocking(False)
+        return sock
+
+    def end(self) -> None:
+        """Note that the response was read to its end."""
+        self._used_at = time.monotonic()
+
+    def take_up(self, path: str, raw: bytes) -> Any:
+        """Return the response to a POST that was written to the socket; ``raw`` has come of it."""
+        self._bare.unread = raw
+        self.send = lambda data: None  # type: ignore[method-assign]  # it was sent
+        try:
+            # Not ``self.request``: whether the kernel took the whole request is known already.
+            HTTPConnection.request(self, "POST", path, preload_content=False, decode_content=False)
+        finally:
+            del self.send
+        return self.getresponse()
 
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()

@@ -26,10 +26,12 @@ __all__ = [
     "BorrowedSession",
     "ResponseEncoded",
     "ResponseTooLong",
+    "check_encoding",
     "is_stock",
     "new_session",
     "post_directly",
     "post_through",
+    "read_whole",
 ]
 
 #: Hosts for which pools are kept. Plenty, since a pool that is pushed out is closed while threads use it.
@@ -137,8 +139,24 @@ def post_directly(pool: Any, path: str, body: bytes, headers: dict[str, str], ex
         decode_content=False,
         timeout=urllib3.Timeout(connect=min(_CONNECT_TIMEOUT, left), read=left),
     )
+    return read_whole(response, headers, limit)
+
+
+def read_whole(response: Any, headers: Mapping[str, str], limit: int) -> _Came:
+    """
+    Read a response of urllib3 to its end, which gives its connection back.
+
+    Args:
+        response: Its body is not read yet.
+        headers: The request's.
+        limit: Bytes that the body may have.
+
+    Raises:
+        ResponseTooLong: The body has more than ``limit`` bytes.
+        ResponseEncoded: See there.
+    """
     try:
-        _check_encoding(response.headers, headers.get(ACCEPT_ENCODING, ""))
+        check_encoding(response.headers, headers.get(ACCEPT_ENCODING, ""))
         return response.status, response.headers, _read(response, limit)
     finally:
         if not response.closed:
@@ -191,7 +209,7 @@ def post_through(
         allow_redirects=False,
     )
     with response:
-        _check_encoding(response.headers, "")
+        check_encoding(response.headers, "")
         parts, size = [], 0
         for part in response.iter_content(_CHUNK):
             size += len(part)
@@ -207,7 +225,8 @@ def is_stock(adapter: object) -> bool:
     return type(adapter) is DeadlineAdapter and HTTPAdapter.send is STOCK_SEND
 
 
-def _check_encoding(headers: Mapping[str, str], asked: str) -> None:
+def check_encoding(headers: Mapping[str, str], asked: str) -> None:
+    """Raise ``ResponseEncoded`` for a coding other than those ``asked`` for, as ``Accept-Encoding`` has them."""
     encoding = headers.get("Content-Encoding")
     if encoding is not None and encoding.strip().lower() not in ("", "identity", *asked.split(", ")):
         raise ResponseEncoded(encoding)

@@ -1,0 +1,264 @@
+"""The short way of a small POST to a node: over a connection that is there, with one write and one strict look.
+
+For a small exchange, urllib3 and http.client take longer than the network and the other node together. Here the bytes
+of a request go straight to the socket of a connection of the pool. A response is taken as a node of ours writes it: a
+status line, a line for each header, ``Content-Length``, the body, and nothing after it.
+
+Rules of this file:
+1. What is unusual goes the long way. Before anything is written, that is the pool. Afterwards it is http.client, which
+   gets the bytes that have come, and then the socket. So every response means what it means there.
+2. Nobody who watches or replaces requests is passed by: while a method of the long way is not the library's own,
+   everything goes the long way.
+"""
+
+from __future__ import annotations
+
+import http.client
+import queue
+import re
+import select
+import socket
+import sys
+from collections.abc import Mapping
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import urllib3
+import urllib3.connection
+from urllib3.util import wait_for_read
+
+from catga_sync._socket_io import send_all
+from catga_sync.transport.http.connection import Connection, Exchange
+from catga_sync.transport.http.user_session import ResponseTooLong, check_encoding, read_whole
+from catga_sync.wire.headers import ACCEPT_ENCODING
+
+__all__ = ["Lane", "read_lean"]
+
+#: Bytes of the longest body, in either direction, for which the way matters.
+_MOST_BYTES = 64 * 1024
+#: Pieces in which a response may come.
+_MOST_PIECES = 16
+#: Of the head of a response; http.client has limits of its own, which are higher.
+_MOST_HEADERS, _LONGEST_HEAD = 50, 16 * 1024
+
+_HEAD = re.compile(rb"HTTP/1\.1 ([2-5]\d\d) [ -~]*\r\n((?:[A-Za-z0-9-]+: [!-~]+(?: [!-~]+)*\r\n)+)\r\n")
+_LENGTH = re.compile(r"[0-9]{1,5}", re.ASCII)
+#: Statuses whose responses have no body, whatever their headers say.
+_BODILESS = ("204", "304")
+#: A host that stands in the header ``Host`` as it is: no address in brackets, and no dot at its end.
+_NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9_-]", re.ASCII)
+
+#: What carries a request on the long way. Tracing libraries and tests replace one of these, to see it.
+_CARRIERS: tuple[tuple[Any, str], ...] = (
+    (urllib3.HTTPConnectionPool, "urlopen"),
+    (urllib3.connection.HTTPConnection, "request"),
+    (urllib3.connection.HTTPConnection, "putrequest"),
+    (urllib3.connection.HTTPConnection, "getresponse"),
+    (http.client.HTTPConnection, "request"),
+    (http.client.HTTPConnection, "putrequest"),
+    (http.client.HTTPConnection, "endheaders"),
+    (http.client.HTTPConnection, "send"),
+    (http.client.HTTPConnection, "getresponse"),
+)
+
+
+def _stock(cls: type, name: str) -> object:
+    """Return the library's own method; one that was replaced before this import equals nothing."""
+    method = vars(cls).get(name)
+    own = type(method) is FunctionType and method.__globals__ is vars(sys.modules[cls.__module__])
+    return method if own else object()
+
+
+_STOCK = tuple((cls, name, _stock(cls, name)) for cls, name in _CARRIERS)
+
+
+class LeanResponse(NamedTuple):
+    """A response that came as a node of ours writes it."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class Headers(dict[str, str]):
+    """The headers of a response: kept with names in lower case, found in any case."""
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(name.lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """See ``dict``."""
+        return super().get(name.lower(), default)
+
+
+class Lane:
+    """
+    The short way to one node. Thread-safe.
+
+    Args:
+        pool: The pool of its connections, which the long way uses, too.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+        # A cache; two threads that fill the same place put the same there.
+        self._starts: dict[str, bytes | None] = {}
+
+    def post(
+        self, path: str, body: bytes, headers: Mapping[str, str], exchange: Exchange, limit: int
+    ) -> tuple[int, Mapping[str, str], bytes] | None:
+        """
+        Send a request; return status, headers and body of its response.
+
+        Args:
+            path: The cluster's route.
+            body: The request's.
+            headers: The request's.
+            exchange: Its deadline; gets the evidence.
+            limit: Bytes that the response may have.
+
+        Returns:
+            None where nothing was written, and the request has to go the long way.
+
+        Raises:
+            Exception: The exchange has failed; its connection is closed.
+        """
+        # Without ``exchange.finish``: nobody on this way changes a header after it was signed.
+        request = self._request(path, body, headers)
+        connection = None if request is None else self._waiting()
+        if request is None or connection is None:
+            return None
+        try:
+            came = _exchanged(connection, request, exchange)
+            if isinstance(came, LeanResponse):
+                check_encoding(came.headers, headers.get(ACCEPT_ENCODING, ""))
+                if len(came.body) > limit:
+                    raise ResponseTooLong
+            else:
+                with exchange.run():
+                    response = connection.take_up(path, came)
+        except BaseException:
+            connection.close()
+            self.pool._put_conn(connection)
+            raise
+        if isinstance(came, LeanResponse):
+            self.pool._put_conn(connection)
+            return came
+        # As the pool does: the response gives its connection back.
+        response._connection, response._pool = connection, self.pool
+        with exchange.run():
+            return read_whole(response, headers, limit)
+
+    def _request(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes | None:
+        """Return the bytes of a request; None where http.client has to write, or to refuse, them."""
+        if len(body) > _MOST_BYTES or not hasattr(select, "poll"):  # Windows has none
+            return None
+        try:
+            start = self._starts[path]
+        except KeyError:
+            start = self._starts[path] = _start_of(self.pool, path)
+        lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+        text = "".join(lines)
+        if start is None or not text.isascii() or not text.replace("\r\n", "").isprintable():
+            return None
+        if text.count("\n") != len(lines):
+            return None
+        return b"%b%d\r\n%b\r\n%b" % (start, len(body), text.encode("ascii"), body)
+
+    def _waiting(self) -> Connection | None:
+        """Take a connection that is there from the pool; None where there is none that can be used as it is."""
+        for cls, name, method in _STOCK:
+            if cls.__dict__.get(name) is not method:
+                return None
+        waiting = self.pool.pool
+        try:
+            connection = None if waiting is None else waiting.get(block=False)
+        except queue.Empty:
+            return None
+        if waiting is None or (type(connection) is Connection and connection.is_connected):
+            return connection
+        self.pool._put_conn(connection)  # the long way connects it anew
+        return None
+
+
+def _start_of(pool: Any, path: str) -> bytes | None:
+    """Return how a request begins, up to its length; None for a host that http.client has to write."""
+    host, port = pool.host, pool.port
+    if pool.proxy is not None or not isinstance(host, str) or _NAME.fullmatch(host) is None:
+        return None
+    where = host if port == 80 else f"{host}:{port}"
+    return f"POST {path} HTTP/1.1\r\nHost: {where}\r\nContent-Length: ".encode("ascii")
+
+
+def _exchanged(connection: Connection, request: bytes, exchange: Exchange) -> LeanResponse | bytes:
+    """Return the response, or what has come of one that http.client is to read."""
+    sock = connection.begin(exchange)
+    exchange.left()  # when the time is up, nothing is written
+    try:
+        send_all(sock, request, exchange.expires)
+    except (BrokenPipeError, ConnectionResetError):
+        return b""  # the peer may have responded before it closed the connection
+    exchange.request_complete = True
+    raw = b""
+    for _ in range(_MOST_PIECES):
+        piece = _next_piece(sock, exchange)
+        raw += piece
+        try:
+            response = read_lean(raw)
+        except _UnusualError:
+            break
+        if response is not None:
+            connection.end()
+            return response
+        if not piece:
+            break
+    return raw
+
+
+def _next_piece(sock: socket.socket, exchange: Exchange) -> bytes:
+    """Return what comes next; b"" at the end. The socket is not waited for longer than the exchange lasts."""
+    while True:
+        if wait_for_read(sock, exchange.left()):
+            try:
+                return sock.recv(_MOST_BYTES)
+            except BlockingIOError:
+                pass
+
+
+class _UnusualError(Exception):
+    """A response is none that is read here."""
+
+
+def read_lean(raw: bytes) -> LeanResponse | None:
+    """
+    Return a response if it is complete, else None.
+
+    Raises:
+        _UnusualError: A node of ours would not write it so.
+    """
+    head = _HEAD.match(raw)
+    if head is None:
+        if b"\r\n\r\n" in raw or len(raw) > _MOST_BYTES:
+            raise _UnusualError
+        return None
+    status, lines = head.group(1).decode("ascii"), head.group(2).decode("ascii").split("\r\n")[:-1]
+    headers = {name.lower(): value for name, value in [line.split(": ", 1) for line in lines]}
+    length = headers.get("content-length", "")
+    usual = (
+        len(headers) == len(lines) <= _MOST_HEADERS  # none came twice
+        and head.end() <= _LONGEST_HEAD
+        and status not in _BODILESS
+        and "transfer-encoding" not in headers
+        and headers.get("connection", "keep-alive").lower() == "keep-alive"
+        and _LENGTH.fullmatch(length) is not None
+        and int(length) <= _MOST_BYTES
+        and len(raw) <= head.end() + int(length)
+    )
+    if not usual:
+        raise _UnusualError
+    if len(raw) < head.end() + int(length):
+        return None
+    return LeanResponse(int(status), Headers(headers), raw[head.end() :])
