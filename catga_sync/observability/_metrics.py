@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ except ImportError as exc:
         "metrics need the prometheus_client package: pip install catga-sync[prometheus]", name=exc.name
     ) from exc
 
-from catga_sync.observability._values import BUCKETS, Values
+from catga_sync.observability._values import BUCKETS, Values, told_together
 
 __all__ = ["Bounded", "Family", "Metrics", "are_shared", "metrics_of", "write_page"]
 
@@ -101,6 +102,51 @@ class Family(dict[tuple[str, ...], Any]):
             self._metric.remove(*values)
 
 
+class Outcomes(dict[tuple[str, ...], Callable[[float], None]]):
+    """
+    Functions that count an outcome and its seconds, by the label values of the outcome. Thread-safe.
+
+    Args:
+        counted: The counter of the outcomes.
+        times: The histogram of the seconds.
+        places: Which of the label values are those of the histogram.
+        running: A gauge of what has no outcome yet. None means that there is none.
+    """
+
+    __slots__ = ("_counted", "_places", "_running", "_times")
+
+    def __init__(self, counted: Family, times: Family, *places: int, running: Any = None) -> None:
+        super().__init__()
+        self._counted = counted
+        self._times = times
+        self._places = places
+        self._running = running
+
+    def __missing__(self, values: tuple[str, ...]) -> Callable[[float], None]:
+        times = self._times[tuple(values[place] for place in self._places)]
+        together = _one_by_one if are_shared() else told_together
+        tell = self[values] = together(self._counted[values], times, self._running)
+        return tell
+
+    def drop(self, place: int, value: str) -> None:
+        """Forget all outcomes that have this label value at this place."""
+        for values in [values for values in list(self) if values[place] == value]:
+            self.pop(values, None)
+        self._counted.drop(place, value)
+
+
+def _one_by_one(number: Any, times: Any, running: Any) -> Callable[[float], None]:
+    """Do as ``told_together``, with metrics of prometheus_client."""
+
+    def tell(seconds: float) -> None:
+        if running is not None:
+            running.dec()
+        number.inc()
+        times.observe(seconds)
+
+    return tell
+
+
 class Metrics:
     """
     All metrics, in one registry. Thread-safe.
@@ -128,11 +174,21 @@ class Metrics:
             return Family(new_histogram(name, text, labels)) if labels else new_histogram(name, text)
 
         # At the caller.
-        self.sends = counter("catga_sends_total", "Calls that were sent from here", "type", "code", "delivery")
-        self.send_seconds = histogram("catga_send_seconds", "Time of a whole call, all attempts included", "type")
         self.sends_in_flight = new_gauge("catga_sends_in_flight", "Calls that were sent and have no result yet")
-        self.attempts = counter("catga_attempts_total", "Attempts at a node", "type", "node", "way", "code", "delivery")
-        self.attempt_seconds = histogram("catga_attempt_seconds", "Time of an attempt", "type", "way")
+        #: By type, code and delivery.
+        self.sends = Outcomes(
+            counter("catga_sends_total", "Calls that were sent from here", "type", "code", "delivery"),
+            histogram("catga_send_seconds", "Time of a whole call, all attempts included", "type"),
+            0,
+            running=self.sends_in_flight,
+        )
+        #: By type, node, way, code and delivery.
+        self.attempts = Outcomes(
+            counter("catga_attempts_total", "Attempts at a node", "type", "node", "way", "code", "delivery"),
+            histogram("catga_attempt_seconds", "Time of an attempt", "type", "way"),
+            0,
+            2,
+        )
         self.retries = counter("catga_retries_total", "Attempts beyond the first of a call", "type")
         self.budget = counter(
             "catga_retry_budget_exhausted_total", "Further attempts that were not made for want of budget"
@@ -142,14 +198,23 @@ class Metrics:
         self.backlog_seconds = histogram("catga_backlog_seconds", "Wait for the server of the node", "way")
 
         # At the node.
-        self.handled = counter("catga_handled_total", "Handlers that ran here", "type", "code", "source")
-        self.handler_seconds = histogram("catga_handler_seconds", "Time of a handler with its behaviours", "type")
+        self.handlers_in_flight = new_gauge("catga_handlers_in_flight", "Handlers that run")
+        #: By type, code and source.
+        self.handled = Outcomes(
+            counter("catga_handled_total", "Handlers that ran here", "type", "code", "source"),
+            histogram("catga_handler_seconds", "Time of a handler with its behaviours", "type"),
+            0,
+            running=self.handlers_in_flight,
+        )
         self.queue_seconds = histogram(
             "catga_queue_seconds", "Time from the sending of a call to the start of its handler"
         )
-        self.handlers_in_flight = new_gauge("catga_handlers_in_flight", "Handlers that run")
-        self.served = counter("catga_served_total", "Exchanges that were responded to", "route", "way", "status")
-        self.served_seconds = histogram("catga_served_seconds", "Time from arrival to response", "route")
+        #: By route, way and status.
+        self.served = Outcomes(
+            counter("catga_served_total", "Exchanges that were responded to", "route", "way", "status"),
+            histogram("catga_served_seconds", "Time from arrival to response", "route"),
+            0,
+        )
         self.refusals = counter("catga_refusals_total", "Requests that were refused, by reason", "reason")
         self.replayed = counter("catga_replayed_total", "Responses that are stored ones")
 

@@ -3,14 +3,19 @@
 prometheus_client reads them as it reads any collector, when a page is made. Workers that share a folder cannot use
 them: what is in the memory of a worker ends with it.
 
-Rule of this file: one lock guards all values of a registry, and is held for a few additions.
+Rules of this file:
+1. What happens is noted in a queue, for which a thread takes no lock. It is counted when the queue has grown, or a page
+   is read: a lock for each number would take longer than all the rest.
+2. One lock guards all values of a registry, and is held while what was noted is counted.
 """
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import accumulate
 from typing import Any, cast
 
@@ -18,25 +23,47 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from catga_sync import _fork
 
-__all__ = ["BUCKETS", "Values"]
+__all__ = ["BUCKETS", "Values", "told_together"]
 
 #: Upper ends of the buckets, in seconds: less than a call over loopback takes, up to half a minute.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ENDS = (*map(str, BUCKETS), "+Inf")
+#: What may be noted and not counted.
+_MOST_NOTED = 256
 
 
 class Values:
     """A collector with all metrics of one registry. Thread-safe, and safe after a fork."""
 
     def __init__(self) -> None:
-        # Re-entrant: a signal handler may send while this thread reads.
+        # Re-entrant: a signal handler may send while this thread counts.
         self.lock = threading.RLock()
+        #: What is to be counted: a function, and the amount for it.
+        self._noted: deque[tuple[Callable[[float], None], float]] = deque()
         self._kinds: list[_Kind] = []
         _fork.watch(self)
 
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``."""
         self.lock = threading.RLock()
+
+    def note(self, count: Callable[[float], None], amount: float) -> None:
+        """Have ``count(amount)`` called with the lock held, before a page is read."""
+        noted = self._noted
+        noted.append((count, amount))
+        if len(noted) >= _MOST_NOTED:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count what is noted."""
+        noted = self._noted
+        with self.lock:
+            for _ in range(len(noted)):
+                try:
+                    count, amount = noted.popleft()
+                except IndexError:  # a signal handler has settled it
+                    break
+                count(amount)
 
     def counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Any:
         """Return a metric, whose children only grow; without names of labels, its only child."""
@@ -61,6 +88,7 @@ class Values:
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client for a page: return the metrics as they are now."""
+        self.settle()
         return iter([kind.family() for kind in self._kinds])
 
 
@@ -97,24 +125,41 @@ class _Kind:
         return cast("Metric", family)
 
 
+def told_together(number: _Number, times: _Times, running: _Number | None) -> Callable[[float], None]:
+    """
+    Return a function that notes an outcome and its time in one step.
+
+    Args:
+        number: Grows by one.
+        times: Gets the seconds with which the function is called.
+        running: One is taken off it. None means: of none.
+    """
+
+    def count(seconds: float) -> None:
+        number.add(1.0)
+        times.add(seconds)
+        if running is not None:
+            running.add(-1.0)
+
+    return partial(number.values.note, count)
+
+
 class _Number:
     """A number. Thread-safe."""
 
-    __slots__ = ("_value", "_values")
+    __slots__ = ("_value", "values")
 
     def __init__(self, values: Values) -> None:
-        self._values = values
+        self.values = values
         self._value = 0.0
 
     def inc(self, amount: float = 1.0) -> None:
         """Add to it."""
-        with self._values.lock:
-            self._value += amount
+        self.values.note(self.add, amount)
 
-    def dec(self) -> None:
-        """Take one off it."""
-        with self._values.lock:
-            self._value -= 1.0
+    def add(self, amount: float) -> None:
+        """Add to it at once. The lock is held."""
+        self._value += amount
 
     def read(self) -> tuple[float]:
         """Return what ``add_metric`` takes."""
@@ -124,19 +169,21 @@ class _Number:
 class _Times:
     """How many times were in each bucket, and their sum. Thread-safe."""
 
-    __slots__ = ("_counts", "_sum", "_values")
+    __slots__ = ("_counts", "_sum", "values")
 
     def __init__(self, values: Values) -> None:
-        self._values = values
+        self.values = values
         self._counts = [0] * len(_ENDS)
         self._sum = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count a time."""
-        bucket = bisect_left(BUCKETS, seconds)
-        with self._values.lock:
-            self._counts[bucket] += 1
-            self._sum += seconds
+        self.values.note(self.add, seconds)
+
+    def add(self, seconds: float) -> None:
+        """Count it at once. The lock is held."""
+        self._counts[bisect_left(BUCKETS, seconds)] += 1
+        self._sum += seconds
 
     def read(self) -> tuple[list[tuple[str, float]], float]:
         """Return what ``add_metric`` takes: in each bucket are all shorter times as well."""

@@ -78,9 +78,7 @@ class PrometheusHook:
 
         def told(result: CatgaResult[Any]) -> None:
             elapsed = perf_counter() - began
-            metrics.sends_in_flight.dec()
-            metrics.sends[type_name, self._code(result), result.delivery].inc()
-            metrics.send_seconds[type_name,].observe(elapsed)
+            metrics.sends[type_name, self._code(result), result.delivery](elapsed)
             if len(result.attempts) > 1:
                 metrics.retries[type_name,].inc(len(result.attempts) - 1)
 
@@ -96,8 +94,7 @@ class PrometheusHook:
         def told(result: CatgaResult[Any]) -> None:
             elapsed = perf_counter() - began
             node = self._nodes.known(node_id)  # it may have left meanwhile
-            metrics.attempts[type_name, node, way, self._code(result), result.delivery].inc()
-            metrics.attempt_seconds[type_name, way].observe(elapsed)
+            metrics.attempts[type_name, node, way, self._code(result), result.delivery](elapsed)
             measured = result.metadata
             if not measured:
                 return
@@ -126,17 +123,14 @@ class PrometheusHook:
 
         def told(result: CatgaResult[Any]) -> None:
             elapsed = perf_counter() - began
-            metrics.handlers_in_flight.dec()
-            metrics.handled[type_name, self._code(result), source].inc()
-            metrics.handler_seconds[type_name,].observe(elapsed)
+            metrics.handled[type_name, self._code(result), source](elapsed)
 
         return told
 
     def on_served(self, details: ServedDetails) -> None:
         """See ``Hook``."""
         metrics = self._metrics
-        metrics.served[details.route, details.way, str(details.status)].inc()
-        metrics.served_seconds[details.route,].observe(details.seconds)
+        metrics.served[details.route, details.way, str(details.status)](details.seconds)
         for reason in details.refusals:
             metrics.refusals[reason,].inc()
         if details.replayed:

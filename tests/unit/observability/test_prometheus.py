@@ -187,7 +187,7 @@ def test_times_are_in_the_buckets_in_which_prometheus_client_has_them():
     metrics = Metrics(own)
     histogram = Histogram("catga_send_seconds", "", ["type"], registry=theirs, buckets=BUCKETS)
     for seconds in (-1.0, 0.0, *BUCKETS, *(end * 1.0001 for end in BUCKETS), 1e9):
-        metrics.send_seconds["a",].observe(seconds)
+        metrics.sends["a", "OK", "EXECUTED"](seconds)
         histogram.labels("a").observe(seconds)
     assert generate_latest(theirs).decode().count("catga_send_seconds_bucket") == len(BUCKETS) + 1
     for sample in (sample for family in theirs.collect() for sample in family.samples):
@@ -203,10 +203,8 @@ def test_no_count_of_many_threads_is_lost():
     def count() -> None:
         start.wait()
         for number in range(2_000):
-            metrics.sends["t", "OK", str(number % 7)].inc()
-            metrics.send_seconds["t",].observe(0.3)
             metrics.sends_in_flight.inc()
-            metrics.sends_in_flight.dec()
+            metrics.sends["t", "OK", str(number % 7)](0.3)
 
     threads = [threading.Thread(target=count) for _ in range(8)]
     for thread in threads:
@@ -365,12 +363,12 @@ from catga_sync.observability._metrics import Metrics
 
 metrics = Metrics(CollectorRegistry())
 sends = metrics.sends["t", "OK", "EXECUTED"]
-values = metrics.sends._metric._values
+values = metrics.retries._metric._values
 with values.lock:  # as a thread holds it that is counting at that moment
     pid = os.fork()
     if not pid:
         signal.alarm(20)
-        sends.inc()
+        sends(0.3)
         print("counted", flush=True)
         os._exit(0)
 os.waitpid(pid, 0)
