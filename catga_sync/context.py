@@ -5,6 +5,7 @@
     def handler(request):
         call = current_call()          # None outside a call
         call.request_id, call.trace_id, call.remaining()
+        call.context                   # what the caller gave with context=; see CallContext.context
 
 The context is a ``contextvars.ContextVar``: it follows the thread of the handler. A thread that a handler starts
 begins without one, unless it is run with ``contextvars.copy_context().run``.
@@ -18,9 +19,10 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar
 
+from catga_sync._context_text import read_context, write_context
 from catga_sync.deadline import Deadline
 
 __all__ = [
@@ -87,6 +89,17 @@ class CallContext:
     baggage: str | None = None
     #: The node of this process that runs or sends the call; None for a call of a local mediator.
     node_id: str | None = None
+    #: ``context`` as it travels; None where it is empty. Not shown: it may be personal data.
+    context_text: str | None = field(default=None, repr=False)
+
+    @property
+    def context(self) -> Mapping[str, str]:
+        """
+        The application's own context, read-only: what was given with ``context=``, here or further up; often empty.
+
+        What a handler sends inherits it. It is not logged by this package. Read from its text at each use.
+        """
+        return read_context(self.context_text)
 
     @property
     def trace_id(self) -> str:
@@ -157,6 +170,16 @@ class CallContext:
         baggage = usable_baggage(carrier["baggage"]) if "baggage" in carrier else self.baggage
         return self.with_changes(traceparent=traceparent, tracestate=tracestate, baggage=baggage)
 
+    def with_context(self, given: Mapping[str, str]) -> CallContext:
+        """
+        Return the call with these entries in its context, beside and before those that it has.
+
+        Raises:
+            TypeError: ``given`` is no mapping of text to text.
+            ValueError: It is more than a call carries; the text names the entry.
+        """
+        return self.with_changes(context_text=write_context(given, self.context_text))
+
     def with_changes(self, **changes: Any) -> CallContext:
         """Return a copy with the given attributes changed; as ``dataclasses.replace``, in a tenth of the time."""
         return _made({**self.__dict__, **changes})
@@ -203,19 +226,22 @@ enter_call = _current.set
 leave_call = _current.reset
 
 
-def nested_call(timeout: float, node_id: str | None = None) -> CallContext:
+def nested_call(timeout: float, node_id: str | None = None, context: Mapping[str, str] | None = None) -> CallContext:
     """
     Return the context of a call made now: a deadline of its own, but within that of the call around it.
 
     Args:
         timeout: Seconds that it has.
         node_id: The node that makes it; None for a local mediator. A call around it has its own.
+        context: What it adds to the context of a call around it; None adds nothing.
     """
     outer = current_call()
     if outer is None:
         deadline = Deadline(time.monotonic() + timeout)
-        return _made({"request_id": new_request_id(), "deadline": deadline, "node_id": node_id})
-    return outer.nested(new_request_id(), timeout, depth=1)
+        call = _made({"request_id": new_request_id(), "deadline": deadline, "node_id": node_id})
+    else:
+        call = outer.nested(new_request_id(), timeout, depth=1)
+    return call if context is None else call.with_context(context)
 
 
 def within_call(run: Callable[[CallContext], T]) -> T:

@@ -16,7 +16,30 @@ from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageType
 from catga_sync.serialization.annotations import Scope, is_union
 
-__all__ = ["NO_FUNCTION", "check_message_class", "check_return_annotation", "first_parameter", "handler_function"]
+__all__ = [
+    "NO_FUNCTION",
+    "Handles",
+    "RequestHandler",
+    "check_message_class",
+    "check_return_annotation",
+    "first_parameter",
+    "handler_function",
+]
+
+T = typing.TypeVar("T")
+T_co = typing.TypeVar("T_co", covariant=True)
+
+
+class Handles(typing.Protocol[T_co]):
+    """A handler that is an object: what ``register`` takes beside a function."""
+
+    @property
+    def handle(self) -> Callable[[Any], T_co]:
+        """Handle a request; return the response or a ``CatgaResult``, or raise."""
+
+
+#: A handler of a request with the response type T, for type checkers. The type of the request cannot be told from it.
+RequestHandler = Callable[[Any], T | CatgaResult[T]] | Handles[T | CatgaResult[T]]
 
 #: The default of the function in ``@mediator.handler()``.
 NO_FUNCTION: Any = object()

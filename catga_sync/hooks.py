@@ -251,6 +251,29 @@ class Hooks:
             self.end(told, result)
         return result
 
+    def watch_batch(
+        self,
+        watchers: Sequence[Watcher],
+        details: Sequence[SendDetails],
+        run: Callable[[list[CallContext]], list[CatgaResult[Any]]],
+    ) -> list[CatgaResult[Any]]:
+        """
+        Send a batch while hooks watch each of its messages; the end of the process is as in ``watch``.
+
+        Args:
+            watchers: The hooks.
+            details: What they are told, for each message.
+            run: Sends them; called with their calls, which have what hooks have put into the carriers.
+        """
+        told = [self.begin(watchers, each) for each in details]
+        results: list[CatgaResult[Any]] = [CUT_SHORT] * len(details)
+        try:
+            results = run([carried(each) for each in details])
+        finally:
+            for each, result in zip(told, results, strict=True):
+                self.end(each, result)
+        return results
+
     def watch_handling(
         self, name: str, call: CallContext, run: Callable[..., CatgaResult[T]], *message: object, received: bool
     ) -> CatgaResult[T]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from catga_sync import _fork
 from catga_sync._suggestion import nearest
+from catga_sync.async_sends import AsyncSends
 from catga_sync.context import (
     CallContext,
     current_call,
@@ -29,16 +30,17 @@ from catga_sync.errors import Delivery, ErrorCode, RegistrationError
 from catga_sync.explanation import Explanation, Verdict
 from catga_sync.handlers import (
     NO_FUNCTION,
+    RequestHandler,
     check_message_class,
     check_return_annotation,
     first_parameter,
     handler_function,
 )
 from catga_sync.hooks import Hooks, SendDetails
-from catga_sync.messages import Event, Request
+from catga_sync.messages import Event, Request, require_event, require_request
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step, local_step
-from catga_sync.results import CatgaResult
+from catga_sync.results import CatgaResult, expired_before_start
 from catga_sync.serialization import MessageRegistry, MessageType
 
 __all__ = ["Mediator"]
@@ -49,7 +51,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
 
 
-class Mediator:
+class Mediator(AsyncSends):
     """
     Run handlers and subscribers of this process. Thread-safe.
 
@@ -64,6 +66,7 @@ class Mediator:
     _local_step = staticmethod(local_step)
 
     def __init__(self, registry: MessageRegistry | None = None) -> None:
+        super().__init__()
         self.registry = MessageRegistry() if registry is None else registry
         self._lock = threading.Lock()
         # Guarded by _lock for writing, swapped whole; read without it.
@@ -102,7 +105,7 @@ class Mediator:
         found = first_parameter(function, Request, "mediator.register(TheRequest, function)", depth + 1)
         self.register(found, function)
 
-    def register(self, request_type: type[Request[Any]], handler: Any) -> None:
+    def register(self, request_type: type[Request[T]], handler: RequestHandler[T]) -> None:
         """
         Register the handler of a request type.
 
@@ -209,7 +212,9 @@ class Mediator:
         """The event types that have a subscriber here."""
         return tuple(self.registry.by_type(kind) for kind in self._subscribers)
 
-    def send(self, request: Request[T], *, timeout: float | None = None) -> CatgaResult[T]:
+    def send(
+        self, request: Request[T], *, timeout: float | None = None, context: Mapping[str, str] | None = None
+    ) -> CatgaResult[T]:
         """
         Run the handler of a request and return its result.
 
@@ -217,29 +222,22 @@ class Mediator:
             request: The request.
             timeout: Seconds for the call and all that it sends in turn. None means: what is left of the call in which
                 this one is made. A running handler is never interrupted; work whose time is up is not started.
+            context: Entries of text for the handler and all that it sends in turn, read as ``current_call().context``;
+                they are added to those of the call in which this one is made. None adds nothing.
 
         Returns:
             The result; whatever happens at run time is in it.
 
         Raises:
-            TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
+            TypeError: ``request`` is no ``Request``, ``timeout`` no number, or ``context`` no mapping of text to text.
+            ValueError: ``context`` is more than a call carries.
         """
         chain = self._chains.get(type(request))
         if chain is None or self._send_watchers or self._handle_watchers:
-            return self._send_watched(self.require_request(request), timeout)
-        if timeout is not None:
-            return self.dispatch(request, nested_call(check_timeout(timeout)))
-        around = current_call()
-        if around is None:  # no part of another call: its id is made when it is read
-            return chain(request)
-        return self.dispatch(request, around.nested(new_request_id(), None))
-
-    def _send_watched(self, request: Request[T], timeout: float | None) -> CatgaResult[T]:
-        if timeout is not None:
-            return self._dispatch_watched(request, nested_call(check_timeout(timeout)))
-        around = current_call()
-        call = CallContext(new_request_id()) if around is None else around.nested(new_request_id(), None)
-        return self._dispatch_watched(request, call)
+            return self._dispatch_watched(require_request(request), _call(timeout, context))
+        if timeout is None and context is None and current_call() is None:
+            return chain(request)  # no part of another call: its id is made when it is read
+        return self.dispatch(request, _call(timeout, context))
 
     def _dispatch_watched(self, request: Request[T], call: CallContext) -> CatgaResult[T]:
         details = SendDetails(self.registry.ensure(type(request)).name, call, False, {})
@@ -271,26 +269,34 @@ class Mediator:
         finally:
             leave_call(token)
 
-    def send_batch(self, requests: Iterable[Request[Any]], *, timeout: float | None = None) -> list[CatgaResult[Any]]:
+    def send_batch(
+        self,
+        requests: Iterable[Request[Any]],
+        *,
+        timeout: float | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> list[CatgaResult[Any]]:
         """
         Send each request; return the results in the same order. Each succeeds or fails alone.
 
         Args:
             requests: The requests.
             timeout: Seconds for all of them together; None as for ``send``.
+            context: Of each of them, as for ``send``.
         """
-        items = [self.require_request(request) for request in requests]
+        items = [require_request(request) for request in requests]
         if timeout is None:
-            return [self.send(request) for request in items]
-        seconds = check_timeout(timeout)
-        call = nested_call(seconds)
+            return [self.send(request, context=context) for request in items]
+        call = _call(timeout, context)
         return [self._dispatch_watched(request, call.with_changes(request_id=new_request_id())) for request in items]
 
-    def send_stream(self, requests: Iterable[Request[Any]]) -> Iterator[CatgaResult[Any]]:
+    def send_stream(
+        self, requests: Iterable[Request[Any]], *, context: Mapping[str, str] | None = None
+    ) -> Iterator[CatgaResult[Any]]:
         """Send each request when its result is asked for; yield the results in order. Holds one at a time."""
-        return (self.send(request) for request in requests)
+        return (self.send(request, context=context) for request in requests)
 
-    def publish(self, event: Event) -> dict[str, CatgaResult[None]]:
+    def publish(self, event: Event, *, context: Mapping[str, str] | None = None) -> dict[str, CatgaResult[None]]:
         """
         Call every subscriber of the event here. One that raises is logged and does not keep the others from it.
 
@@ -298,22 +304,34 @@ class Mediator:
             ``{"local": result}``, a failure when a subscriber failed; empty when there is no subscriber.
 
         Raises:
-            TypeError: ``event`` is no ``Event``.
+            TypeError: ``event`` is no ``Event``, or ``context``, as in ``send``, is wrong.
+            ValueError: ``context`` is more than a call carries.
         """
-        return {"local": self.deliver(event)} if self.subscribes(type(require_event(event))) else {}
+        subscribed = self.subscribes(type(require_event(event)))
+        if context is None:
+            return {"local": self.deliver(event)} if subscribed else {}
+        token = enter_call(_call(None, context))
+        try:
+            return {"local": self.deliver(event)} if subscribed else {}
+        finally:
+            leave_call(token)
 
-    def publish_batch(self, events: Iterable[Event]) -> list[dict[str, CatgaResult[None]]]:
+    def publish_batch(
+        self, events: Iterable[Event], *, context: Mapping[str, str] | None = None
+    ) -> list[dict[str, CatgaResult[None]]]:
         """Publish each event in order; return what ``publish`` returns for each."""
-        return [self.publish(event) for event in events]
+        return [self.publish(event, context=context) for event in events]
 
-    def broadcast(self, request: Request[T], *, timeout: float | None = None) -> dict[str, CatgaResult[T]]:
+    def broadcast(
+        self, request: Request[T], *, timeout: float | None = None, context: Mapping[str, str] | None = None
+    ) -> dict[str, CatgaResult[T]]:
         """Run the request on every node that handles its type: ``{"local": result}``, or ``{}`` without a handler."""
-        self.require_request(request)
-        return {"local": self.send(request, timeout=timeout)} if self.handles(type(request)) else {}
+        require_request(request)
+        return {"local": self.send(request, timeout=timeout, context=context)} if self.handles(type(request)) else {}
 
     def explain(self, request: Request[Any], *, timeout: float | None = None) -> Explanation:
         """Return what ``send`` would do with the request: run it here, or fail for want of a handler."""
-        entry = self.registry.ensure(type(self.require_request(request)))
+        entry = self.registry.ensure(type(require_request(request)))
         here = ClusterNode("local", None)
         handled = self.handles(entry.cls)
         return Explanation(
@@ -341,20 +359,6 @@ class Mediator:
         watch = self._hooks.watch_handling
         return within_call(lambda call: watch(name, call, _deliver, steps, event, received=received))
 
-    @overload
-    def require_request(self, request: Request[T]) -> Request[T]: ...
-    @overload
-    def require_request(self, request: object) -> Request[Any]: ...
-    def require_request(self, request: object) -> Request[Any]:
-        """Return ``request``, or raise ``TypeError`` when it is none."""
-        if isinstance(request, Request):
-            return request
-        if isinstance(request, type) and issubclass(request, Request):
-            raise TypeError(f"request: send an instance, {request.__name__}(...), not the class")
-        if isinstance(request, Event):
-            raise TypeError(f"request: {type(request).__name__} is an Event; use publish(event)")
-        raise TypeError(f"request: {type(request).__name__} is no subclass of catga_sync.Request")
-
     def no_handler(self, request_type: type) -> CatgaResult[Any]:
         """Return the failure for a request type that has no handler here."""
         entry = self.registry.ensure(request_type)
@@ -365,6 +369,15 @@ class Mediator:
             ErrorCode.UNIMPLEMENTED,
             delivery=Delivery.NOT_EXECUTED,
         )
+
+
+def _call(timeout: float | None, context: Mapping[str, str] | None) -> CallContext:
+    """Return the call of a send that is made now."""
+    if timeout is not None:
+        return nested_call(check_timeout(timeout), context=context)
+    around = current_call()
+    call = CallContext(new_request_id()) if around is None else around.nested(new_request_id(), None)
+    return call if context is None else call.with_context(context)
 
 
 def _run(chain: Handler, request: Any, node_id: str | None, call: CallContext) -> CatgaResult[Any]:
@@ -381,19 +394,3 @@ def _deliver(steps: tuple[Handler, ...], event: Event, call: CallContext | None 
     failed = next((result for result in results if not result.is_success), None)
     result: CatgaResult[None] = CatgaResult(True) if failed is None else failed
     return result if call is None else result._with(request_id=call.request_id)
-
-
-def require_event(event: object) -> Event:
-    """Return ``event``, or raise ``TypeError`` when it is none."""
-    if isinstance(event, Event):
-        return event
-    raise TypeError(f"event: {type(event).__name__} is no subclass of catga_sync.Event")
-
-
-def expired_before_start() -> CatgaResult[Any]:
-    """Return the failure for a call whose time was up before its handler started."""
-    return CatgaResult.failure(
-        "the time of the call was up before its handler started; give it a longer timeout",
-        ErrorCode.DEADLINE_EXCEEDED,
-        delivery=Delivery.NOT_EXECUTED,
-    )

@@ -9,16 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from catga_sync.errors import RegistrationError
 
-__all__ = ["MAX_NAME", "Event", "MessageOptions", "Query", "Request", "message", "options_of"]
+__all__ = [
+    "MAX_NAME",
+    "Event",
+    "MessageOptions",
+    "Query",
+    "Request",
+    "message",
+    "options_of",
+    "require_event",
+    "require_request",
+]
 
 #: Characters of a type name that is registered, sent or read. .NET's names include those of the type parameters, each
 #: with its assembly.
 MAX_NAME = 1024
 
+T = TypeVar("T")
 TResponse = TypeVar("TResponse")
 C = TypeVar("C", bound=type)
 
@@ -132,3 +143,25 @@ def options_of(cls: type) -> MessageOptions:
     """Return the options that ``@message`` set on this class; subclasses do not inherit them."""
     options = cls.__dict__.get(_ATTRIBUTE)
     return options if isinstance(options, MessageOptions) else MessageOptions()
+
+
+@overload
+def require_request(request: Request[T]) -> Request[T]: ...
+@overload
+def require_request(request: object) -> Request[Any]: ...
+def require_request(request: object) -> Request[Any]:
+    """Return ``request``, or raise ``TypeError`` when it is none."""
+    if isinstance(request, Request):
+        return request
+    if isinstance(request, type) and issubclass(request, Request):
+        raise TypeError(f"request: send an instance, {request.__name__}(...), not the class")
+    if isinstance(request, Event):
+        raise TypeError(f"request: {type(request).__name__} is an Event; use publish(event)")
+    raise TypeError(f"request: {type(request).__name__} is no subclass of catga_sync.Request")
+
+
+def require_event(event: object) -> Event:
+    """Return ``event``, or raise ``TypeError`` when it is none."""
+    if isinstance(event, Event):
+        return event
+    raise TypeError(f"event: {type(event).__name__} is no subclass of catga_sync.Event")

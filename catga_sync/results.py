@@ -25,9 +25,10 @@ from catga_sync.errors import (
     parse_code,
 )
 
-__all__ = ["INSIDE", "NEVER", "OTHER_NODE", "RETRY", "Attempt", "CatgaResult", "succeeded"]
+__all__ = ["INSIDE", "NEVER", "OTHER_NODE", "RETRY", "Attempt", "CatgaResult", "expired_before_start", "succeeded"]
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 #: An entry in the ``metadata`` of a failure: whether another attempt may help, whatever the code: at another node only,
 #: or never. Without it the code decides. A plain request that may have run is not sent again in either case.
@@ -143,9 +144,9 @@ class CatgaResult(_Cells, Generic[T]):
         fill(self, "metadata", _NOTHING if metadata is None else MappingProxyType(dict(metadata)))
 
     @classmethod
-    def success(cls, value: T | None = None, *, metadata: Mapping[str, Any] | None = None) -> CatgaResult[T]:
+    def success(cls, value: S | None = None, *, metadata: Mapping[str, Any] | None = None) -> CatgaResult[S]:
         """Return a successful result with this value."""
-        return cls(True, value, metadata=metadata)
+        return cast("CatgaResult[S]", cls(True, cast("Any", value), metadata=metadata))
 
     @classmethod
     def failure(
@@ -155,7 +156,7 @@ class CatgaResult(_Cells, Generic[T]):
         *,
         delivery: Delivery = Delivery.EXECUTED,
         metadata: Mapping[str, Any] | None = None,
-    ) -> CatgaResult[T]:
+    ) -> CatgaResult[Any]:
         """
         Return a failed result.
 
@@ -283,6 +284,15 @@ def succeeded(value: Any, processing_time_ms: float) -> CatgaResult[Any]:
     cells.metadata = _NOTHING
     cells.__class__ = CatgaResult
     return cells  # type: ignore[return-value] # by the line above
+
+
+def expired_before_start() -> CatgaResult[Any]:
+    """Return the failure for a call whose time was up before its handler started."""
+    return CatgaResult.failure(
+        "the time of the call was up before its handler started; give it a longer timeout",
+        ErrorCode.DEADLINE_EXCEEDED,
+        delivery=Delivery.NOT_EXECUTED,
+    )
 
 
 #: The attributes of a result in the order in which they are read.

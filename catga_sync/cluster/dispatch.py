@@ -23,13 +23,13 @@ from catga_sync.cluster.snapshot import not_preferred, reason_against
 from catga_sync.context import CallContext, enter_call, leave_call
 from catga_sync.errors import ConfigurationError, Delivery, ErrorCode, ends_process
 from catga_sync.explanation import Explanation, Verdict
-from catga_sync.mediator import Mediator, expired_before_start
+from catga_sync.mediator import Mediator
 from catga_sync.messages import Event
 from catga_sync.nodes import ClusterNode
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
-from catga_sync.results import INSIDE, CatgaResult
+from catga_sync.results import INSIDE, CatgaResult, expired_before_start
 from catga_sync.serialization import MessageType
 from catga_sync.wire.call_path import LONGEST, full_nodes
 

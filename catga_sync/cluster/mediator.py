@@ -8,12 +8,12 @@ Rules of this file:
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
-from catga_sync import _fork
+from catga_sync.async_sends import AsyncSends
 from catga_sync.cluster.dispatch import Dispatcher
 from catga_sync.cluster.events import ClusterEvent, EventBoard
 from catga_sync.cluster.exits import warn_of_unclosed
@@ -21,18 +21,18 @@ from catga_sync.cluster.lifecycle import Lifecycle
 from catga_sync.cluster.local_node import LocalNode
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.presence import Presence
+from catga_sync.cluster.send_behaviors import SendBehaviors
 from catga_sync.cluster.sender import Sender
-from catga_sync.context import CallContext, current_call, enter_call, leave_call, nested_call, new_request_id
+from catga_sync.context import CallContext, nested_call, new_request_id
 from catga_sync.deadline import check_timeout
-from catga_sync.errors import RegistrationError
 from catga_sync.explanation import Explanation
-from catga_sync.handlers import NO_FUNCTION
-from catga_sync.hooks import CUT_SHORT, Hooks, SendDetails, carried
-from catga_sync.mediator import Mediator, require_event
-from catga_sync.messages import Event, Request
+from catga_sync.handlers import NO_FUNCTION, RequestHandler
+from catga_sync.hooks import Hooks, SendDetails
+from catga_sync.mediator import Mediator
+from catga_sync.messages import Event, Request, require_event, require_request
 from catga_sync.nodes import ClusterNode, NodeStatus
 from catga_sync.options import ClusterOptions
-from catga_sync.pipeline import Behavior, Handler, build_chain
+from catga_sync.pipeline import Behavior
 from catga_sync.receiver.receiver import Receiver
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.ejection import Ejection
@@ -45,7 +45,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class ClusterMediator:
+class ClusterMediator(AsyncSends):
     """
     Send requests to the handler, here or on another node. Thread-safe; a context manager that closes itself.
 
@@ -72,6 +72,7 @@ class ClusterMediator:
         receiver: Receiver,
         lifecycle: Lifecycle,
     ) -> None:
+        super().__init__(options.request_timeout)
         self.local = local
         #: The message types.
         self.registry: MessageRegistry = local.registry
@@ -92,26 +93,20 @@ class ClusterMediator:
         self._sender = sender
         self._lifecycle = lifecycle
         self._timeout = options.request_timeout
-        self._lock = threading.Lock()
-        # Guarded by _lock.
-        self._behaviors: tuple[Behavior, ...] = ()
-        self._chain = self._chain_of(())
+        self._behaviors = SendBehaviors(
+            self.registry, dispatcher.send, partial(nested_call, self._timeout, self._node_id)
+        )
         events.listen(hooks.tell)
         for hook in options.hooks:
             local.add_handle_hook(hook)
             hooks.tell_added(hook, self)
-        _fork.watch(self)
-
-    def after_fork_in_child(self) -> None:
-        """See ``AcrossForks``."""
-        self._lock = threading.Lock()
 
     def handler(self, function: F = NO_FUNCTION) -> F:
         """See ``Mediator.handler``."""
         self.local.register_by_annotation(function, depth=1)
         return function
 
-    def register(self, request_type: type[Request[Any]], handler: Any) -> None:
+    def register(self, request_type: type[Request[T]], handler: RequestHandler[T]) -> None:
         """See ``Mediator.register``."""
         self.local.register(request_type, handler)
 
@@ -126,11 +121,7 @@ class ClusterMediator:
 
     def add_behavior(self, behavior: Behavior) -> None:
         """Put a behaviour around every send that starts here, whichever node runs it. The first one is outermost."""
-        if not callable(behavior):
-            raise RegistrationError(f"behavior: give a callable behavior(next_) -> handler, not {behavior!r}")
-        with self._lock:
-            behaviors = (*self._behaviors, behavior)
-            self._behaviors, self._chain = behaviors, self._chain_of(behaviors)
+        self._behaviors.add(behavior)
 
     def add_hook(self, hook: object) -> None:
         """
@@ -151,7 +142,9 @@ class ClusterMediator:
         self.local.add_handle_hook(hook)
         self._hooks.tell_added(hook, self)
 
-    def send(self, request: Request[T], *, timeout: float | None = None) -> CatgaResult[T]:
+    def send(
+        self, request: Request[T], *, timeout: float | None = None, context: Mapping[str, str] | None = None
+    ) -> CatgaResult[T]:
         """
         Run the handler of a request, on whichever node has it, and return its result.
 
@@ -163,58 +156,64 @@ class ClusterMediator:
                 Seconds for the whole call, all attempts included. None means ``request_timeout``, or the rest of the
                 time of the call in which this one is made. A handler that runs in this process is never interrupted.
 
+            context:
+                Entries of text for the handler and all that it sends in turn; see ``Mediator.send``.
+
         Returns:
             The result; whatever happens at run time is in it.
 
         Raises:
-            TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
+            TypeError: ``request`` is no ``Request``, ``timeout`` no number, or ``context`` no mapping of text to text.
+            ValueError: ``context`` is more than a call carries.
         """
+        # On the way of every call: what would be functions elsewhere is written out here.
         is_request = isinstance(request, Request)
         if not is_request:
-            self.local.require_request(request)
+            require_request(request)
         # A class that cannot be registered is a mistake of the caller: raised before a behaviour can see it.
         entry = self.registry.ensure(type(request))
-        call = nested_call(self._timeout if timeout is None else check_timeout(timeout), self._node_id)
+        call = nested_call(self._timeout if timeout is None else check_timeout(timeout), self._node_id, context)
         if not self._lifecycle.running:
             self._lifecycle.ensure_membership(call)
-        if not self._behaviors and not self._send_watchers:
+        if not self._behaviors.added and not self._send_watchers:
             return self._dispatcher.send(request, entry, call)
         return self._send_watched(request, entry, call)
 
-    def send_batch(self, requests: Iterable[Request[Any]], *, timeout: float | None = None) -> list[CatgaResult[Any]]:
+    def send_batch(
+        self,
+        requests: Iterable[Request[Any]],
+        *,
+        timeout: float | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> list[CatgaResult[Any]]:
         """
         Send each request; return the results in the same order. Each succeeds, fails and fails over alone.
 
         Args:
             requests: The requests.
             timeout: Seconds for all of them together; None as for ``send``.
+            context: Of each of them, as for ``send``.
         """
-        items = [self.local.require_request(request) for request in requests]
+        items = [require_request(request) for request in requests]
         entries = [self.registry.ensure(type(item)) for item in items]
-        call = nested_call(self._timeout if timeout is None else check_timeout(timeout), self._node_id)
-        self._lifecycle.ensure_membership(call)
+        call = self._begin(timeout, context)
         calls = [call.nested(new_request_id(), self._timeout) for _ in items]
-        if self._behaviors:
+        if self._behaviors.added:
             # Behaviours are written for one call in its caller's thread, so with them every item is one.
             return [self._send_watched(*item) for item in zip(items, entries, calls, strict=True)]
         if not self._send_watchers:
             return self._dispatcher.batch(items, entries, calls)
         details = [SendDetails(entry.name, item, True, {}) for entry, item in zip(entries, calls, strict=True)]
-        told = [self._hooks.begin(self._send_watchers, each) for each in details]
-        calls = [carried(each) for each in details]
-        results: list[CatgaResult[Any]] = [CUT_SHORT] * len(items)
-        try:
-            results = self._dispatcher.batch(items, entries, calls)
-        finally:
-            for each, result in zip(told, results, strict=True):
-                self._hooks.end(each, result)
-        return results
+        send = self._dispatcher.batch
+        return self._hooks.watch_batch(self._send_watchers, details, lambda calls: send(items, entries, calls))
 
-    def send_stream(self, requests: Iterable[Request[Any]]) -> Iterator[CatgaResult[Any]]:
+    def send_stream(
+        self, requests: Iterable[Request[Any]], *, context: Mapping[str, str] | None = None
+    ) -> Iterator[CatgaResult[Any]]:
         """Send each request when its result is asked for; yield the results in order. Holds one at a time."""
-        return (self.send(request) for request in requests)
+        return (self.send(request, context=context) for request in requests)
 
-    def publish(self, event: Event) -> dict[str, CatgaResult[None]]:
+    def publish(self, event: Event, *, context: Mapping[str, str] | None = None) -> dict[str, CatgaResult[None]]:
         """
         Call every subscriber of the event, on every node that has one.
 
@@ -223,11 +222,11 @@ class ClusterMediator:
             as a failure whose ``delivery`` says whether its subscribers may have run all the same.
 
         Raises:
-            TypeError: ``event`` is no ``Event``.
+            TypeError: ``event`` is no ``Event``, or ``context``, as in ``send``, is wrong.
+            ValueError: ``context`` is more than a call carries.
         """
         entry = self.registry.ensure(type(require_event(event)))
-        call = nested_call(self._timeout, self._node_id)
-        self._lifecycle.ensure_membership(call)
+        call = self._begin(None, context)
         nodes = self._membership.look(call).subscribers(entry.name) if entry.remote else []
         results = self._dispatcher.on_each(nodes, event, call)
         here = self._dispatcher.deliver_here(event, call)
@@ -235,11 +234,15 @@ class ClusterMediator:
             results[self._local_node.node_id] = here
         return results
 
-    def publish_batch(self, events: Iterable[Event]) -> list[dict[str, CatgaResult[None]]]:
+    def publish_batch(
+        self, events: Iterable[Event], *, context: Mapping[str, str] | None = None
+    ) -> list[dict[str, CatgaResult[None]]]:
         """Publish each event in order; return what ``publish`` returns for each."""
-        return [self.publish(event) for event in events]
+        return [self.publish(event, context=context) for event in events]
 
-    def broadcast(self, request: Request[T], *, timeout: float | None = None) -> dict[str, CatgaResult[T]]:
+    def broadcast(
+        self, request: Request[T], *, timeout: float | None = None, context: Mapping[str, str] | None = None
+    ) -> dict[str, CatgaResult[T]]:
         """
         Run the request on every node that handles its type.
 
@@ -248,11 +251,10 @@ class ClusterMediator:
             is going offline, say, is in it as a failure that gives the reason.
 
         Raises:
-            TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
+            TypeError, ValueError: See ``send``.
         """
-        entry = self.registry.ensure(type(self.local.require_request(request)))
-        call = nested_call(self._timeout if timeout is None else check_timeout(timeout), self._node_id)
-        self._lifecycle.ensure_membership(call)
+        entry = self.registry.ensure(type(require_request(request)))
+        call = self._begin(timeout, context)
         results = self._dispatcher.broadcast(entry, request, call) if entry.remote else {}
         if self.local.handles(entry.cls):
             left = call.remaining()
@@ -269,9 +271,8 @@ class ClusterMediator:
         Raises:
             TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
         """
-        self.local.require_request(request)
-        call = nested_call(self._timeout if timeout is None else check_timeout(timeout), self._node_id)
-        self._lifecycle.ensure_membership(call)
+        require_request(request)
+        call = self._begin(timeout, None)
         return replace(self._dispatcher.explain(request, call), troubles=self._troubles())
 
     @property
@@ -349,6 +350,7 @@ class ClusterMediator:
 
     def close(self) -> None:
         """Leave the cluster and let go of the thread and the connections. Safe to call twice."""
+        super().close()
         self._lifecycle.close()
 
     def __enter__(self) -> ClusterMediator:
@@ -367,33 +369,18 @@ class ClusterMediator:
         """Whether it has left the cluster; an app that gets it opens it again."""
         return self._local_node.closed
 
-    def _chain_of(self, behaviors: tuple[Behavior, ...]) -> Handler:
-        def answers_none(request: Any) -> bool:
-            return self.registry.ensure(type(request)).response_may_be_none
-
-        return build_chain(self._send_current, behaviors, "the call", answers_none, sends=True)
+    def _begin(self, timeout: float | None, context: Mapping[str, str] | None) -> CallContext:
+        """Return the call that begins now, once the nodes of the cluster are known."""
+        seconds = self._timeout if timeout is None else check_timeout(timeout)
+        call = nested_call(seconds, self._node_id, context)
+        self._lifecycle.ensure_membership(call)
+        return call
 
     def _send_watched(self, request: Request[T], entry: MessageType, call: CallContext) -> CatgaResult[T]:
         """Send a request with hooks and behaviours around it."""
-        send = self._send_through_behaviors if self._behaviors else self._dispatcher.send
+        send = self._behaviors.send if self._behaviors.added else self._dispatcher.send
         details = SendDetails(entry.name, call, False, {})
         return self._hooks.watch(self._send_watchers, details, send, request, entry)
-
-    def _send_through_behaviors(self, request: Request[T], entry: MessageType, call: CallContext) -> CatgaResult[T]:
-        # A behaviour finds its call as a handler does.
-        token = enter_call(call)
-        try:
-            result: CatgaResult[T] = self._chain(request)
-        finally:
-            leave_call(token)
-        return result if result._request_id is not None else result._with(request_id=call.request_id)
-
-    def _send_current(self, request: Any) -> CatgaResult[Any]:
-        """The step below the behaviours: send the request as the current call."""
-        call = current_call()
-        if call is None:  # a behaviour has moved the call to a thread of its own, without its context
-            call = nested_call(self._timeout, self._node_id)
-        return self._dispatcher.send(request, self.registry.ensure(type(request)), call)
 
     def _troubles(self) -> tuple[str, ...]:
         own = () if self.trouble is None else (f"this node is not visible to other nodes: {self.trouble}",)

@@ -23,12 +23,12 @@ from catga_sync.cluster.local_node import LocalNode
 from catga_sync.context import CallContext
 from catga_sync.errors import Delivery, ErrorCode, ends_process
 from catga_sync.hooks import CUT_SHORT, AttemptDetails, Hooks, Watcher, carried
-from catga_sync.mediator import Mediator, expired_before_start
+from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.concurrency import ConcurrencyLimiter, Rejection
 from catga_sync.resilience.ejection import Ejection
-from catga_sync.results import INSIDE, CatgaResult
+from catga_sync.results import INSIDE, CatgaResult, expired_before_start
 from catga_sync.transport.base import RemoteInvoker
 
 __all__ = ["Sender"]

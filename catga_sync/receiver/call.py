@@ -38,6 +38,8 @@ class CallMeta:
     sent: str | None = None
     #: W3C baggage as it came, as far as it is usable.
     baggage: str | None = None
+    #: The context of the application, as it came; it can be read.
+    context_text: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

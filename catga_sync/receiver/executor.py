@@ -150,6 +150,7 @@ class Executor:
             sent=meta.sent,
             baggage=meta.baggage,
             node_id=self._node_id,
+            context_text=meta.context_text,
         )
         payload: bytes | None = None
 

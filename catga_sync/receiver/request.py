@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from io import BytesIO
 
+from catga_sync._context_text import read_context
 from catga_sync.context import usable_baggage
 from catga_sync.deadline import Deadline
 from catga_sync.receiver.call import CallMeta, Progress
@@ -15,7 +16,7 @@ from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.wire.call_path import LONGEST, read_chain
 from catga_sync.wire.envelope import MAX_TIME_MS, RequestEnvelope
 from catga_sync.wire.form import JSON, WireForm
-from catga_sync.wire.headers import BAGGAGE, CHAIN, SENT, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
+from catga_sync.wire.headers import BAGGAGE, CHAIN, CONTEXT, SENT, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
 
 __all__ = ["RawRequest", "call_meta", "deadline_of", "in_memory", "read_body", "timeout_of"]
 
@@ -27,6 +28,7 @@ _PIECE = 64 * 1024
 
 # As a ``RawRequest`` has them.
 _TIMEOUT, _CHAIN, _STORE, _SENT = TIMEOUT.lower(), CHAIN.lower(), STORE.lower(), SENT.lower()
+_CONTEXT = CONTEXT.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,13 @@ def call_meta(
     if chain is None:
         text = f"{CHAIN}: it cannot be read, or the call has come over more than {LONGEST} nodes in a loop"
         raise Refused(Reason.UNREADABLE, text)
-    baggage = headers.get(BAGGAGE)
+    baggage, context = headers.get(BAGGAGE), headers.get(_CONTEXT)
+    if context is not None:
+        try:
+            read_context(context)
+        except ValueError as exc:
+            # Refused and not left out: a handler that found no tenant might take the call for nobody's.
+            raise Refused(Reason.UNREADABLE, f"{CONTEXT}: it cannot be read: {exc}") from exc
     return CallMeta(
         envelope.request_id,
         own if deadline is None else deadline,
@@ -188,6 +196,7 @@ def call_meta(
         raw.hung_up,
         headers.get(_SENT),
         None if baggage is None else usable_baggage(baggage),
+        context,
     )
 
 

@@ -7,14 +7,14 @@ returned as it is given: it may be one in which no handler ran.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
 from catga_sync.errors import SerializationError
 from catga_sync.handlers import check_message_class
-from catga_sync.mediator import Mediator, require_event
-from catga_sync.messages import Event, Request
+from catga_sync.mediator import Mediator
+from catga_sync.messages import Event, Request, require_event, require_request
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import error_text
 from catga_sync.results import CatgaResult
@@ -114,20 +114,22 @@ class FakeMediator(Mediator):
         if texts:
             raise UnexpectedRequest("\n".join(texts))
 
-    def send(self, request: Request[T], *, timeout: float | None = None) -> CatgaResult[T]:
+    def send(
+        self, request: Request[T], *, timeout: float | None = None, context: Mapping[str, str] | None = None
+    ) -> CatgaResult[T]:
         """
         Return the response that was given for the type of the request; otherwise as ``Mediator.send``.
 
         Raises:
             UnexpectedRequest: None was given.
         """
-        self._expects(self.require_request(request))
+        self._expects(require_request(request))
         with self._notes:
             self._sent.append(request)
         exact = _Exact()
         token = _exact.set(exact)
         try:
-            result = super().send(request, timeout=timeout)
+            result = super().send(request, timeout=timeout, context=context)
         finally:
             _exact.reset(token)
         if exact.error is not None:
@@ -138,21 +140,29 @@ class FakeMediator(Mediator):
             return result
         return failure._with(request_id=result.request_id)
 
-    def send_batch(self, requests: Iterable[Request[Any]], *, timeout: float | None = None) -> list[CatgaResult[Any]]:
+    def send_batch(
+        self,
+        requests: Iterable[Request[Any]],
+        *,
+        timeout: float | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> list[CatgaResult[Any]]:
         """Send each request; see ``send``."""
-        items = [self.require_request(request) for request in requests]
-        return [self.send(request, timeout=timeout) for request in items]
+        items = [require_request(request) for request in requests]
+        return [self.send(request, timeout=timeout, context=context) for request in items]
 
-    def broadcast(self, request: Request[T], *, timeout: float | None = None) -> dict[str, CatgaResult[T]]:
+    def broadcast(
+        self, request: Request[T], *, timeout: float | None = None, context: Mapping[str, str] | None = None
+    ) -> dict[str, CatgaResult[T]]:
         """Send the request to the one node that there is, ``"local"``; see ``send``."""
-        return {"local": self.send(request, timeout=timeout)}
+        return {"local": self.send(request, timeout=timeout, context=context)}
 
-    def publish(self, event: Event) -> dict[str, CatgaResult[None]]:
+    def publish(self, event: Event, *, context: Mapping[str, str] | None = None) -> dict[str, CatgaResult[None]]:
         """Note the event, and call the subscribers that are registered here; see ``Mediator.publish``."""
         self.registry.ensure(type(require_event(event)))
         with self._notes:
             self._published.append(event)
-        return super().publish(event)
+        return super().publish(event, context=context)
 
     def nodes(self) -> tuple[ClusterNode, ...]:
         """Return no node: see ``ClusterMediator.nodes``."""

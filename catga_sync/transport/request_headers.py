@@ -6,7 +6,7 @@ from catga_sync.context import CallContext
 from catga_sync.wire.call_path import write_chain
 from catga_sync.wire.envelope import MAX_TIME_MS
 from catga_sync.wire.form import JSON
-from catga_sync.wire.headers import BAGGAGE, CHAIN, REQUEST_ID, SENT, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
+from catga_sync.wire.headers import BAGGAGE, CHAIN, CONTEXT, REQUEST_ID, SENT, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
 
 __all__ = ["write_headers"]
 
@@ -39,6 +39,8 @@ def write_headers(
         headers[TRACESTATE] = state
     if call.baggage is not None:
         headers[BAGGAGE] = call.baggage
+    if call.context_text is not None:
+        headers[CONTEXT] = call.context_text
     if sent is not None:
         headers[SENT] = str(int(sent * 1e6))
     return headers

@@ -12,6 +12,7 @@ __all__ = [
     "ACCEPT_ENCODING",
     "BAGGAGE",
     "CHAIN",
+    "CONTEXT",
     "EXECUTED",
     "REPLAYED",
     "REQUEST_ID",
@@ -38,6 +39,8 @@ STORE = "Catga-Store"
 SENT = "Catga-Sent"
 #: The codings in which the caller takes the response, as in ``Accept-Encoding``; see ``compression.py``.
 ACCEPT_ENCODING = "Catga-Accept-Encoding"
+#: The context that the application gave to the call; see ``_context_text.py``.
+CONTEXT = "Catga-Context"
 # W3C trace context.
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"

@@ -10,7 +10,7 @@ an empty line:
     request    "catga-hmac-v1", key id, time in ms, nonce, method, path, cluster name, id of the receiving node,
                its incarnation, SHA-256 of the body as it travels, then the headers Content-Type, Content-Encoding,
                Catga-Timeout-Ms, Catga-Request-Id, Catga-Chain, traceparent, tracestate, Catga-Store, baggage,
-               Catga-Accept-Encoding, Catga-Sent
+               Catga-Accept-Encoding, Catga-Sent, and Catga-Context where there is one, without an empty line
     response   "catga-hmac-v1-r", key id, nonce of the request, status, Catga-Executed, id of the node that responds,
                its incarnation, Content-Type, Content-Encoding, SHA-256 of the body as it travels
 
@@ -44,6 +44,7 @@ from catga_sync.wire.headers import (
     ACCEPT_ENCODING,
     BAGGAGE,
     CHAIN,
+    CONTEXT,
     REQUEST_ID,
     SENT,
     STORE,
@@ -61,7 +62,7 @@ __all__ = [
 
 _SIGNED = (
     "Content-Type", "Content-Encoding", TIMEOUT, REQUEST_ID, CHAIN, TRACEPARENT, TRACESTATE, STORE, BAGGAGE,
-    ACCEPT_ENCODING, SENT,
+    ACCEPT_ENCODING, SENT, CONTEXT,
 )  # fmt: skip
 #: The headers of a request that are signed, in this order and in lower case: all that a node acts on.
 SIGNED_HEADERS = tuple(map(str.lower, _SIGNED))
@@ -340,7 +341,10 @@ def _judge(ring: Keys, key_id: str, text: bytes, mac: str) -> None:
 
 
 def _request_text(needed: tuple[str, ...], incarnation: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    signed = map(headers.get, SIGNED_HEADERS)
+    signed = list(map(headers.get, SIGNED_HEADERS))
+    if signed[-1] is None:
+        # Without a context the text is that of nodes that know of none.
+        del signed[-1]
     return _joined((_REQUEST_VERSION, *needed), (incarnation or None, _digest(body), *signed))
 
 

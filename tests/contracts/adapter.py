@@ -135,11 +135,12 @@ class AdapterContract(Exchanges):
         seen: list[Any] = []
         node.register(Unhandled, lambda request: seen.append((current_call(), current_call().remaining())))
         headers = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "tracestate": "vendor=x", "baggage": "a=1"}
+        headers["Catga-Context"] = "tenant=J%C3%B6rg"
         call = invocation("users.Nobody", {}, {**headers, "Catga-Timeout-Ms": "60000"}, responseTypeName="int")
         self.exchange(node, call)
         ((context, left),) = seen
         assert (context.traceparent, context.tracestate) == (headers["traceparent"], headers["tracestate"])
-        assert context.baggage == "a=1"
+        assert (context.baggage, dict(context.context)) == ("a=1", {"tenant": "Jörg"})
         assert 50 < left <= 60
 
     @pytest.mark.parametrize(
@@ -148,6 +149,11 @@ class AdapterContract(Exchanges):
     def test_a_time_that_is_no_whole_number_is_400(self, node: ClusterMediator, ran: list[Any], text: str) -> None:
         call = invocation(headers={"Catga-Timeout-Ms": text})
         self.refused(node, call, 400, ErrorCode.INVALID_ARGUMENT)
+        assert ran == []
+
+    @pytest.mark.parametrize("text", ["tenant", "=a", "a=b,a=c", "a=b c", "a=%", "a=%FF", "a=" + "b" * 4_100, ","])
+    def test_a_context_that_cannot_be_read_is_400(self, node: ClusterMediator, ran: list[Any], text: str) -> None:
+        self.refused(node, invocation(headers={"Catga-Context": text}), 400, ErrorCode.INVALID_ARGUMENT)
         assert ran == []
 
     @pytest.mark.parametrize("value", ["a b", "x" * 129, "é", "", '"'])

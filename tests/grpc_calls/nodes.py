@@ -19,10 +19,11 @@ from catga_sync import (
     Request,
     create_cluster,
 )
+from catga_sync.context import current_call
 from catga_sync.integrations.grpc import GrpcServer, serve_grpc
 from tests import processes
 
-__all__ = ["Ask", "Fail", "Happened", "Served", "Shout", "calling", "serving", "wait_for"]
+__all__ = ["Ask", "Fail", "Happened", "Served", "Shout", "Tell", "calling", "serving", "wait_for"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Fail(Request[str]):
 
 
 @dataclass(frozen=True)
+class Tell(Query[dict[str, str]]):
+    """Its response is the context of its call."""
+
+
+@dataclass(frozen=True)
 class Happened(Event):
     what: str
 
@@ -56,6 +62,7 @@ class Served:
         local.register(Ask, self._ask)
         local.register(Shout, lambda request: "LONG" * 1000 if request.text == "long" else request.text.upper())
         local.register(Fail, self._fail)
+        local.register(Tell, lambda request: dict(current_call().context))
         local.subscribe(Happened, lambda event: self.ran.append(event.what))
         self.mediator: ClusterMediator = create_cluster(local, environ={}, **options)
 

@@ -17,7 +17,7 @@ from tests.conftest import require_module
 
 require_module("grpc")
 
-from tests.grpc_calls.nodes import Ask, Fail, Happened, Served, Shout, calling, serving, wait_for  # noqa: E402
+from tests.grpc_calls.nodes import Ask, Fail, Happened, Served, Shout, Tell, calling, serving, wait_for  # noqa: E402
 
 TRUSTS: list[dict[str, Any]] = [{"insecure": True}, {"secret": "s" * 32}, {}]
 every_trust = pytest.mark.parametrize("trust", TRUSTS, ids=["insecure", "secret", "shared key"])
@@ -77,6 +77,16 @@ def test_an_event_reaches_its_subscriber(trust: dict[str, Any]) -> None:
         wait_for(lambda: caller.nodes() and caller.nodes()[0].subscribes)
         assert caller.publish(Happened("rain"))["users"]
         assert served.ran == ["rain"]
+
+
+@every_trust
+def test_the_context_of_the_application_goes_over_grpc_alone_and_in_a_batch(trust: dict[str, Any]) -> None:
+    with serving(**trust) as (served, _), calling(served.mediator.options.endpoint or "", **trust) as caller:
+        given = {"tenant": "J\u00f6rg, 7 %", "empty": ""}
+        assert caller.send(Tell(), context=given).unwrap() == given
+        batch = caller.send_batch([Tell(), Tell()], context=given)
+        assert [each.unwrap() for each in batch] == [given, given]
+        assert caller.send(Tell()).unwrap() == {}
 
 
 def test_a_caller_with_another_secret_is_refused_and_nothing_runs() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from flask import Flask
 
 from catga_sync import BusinessError, CatgaResult, Mediator, Query, Request, create_cluster, message
+from catga_sync.context import current_call
 from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.integrations.wsgi import ClusterMiddleware
 
@@ -72,6 +73,12 @@ class Relay(Request[Answer]):
     text: str
 
 
+@message(name="tests.Tell")
+@dataclass(frozen=True)
+class Tell(Request[dict[str, str]]):
+    """A request whose answer is the context of its call."""
+
+
 local = Mediator()
 
 
@@ -84,6 +91,12 @@ if os.environ.get("ROLE", "all") in ("all", "leaf"):
     @local.handler
     def ask(request: Ask) -> Answer:
         return answer(request.text)
+
+    @local.handler
+    def tell(request: Tell) -> dict[str, str]:
+        call = current_call()
+        assert call is not None
+        return dict(call.context)
 
     @local.handler
     def do(request: Do) -> Answer:

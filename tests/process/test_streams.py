@@ -20,7 +20,7 @@ from catga_sync.nodes import STREAM
 from tests.conftest import require_module
 from tests.external.proxies import proxy, require_proxies
 from tests.faults.tap import tapped
-from tests.process.app import Answer, Ask, Crowd, Do, Fail, Hold
+from tests.process.app import Answer, Ask, Crowd, Do, Fail, Hold, Tell
 from tests.process.nodes import ROOT, node, wait_for
 from tests.process.returning import Out
 from tests.processes import Process, free_port, running, until
@@ -87,7 +87,9 @@ def test_calls_between_two_of_our_nodes_go_over_a_stream_and_say_what_post_says(
         with caller(server, cluster_name, **options) as (mediator, ways):
             results = [mediator.send(Do("x")), *(mediator.send(Fail(how)) for how in ("return", "raise", "crash"))]
             assert mediator.send(Do("y" * 100_000)).unwrap().text == "y" * 100_000
-            assert ways.seen == ["stream"] * 5
+            assert mediator.send(Tell(), context={"tenant": "Jörg, 7"}).unwrap() == {"tenant": "Jörg, 7"}
+            assert mediator.send(Tell()).unwrap() == {}
+            assert ways.seen == ["stream"] * 7
         with caller(server, cluster_name, stream="off", **options) as (mediator, ways):
             assert results == [
                 mediator.send(Do("x")),

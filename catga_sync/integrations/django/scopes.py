@@ -16,6 +16,8 @@ from django.core.signals import request_finished, request_started
 from django.db import connections, transaction
 from django.urls import get_urlconf
 
+from catga_sync.async_sends import in_send_thread
+
 __all__ = ["AtomicScope", "DjangoScope", "keeps_connections", "within_request"]
 
 _inside: ContextVar[bool] = ContextVar("catga_sync_django", default=False)
@@ -46,9 +48,14 @@ class DjangoScope:
         See ``Scope``. Django sets the URLconf of a thread while it serves a request of its own.
 
         A thread with an open connection is in the middle of something, such as a command that reads from a cursor: the
-        signals would close its connection.
+        signals would close its connection. A thread of ``asend`` is in the middle of nothing, whatever it has open from
+        its last call, and whichever URLconf its context variables have from the view that awaits it.
         """
-        if _inside.get() or get_urlconf() is not None or not apps.ready:
+        if _inside.get() or not apps.ready:
+            return True
+        if in_send_thread():
+            return False
+        if get_urlconf() is not None:
             return True
         return any(each.connection is not None for each in connections.all(initialized_only=True))
 

@@ -27,7 +27,7 @@ RING = KeyRing(["k" * 32, b"\x00\xff" * 20])
 #: Written out: a header that the library no longer signs is a finding.
 SIGNED_HEADERS = (
     "content-type", "content-encoding", "catga-timeout-ms", "catga-request-id", "catga-chain", "traceparent",
-    "tracestate", "catga-store", "baggage",
+    "tracestate", "catga-store", "baggage", "catga-context",
 )  # fmt: skip
 _NODE, _RUN = "node-1", "run-1"
 _NONCE = "5e" * 16

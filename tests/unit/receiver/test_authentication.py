@@ -70,6 +70,7 @@ def test_what_our_own_callers_send_is_let_in():
     names = [
         "user-agent", "accept", "accept-encoding", "connection", "content-type", "content-length", "traceparent",
         "tracestate", "catga-request-id", "catga-timeout-ms", "catga-chain", "catga-store", "baggage",
+        "catga-context",
     ]  # fmt: skip
     assert unsigned_refusal("127.0.0.1", {**LOCAL, **dict.fromkeys(names, "x")}) is None
 

@@ -59,7 +59,15 @@ def test_what_comes_with_a_request_is_what_its_handler_sees(ready: World) -> Non
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     deadline = Deadline.after(5.0)
     meta = CallMeta(
-        "r-1", deadline, (("web", 5),), "web", parent, "vendor=x", hung_up=lambda: False, baggage="tenant=7"
+        "r-1",
+        deadline,
+        (("web", 5),),
+        "web",
+        parent,
+        "vendor=x",
+        hung_up=lambda: False,
+        baggage="tenant=7",
+        context_text="user=8",
     )
     response = ready.run(meta)
     assert (response.is_success, response.payload, ready.progress.executed) == (True, b"7", True)
@@ -72,6 +80,7 @@ def test_what_comes_with_a_request_is_what_its_handler_sees(ready: World) -> Non
         tracestate="vendor=x",
         chain=(("web", 5),),
         baggage="tenant=7",
+        context_text="user=8",
         node_id="node-1",
     )
 

@@ -14,7 +14,7 @@ import pytest
 
 from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.idempotency import MemoryIdempotency
-from catga_sync.mediator import Mediator, expired_before_start
+from catga_sync.mediator import Mediator
 from catga_sync.messages import Query, message
 from catga_sync.receiver import receiver
 from catga_sync.receiver import request as intake
@@ -22,7 +22,7 @@ from catga_sync.receiver.authentication import OpenGuard
 from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.receiver import RawRequest, Receiver
 from catga_sync.receiver.refusal import Reason, Refused
-from catga_sync.results import CatgaResult
+from catga_sync.results import CatgaResult, expired_before_start
 from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope
 from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
 from tests.unit.ending import ended_by_server

@@ -150,6 +150,7 @@ CONTEXT = {
     "tracestate": "vendor=x",
     "catga-store": "5ca1ab1e" * 4,
     "baggage": "tenant=7",
+    "catga-context": "tenant=7",
 }
 
 

@@ -83,7 +83,7 @@ RING = KeyRing(OLD)
 def request(**changes):
     """Return what is signed, as the functions want it; None takes a header away."""
     fields = {**REQUEST, **changes}
-    headers = {name: fields.pop(name) for name in SIGNED_HEADERS}
+    headers = {name: fields.pop(name, None) for name in SIGNED_HEADERS}
     return {**fields, "headers": {name: value for name, value in headers.items() if value is not None}}
 
 
@@ -184,11 +184,25 @@ def test_what_is_signed_does_not_change_from_version_to_version():
 def test_what_is_absent_is_an_empty_line():
     header = sign(method="GET", body=b"", incarnation="", **dict.fromkeys(SIGNED_HEADERS))
     empty = hashlib.sha256(b"").hexdigest()
-    lines = ["GET", "/catga/cluster/invoke", "default", "node-1", "", empty, *[""] * len(SIGNED_HEADERS)]
+    # The context has a line only where there is one.
+    lines = ["GET", "/catga/cluster/invoke", "default", "node-1", "", empty, *[""] * (len(SIGNED_HEADERS) - 1)]
     assert header.endswith(by_hand(OLD, "catga-hmac-v1", key_name(OLD), "1700000000125", NONCE, *lines))
     assert verify(header, method="GET", body=b"", **dict.fromkeys(SIGNED_HEADERS)).incarnation == ""
     assert "incarnation=;" in answer(incarnation="")
     assert check(answer(incarnation="")) == ("node-1", "")
+
+
+def test_a_context_is_signed_in_a_line_of_its_own_behind_the_others():
+    header = sign(method="GET", body=b"", incarnation="", **{**dict.fromkeys(SIGNED_HEADERS), "catga-context": "a=1"})
+    empty = hashlib.sha256(b"").hexdigest()
+    lines = ["GET", "/catga/cluster/invoke", "default", "node-1", "", empty, *[""] * (len(SIGNED_HEADERS) - 1), "a=1"]
+    assert header.endswith(by_hand(OLD, "catga-hmac-v1", key_name(OLD), "1700000000125", NONCE, *lines))
+
+
+def test_a_context_cannot_be_added_changed_or_taken_away():
+    assert verify(sign(**{"catga-context": "a=1"}), **{"catga-context": "a=1"})
+    for signed, came in ((None, "a=1"), ("a=1", "a=2"), ("a=1", None), ("a=1", ""), (None, "")):
+        refuses(verify, sign(**{"catga-context": signed}), **{"catga-context": came})
 
 
 def test_no_other_header_is_signed():
