@@ -28,6 +28,8 @@ class ServerInfo:
     workers: int | None = None
     #: Seconds for which an idle connection is kept open; 0 when none is kept.
     keep_alive: float | None = None
+    #: Seconds after which the server ends a worker whose request still runs; None where it does not, too.
+    timeout: float | None = None
     #: Whether the server calls the app in several threads at once.
     multithread: bool | None = None
     #: Whether the server lends the app the socket of a request, in a thread of its own: then there may be streams.

@@ -20,6 +20,7 @@ __all__ = [
     "NO_FUNCTION",
     "Handles",
     "RequestHandler",
+    "check_function",
     "check_message_class",
     "check_return_annotation",
     "first_parameter",
@@ -69,11 +70,14 @@ def check_message_class(given: Any, base: type[Request[Any]] | type[Event], opti
 
 def handler_function(handler: Any) -> Callable[[Any], Any]:
     """Return the function of a handler: its ``handle`` method if it has one, otherwise the handler itself."""
+    method = None if inspect.isclass(handler) else getattr(handler, "handle", None)
+    return check_function(method if callable(method) else handler)
+
+
+def check_function(handler: Any) -> Callable[[Any], Any]:
+    """Return a function that can be called as a handler, with the request alone; refuse anything else."""
     if inspect.isclass(handler):
         raise RegistrationError(f"handler: give an instance, {handler.__name__}(...), not the class")
-    method = getattr(handler, "handle", None)
-    if callable(method):
-        handler = method
     if not callable(handler):
         raise RegistrationError(f"handler: give a function or an object with handle(request), not {handler!r}")
     if inspect.iscoroutinefunction(_called(handler)):

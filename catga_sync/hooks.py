@@ -191,6 +191,17 @@ class Hooks:
         for kind in kinds:
             self._add(hook, kind)
 
+    def remove(self, hook: object) -> None:
+        """Have a hook watch nothing more; what has begun it is still told. One that was never added changes nothing."""
+        self._known = [each for each in self._known if each[1] is not hook]
+        for kind in _KINDS:
+            # In place: others have these lists.
+            getattr(self, kind)[:] = [_watcher(each, kind) for known, each in self._known if known == kind]
+
+    def hooks(self) -> list[object]:
+        """Return the hooks that were added."""
+        return list({id(each): each for _, each in self._known}.values())
+
     def add_handle(self, hook: object) -> None:
         """Add a hook for the handlers alone, if it watches them."""
         if callable(getattr(hook, "on_handle", None)):
@@ -200,8 +211,7 @@ class Hooks:
         if any(known == kind and each is hook for known, each in self._known):
             return
         self._known.append((kind, hook))
-        name = f"{type(hook).__qualname__}.on_{kind}"
-        getattr(self, kind).append((name, getattr(hook, f"on_{kind}")))
+        getattr(self, kind).append(_watcher(hook, kind))
 
     def begin(self, watchers: Sequence[Watcher], details: object) -> list[Watcher]:
         """Call hooks with the details of what begins; return what ``end`` calls with the result."""
@@ -337,6 +347,10 @@ class Hooks:
             raise exc
         reason = f"the hook {name} failed: {type(exc).__qualname__}"
         self._limited_log.log(_log, logging.ERROR, reason, "%s", reason, exc_info=exc)
+
+
+def _watcher(hook: object, kind: str) -> Watcher:
+    return f"{type(hook).__qualname__}.on_{kind}", getattr(hook, f"on_{kind}")
 
 
 def carried(details: SendDetails | AttemptDetails | HandleDetails) -> CallContext:

@@ -234,10 +234,15 @@ class Mediator(AsyncSends):
         """
         chain = self._chains.get(type(request))
         if chain is None or self._send_watchers or self._handle_watchers:
-            return self._dispatch_watched(require_request(request), _call(timeout, context))
+            return self._send_watched(require_request(request), timeout, context)
         if timeout is None and context is None and current_call() is None:
             return chain(request)  # no part of another call: its id is made when it is read
         return self.dispatch(request, _call(timeout, context))
+
+    def _send_watched(
+        self, request: Request[T], timeout: float | None, context: Mapping[str, str] | None
+    ) -> CatgaResult[T]:
+        return self._dispatch_watched(request, _call(timeout, context))
 
     def _dispatch_watched(self, request: Request[T], call: CallContext) -> CatgaResult[T]:
         details = SendDetails(self.registry.ensure(type(request)).name, call, False, {})

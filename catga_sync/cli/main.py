@@ -5,6 +5,7 @@
     catga-sync explain shop.PlaceOrder          show which nodes may take a request, which may not, and why
     catga-sync call shop.PlaceOrder '{"n": 1}'  send a request
     catga-sync drain node-1                     have a node go offline, and wait until it can be ended
+    catga-sync doctor users:mediator            check a node as it is configured, and say what to do
     catga-sync serve users:mediator             serve a node over gRPC
 
 Exit codes: 0 done, 1 it failed, 2 wrong usage or configuration, 3 no node could be reached or handles the type.
@@ -28,6 +29,7 @@ from catga_sync import __version__
 from catga_sync._redaction import HIDDEN, shown
 from catga_sync.cli import commands
 from catga_sync.cli.client import StoreDown
+from catga_sync.cli.doctor import doctor
 from catga_sync.cli.options import CommandFailed, address
 from catga_sync.cli.output import say
 from catga_sync.cli.serve import serve
@@ -122,6 +124,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     drain = command("drain", commands.drain, "have a node go offline, and wait until nothing runs there")
     drain.add_argument("node", metavar="NODE", help="id of the node")
+    text = "check a node as it is configured: its store, endpoint and secret, the other nodes, clocks, proxies"
+    checked = command("doctor", doctor, text)
+    checked.add_argument("app", metavar="MODULE:APP", nargs="?", default=argparse.SUPPRESS, help="the same as --app")
     text = "serve a mediator's node over gRPC until SIGTERM; --timeout is the time for calls that run then"
     served = subparsers.add_parser("serve", help="serve a mediator's node over gRPC", description=text)
     served.set_defaults(run=serve)

@@ -18,7 +18,7 @@ from catga_sync.nodes import check_node_id
 from catga_sync.options import ENVIRONMENT_PREFIX, ClusterOptions
 from catga_sync.serialization import MessageRegistry
 
-__all__ = ["CommandFailed", "address", "load", "options_for"]
+__all__ = ["CommandFailed", "address", "load", "node_options", "options_for"]
 
 
 class CommandFailed(Exception):
@@ -39,16 +39,7 @@ def options_for(
         CommandFailed: An option is wrong, or the application cannot be loaded.
     """
     app = None if args.app is None else _application(args.app)
-    given: dict[str, Any] = {}
-    if args.discovery is not None:
-        given["discovery"] = args.discovery
-        if args.discovery != "static":
-            given["peers"] = None
-    if args.cluster is not None:
-        given["cluster_name"] = args.cluster
-    seconds = timeout if args.timeout is None else args.timeout
-    if seconds is not None:
-        given["request_timeout"] = seconds
+    given = _given(args, timeout)
     # A new name, since that of a node would hide the node. No endpoint: this process takes no calls.
     name = f"catga-sync-{uuid.uuid4().hex[:8]}"
     alone = {"node_id": name, "endpoint": None, "router": "random", "idempotency": "off"}
@@ -64,6 +55,37 @@ def options_for(
     return options, None if app is None else app.registry
 
 
+def node_options(args: argparse.Namespace) -> ClusterOptions:
+    """
+    Return the options of the node itself: as ``options_for``, with its own id and endpoint.
+
+    Raises:
+        CommandFailed: The application cannot be loaded.
+        ConfigurationError: An option is wrong.
+    """
+    app = None if args.app is None else _application(args.app)
+    given = _given(args, None)
+    try:
+        return app.options.with_changes(given) if isinstance(app, ClusterMediator) else ClusterOptions.from_env(**given)
+    except ConfigurationError as exc:
+        text = _with_given_name(str(exc), given, from_env=not isinstance(app, ClusterMediator))
+        raise ConfigurationError(text) from exc
+
+
+def _given(args: argparse.Namespace, timeout: float | None) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if args.discovery is not None:
+        given["discovery"] = args.discovery
+        if args.discovery != "static":
+            given["peers"] = None
+    if args.cluster is not None:
+        given["cluster_name"] = args.cluster
+    seconds = timeout if args.timeout is None else args.timeout
+    if seconds is not None:
+        given["request_timeout"] = seconds
+    return given
+
+
 def address(text: str) -> tuple[str | None, str]:
     """Return node id and endpoint of ``[ID=]URL``; the id is None when it is not given."""
     node_id, equals, url = text.rpartition("=")
@@ -75,6 +97,10 @@ def address(text: str) -> tuple[str | None, str]:
 
 def _application(text: str) -> ClusterMediator | Mediator:
     found = load(text, "--app")
+    # A Flask app has its mediator there.
+    extensions = getattr(found, "extensions", None)
+    if isinstance(extensions, dict) and "catga_sync" in extensions:
+        found = extensions["catga_sync"]
     if not isinstance(found, (ClusterMediator, Mediator)):
         raise CommandFailed(f"--app: {text} is no mediator but {type(found).__name__}")
     return found

@@ -37,7 +37,7 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.options import ClusterOptions
 from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.receiver import Receiver
-from catga_sync.receiver.replay import SqliteNonces
+from catga_sync.receiver.replay import NonceStore, SqliteNonces
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
@@ -117,6 +117,7 @@ def assemble(
     probe: Asker | None = None,
     background: bool = True,
     membership_type: type[Membership] = Membership,
+    nonces: NonceStore | None = None,
 ) -> Assembly:
     """
     Make the parts in the order in which they need each other.
@@ -132,6 +133,7 @@ def assemble(
         probe: Asks nodes to describe themselves; None means over HTTP or gRPC, as the endpoint says.
         background: Whether a received request starts the background thread; without it the caller runs the steps.
         membership_type: The class that keeps the snapshot.
+        nonces: Remembers the nonces of signed requests; None means a file of this node.
 
     Raises:
         ConfigurationError: An option names an unknown backend or router.
@@ -155,7 +157,9 @@ def assemble(
     idempotency = create_idempotency(options.idempotency, cluster_name=options.cluster_name, clock=clock)
     limited_log = LimitedLog(clock)
     deduplication = None if idempotency is None else Deduplication(idempotency, limited_log)
-    nonces = _nonces(group_name) if trust.remembers else None
+    if nonces is None:
+        nonces = _nonces(group_name)
+    nonces = nonces if trust.remembers else None
 
     # This node.
     hooks = Hooks(options.hooks, limited_log)

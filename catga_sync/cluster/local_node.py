@@ -108,7 +108,12 @@ class LocalNode:
     def to_wire(self) -> Mapping[str, Any]:
         """Return the description that other nodes read, as a JSON object."""
         types = {entry.name: entry.response_name for entry in self._local.handled if entry.remote}
-        extra = {"idle": self.is_idle, "responses": types, "trouble": self._visibility.trouble}
+        extra = {
+            "idle": self.is_idle,
+            "responses": types,
+            "serverTimeout": server_info().timeout,
+            "trouble": self._visibility.trouble,
+        }
         return {**NodeRecord(self.describe()).to_mapping(), **extra}
 
     def before_heartbeat(self) -> None:

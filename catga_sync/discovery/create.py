@@ -49,7 +49,7 @@ def create_discovery(
             Tells an SQLite store whether a node of this machine runs; see ``SqliteDiscovery``.
 
         under_test:
-            Tells whether the app is being tested. A run of pytest is noticed without it.
+            Tells whether the app is being tested. A run of pytest, or of Django's tests, is noticed without it.
 
     Raises:
         ConfigurationError: The option is neither the name of a store nor a store.
@@ -68,7 +68,7 @@ def create_discovery(
         return DefaultDiscovery(
             sqlite(lambda: meeting_folder() / f"{cluster_name}.sqlite3"),
             _shared_memory("memory://", cluster_name),
-            lambda: pytest_runs_here() or under_test(),
+            lambda: pytest_runs_here() or django_tests_run_here() or under_test(),
         )
     if not isinstance(given, str):
         return _checked(given)
@@ -121,3 +121,8 @@ def pytest_runs_here() -> bool:
     # pytest's variables are inherited by child processes, its modules are not.
     names = {"PYTEST_VERSION", "PYTEST_CURRENT_TEST"}
     return "_pytest" in sys.modules and not names.isdisjoint(os.environ)  # noqa: TID251 - of pytest, and no options
+
+
+def django_tests_run_here() -> bool:
+    """Return whether Django's test environment is set up in this process, which replaces its mailbox."""
+    return hasattr(sys.modules.get("django.core.mail"), "outbox")

@@ -49,6 +49,8 @@ def post_worker_init(worker: Any) -> None:
             workers=settings.workers,
             # The sync worker closes every connection.
             keep_alive=float(settings.keepalive) if threaded else 0.0,
+            # Other workers tell that they live from a thread that serves nothing.
+            timeout=float(settings.timeout) if settings.worker_class_str == "sync" and settings.timeout else None,
             lends_socket=threaded and not settings.is_ssl,
             count_call=lambda: _count(worker),
         )

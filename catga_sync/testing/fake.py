@@ -9,10 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
+from inspect import unwrap
 from typing import Any, Generic, TypeVar
+from unittest.mock import AsyncMock
 
-from catga_sync.errors import SerializationError
-from catga_sync.handlers import check_message_class
+from catga_sync.cluster.events import ClusterEvent
+from catga_sync.context import CallContext
+from catga_sync.errors import RegistrationError, SerializationError
+from catga_sync.handlers import check_function, check_message_class, check_return_annotation
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Event, Request, require_event, require_request
 from catga_sync.nodes import ClusterNode
@@ -33,7 +37,7 @@ class _Exact:
     """What the present send gives exactly so: a failure, or an error of the test itself. Of one call."""
 
     failure: CatgaResult[Any] | None = None
-    error: AssertionError | None = None
+    error: BaseException | None = None
 
 
 _exact: ContextVar[_Exact | None] = ContextVar("catga_sync_fake", default=None)
@@ -48,7 +52,9 @@ class FakeMediator(Mediator):
         app.extensions["catga_sync"] = fake
 
     A request of any other type raises ``UnexpectedRequest`` where it is sent. Events may always be published. Real
-    handlers and subscribers can be registered as with a ``Mediator``.
+    handlers and subscribers can be registered as with a ``Mediator``. What an app asks of a ``ClusterMediator`` it can
+    ask of this: it is alone in its cluster, and starts nothing. It has no ``options``, ``receiver`` and
+    ``surroundings``, which are for integrations.
 
     Args:
         registry: The message types. None means a registry of its own.
@@ -59,11 +65,13 @@ class FakeMediator(Mediator):
     def __init__(self, registry: MessageRegistry | None = None) -> None:
         super().__init__(registry)
         self._notes = threading.Lock()
-        # Guarded by _notes: the answers, what was sent and published, and the texts about what was not expected.
+        # Guarded by _notes: the answers, what was sent and published, and the errors about what was not expected.
         self._answers: dict[type, Callable[[Any], Any]] = {}
         self._sent: list[Request[Any]] = []
         self._published: list[Event] = []
-        self._unexpected: list[str] = []
+        self._unexpected: list[BaseException] = []
+        #: Whether ``close`` was called.
+        self.closed = False
 
     def when(self, request_type: type[Request[T]]) -> Expectation[T]:
         """
@@ -102,15 +110,22 @@ class FakeMediator(Mediator):
             names = ", ".join(self.registry.ensure(kind).name for kind in unused)
             raise AssertionError(f"never sent, though the test expects it: {names}\nsent: {_listed(map(repr, sent))}")
 
-    def assert_none_unexpected(self) -> None:
+    def assert_none_unexpected(self, *, unless_caught_in: Callable[..., object] | None = None) -> None:
         """
         Check that no request was sent that was not expected; the fixture ``fake_mediator`` does so after the test.
 
+        Args:
+            unless_caught_in: A function, such as that of the test: what was raised and caught in its own lines is
+                wanted. None means that nothing is.
+
         Raises:
-            UnexpectedRequest: One was, and the code under test has swallowed the error.
+            UnexpectedRequest: One was, and the code under test has swallowed the error. It names as well what a
+                function given to ``returns`` has asserted behind a node, where no caller of the test gets it.
         """
         with self._notes:
-            texts = list(self._unexpected)
+            errors = list(self._unexpected)
+        code = getattr(unwrap(unless_caught_in), "__code__", None) if unless_caught_in is not None else None
+        texts = [str(each) for each in errors if code is None or _caught_by(each) is not code]
         if texts:
             raise UnexpectedRequest("\n".join(texts))
 
@@ -123,15 +138,25 @@ class FakeMediator(Mediator):
         Raises:
             UnexpectedRequest: None was given.
         """
-        self._expects(require_request(request))
+        return self._send_watched(require_request(request), timeout, context)
+
+    def dispatch(
+        self, request: Request[T], call: CallContext, node_id: str | None = None, *, received: bool = False
+    ) -> CatgaResult[T]:
+        """Note the request, and return its response: every send comes here, that of another node as well."""
+        self._expects(request)
         with self._notes:
             self._sent.append(request)
         exact = _Exact()
         token = _exact.set(exact)
         try:
-            result = super().send(request, timeout=timeout, context=context)
+            result = super().dispatch(request, call, node_id, received=received)
         finally:
             _exact.reset(token)
+        if received:
+            if exact.error is not None:
+                self._note(UnexpectedRequest(f"the function for {request!r} has failed: {exact.error}"))
+            return result
         if exact.error is not None:
             raise exact.error
         failure = exact.failure
@@ -139,17 +164,6 @@ class FakeMediator(Mediator):
         if failure is None or result != failure._with(delivery=result.delivery, error=error_text(failure.error or "")):
             return result
         return failure._with(request_id=result.request_id)
-
-    def send_batch(
-        self,
-        requests: Iterable[Request[Any]],
-        *,
-        timeout: float | None = None,
-        context: Mapping[str, str] | None = None,
-    ) -> list[CatgaResult[Any]]:
-        """Send each request; see ``send``."""
-        items = [require_request(request) for request in requests]
-        return [self.send(request, timeout=timeout, context=context) for request in items]
 
     def broadcast(
         self, request: Request[T], *, timeout: float | None = None, context: Mapping[str, str] | None = None
@@ -164,9 +178,51 @@ class FakeMediator(Mediator):
             self._published.append(event)
         return super().publish(event, context=context)
 
+    @property
+    def local(self) -> FakeMediator:
+        """This mediator itself: see ``ClusterMediator.local``."""
+        return self
+
+    @property
+    def node(self) -> ClusterNode:
+        """A node ``local`` without an endpoint: see ``ClusterMediator.node``."""
+        return ClusterNode("local", None)
+
+    @property
+    def trouble(self) -> None:
+        """None: see ``ClusterMediator.trouble``."""
+
     def nodes(self) -> tuple[ClusterNode, ...]:
         """Return no node: see ``ClusterMediator.nodes``."""
         return ()
+
+    def events(self) -> tuple[ClusterEvent, ...]:
+        """Return no event: see ``ClusterMediator.events``."""
+        return ()
+
+    def on_event(self, listener: Callable[[ClusterEvent], object]) -> None:
+        """Do nothing: there are no events, see ``ClusterMediator.on_event``."""
+
+    def attach(self, under_test: Callable[[], bool] | None = None, *, threads: int | None = None) -> None:
+        """Do nothing: see ``ClusterMediator.attach``."""
+
+    def start(self) -> FakeMediator:
+        """Start nothing, and return this mediator: see ``ClusterMediator.start``."""
+        return self
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Return that nothing runs: see ``ClusterMediator.drain``."""
+        return True
+
+    def close(self) -> None:
+        """Note it in ``closed``; it answers as before. See ``ClusterMediator.close``."""
+        self.closed = True
+
+    def __enter__(self) -> FakeMediator:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``."""
@@ -189,11 +245,16 @@ class FakeMediator(Mediator):
             exact.failure = None
         try:
             given = answer(request)
-        except AssertionError as exc:
-            # Of the test, or of a send that it did not expect: no error of a handler.
-            if exact is not None:
-                exact.error = exc
+        except (KeyboardInterrupt, SystemExit):
             raise
+        except BaseException as exc:
+            # Of the test (pytest.fail raises no Exception), or of a send that it did not expect: no error of a handler.
+            if isinstance(exc, Exception) and not isinstance(exc, AssertionError):
+                raise
+            if exact is None:  # a behaviour has moved the call to a thread of its own
+                raise
+            exact.error = exc
+            raise AssertionError(str(exc)) from exc
         if exact is not None and isinstance(given, CatgaResult) and not given.is_success:
             exact.failure = given
         return given
@@ -207,10 +268,15 @@ class FakeMediator(Mediator):
             f"unexpected request {name}: {request!r}\nexpected: {expected}\n"
             f"to expect it: fake.when({type(request).__name__}).returns(...)"
         )
+        error = UnexpectedRequest(text)
         with self._notes:
             self._sent.append(request)
-            self._unexpected.append(text)
-        raise UnexpectedRequest(text)
+        self._note(error)
+        raise error
+
+    def _note(self, error: BaseException) -> None:
+        with self._notes:
+            self._unexpected.append(error)
 
 
 class Expectation(Generic[T]):
@@ -226,16 +292,22 @@ class Expectation(Generic[T]):
 
         Args:
             answer:
-                A response, a ``CatgaResult``, or a function that is called with the request as a handler is. A failed
-                result reaches the caller as it is, with its ``delivery``. An ``AssertionError`` of the function is
-                raised where the request was sent.
+                A response, a ``CatgaResult``, or a function that is called with the request as a handler is; a ``Mock``
+                is one. A failed result reaches the caller as it is, with its ``delivery``. An ``AssertionError`` of the
+                function is raised where the request was sent, as is ``pytest.fail("...")``.
 
         Raises:
-            TypeError: The response is none of this type of request.
+            TypeError: The response is none of this type of request, or the function can be no handler of it.
             RegistrationError: The type has a handler that was registered otherwise.
         """
         entry = self._fake.registry.ensure(self._request_type)
         if callable(answer) and not (entry.response_check and isinstance(answer, entry.response_check)):
+            if isinstance(answer, AsyncMock):
+                raise TypeError("returns: an AsyncMock is async; handlers are plain functions that block: give a Mock")
+            try:
+                check_return_annotation(check_function(answer), entry)
+            except RegistrationError as exc:
+                raise TypeError(f"returns: {str(exc).removeprefix('handler: ')}") from exc
             self._fake._answer_with(self._request_type, answer)
             return
         if not isinstance(answer, CatgaResult):
@@ -258,6 +330,11 @@ def _check_response(entry: MessageType, value: Any) -> None:
         entry.response_codec.encode(value)
     except SerializationError as exc:
         raise TypeError(f"returns: the response to {entry.name} cannot be written: {exc}") from exc
+
+
+def _caught_by(error: BaseException) -> object:
+    """Return the code in which an error was caught; None when it was raised nowhere."""
+    return None if error.__traceback__ is None else error.__traceback__.tb_frame.f_code
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -23,6 +23,7 @@ from catga_sync.errors import ConfigurationError
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.options import ClusterOptions
+from catga_sync.receiver.receiver import RawResponse, Receiver
 from catga_sync.serialization import MessageType
 from catga_sync.testing.network import Fault, Network, Parcel, SimulatedChannel, SimulatedProbe, deliver
 
@@ -43,7 +44,6 @@ _ITS_OWN = frozenset(
         "insecure",
         "node_id",
         "peers",
-        "secret",
         "session",
         "stream",
         "verify",
@@ -59,8 +59,10 @@ class _Member:
     def __init__(self, cluster: LocalCluster, local: Mediator, options: ClusterOptions) -> None:
         self.node_id = options.node_id or ""
         self.is_running = True
-        self.is_paused = False
-        self.backlog: list[tuple[Parcel, float]] = []
+        #: Set unless it is paused.
+        self.going = threading.Event()
+        #: Whose requests run. Added to and removed from by their own threads.
+        self._callers: set[_Caller] = set()
         self._cluster = cluster
         self._local = local
         self._options = options
@@ -76,10 +78,12 @@ class _Member:
             probe=SimulatedProbe(network, self.node_id),
             background=False,
             membership_type=_PresentMembership,
+            nonces=_Nonces(),
         )
         self.mediator, self.membership = parts.mediator, parts.membership
         self.receiver = parts.mediator.receiver
-        self.is_running, self.is_paused = True, False
+        self.is_running = True
+        self.going.set()
 
     def describe(self) -> ClusterNode:
         """See ``Peer``."""
@@ -88,7 +92,68 @@ class _Member:
     def kill(self) -> None:
         """See ``Peer``."""
         self.is_running = False
-        self.backlog.clear()
+        self.going.set()
+        for caller in list(self._callers):
+            caller.done.set()
+
+    @property
+    def is_paused(self) -> bool:
+        """See ``Peer``."""
+        return not self.going.is_set()
+
+    def held(self, parcel: Parcel, timeout: float) -> bool:
+        """See ``Peer``. What is kept is the thread of the caller."""
+        return self.going.wait(timeout)
+
+    def serve(self, parcel: Parcel, timeout: float, *, hung_up: bool) -> RawResponse | None:
+        """See ``Peer``. In a thread of its own: a caller out of time, or of a dead node, waits for no handler."""
+        caller = _Caller(hung_up)
+
+        def run(receiver: Receiver) -> None:
+            try:
+                caller.response = deliver(receiver, parcel, lambda: caller.is_gone)
+            except BaseException as exc:
+                caller.error = exc
+            finally:
+                caller.done.set()
+
+        self._callers.add(caller)
+        if self.is_running:  # otherwise it was killed before it knew of this caller
+            threading.Thread(target=run, args=(self.receiver,), name=f"catga-local-{self.node_id}", daemon=True).start()
+            caller.done.wait(max(0.0, timeout))
+        self._callers.discard(caller)
+        caller.is_gone = True
+        if caller.error is not None:
+            raise caller.error
+        return caller.response
+
+
+class _Nonces:
+    """The nonces that a node has seen, for as long as it runs. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._lock = threading.Lock()
+
+    def add(self, nonce: str, expires_in: float) -> bool:
+        """See ``NonceStore``."""
+        with self._lock:
+            known = nonce in self._seen
+            self._seen.add(nonce)
+        return not known
+
+    def close(self) -> None:
+        """See ``NonceStore``."""
+
+
+class _Caller:
+    """The other end of one request."""
+
+    def __init__(self, is_gone: bool) -> None:
+        self.is_gone = is_gone
+        self.done = threading.Event()
+        self.response: RawResponse | None = None
+        self.error: BaseException | None = None
 
 
 class _Members:
@@ -137,8 +202,10 @@ class LocalCluster:
             cluster.script("stock", Fault.KILL_AFTER)
             result = shop.send(Reserve("apple"))
 
-    A call between nodes is written, read, received, refused and sent again by the parts that do so over HTTP. It opens
-    no port and writes no file, and nothing is signed. Time is real: a call to a node that hangs takes its ``timeout``.
+    A call between nodes is written, read, received, refused and sent again by the parts that do so over HTTP, and its
+    handler runs in a thread of its own, as in a server. With a ``secret`` calls are signed; one of ``add_node`` is that
+    of this node alone. The cluster opens no port and writes no file. Time is real: a call to a node that hangs takes
+    its ``timeout``.
 
     Args:
         options: The options of all nodes; see ``ClusterOptions``.
@@ -224,29 +291,26 @@ class LocalCluster:
 
     def pause(self, node_id: str) -> None:
         """Have a node hang, as SIGSTOP does: it accepts requests and runs nothing; each takes its whole timeout."""
-        self._member(node_id).is_paused = True
+        self._member(node_id).going.clear()
 
     def resume(self, node_id: str) -> None:
-        """
-        Let a node that hangs go on: it runs the requests whose callers have time left.
-
-        Those callers are told nothing of it: they wait for their whole ``timeout``, and their calls are ``UNKNOWN``.
-        """
-        member = self._member(node_id)
-        member.is_paused = False
-        backlog, member.backlog = member.backlog, []
-        for parcel, expires in backlog:
-            deliver(member, parcel, hung_up=member.clock.monotonic() >= expires)
+        """Let a node that hangs go on: it runs the requests whose callers still wait, and they get their responses."""
+        self._member(node_id).going.set()
 
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``."""
         self._lock = threading.Lock()
+        for member in self._members.values():
+            paused, member.going = member.is_paused, threading.Event()
+            if not paused:
+                member.going.set()
 
     def close(self) -> None:
         """Close all nodes; none can be added afterwards. Safe to call twice."""
         with self._lock:
             self._closed = True
         for member in self._all():
+            member.going.set()
             member.mediator.close()
 
     def __enter__(self) -> LocalCluster:
@@ -292,4 +356,4 @@ def _check_options(options: Mapping[str, Any]) -> None:
     """Refuse options that mean nothing here."""
     for name in options:
         if name in _ITS_OWN:
-            raise ConfigurationError(f"{name}: leave it out; a LocalCluster has no addresses, connections or keys")
+            raise ConfigurationError(f"{name}: leave it out; a LocalCluster has no addresses and no connections")

@@ -66,13 +66,20 @@ class Peer(Protocol):
     node_id: str
     receiver: Receiver
     is_running: bool
-    is_paused: bool
-    #: Requests that have arrived while it was paused, and when their callers give up.
-    backlog: list[tuple[Parcel, float]]
 
     @property
     def clock(self) -> Clock:
         """Its clock."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it accepts requests and runs nothing."""
+
+    def held(self, parcel: Parcel, timeout: float) -> bool:
+        """Keep a request that has come while it is paused; return whether the node goes on within the time."""
+
+    def serve(self, parcel: Parcel, timeout: float, *, hung_up: bool) -> RawResponse | None:
+        """Respond to a request as a server does, see ``deliver``; None when that has taken too long."""
 
     def kill(self) -> None:
         """End it at once, without notice to other nodes."""
@@ -148,24 +155,28 @@ class Network:
             target.kill()
             raise _connection_lost()
         expires = target.clock.monotonic() + timeout
-        if target.is_paused or fault is Fault.DROP_REQUEST:
-            if target.is_paused:
-                target.backlog.append((parcel, expires))
+        receiver = target.receiver
+        if fault is Fault.DROP_REQUEST:
             self._sleep(timeout)
             raise _no_response()
-        receiver = target.receiver
+        if target.is_paused and not target.held(parcel, timeout):
+            raise _no_response()
         delay = self.latency + (scripted.seconds if scripted is not None and fault is Fault.SLOW else 0.0)
-        self._sleep(min(delay, timeout))
+        left = expires - target.clock.monotonic()
+        self._sleep(max(0.0, min(delay, left)))
+        if not target.is_running or target.receiver is not receiver:  # killed before it ran anything
+            raise _connection_lost()
         # A caller closes its connection when its time is up.
-        response = deliver(target, parcel, hung_up=delay >= timeout)
+        hung_up = delay >= left
+        response = target.serve(parcel, left - delay, hung_up=hung_up)
         if fault is Fault.DUPLICATE:
-            response = deliver(target, parcel, hung_up=delay >= timeout)
+            response = target.serve(parcel, expires - target.clock.monotonic(), hung_up=hung_up)
         if fault is Fault.KILL_AFTER:
             target.kill()
         if not target.is_running or target.receiver is not receiver:  # killed meanwhile, and perhaps started again
             raise _connection_lost()
         left = expires - target.clock.monotonic()
-        if fault is Fault.DROP_RESPONSE or left <= 0 or delay >= timeout:
+        if fault is Fault.DROP_RESPONSE or response is None or left <= 0 or hung_up:
             self._sleep(max(0.0, left))
             raise _no_response()
         return response
@@ -190,9 +201,9 @@ def _connection_lost() -> ExchangeFailed:
     return ExchangeFailed("has closed the connection without a response", sent=True)
 
 
-def deliver(target: Peer, parcel: Parcel, *, hung_up: bool) -> RawResponse:
+def deliver(receiver: Receiver, parcel: Parcel, hung_up: Callable[[], bool]) -> RawResponse:
     """
-    Hand a request to a node's receiver; ``hung_up``: whether the caller has gone.
+    Hand a request to a node's receiver; ``hung_up`` returns whether the caller has gone.
 
     It runs in an empty context, as in a thread of a server, without Flask's request and the variables of the caller.
     """
@@ -203,9 +214,9 @@ def deliver(target: Peer, parcel: Parcel, *, hung_up: bool) -> RawResponse:
         io.BytesIO(parcel.body).read,
         len(parcel.body),
         remote_address="127.0.0.1",
-        hung_up=lambda: hung_up,
+        hung_up=hung_up,
     )
-    return Context().run(target.receiver.handle, raw)
+    return Context().run(receiver.handle, raw)
 
 
 class SimulatedProbe:

@@ -28,6 +28,7 @@ from catga_sync.messages import Request
 from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.options import ClusterOptions
 from catga_sync.pipeline import Handler
+from catga_sync.receiver.receiver import RawResponse
 from catga_sync.results import CatgaResult
 from catga_sync.testing.clock import FakeClock
 from catga_sync.testing.network import Network, Parcel, SimulatedChannel, SimulatedProbe, deliver
@@ -170,7 +171,17 @@ class SimulatedNode:
         self.is_paused = False
         backlog, self.backlog = self.backlog, []
         for parcel, expires in backlog:
-            deliver(self, parcel, hung_up=self.clock.monotonic() >= expires)
+            self.serve(parcel, expires - self.clock.monotonic(), hung_up=self.clock.monotonic() >= expires)
+
+    def held(self, parcel: Parcel, timeout: float) -> bool:
+        """See ``Peer``: nothing else happens meanwhile, so it does not go on."""
+        self.backlog.append((parcel, self.clock.monotonic() + timeout))
+        self.clock.sleep(timeout)
+        return False
+
+    def serve(self, parcel: Parcel, timeout: float, *, hung_up: bool) -> RawResponse:
+        """See ``Peer``."""
+        return deliver(self.receiver, parcel, lambda: hung_up)
 
     def beat(self) -> None:
         """Send a heartbeat, if it can."""

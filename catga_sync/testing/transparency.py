@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 import reprlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime, time
 from functools import partial
 from typing import Any
 
@@ -150,8 +151,12 @@ def _changes(value: Any, copy: Any, path: str) -> Iterator[str]:
         for each in dataclasses.fields(value):
             yield from _changes(getattr(value, each.name, None), getattr(copy, each.name, None), f"{path}.{each.name}")
     elif same_class and isinstance(value, Mapping) and value.keys() == copy.keys():
-        for key, part in value.items():
-            yield from _changes(part, copy[key], f"{path}[{key!r}]")
+        for key, twin in _pairs(value, copy):
+            yield from _changes(key, twin, f"{path}, a key")
+            yield from _changes(value[key], copy[key], f"{path}[{key!r}]")
+    elif same_class and isinstance(value, (set, frozenset)) and value == copy:
+        for part, twin in _pairs(value, copy):
+            yield from _changes(part, twin, f"{path}, an element")
     elif same_class and isinstance(value, (list, tuple)) and len(value) == len(copy):
         for index, (part, twin) in enumerate(zip(value, copy, strict=True)):
             yield from _changes(part, twin, f"{path}[{index}]")
@@ -162,8 +167,23 @@ def _changes(value: Any, copy: Any, path: str) -> Iterator[str]:
 def _same(value: Any, copy: Any, same_class: bool) -> bool:
     if same_class and getattr(type(value), "__eq__", None) is object.__eq__:
         return vars(value) == vars(copy) if hasattr(value, "__dict__") else True
-    number = isinstance(value, (int, float)) and isinstance(copy, (int, float)) and not isinstance(value, bool)
-    return (same_class or number) and bool(value == copy)
+    number = type(value) in (int, float) and type(copy) in (int, float)  # not an enum that is one
+    return (same_class or number) and bool(value == copy) and _same_zone(value, copy)
+
+
+def _same_zone(value: Any, copy: Any) -> bool:
+    """Return whether times have the same offset, and none has rules (such as for summer time) that the other lacks."""
+    if not isinstance(value, (datetime, time)) or value.tzinfo is None or value.tzinfo == copy.tzinfo:
+        return True
+    # A zone with rules has no offset without a date.
+    mine, theirs = value.tzinfo.utcoffset(None), copy.tzinfo.utcoffset(None)
+    return bool(value.utcoffset() == copy.utcoffset() and mine == theirs)
+
+
+def _pairs(values: Iterable[Any], copies: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield each of the values with its equal among the copies."""
+    twins = {each: each for each in copies}
+    return ((each, twins[each]) for each in values)
 
 
 def _kind(value: Any) -> str:

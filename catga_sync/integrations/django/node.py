@@ -100,5 +100,9 @@ def serve() -> None:
 def setting_changed(*, setting: str, **_: Any) -> None:
     """Make another mediator after a test has changed ``settings.CATGA``; Django calls this."""
     if setting == _SETTING and _made:
-        _made.pop(_SETTING).close()
+        former = _made.pop(_SETTING)
+        former.close()
+        # The handlers are those of the next mediator, too: its hooks alone are to watch them.
+        for hook in former._hooks.hooks():
+            local._hooks.remove(hook)
         cast("Any", mediator)._wrapped = empty

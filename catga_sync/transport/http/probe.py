@@ -22,6 +22,7 @@ __all__ = ["HttpProbe", "Probe", "ProbeOutcome", "nobody_listens"]
 
 
 _LIMIT = 1024 * 1024
+_FOR_PEOPLE = ("Date", "Server", "Via")
 #: Seconds for a connection within this machine.
 _LOCAL_CONNECT = 0.2
 #: Why a node that requires signed calls describes itself by its status alone.
@@ -65,6 +66,8 @@ class Probe:
     refusal: str | None = None
     #: Whether the response has the signature that it needs.
     authentic: bool = True
+    #: ``Date``, ``Server`` and ``Via`` of the response, as far as it has them: unsigned, and for people.
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class HttpProbe:
@@ -154,6 +157,7 @@ class HttpProbe:
             node_id=_text(fields.get("nodeId" if status == 200 else "processedByNodeId")),
             refusal=STRANGER if stranger else None if status == 200 else _text(fields.get("errorMessage")),
             authentic=authentic,
+            headers={name: response.headers[name] for name in _FOR_PEOPLE if name in response.headers},
         )
 
 

@@ -1,4 +1,4 @@
-"""The contract of adapters, for the view: ../test_django_app.py runs it in a process that has Django."""
+"""The contract of adapters, for the view: ../test_django_commands.py runs it in a process that has Django."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests as a project has them, run by ``manage.py test``: ../test_django_app.py does so."""
+"""Tests as a project has them, run by ``manage.py test``: ../test_django_commands.py does so."""
 
 from django.test import Client, TestCase, TransactionTestCase
 
@@ -49,6 +49,26 @@ class LocalCalls(TestCase):
             assert mediator.options.node_id == "other"
             assert mediator.options.discovery == "memory://"
         assert mediator.options.node_id == before
+
+    def test_the_hooks_of_a_changed_setting_end_with_it(self) -> None:
+        given, added = Watching(), Watching()
+        with self.settings(CATGA={"hooks": [given]}):
+            mediator.add_hook(added)
+            assert mediator.send(CountOrders("1"))
+        assert mediator.send(CountOrders("1"))
+        assert (given.sends, given.handled) == (added.sends, added.handled) == (1, 1)
+
+
+class Watching:
+    """A hook that counts."""
+
+    sends = handled = 0
+
+    def on_send(self, details: object) -> None:
+        self.sends += 1
+
+    def on_handle(self, details: object) -> None:
+        self.handled += 1
 
 
 class CommittedCalls(TransactionTestCase):

@@ -16,18 +16,20 @@ from catga_sync.integrations.wsgi import ClusterMiddleware
 from catga_sync.mediator import Mediator
 from tests.processes import free_port, until
 
-__all__ = ["Foreign", "node_at", "served"]
+__all__ = ["Foreign", "Quiet", "node_at", "served"]
 
 
-class _Quiet(WSGIRequestHandler):
+class Quiet(WSGIRequestHandler):
+    """Handles requests without a word."""
+
     def log(self, *_: Any) -> None:
         """Say nothing."""
 
 
 @contextlib.contextmanager
-def served(app: Callable[..., Any], port: int) -> Iterator[str]:
+def served(app: Callable[..., Any], port: int, handler: type[WSGIRequestHandler] = Quiet) -> Iterator[str]:
     """Serve an app on a port until the block is left; yield its URL."""
-    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

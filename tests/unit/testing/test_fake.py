@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from flask import Flask, abort
 
+from catga_sync.cluster.factory import create_cluster
+from catga_sync.cluster.mediator import ClusterMediator
+from catga_sync.context import current_call
 from catga_sync.errors import BusinessError, Delivery, ErrorCode, RegistrationError
 from catga_sync.integrations.flask import CatgaCluster, mediator
 from catga_sync.mediator import Mediator
@@ -143,6 +148,60 @@ def test_what_a_fake_function_returns_is_checked_as_of_a_handler(fake: FakeMedia
     assert fake.send(GetUser()).code is ErrorCode.INTERNAL
 
 
+def wants_two(request: GetUser, more: str) -> User:
+    return ADA
+
+
+def returns_text(request: GetUser) -> str:
+    return "Ada"
+
+
+async def waits(request: GetUser) -> User:
+    return ADA
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda: ADA, "takes no parameter"),
+        (wants_two, "needs 'more' too"),
+        (returns_text, "the response type of fake.GetUser is User"),
+        (waits, "is async"),
+        (AsyncMock(return_value=ADA), "is async"),
+        (User, "give an instance"),
+        (Mock(spec=ADA), "cannot be written"),
+    ],
+)
+def test_a_function_that_can_be_no_handler_is_a_mistake_of_the_test(
+    fake: FakeMediator, answer: Any, reason: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"^returns: .*{reason}"):
+        fake.when(GetUser).returns(answer)
+    assert fake.send(GetUser()).value == ADA
+
+
+def test_a_mock_is_called_with_the_request_and_not_asked_for_a_method_of_a_handler(fake: FakeMediator) -> None:
+    answer = Mock(return_value=User("8", "Eve"))
+    fake.when(GetUser).returns(answer)
+    assert fake.send(GetUser("8")).value == User("8", "Eve")
+    answer.assert_called_once_with(GetUser("8"))
+
+
+def test_a_batch_has_one_timeout_for_all(fake: FakeMediator) -> None:
+    deadlines: list[Any] = []
+
+    def answer(request: GetUser) -> User:
+        call = current_call()
+        deadlines.append(None if call is None else call.deadline)
+        return ADA
+
+    fake.when(GetUser).returns(answer)
+    fake.send_batch([GetUser("8"), GetUser("9")], timeout=5)
+    first, second = deadlines
+    assert first is not None
+    assert first is second
+
+
 def test_a_request_that_cannot_be_sent_elsewhere_cannot_be_sent_to_a_fake(fake: FakeMediator) -> None:
     result = fake.send(GetUser(7))  # type: ignore[arg-type]
     assert (result.code, result.delivery) == (ErrorCode.INVALID_ARGUMENT, Delivery.NOT_EXECUTED)
@@ -202,6 +261,26 @@ def test_an_assertion_of_a_fake_function_fails_the_test_and_not_the_call(fake: F
         fake.send(GetUser(""))
 
 
+def test_pytest_fail_in_a_fake_function_fails_the_test_and_not_the_call(fake: FakeMediator) -> None:
+    fake.when(GetUser).returns(lambda request: pytest.fail("must not be asked"))
+    with pytest.raises(pytest.fail.Exception, match="must not be asked"):
+        fake.send(GetUser())
+
+
+def test_one_that_the_test_has_caught_itself_is_wanted(fake: FakeMediator) -> None:
+    def swallow() -> None:
+        with suppress(AssertionError):
+            fake.send(Rename("Eve"))
+
+    with pytest.raises(UnexpectedRequest):
+        fake.send(Rename("Bob"))
+    here = test_one_that_the_test_has_caught_itself_is_wanted
+    fake.assert_none_unexpected(unless_caught_in=here)
+    swallow()
+    with pytest.raises(UnexpectedRequest, match=r"\Aunexpected request fake\.Rename: Rename\(name='Eve'\)"):
+        fake.assert_none_unexpected(unless_caught_in=here)
+
+
 def test_what_was_expected_and_never_sent_can_be_asserted(fake: FakeMediator) -> None:
     fake.when(Rename).returns(None)
     fake.send(Rename())
@@ -258,13 +337,50 @@ def test_it_takes_the_place_of_the_mediator_of_a_flask_app(fake: FakeMediator) -
         real.close()
 
 
-def test_it_serves_the_calls_of_other_nodes() -> None:
-    fake = FakeMediator()
-    fake.when(GetUser).returns(ADA)
+def test_it_serves_and_notes_the_calls_of_other_nodes_and_of_its_own(fake: FakeMediator) -> None:
+    with LocalCluster() as cluster:
+        node = cluster.add_node("users", fake)
+        result = cluster.add_client().send(GetUser("7"))
+        assert (result.value, result.node_id) == (ADA, "users")
+        assert node.send(GetUser("8")).value == ADA
+        assert [each.value for each in node.send_batch([GetUser("9")])] == [ADA]
+    assert fake.sent == (GetUser("7"), GetUser("8"), GetUser("9"))
+
+
+def fails(text: str) -> Any:
+    raise AssertionError(text)
+
+
+@pytest.mark.parametrize("ends", [pytest.fail, fails])
+def test_an_assertion_behind_a_node_is_found_afterwards(fake: FakeMediator, ends: Any) -> None:
+    fake.when(GetUser).returns(lambda request: ends("user_id is empty"))
     with LocalCluster() as cluster:
         cluster.add_node("users", fake)
-        result = cluster.add_client().send(GetUser())
-    assert (result.value, result.node_id) == (ADA, "users")
+        assert cluster.add_client().send(GetUser("")).code is ErrorCode.UNKNOWN
+    with pytest.raises(UnexpectedRequest, match=r"GetUser\(user_id=''\).*user_id is empty"):
+        fake.assert_none_unexpected()
+
+
+def test_what_an_app_asks_of_a_clusters_mediator_it_can_ask_of_a_fake(fake: FakeMediator) -> None:
+    def names(kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("_")}
+
+    # "registry", "local" and the like are attributes of instances.
+    real = create_cluster(Mediator(), node_id="users", environ={})
+    wanted = names(ClusterMediator) | {name for name in vars(real) if not name.startswith("_")}
+    # For integrations.
+    assert {name for name in wanted if not hasattr(fake, name)} == {"options", "receiver", "surroundings"}
+
+    with fake.start() as started:
+        assert started is fake
+        started.attach()
+        started.on_event(print)
+        assert (started.node.node_id, started.nodes(), started.events(), started.trouble) == ("local", (), (), None)
+        assert started.explain(GetUser()).chosen == started.node
+        assert started.local.send(GetUser()).value == ADA
+        assert started.drain(timeout=1)
+        assert not started.closed
+    assert fake.closed
 
 
 def test_threads_may_share_it(fake: FakeMediator) -> None:

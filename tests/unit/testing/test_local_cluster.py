@@ -256,6 +256,95 @@ def test_a_node_that_hangs_runs_what_is_still_waited_for_when_it_goes_on(cluster
     assert shop.send(Reserve()).value == 1
 
 
+def test_callers_who_wait_for_a_node_that_hangs_get_their_responses_when_it_goes_on(cluster: LocalCluster) -> None:
+    stock = Stock()
+    cluster.add_node("stock", stock.local)
+    shop = cluster.add_client()
+    cluster.pause("stock")
+    results: list[Any] = []
+    callers = [threading.Thread(target=lambda: results.append(shop.send(Reserve(), timeout=60))) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    until(lambda: waiting(cluster) == 2, "both wait")
+    assert stock.ran == []
+    cluster.resume("stock")
+    for caller in callers:
+        caller.join(30)
+    assert sorted(each.value for each in results) == [1, 2]
+
+
+def waiting(cluster: LocalCluster) -> int:
+    return len(cluster._member("stock").going._cond._waiters)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("end", ["kill", "restart"])
+def test_callers_who_wait_for_a_node_that_hangs_lose_their_connection_when_it_is_killed(
+    cluster: LocalCluster, end: str
+) -> None:
+    stock = Stock()
+    cluster.add_node("stock", stock.local)
+    shop = cluster.add_client()
+    cluster.pause("stock")
+    results: list[Any] = []
+    caller = threading.Thread(target=lambda: results.append(shop.send(Reserve(), timeout=60)))
+    caller.start()
+    until(lambda: waiting(cluster) == 1, "it waits")
+    getattr(cluster, end)("stock")
+    caller.join(30)
+    assert [(each.delivery, each.code) for each in results] == [(Delivery.UNKNOWN, ErrorCode.UNAVAILABLE)]
+    assert stock.ran == []
+
+
+def test_a_caller_waits_no_longer_than_its_time_for_a_handler_that_hangs(cluster: LocalCluster) -> None:
+    ended, ran = threading.Event(), threading.Event()
+
+    def hang(request: Reserve) -> int:
+        assert ended.wait(60)
+        ran.set()
+        return 1
+
+    stock = Mediator()
+    stock.register(Reserve, hang)
+    cluster.add_node("stock", stock)
+    result = cluster.add_client().send(Reserve(), timeout=SHORT)
+    assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED)
+    assert not ran.is_set()
+    ended.set()
+    assert ran.wait(30)
+
+
+def test_a_caller_whose_node_is_killed_loses_its_connection_at_once(cluster: LocalCluster) -> None:
+    ended, entered = threading.Event(), threading.Event()
+
+    def hang(request: Reserve) -> int:
+        entered.set()
+        assert ended.wait(60)
+        return 1
+
+    stock = Mediator()
+    stock.register(Reserve, hang)
+    cluster.add_node("stock", stock)
+    shop = cluster.add_client()
+    results: list[Any] = []
+    caller = threading.Thread(target=lambda: results.append(shop.send(Reserve(), timeout=60)))
+    caller.start()
+    assert entered.wait(30)
+    cluster.kill("stock")
+    caller.join(30)
+    assert [(each.delivery, each.code) for each in results] == [(Delivery.UNKNOWN, ErrorCode.UNAVAILABLE)]
+    ended.set()
+
+
+def test_a_handler_runs_in_a_thread_of_its_node(cluster: LocalCluster) -> None:
+    names: list[str] = []
+    prices = Mediator()
+    prices.register(Price, lambda request: names.append(threading.current_thread().name) or 7)
+    node = cluster.add_node("prices", prices)
+    assert cluster.add_client().send(Price())
+    assert node.send(Price())
+    assert names == ["catga-local-prices", threading.current_thread().name]
+
+
 def test_a_node_that_drains_takes_no_call(cluster: LocalCluster) -> None:
     stock = cluster.add_node("stock", Stock().local)
     shop = cluster.add_client()
@@ -304,7 +393,8 @@ def test_a_response_after_the_deadline_does_not_arrive(cluster: LocalCluster) ->
     stock.register(Reserve, slow)
     cluster.add_node("stock", stock)
     result = cluster.add_client().send(Reserve(), timeout=SHORT)
-    assert (result.delivery, result.code, len(ran)) == (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED, 1)
+    assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED)
+    until(lambda: len(ran) == 1, "the handler ends")
 
 
 def test_a_node_that_is_killed_in_a_call_does_not_respond_though_it_is_started_again(cluster: LocalCluster) -> None:
@@ -321,6 +411,27 @@ def test_a_node_that_is_killed_sends_nothing(cluster: LocalCluster) -> None:
     cluster.kill("shop")
     assert shop.send(Reserve()).delivery is Delivery.NOT_EXECUTED
     assert stock.ran == []
+
+
+# -- signatures --------------------------------------------------------------------------------------------------------
+
+
+def test_with_a_secret_calls_are_signed_and_a_node_with_another_one_runs_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CATGA_RUNTIME_DIR", str(tmp_path))
+    stock = Stock()
+    with LocalCluster(secret="s" * 32) as cluster:
+        cluster.add_node("stock", stock.local)
+        assert cluster.add_client("shop").send(Reserve()).value == 1
+        result = cluster.add_client("stranger", secret="t" * 32).send(Reserve())
+        assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.UNAUTHENTICATED)
+        assert len(stock.ran) == 1
+        cluster.script("stock", Fault.DUPLICATE)
+        assert cluster.node("shop").send(Reserve()).code is ErrorCode.UNAUTHENTICATED
+        cluster.restart("stock")
+        assert cluster.node("shop").send_batch([Reserve(), Reserve()])[1].value == 4
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------
@@ -355,7 +466,7 @@ def test_a_closed_cluster_takes_no_node() -> None:
         cluster.add_client()
 
 
-@pytest.mark.parametrize("name", ["endpoint", "discovery", "secret"])
+@pytest.mark.parametrize("name", ["endpoint", "discovery", "insecure"])
 def test_an_option_that_the_cluster_sets_is_refused(cluster: LocalCluster, name: str) -> None:
     options: Any = {name: "x"}
     with pytest.raises(ConfigurationError, match=f"^{name}: leave it out"):

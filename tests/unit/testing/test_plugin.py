@@ -51,15 +51,39 @@ def test_an_unexpected_request_that_the_code_swallows_fails_the_test(pytester: p
         test_it="""
             from messages import Double
 
-            def test_fake(fake_mediator):
+            def view(mediator):
                 try:
-                    fake_mediator.send(Double(7))
+                    mediator.send(Double(7))
                 except Exception:
                     pass
+
+            def test_fake(fake_mediator):
+                view(fake_mediator)
         """,
     )
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*UnexpectedRequest: unexpected request messages.Double: Double(number=7)"])
+
+
+def test_an_unexpected_request_that_the_test_catches_is_wanted(pytester: pytest.Pytester) -> None:
+    run(
+        pytester,
+        test_it="""
+            import pytest
+            from catga_sync.testing import UnexpectedRequest
+            from messages import Double
+
+            def test_raises(fake_mediator):
+                with pytest.raises(UnexpectedRequest):
+                    fake_mediator.send(Double(7))
+
+            class TestIt:
+                @pytest.mark.parametrize("number", [1])
+                def test_method(self, fake_mediator, number):
+                    with pytest.raises(UnexpectedRequest):
+                        fake_mediator.send(Double(number))
+        """,
+    ).assert_outcomes(passed=2)
 
 
 def test_who_does_not_use_it_does_not_import_the_package(pytester: pytest.Pytester) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
+from enum import IntEnum
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -83,6 +85,56 @@ def test_what_is_read_as_something_else_is_reported_at_the_end(local: Mediator, 
     with pytest.raises(ChangedOnTheWire, match=rf"(?s)^did not survive the wire:\n.*{change}"), transparent(local):
         results.append(local.send(Put(line)))
     assert results[0].is_success
+
+
+class Size(IntEnum):
+    BIG = 2
+
+
+@message(name="transparent.Kinds")
+@dataclass
+class Kinds(Query[None]):
+    anything: Any = None
+    number: int = 0
+    size: Size = Size.BIG
+    at: datetime | None = None
+    counts: dict[int, int] = field(default_factory=dict)
+    numbers: set[int] = field(default_factory=set)
+
+
+def at(zone: tzinfo | None) -> datetime:
+    return datetime(2026, 1, 31, tzinfo=zone)
+
+
+@pytest.mark.parametrize(
+    ("request_", "change"),
+    [
+        (Kinds(anything=Size.BIG), r"anything: <Size.BIG: 2> \(Size\) is read as 2 \(int\)"),
+        (Kinds(number=Size.BIG), r"number: <Size.BIG: 2>"),
+        (Kinds(counts={Size.BIG: 1}), r"counts, a key: <Size.BIG: 2>"),
+        (Kinds(numbers={Size.BIG}), r"numbers, an element: <Size.BIG: 2>"),
+        (Kinds(at=at(ZoneInfo("Europe/Berlin"))), r"at: .*"),
+    ],
+)
+def test_a_part_that_is_equal_and_of_another_kind_is_reported(request_: Kinds, change: str) -> None:
+    local = Mediator()
+    local.register(Kinds, lambda request: None)
+    with pytest.raises(ChangedOnTheWire, match=f"Kinds.{change}"), transparent(local):
+        assert local.send(request_)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Kinds(1, 1, Size.BIG, None, {2: 2}, {2}),
+        *(Kinds(at=at(zone)) for zone in (None, timezone.utc, ZoneInfo("UTC"), timezone(timedelta(hours=1), "X"))),
+    ],
+)
+def test_a_part_of_the_same_kind_and_a_zone_of_the_same_offset_survive(request_: Kinds) -> None:
+    local = Mediator()
+    local.register(Kinds, lambda request: None)
+    with transparent(local):
+        assert local.send(request_)
 
 
 def test_a_response_is_reported_too(local: Mediator) -> None:

@@ -21,7 +21,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """See ``BaseCommand``."""
-        text = "nodes, types, explain TYPE JSON, call TYPE JSON, drain NODE; each has --help and --json"
+        text = "doctor, nodes, types, explain TYPE JSON, call TYPE JSON, drain NODE; each has --help and --json"
         parser.add_argument("arguments", metavar="COMMAND", nargs=argparse.REMAINDER, help=text)
 
     def handle(self, *args: Any, arguments: list[str], **options: Any) -> None:
