@@ -407,7 +407,7 @@ def test_what_a_module_exports_exists(module: str) -> None:
 @pytest.mark.parametrize(
     ("module", "names"),
     [
-        ("catga_sync.integrations.flask", ["cluster_blueprint", "CatgaCluster", "mediator"]),
+        ("catga_sync.integrations.flask", ["cluster_blueprint", "CatgaCluster", "mediator", "register_error_handlers"]),
         ("catga_sync.integrations.wsgi", ["ClusterMiddleware"]),
         ("catga_sync.transport", ["RemoteInvoker"]),
         ("catga_sync.routing", ["create_router"]),

@@ -36,7 +36,7 @@ from catga_sync.cli.serve import serve
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import CatgaError
 
-__all__ = ["main"]
+__all__ = ["main", "main_of_app"]
 
 #: argparse repeats the argument after these texts, which may be a key or a URL that was meant for something else.
 _REPEATS = ("unrecognized arguments: ", "invalid choice: ", "ignored explicit argument ", "ambiguous option: ")
@@ -70,6 +70,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     return code
+
+
+def main_of_app(arguments: Sequence[str], mediator: str) -> int:
+    """
+    Run one command for a project of a web framework; return its exit code.
+
+    Args:
+        arguments: The arguments after the framework's own; none of them means ``--help``.
+        mediator: The project's mediator as ``MODULE:MEDIATOR``; ``serve`` is given its own.
+    """
+    if not arguments:
+        return main(["--help"])
+    command, *rest = arguments
+    return main([command, *rest] if command == "serve" else [command, "--app", mediator, *rest])
 
 
 class _Parser(argparse.ArgumentParser):

@@ -170,6 +170,7 @@ class ClusterMiddleware:
     Args:
         app: The app behind it.
         mediator: The mediator of this server's node.
+        under_test: Returns whether the app is being tested; called repeatedly. None: unknown.
 
     Raises:
         ConfigurationError: ``mediator`` was not made by ``create_cluster``.
@@ -177,13 +178,15 @@ class ClusterMiddleware:
     .. versionadded:: 0.1
     """
 
-    def __init__(self, app: WSGIApplication, mediator: ClusterMediator) -> None:
+    def __init__(
+        self, app: WSGIApplication, mediator: ClusterMediator, *, under_test: Callable[[], bool] | None = None
+    ) -> None:
         if not callable(app):
             raise TypeError(f"app: give a WSGI application, not {type(app).__name__}")
         check_mediator(mediator)
         self._app = app
         self._receiver = mediator.receiver
-        mediator.attach()
+        mediator.attach(under_test)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""

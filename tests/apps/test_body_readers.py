@@ -79,7 +79,7 @@ CASES = [
 def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     server, secret = request.param
     given = {} if secret is None else {"FLASK_CATGA_SECRET": secret}
-    given["FLASK_CATGA_MAX_BODY_BYTES"] = str(LIMIT)
+    given |= {"FLASK_CATGA_MAX_BODY_BYTES": str(LIMIT), "FLASK_RECEIVER": "blueprint", "FLASK_WALL": "shop"}
     shop = Shop(FLASK, tmp_path_factory.mktemp("shop"), *SERVERS[server], **given)
     shop.prepare()
     with shop:

@@ -121,8 +121,8 @@ class Served:
         return made
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
+@pytest.fixture(params=["front", "blueprint"])
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
     local = register_handlers(Mediator())
     port = free_port()
     app = create_app(
@@ -131,6 +131,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
         CATGA_NODE_ID="shop",
         CATGA_ENDPOINT=f"http://127.0.0.1:{port}",
         CATGA_DISCOVERY=f"memory://{uuid.uuid4().hex}",
+        RECEIVER=request.param,
         WALL="none",
     )
     mediator: ClusterMediator = app.extensions["catga_sync"]

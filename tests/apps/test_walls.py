@@ -21,6 +21,7 @@ for needed in ("flask_sqlalchemy", "flask_login", "flask_wtf"):
     require_module(needed)
 
 from tests.apps.flask_project.app import create_app  # noqa: E402 - needs what is optional
+from tests.apps.flask_project.models import db  # noqa: E402
 
 #: Further answers to the node's own questions, during which nothing new is to be said.
 MORE = 4
@@ -47,7 +48,7 @@ class Walled:
             CATGA_ENDPOINT=f"http://127.0.0.1:{self.port}",
             CATGA_DISCOVERY=f"memory://{uuid.uuid4().hex}",
             CATGA_HEARTBEAT_INTERVAL=0.2,
-            **config,
+            **{"RECEIVER": "blueprint", "WALL": "shop", **config},
         )
         self.mediator: ClusterMediator = self.app.extensions["catga_sync"]
         # Before the login wall, as a hook of an extension that was registered first.
@@ -113,8 +114,8 @@ def test_a_node_behind_a_wall_says_once_what_its_own_endpoint_answers_and_is_vis
         assert warnings(caplog, walled.port) == [said]
 
 
-def test_a_call_that_an_extension_answers_in_place_of_the_node_tells_where_and_with_what(tmp_path: Path) -> None:
-    walled = Walled(tmp_path, None, CSRF="all")
+def test_a_call_that_a_hook_answers_in_place_of_the_node_tells_where_and_with_what(tmp_path: Path) -> None:
+    walled = Walled(tmp_path, lambda: abort(400))
     peers = {"shop": f"http://127.0.0.1:{walled.port}"}
     with (
         walled.mediator,
@@ -126,3 +127,27 @@ def test_a_call_that_an_extension_answers_in_place_of_the_node_tells_where_and_w
     assert told.delivery is not Delivery.EXECUTED
     assert peers["shop"] in (told.error or "")
     assert "400" in (told.error or "")
+
+
+@pytest.mark.parametrize("wall", [None, is_under_maintenance, crashes])
+def test_no_wall_of_an_app_stands_before_the_extension(tmp_path: Path, wall: Callable[[], None] | None) -> None:
+    walled = Walled(tmp_path, wall, RECEIVER="front", WALL="all", LOGIN_VIEW="login")
+    with walled.mediator, serving(walled.app, walled.port):
+        until(lambda: walled.visible, "the node is visible")
+    assert walled.asked == 0
+
+
+def test_the_blueprint_needs_no_token_of_csrf_protection_that_comes_after_it(tmp_path: Path) -> None:
+    walled = Walled(tmp_path, None)
+    assert walled.app.extensions["csrf"] is not None
+    with walled.app.app_context():
+        db.create_all()
+    peers = {"shop": f"http://127.0.0.1:{walled.port}"}
+    with (
+        walled.mediator,
+        serving(walled.app, walled.port),
+        create_cluster(Mediator(), node_id="client", discovery="static", peers=peers) as client,
+    ):
+        assert client.send(CountOrders("x")).unwrap() == 0
+    with walled.app.app_context():
+        db.engine.dispose()

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import gc
+import json
+import threading
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, current_app, g
 
-from catga_sync import Mediator
+from catga_sync import ClusterMediator, Event, Mediator, Query, create_cluster
 from catga_sync.errors import ConfigurationError
 from catga_sync.integrations.flask import CatgaCluster, cluster_blueprint, mediator
 from catga_sync.wire.routes import NODE_PATH
+from tests.processes import free_port, until
+from tests.unit.serving import serving_app
+
+
+@dataclass(frozen=True)
+class NameOfApp(Query[str]):
+    """Returns the name of the current app, and how often it was asked within the same context."""
+
+
+@dataclass(frozen=True)
+class Happened(Event):
+    what: str
+
+
+def name_of_app(query: NameOfApp) -> str:
+    g.asked = g.get("asked", 0) + 1
+    return f"{current_app.name} {g.asked}"
 
 
 @pytest.fixture
@@ -85,3 +108,153 @@ def test_two_apps_are_one_too_many(app: Flask) -> None:
 def test_a_blueprint_needs_a_node_of_a_cluster(given: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^mediator: give what create_cluster\(\) returns"):
         cluster_blueprint(given)
+
+
+# -- handlers ----------------------------------------------------------------------------------------------------------
+
+
+def made_by(cluster: CatgaCluster, name: str, **options: Any) -> Flask:
+    app = Flask(name)
+    app.config.update(CATGA_NODE_ID=name, CATGA_DISCOVERY=f"memory://{uuid.uuid4().hex}")
+    app.config.update({f"CATGA_{key.upper()}": value for key, value in options.items()})
+    cluster.init_app(app)
+    return app
+
+
+def mediator_of(app: Flask) -> ClusterMediator:
+    made: ClusterMediator = app.extensions["catga_sync"]
+    return made
+
+
+def test_a_handler_may_be_registered_at_the_extension_before_there_is_an_app() -> None:
+    cluster, seen = CatgaCluster(), []
+
+    @cluster.handler
+    def handle(query: NameOfApp) -> str:
+        return current_app.name
+
+    @cluster.subscriber
+    def notice(event: Happened) -> None:
+        seen.append((current_app.name, event.what))
+
+    app = made_by(cluster, "shop")
+    with mediator_of(app) as made:
+        assert made.send(NameOfApp()).unwrap() == "shop"
+        assert made.publish(Happened("it"))
+    assert seen == [("shop", "it")]
+
+
+def test_apps_of_one_process_share_handlers_and_each_runs_them_in_its_own_context() -> None:
+    cluster = CatgaCluster()
+    cluster.handler(name_of_app)
+    one, two = made_by(cluster, "one"), made_by(cluster, "two")
+    with mediator_of(one), mediator_of(two):
+        with one.app_context():
+            assert mediator.send(NameOfApp()).unwrap() == "one 1"
+            assert mediator_of(two).send(NameOfApp()).unwrap() == "two 1"
+            assert mediator.send(NameOfApp()).unwrap() == "one 2"
+        with two.app_context():
+            assert mediator.send(NameOfApp()).unwrap() == "two 1"
+
+
+@pytest.mark.parametrize(("isolated", "told"), [(False, ["web 1", "web 2"]), (True, ["web 1", "web 1"])])
+@pytest.mark.parametrize("as_blueprint", [False, True])
+def test_a_call_of_a_view_shares_its_context_unless_calls_are_isolated(
+    isolated: bool, told: list[str], as_blueprint: bool
+) -> None:
+    local = Mediator()
+    local.handler(name_of_app)
+    app = Flask("web")
+    if as_blueprint:
+        made = create_cluster(local, node_id="web", discovery="memory://isolated")
+        app.register_blueprint(cluster_blueprint(made, isolated=isolated))
+    else:
+        CatgaCluster(local, app, isolated=isolated, node_id="web", discovery="memory://isolated")
+        made = mediator_of(app)
+
+    @app.get("/")
+    def view() -> list[str]:
+        return [mediator.send(NameOfApp()).unwrap() for _ in range(2)]
+
+    with made:
+        assert app.test_client().get("/").json == told
+
+
+# -- what the app has in front of its views ----------------------------------------------------------------------------
+
+
+def test_no_hook_of_the_app_sees_a_call_of_another_node(app: Flask) -> None:
+    app.config.update(CATGA_INSECURE=True, MAX_CONTENT_LENGTH=1, TRUSTED_HOSTS=["example.com"])
+    seen: list[str] = []
+    app.before_request(lambda: seen.append("before") or ("no", 403))
+    CatgaCluster(app)
+    app.after_request(lambda response: seen.append("after") or response)
+    app.teardown_request(lambda _: seen.append("teardown"))
+    with app.test_client().get(NODE_PATH) as answer:
+        assert (answer.status_code, seen) == (200, [])
+    with app.test_client().get("/") as answer:
+        assert (answer.status_code, seen) == (403, ["before", "after", "teardown"])
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_fifty_factories_leave_no_thread_and_no_file() -> None:
+    cluster = CatgaCluster()
+    cluster.handler(name_of_app)
+
+    def make_and_use() -> None:
+        app = made_by(cluster, "shop", endpoint=f"http://127.0.0.1:{port}")
+        app.testing = True
+        with app.app_context():
+            assert mediator.send(NameOfApp())
+
+    def left() -> list[str]:
+        gc.collect()  # again and again: an app that its thread looks after at this moment is still in use
+        return [each.name for each in threading.enumerate() if "catga" in each.name]
+
+    port = free_port()
+    make_and_use()
+    until(lambda: not left(), "the thread of the first has ended")
+    files = open_files()
+    for _ in range(50):
+        make_and_use()
+    until(lambda: not left(), "their threads have ended")
+    until(lambda: open_files() <= files, "their files are closed")
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def operated(tmp_path: Path) -> Iterator[Flask]:
+    port = free_port()
+    cluster = CatgaCluster()
+    cluster.handler(name_of_app)
+    app = made_by(
+        cluster, "shop", discovery=f"sqlite:///{tmp_path / 'nodes.sqlite3'}", endpoint=f"http://127.0.0.1:{port}"
+    )
+    with mediator_of(app) as made, serving_app(app, port):
+        until(lambda: bool(made.nodes()), "the node is visible")
+        yield app
+
+
+def test_the_command_of_flask_looks_at_the_cluster_of_the_app(operated: Flask) -> None:
+    def run(*arguments: str) -> Any:
+        return operated.test_cli_runner().invoke(args=["catga", *arguments])
+
+    listed = run("nodes", "--json")
+    assert listed.exit_code == 0, listed.output
+    assert [each["id"] for each in json.loads(listed.stdout)["nodes"]] == ["shop"]
+    name = f"{__name__}.NameOfApp"
+    assert name in run("types").stdout
+    assert run("explain", name, "{}").exit_code == 0
+    assert "shop 1" in run("call", name, "{}").stdout
+    refused = run("call", "no.Such", "{}")
+    assert (refused.exit_code, "no.Such" in refused.output) == (3, True)
+    assert run("nodes", "--no-such").exit_code == 2
+    assert "drain" in run("--help").output
+    assert "COMMAND" in run().output
+    assert run("drain", "shop", "--timeout", "30").exit_code == 0

@@ -15,7 +15,10 @@ __all__ = ["Trouble", "trouble_of"]
 #: Characters of a peer's text that are shown.
 _LONGEST = 200
 
-_LET_PAST = "let all paths under /catga/cluster/ past the app's login and other checks (before_request, middleware)"
+_LET_PAST = (
+    "let all paths under /catga/cluster/ past the app's login and other checks (before_request, middleware); under "
+    "Flask, CatgaCluster serves them in front of those"
+)
 _ROUTES = (
     "register cluster_blueprint(mediator) without url_prefix or subdomain at the app that is served there; where the "
     "app matches hosts (SERVER_NAME, host_matching), the endpoint needs the host that it expects"

@@ -4,7 +4,7 @@ An app factory with a database, a login wall, protection against forged forms, a
     FLASK_SQLALCHEMY_DATABASE_URI    the database
     FLASK_CATGA_...                  options of the cluster
     FLASK_WALL                       the login wall: "shop" leaves the cluster's routes out; "all" does not; or "none"
-    FLASK_CSRF                       tokens against forged forms: "shop" leaves the cluster's routes out; "all" does not
+    FLASK_RECEIVER                   "front": in front of the app; "blueprint": behind its hooks
     FLASK_SHOP_LOGS                  1 configures the log of the process
 """
 
@@ -18,8 +18,8 @@ from flask_login import LoginManager, UserMixin, current_user
 from flask_wtf import CSRFProtect
 from werkzeug.exceptions import HTTPException
 
-from catga_sync import Mediator
-from catga_sync.integrations.flask import CatgaCluster, mediator
+from catga_sync import ClusterOptions, Mediator, create_cluster
+from catga_sync.integrations.flask import CatgaCluster, cluster_blueprint, mediator
 from tests.apps.flask_project.audit import init_audit
 from tests.apps.flask_project.models import Stock, db
 from tests.apps.flask_project.orders import register_handlers
@@ -38,17 +38,19 @@ def create_app(local: Mediator | None = None, **config: Any) -> Flask:
         config: Wins over the environment.
     """
     app = Flask(__name__)
-    app.config.update(SECRET_KEY="of these tests only", WALL="shop", CSRF="shop")
+    app.config.update(SECRET_KEY="of these tests only", WALL="all", RECEIVER="front")
     app.config.from_prefixed_env()
     app.config.update(config)
     if app.config.get("SHOP_LOGS"):
         logging.config.dictConfig(LOGGING)
         app.logger.info("the shop is open")
     db.init_app(app)
-    CatgaCluster(register_handlers(Mediator()) if local is None else local).init_app(app)
-    csrf = CSRFProtect(app)
-    if app.config["CSRF"] == "shop":
-        csrf.exempt(app.blueprints[CLUSTER])
+    local = register_handlers(Mediator()) if local is None else local
+    if app.config["RECEIVER"] == "front":
+        CatgaCluster(local).init_app(app)
+    else:
+        app.register_blueprint(cluster_blueprint(create_cluster(local, ClusterOptions.from_mapping(app.config))))
+    CSRFProtect(app)
     init_audit(app)
     _init_login(app)
 

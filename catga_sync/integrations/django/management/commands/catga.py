@@ -27,11 +27,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, arguments: list[str], **options: Any) -> None:
         """Run it; the exit code is that of ``catga-sync``."""
         # The command is above the integrations, which serve without it.
-        from catga_sync.cli.main import main
+        from catga_sync.cli.main import main_of_app
 
-        own = ["--app", "catga_sync.integrations.django:mediator"] if arguments[:1] != ["serve"] else []
         out, err = options.get("stdout") or sys.stdout, options.get("stderr") or sys.stderr
         with redirect_stdout(out), redirect_stderr(err):
-            code = main([*arguments[:1], *own, *arguments[1:]] if arguments else ["--help"])
+            code = main_of_app(arguments, "catga_sync.integrations.django:mediator")
         if code:
             sys.exit(code)

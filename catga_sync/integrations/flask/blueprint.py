@@ -1,63 +1,37 @@
-"""Flask: the receiver as a blueprint, and an extension for app factories."""
+"""The receiver as a blueprint of Flask: behind the hooks of the app, as any view."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import flask.globals
-from flask import Blueprint, Flask, Response, current_app, has_app_context, request
+from flask import Blueprint, Flask, Response, current_app, request
 from flask.blueprints import BlueprintSetupState
-from werkzeug.local import LocalProxy
 
-from catga_sync._environment import layered, option_values
-from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import ConfigurationError
+from catga_sync.integrations.flask.scope import EXTENSION, FlaskScope
 from catga_sync.integrations.wsgi import ROUTES, BodyFirst, begin_stream, check_mediator, end_writing, request_of
-from catga_sync.mediator import Mediator
-from catga_sync.options import ClusterOptions
 from catga_sync.receiver.receiver import RawResponse, Receiver
 from catga_sync.wire.routes import NODE_PATH
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["CatgaCluster", "cluster_blueprint", "mediator"]
-
-_EXTENSION = "catga_sync"
-#: The context variables of Flask's contexts: one since 3.2, two before.
-_REQUEST_VARIABLES = tuple(
-    variable for name, variable in vars(flask.globals).items() if name in ("_cv_request", "_cv_app")
-)
+__all__ = ["cluster_blueprint"]
 
 
-@dataclass(frozen=True)
-class FlaskScope:
-    """A ``Scope`` that gives each call an app context. Immutable."""
-
-    app: Flask
-    hidden: ClassVar[tuple[ContextVar[Any], ...]] = _REQUEST_VARIABLES
-
-    def present(self) -> bool:
-        """See ``Scope``."""
-        return has_app_context() and current_app == self.app
-
-    def enter(self) -> AbstractContextManager[object]:
-        """See ``Scope``."""
-        return self.app.app_context()
-
-
-def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") -> Blueprint:
+def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster", *, isolated: bool = False) -> Blueprint:
     """
     Return a blueprint with the cluster's routes, such as ``POST /catga/cluster/invoke``.
 
     Register it without a ``url_prefix``. With it the process is one that serves: the node becomes visible as soon as
-    its endpoint responds. Its views serve other nodes; exempt the blueprint from CSRF protection if the app has one.
+    its endpoint responds.
+
+    Hooks of the app (``before_request``, ``after_request``) see the calls of other nodes, and a hook that refuses them
+    keeps the node from being found; ``CatgaCluster`` serves in front of all hooks. Callers sign their requests, so the
+    blueprint exempts itself from the ``CSRFProtect`` of Flask-WTF.
 
     Args:
         mediator:
@@ -65,6 +39,9 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
 
         name:
             The name of the blueprint; a second node in the same app needs another one.
+
+        isolated:
+            Whether a call that starts in this process has an app context of its own, too; see ``CatgaCluster``.
 
     Raises:
         ConfigurationError: ``mediator`` was not made by ``create_cluster``. Registering the blueprint raises it where
@@ -86,6 +63,13 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
     for path in sorted(ROUTES):
         blueprint.add_url_rule(path, path.rpartition("/")[2], receive, provide_automatic_options=False)
 
+    # Before any before_request of the app, and whichever of the two extensions was there first.
+    @blueprint.url_value_preprocessor
+    def exempt(endpoint: str | None, values: dict[str, Any] | None) -> None:
+        csrf = current_app.extensions.get("csrf")
+        if csrf is not None and hasattr(csrf, "exempt"):
+            csrf.exempt(current_app.blueprints[request.blueprint or name])
+
     def attach(state: BlueprintSetupState) -> None:
         _check_reachable(state)
         # The receiver itself refuses a wrong method, with an envelope. So the rules get any method, which is None for
@@ -93,10 +77,10 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster") ->
         for rule in state.app.url_map.iter_rules():
             if state.app.view_functions.get(rule.endpoint) is receive:
                 rule.methods = None
-        state.app.extensions.setdefault(_EXTENSION, mediator)
+        state.app.extensions.setdefault(EXTENSION, mediator)
         app = cast("Flask", state.app)
         app.wsgi_app = BodyFirst(app.wsgi_app, mediator.receiver)  # type: ignore[method-assign]
-        mediator.surroundings.add(FlaskScope(app))
+        mediator.surroundings.add(FlaskScope(app, isolated))
         there = weakref.ref(app)  # the mediator's store lives longer than the app, until the node has left the cluster
         mediator.attach(under_test=lambda: getattr(there(), "testing", False))
 
@@ -142,65 +126,3 @@ def _check_reachable(state: BlueprintSetupState) -> None:
             f"subdomain: no request reaches {state.subdomain!r}, for the app matches no subdomains; register "
             f"cluster_blueprint(mediator) without a subdomain, and not inside a blueprint that has one"
         )
-
-
-class CatgaCluster:
-    """
-    The Flask extension: makes a mediator for each app from its ``CATGA_*`` config.
-
-        cluster = CatgaCluster(local)
-
-        def create_app():
-            app = Flask(__name__)
-            app.config.from_prefixed_env()
-            cluster.init_app(app)
-            return app
-
-    Args:
-        local:
-            The mediator with the handlers. None means an empty one, for an app that only sends. As with other
-            extensions, the only argument may be an app: ``CatgaCluster(app)``.
-
-        app:
-            The app, where there is one only; None means that ``init_app`` is called later.
-
-        options:
-            Options that take precedence over the app's config, which takes precedence over the environment.
-
-    Raises:
-        ConfigurationError: ``local`` is neither mediator nor app, or an option is wrong.
-
-    .. versionadded:: 0.1
-    """
-
-    def __init__(self, local: Mediator | Flask | None = None, app: Flask | None = None, **options: Any) -> None:
-        if app is None and isinstance(local, Flask):
-            local, app = None, local
-        if not (local is None or isinstance(local, Mediator)):
-            raise ConfigurationError(f"local: give a Mediator, or a Flask app alone, not {type(local).__name__}")
-        self.local = Mediator() if local is None else local
-        self._options = options
-        if app is not None:
-            self.init_app(app)
-
-    def init_app(self, app: Flask) -> ClusterMediator:
-        """Make the mediator of ``app``, register its routes, and return it."""
-        if _EXTENSION in app.extensions:
-            raise ConfigurationError("app: it has a cluster mediator already; call init_app once for an app")
-        given = layered(option_values(app.config), self._options)
-        made = create_cluster(self.local, ClusterOptions.from_env(None, **given))
-        app.register_blueprint(cluster_blueprint(made))
-        return made
-
-
-def _of_current_app() -> ClusterMediator:
-    found = current_app.extensions.get(_EXTENSION)
-    if found is None:
-        raise ConfigurationError(
-            "app: it has no cluster mediator; register cluster_blueprint(mediator) or CatgaCluster"
-        )
-    return cast("ClusterMediator", found)
-
-
-#: The mediator of the current app; a proxy.
-mediator = cast("ClusterMediator", LocalProxy(_of_current_app))
