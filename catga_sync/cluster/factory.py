@@ -25,10 +25,12 @@ from catga_sync.cluster.peers import Asker, Peers, liveness
 from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.routers import Routers
 from catga_sync.cluster.sender import Sender
+from catga_sync.cluster.startup import tell_start
 from catga_sync.cluster.trust import trust_of
 from catga_sync.cluster.visibility import Visibility
 from catga_sync.cluster.worker_group import WorkerGroup, group_key
 from catga_sync.discovery import create_discovery
+from catga_sync.discovery.base import place_of
 from catga_sync.errors import ConfigurationError
 from catga_sync.hooks import Hooks
 from catga_sync.idempotency import create_idempotency
@@ -177,6 +179,9 @@ def assemble(
             probe,
             heartbeat_interval=options.heartbeat_interval,
             heartbeat_timeout=options.heartbeat_timeout,
+            started=lambda node: (
+                tell_start(node, options.cluster_name, place_of(discovery), options.router) if background else None
+            ),
             clock=clock,
         )
 

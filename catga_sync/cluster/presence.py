@@ -31,7 +31,7 @@ from catga_sync.cluster.visibility import Visibility
 from catga_sync.cluster.worker_group import WorkerGroup
 from catga_sync.discovery.base import Discovery
 from catga_sync.errors import ConfigurationError, NodeIdTaken
-from catga_sync.nodes import ClusterNode, NodeRecord
+from catga_sync.nodes import STREAM, ClusterNode, NodeRecord
 from catga_sync.transport.http.diagnosis import Trouble, trouble_of
 from catga_sync.transport.http.probe import Probe, ProbeOutcome
 from catga_sync.wire.routes import NODE_PATH
@@ -77,6 +77,7 @@ class Presence:
         probe: Asks the endpoint.
         heartbeat_interval: Seconds between two heartbeats.
         heartbeat_timeout: Seconds after which its record expires.
+        started: Called once for each run of the node, in one of its processes, when the node has become visible.
         listens: Returns the addresses on which this process listens, as in ``127.0.0.1:80``; None means the real ones.
         clock: None means the system's.
     """
@@ -91,6 +92,7 @@ class Presence:
         *,
         heartbeat_interval: float,
         heartbeat_timeout: float,
+        started: Callable[[ClusterNode], None] = lambda node: None,
         listens: Callable[[], Sequence[str]] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -103,6 +105,7 @@ class Presence:
         self._probe = probe
         self._interval = heartbeat_interval
         self._timeout = heartbeat_timeout
+        self._started = started
         self._listens = listening if listens is None else listens
         self._clock = SYSTEM_CLOCK if clock is None else clock
         #: Whether this process is to serve.
@@ -212,7 +215,7 @@ class Presence:
         pause, self._look = self._look, min(self._look * 1.15, _LAST_LOOK)
         if not self._may_serve():
             return pause
-        trouble = self._ask()[1]
+        probe, trouble = self._ask()
         if trouble is not None:
             self._visibility.note(trouble)
             return pause
@@ -222,7 +225,7 @@ class Presence:
         self._group.join()
         self._look = _FIRST_LOOK
         self._answered_at = self._clock.monotonic()
-        return self._beat()
+        return self._beat(probe)
 
     def _stay(self) -> float:
         led = self._leads
@@ -246,9 +249,9 @@ class Presence:
             self.attached = attached
             self.has_served = False
             return _FIRST_LOOK
-        return self._beat()
+        return self._beat(probe)
 
-    def _beat(self) -> float:
+    def _beat(self, probe: Probe) -> float:
         self._local_node.before_heartbeat()
         self._leads = self._group.lead()
         if not self._leads:
@@ -265,6 +268,11 @@ class Presence:
             self._visibility.note(_unwritten(exc))
             return min(self._interval, _LAST_LOOK)
         self._visibility.done()
+        if self._group.tell_start():
+            said = probe.description.get("features")
+            # The server lends sockets: the worker that was asked knows it, and this one perhaps not yet.
+            lends = isinstance(said, list) and STREAM in said
+            self._started(replace(node, features=node.features | {STREAM}) if lends else node)
         return self._interval
 
     def _register(self, record: NodeRecord) -> None:

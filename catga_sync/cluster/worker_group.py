@@ -6,6 +6,7 @@ A node is not a worker: ``gunicorn -w 4`` is one node. Its processes agree throu
     <node>.leader    one process holds it exclusively; that one sends the heartbeats
     <node>.busy      every process that serves holds a shared lock until it is drained and idle
     <node>.drain     holds the incarnation that is to be drained
+    <node>.told      holds the incarnation whose start has been logged
     <node>.turn      held for a moment by the process that joins or leaves
 
 The kernel releases the locks of a process that has ended, however it ended, so locks show which processes are alive.
@@ -66,6 +67,8 @@ class WorkerGroup:
         self._incarnation = ""
         self._drain_wished = False
         self._idle = False
+        #: The run of the node that this process knows to be told of.
+        self._told = ""
         #: Why the files could not be tended the last time.
         self._problem: str | None = None
         _fork.watch(self)
@@ -129,6 +132,20 @@ class WorkerGroup:
             if "leader" not in self._held:
                 self._try_to_lead_locked(self._files)
             return "leader" in self._held
+
+    def tell_start(self) -> bool:
+        """Return whether the start of this run is to be logged: True once for all processes. Only the leader asks."""
+        with self._lock:
+            if self._told == self._incarnation:
+                return False
+            self._told = self._incarnation
+            # A file that cannot be used costs a second line in the log, and nothing else.
+            with contextlib.suppress(OSError, ConfigurationError):
+                if self._files is not None:
+                    if self._files.read("told") == self._incarnation:
+                        return False
+                    self._files.write("told", self._incarnation)
+            return True
 
     def leave(self) -> bool:
         """Stop counting this process; return whether it was the last one of the node."""

@@ -21,12 +21,14 @@ from catga_sync._endpoint import check_endpoint
 from catga_sync._redaction import Secret, cause_of, shown, without_credentials
 from catga_sync.cli.main import main
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.discovery import KubernetesDiscovery, StaticDiscovery
+from catga_sync.cluster.startup import tell_start
+from catga_sync.discovery import KubernetesDiscovery, StaticDiscovery, create_discovery
 from catga_sync.discovery.base import place_of
 from catga_sync.messages import Query
-from catga_sync.nodes import check_peer
+from catga_sync.nodes import ClusterNode, check_peer
 from catga_sync.options import ClusterOptions, OptionValues
 from catga_sync.wire.keys import KeyRing
+from tests.conftest import require_module
 
 #: No part of it may be shown: it is looked for in two pieces, between which whatever a URL may trip over stands.
 HEAD, TAIL = "h3adofit", "t4ilofit"
@@ -140,6 +142,14 @@ def test_a_url_with_a_password_is_shown_by_no_mediator(told: Told, name: str) ->
         told.by(
             lambda url=url: create_cluster(Mediator(), environ={}, **{name: {"b": url} if name == "peers" else url})
         )
+
+
+def test_the_start_of_a_node_shows_no_password_of_its_store(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    require_module("redis")
+    for url in (f"redis://me:{PLAIN}@host:6379/1", f"rediss://:{HEAD}%2F{TAIL}@host", f"redis://{PLAIN}:x@host"):
+        store = create_discovery(url, cluster_name="shop")
+        told.by(lambda store=store: tell_start(ClusterNode("a", "http://h:1"), "shop", place_of(store), "random"))
+    assert caplog.text.count("host:6379") == 3
 
 
 def test_a_key_that_cannot_be_used_is_not_shown(told: Told) -> None:

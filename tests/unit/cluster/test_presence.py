@@ -12,7 +12,7 @@ import pytest
 from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.visibility import Visibility
 from catga_sync.cluster.worker_group import WorkerGroup
-from catga_sync.nodes import ClusterNode
+from catga_sync.nodes import STREAM, ClusterNode
 from catga_sync.transport.http.probe import ProbeOutcome
 from tests.unit.cluster.fakes import FakeClock, FakeProbe, FakeStore
 
@@ -120,6 +120,45 @@ def test_a_process_whose_endpoint_answers_as_this_node_becomes_visible(one: Proc
     assert (record.node.node_id, record.node.endpoint, record.seq) == ("me", ENDPOINT, 1)
     assert record.node.incarnation == one.group.incarnation != ""
     assert (dict(record.node.metadata), record.node.handles) == ({"zone": "a"}, {"T"})
+
+
+def test_the_start_of_a_run_is_told_once_by_all_its_processes_together(
+    tmp_path: Path, clock: FakeClock, store: FakeStore, probe: FakeProbe
+) -> None:
+    told: list[ClusterNode] = []
+    processes = [Process(tmp_path / "private", clock, store, probe, started=told.append) for _ in range(3)]
+    for process in processes:
+        process.go(INTERVAL)
+    processes[0].presence.leave()
+    processes[1].go(INTERVAL)  # leads now
+    assert [node.incarnation for node in told] == [processes[1].group.incarnation]
+    for process in processes[1:]:
+        process.presence.leave()
+    processes[0].presence.attach()
+    processes[0].go(INTERVAL)
+    assert [node.incarnation for node in told][1:] == [processes[0].group.incarnation]
+
+
+def test_a_start_is_told_when_others_can_see_the_node(
+    tmp_path: Path, clock: FakeClock, store: FakeStore, probe: FakeProbe
+) -> None:
+    told: list[ClusterNode] = []
+    process = Process(tmp_path / "private", clock, store, probe, started=told.append)
+    store.error = OSError("disk full")
+    process.go(INTERVAL)
+    assert told == []
+    store.error = None
+    process.go(INTERVAL)
+    assert len(told) == 1
+
+
+def test_a_start_is_told_with_the_stream_that_another_worker_knows_of(
+    tmp_path: Path, clock: FakeClock, store: FakeStore, probe: FakeProbe
+) -> None:
+    told: list[ClusterNode] = []
+    probe.said["features"] = [STREAM, 7]
+    Process(tmp_path / "private", clock, store, probe, started=told.append).go()
+    assert [node.features for node in told] == [{STREAM}]
 
 
 @pytest.mark.parametrize("outcome", [ProbeOutcome.REFUSED, ProbeOutcome.SILENT, ProbeOutcome.OTHER])
