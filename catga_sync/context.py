@@ -14,24 +14,26 @@ begins without one, unless it is run with ``contextvars.copy_context().run``.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from catga_sync._context_text import read_context, write_context
-from catga_sync.deadline import Deadline
+from catga_sync._request_id import new_request_id
+from catga_sync.deadline import Deadline, check_timeout, deadline_in
 
 __all__ = [
     "MAX_BAGGAGE",
     "CallContext",
     "Hop",
+    "call_within",
     "current_call",
     "enter_call",
     "leave_call",
+    "local_call",
     "nested_call",
     "new_request_id",
     "usable_baggage",
@@ -56,12 +58,6 @@ MAX_BAGGAGE = 8_160
 _MAX_TRACESTATE = 2_048
 
 
-def new_request_id() -> str:
-    """Return a new id for a call: 32 hex digits, 128 random bits."""
-    # Of the kernel: two processes that a fork has made never get the same one, however the fork was made.
-    return os.urandom(16).hex()
-
-
 @dataclass(frozen=True)
 class CallContext:
     """
@@ -70,6 +66,7 @@ class CallContext:
     .. versionadded:: 0.1
     """
 
+    #: 32 hex digits; made on first use for a call that is not known outside this process.
     request_id: str
     deadline: Deadline | None = None
     #: The node that sent the call, self-reported; None for a local call.
@@ -100,6 +97,18 @@ class CallContext:
         What a handler sends inherits it. It is not logged by this package. Read from its text at each use.
         """
         return read_context(self.context_text)
+
+    if not TYPE_CHECKING:  # else any attribute would be right
+
+        def __getattr__(self, name: str) -> Any:
+            if name != "request_id":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            # In one step: of two threads that read it first, both get the same one.
+            return self.__dict__.setdefault("request_id", new_request_id())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes, for a copy: it has the same id."""
+        return {**self.__dict__, "request_id": self.request_id}
 
     @property
     def trace_id(self) -> str:
@@ -182,6 +191,8 @@ class CallContext:
 
     def with_changes(self, **changes: Any) -> CallContext:
         """Return a copy with the given attributes changed; as ``dataclasses.replace``, in a tenth of the time."""
+        if "request_id" not in changes:
+            changes["request_id"] = self.request_id
         return _made({**self.__dict__, **changes})
 
     def remaining(self) -> float | None:
@@ -194,6 +205,15 @@ def _made(attributes: dict[str, Any]) -> CallContext:
     # ``object.__setattr__``, which takes five times as long.
     call = object.__new__(CallContext)
     call.__dict__.update(attributes)
+    return call
+
+
+def call_within(seconds: float, node_id: str) -> CallContext:
+    """Return what ``nested_call`` returns where no call is around; its id is made when it is read."""
+    call = object.__new__(CallContext)
+    attributes = call.__dict__
+    attributes["deadline"] = deadline_in(seconds)
+    attributes["node_id"] = node_id
     return call
 
 
@@ -238,9 +258,20 @@ def nested_call(timeout: float, node_id: str | None = None, context: Mapping[str
     outer = current_call()
     if outer is None:
         deadline = Deadline(time.monotonic() + timeout)
-        call = _made({"request_id": new_request_id(), "deadline": deadline, "node_id": node_id})
+        # As ``_made``, with no further call on the way of each send.
+        call = object.__new__(CallContext)
+        call.__dict__.update(request_id=new_request_id(), deadline=deadline, node_id=node_id)
     else:
         call = outer.nested(new_request_id(), timeout, depth=1)
+    return call if context is None else call.with_context(context)
+
+
+def local_call(timeout: float | None, context: Mapping[str, str] | None) -> CallContext:
+    """Return the call of a send that is made now, and has no deadline of its own if ``timeout`` is None."""
+    if timeout is not None:
+        return nested_call(check_timeout(timeout), context=context)
+    around = current_call()
+    call = CallContext(new_request_id()) if around is None else around.nested(new_request_id(), None)
     return call if context is None else call.with_context(context)
 
 

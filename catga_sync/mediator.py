@@ -21,11 +21,10 @@ from catga_sync.context import (
     current_call,
     enter_call,
     leave_call,
-    nested_call,
+    local_call,
     new_request_id,
     within_call,
 )
-from catga_sync.deadline import check_timeout
 from catga_sync.errors import Delivery, ErrorCode, RegistrationError
 from catga_sync.explanation import Explanation, Verdict
 from catga_sync.handlers import (
@@ -212,6 +211,10 @@ class Mediator(AsyncSends):
         """The event types that have a subscriber here."""
         return tuple(self.registry.by_type(kind) for kind in self._subscribers)
 
+    def unwatched_chain(self, request_type: type) -> Handler | None:
+        """Return what runs a request that is sent here; None without a handler, or where a hook watches handlers."""
+        return None if self._handle_watchers else self._chains.get(request_type)
+
     def send(
         self, request: Request[T], *, timeout: float | None = None, context: Mapping[str, str] | None = None
     ) -> CatgaResult[T]:
@@ -234,15 +237,10 @@ class Mediator(AsyncSends):
         """
         chain = self._chains.get(type(request))
         if chain is None or self._send_watchers or self._handle_watchers:
-            return self._send_watched(require_request(request), timeout, context)
+            return self._dispatch_watched(require_request(request), local_call(timeout, context))
         if timeout is None and context is None and current_call() is None:
             return chain(request)  # no part of another call: its id is made when it is read
-        return self.dispatch(request, _call(timeout, context))
-
-    def _send_watched(
-        self, request: Request[T], timeout: float | None, context: Mapping[str, str] | None
-    ) -> CatgaResult[T]:
-        return self._dispatch_watched(request, _call(timeout, context))
+        return self.dispatch(request, local_call(timeout, context))
 
     def _dispatch_watched(self, request: Request[T], call: CallContext) -> CatgaResult[T]:
         details = SendDetails(self.registry.ensure(type(request)).name, call, False, {})
@@ -292,7 +290,7 @@ class Mediator(AsyncSends):
         items = [require_request(request) for request in requests]
         if timeout is None:
             return [self.send(request, context=context) for request in items]
-        call = _call(timeout, context)
+        call = local_call(timeout, context)
         return [self._dispatch_watched(request, call.with_changes(request_id=new_request_id())) for request in items]
 
     def send_stream(
@@ -315,7 +313,7 @@ class Mediator(AsyncSends):
         subscribed = self.subscribes(type(require_event(event)))
         if context is None:
             return {"local": self.deliver(event)} if subscribed else {}
-        token = enter_call(_call(None, context))
+        token = enter_call(local_call(None, context))
         try:
             return {"local": self.deliver(event)} if subscribed else {}
         finally:
@@ -374,15 +372,6 @@ class Mediator(AsyncSends):
             ErrorCode.UNIMPLEMENTED,
             delivery=Delivery.NOT_EXECUTED,
         )
-
-
-def _call(timeout: float | None, context: Mapping[str, str] | None) -> CallContext:
-    """Return the call of a send that is made now."""
-    if timeout is not None:
-        return nested_call(check_timeout(timeout), context=context)
-    around = current_call()
-    call = CallContext(new_request_id()) if around is None else around.nested(new_request_id(), None)
-    return call if context is None else call.with_context(context)
 
 
 def _run(chain: Handler, request: Any, node_id: str | None, call: CallContext) -> CatgaResult[Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import threading
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from catga_sync._json_data import json_data
+from catga_sync._request_id import new_request_id
 from catga_sync.errors import (
     AccessDenied,
     BusinessError,
@@ -88,7 +88,14 @@ class _Cells:
     processing_time_ms: float
     attempts: tuple[Attempt, ...]
     metadata: Mapping[str, Any]
-    _request_id: str | None
+    _request_id: str | _Named | None
+
+
+class _Named(Protocol):
+    """A call, whose id is made when it is read."""
+
+    @property
+    def request_id(self) -> str: ...
 
 
 class CatgaResult(_Cells, Generic[T]):
@@ -187,17 +194,41 @@ class CatgaResult(_Cells, Generic[T]):
         cells.__class__ = CatgaResult
         return cells  # type: ignore[return-value] # by the line above
 
+    def _of_attempt(self, call: _Named, node_id: str, elapsed: float) -> CatgaResult[T]:
+        """Return a copy as the result of a call that one attempt at a node was, of so many seconds."""
+        cells = _Cells()
+        cells.is_success = self.is_success
+        cells.value = self.value
+        cells.error = self.error
+        cells.code = self.code
+        cells.delivery = self.delivery
+        cells._request_id = call
+        cells.node_id = node_id
+        cells.processing_time_ms = elapsed * 1e3
+        cells.metadata = self.metadata
+        attempt = object.__new__(Attempt)
+        told = attempt.__dict__
+        told["node_id"] = node_id
+        told["elapsed"] = elapsed
+        told["delivery"] = self.delivery
+        if not self.is_success:
+            told["code"] = self.code
+            told["error"] = self.error
+        cells.attempts = (attempt,)
+        cells.__class__ = CatgaResult
+        return cells  # type: ignore[return-value] # by the line above
+
     @property
     def request_id(self) -> str:
         """The id of the call, in logs and on the wire."""
-        given: str | None = self._request_id
+        given = self._request_id
         if given is None:
             with _naming:
                 given = self._request_id
                 if given is None:
-                    given = uuid.uuid4().hex
+                    given = new_request_id()
                     object.__setattr__(self, "_request_id", given)
-        return given
+        return given if isinstance(given, str) else given.request_id
 
     def unwrap(self) -> T:
         """

@@ -75,9 +75,8 @@ class Background:
         self._awaits_fork = False
         _fork.watch(self)
 
-    @property
-    def running(self) -> bool:
-        """Whether the thread runs in this process."""
+    def is_running(self) -> bool:
+        """Return whether the thread runs in this process."""
         return self._pid == os.getpid()
 
     def ensure(self) -> bool:
@@ -93,8 +92,8 @@ class Background:
             self._start_after_fork()
             return False
         with self._lock:
-            if self.running or self._closed:
-                return self.running
+            if self.is_running() or self._closed:
+                return self.is_running()
             problem = self._problem_of_start_locked()
         if problem and not self._warned:
             self._warned = True
@@ -161,7 +160,7 @@ class Background:
 
     def before_fork(self) -> None:
         """See ``Forkable``."""
-        self._paused = self.running
+        self._paused = self.is_running()
         if self._paused:
             self.stop(closed=False)
 

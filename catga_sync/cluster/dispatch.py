@@ -19,7 +19,7 @@ from catga_sync.cluster.local_node import SHARED_IDEMPOTENCY
 from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.routers import Routers
 from catga_sync.cluster.sender import Sender
-from catga_sync.cluster.snapshot import not_preferred, reason_against
+from catga_sync.cluster.snapshot import Snapshot, not_preferred, reason_against
 from catga_sync.context import CallContext, enter_call, leave_call
 from catga_sync.errors import ConfigurationError, Delivery, ErrorCode, ends_process
 from catga_sync.explanation import Explanation, Verdict
@@ -86,6 +86,28 @@ class Dispatcher:
         if isinstance(plan, CatgaResult):
             return plan._with(request_id=call.request_id)
         return _for_caller(plan, self._failover.run(plan))
+
+    def number_without_store(self, entry: MessageType, snapshot: Snapshot) -> int:
+        """
+        Return the number of candidates in a snapshot for a request that has a handler here.
+
+        It is 0 where they are candidates with a common store: a request that may run twice only because of that names
+        the store in its attempts.
+        """
+        if not entry.remote:
+            return 1
+        nodes = snapshot.candidates(entry.name, entry.contract, True)
+        return len(nodes) if entry.idempotent or self._store_of(nodes) is None else 0
+
+    def go_on(self, request: Any, call: CallContext, result: CatgaResult[Any]) -> CatgaResult[Any]:
+        """Return the result of a call after a failed attempt here, with this result, in which no store was named."""
+        entry = self._local.registry.ensure(type(request))
+        plan = self._plan(request, entry, call)
+        if isinstance(plan, CatgaResult):
+            return result
+        plan.store, plan.repeatable = None, entry.idempotent
+        self._failover.note(plan, self._this, result, result.attempts[0].elapsed)
+        return _for_caller(plan, self._failover.go_on(plan, result))
 
     def deliver_here(self, event: Event, call: CallContext) -> CatgaResult[None] | None:
         """Call the subscribers of this process, as the given call; None when there is none."""
@@ -206,10 +228,18 @@ class Dispatcher:
             return CatgaResult.failure(
                 f"the route of {entry.name} is wrong: {exc}", ErrorCode.INTERNAL, delivery=Delivery.NOT_EXECUTED
             )
-        alone = len(nodes) == 1 or not self._failover.repeats
-        store = None if entry.idempotent or alone else _store_of_all(nodes)
+        store = None if entry.idempotent or len(nodes) == 1 else self._store_of(nodes)
         plan = Plan(request, nodes, call, router, entry.idempotent or store is not None, store)
         return plan if plan.remaining() > 0.0 else expired_before_start()
+
+    def _store_of(self, nodes: Sequence[ClusterNode]) -> str | None:
+        """Return the identity of the store in which all of these remember request ids; None where there is none."""
+        if len(nodes) == 1 or not self._failover.repeats:
+            return None
+        store = next((each for each in nodes[0].features if each.startswith(SHARED_IDEMPOTENCY)), None)
+        if store is None or not all(store in node.features for node in nodes):
+            return None
+        return store.removeprefix(SHARED_IDEMPOTENCY)
 
     def _look_up(self, entry: MessageType, request: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode | None:
         """Return the node that the router would take, and withdraw the choice; None when it takes none."""
@@ -255,11 +285,3 @@ def _for_caller(plan: Plan, result: CatgaResult[Any]) -> CatgaResult[Any]:
     if plan.store is None:
         return result
     return result._with(metadata=MappingProxyType({**result.metadata, "idempotency": "shared"}))
-
-
-def _store_of_all(nodes: Sequence[ClusterNode]) -> str | None:
-    """Return the identity of the store in which all of these remember request ids; None where there is none."""
-    store = next((each for each in nodes[0].features if each.startswith(SHARED_IDEMPOTENCY)), None)
-    if store is None or not all(store in node.features for node in nodes):
-        return None
-    return store.removeprefix(SHARED_IDEMPOTENCY)

@@ -25,6 +25,7 @@ from catga_sync.cluster.peers import Asker, Peers, liveness
 from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.routers import Routers
 from catga_sync.cluster.sender import Sender
+from catga_sync.cluster.short_way import ShortWay
 from catga_sync.cluster.startup import tell_start
 from catga_sync.cluster.trust import trust_of
 from catga_sync.cluster.visibility import Visibility
@@ -254,7 +255,6 @@ def assemble(
         surroundings=surroundings,
         timeout=options.request_timeout,
     )
-
     # Its life, and the way in.
     stores = [store for store in (discovery, deduplication, nonces) if store is not None]
     housekeeping = Housekeeping(
@@ -268,6 +268,19 @@ def assemble(
         trust=trust,
         parting=Parting(this.node_id, group, discovery, deduplication, nonces),
         tests=tests,
+    )
+    short_way = ShortWay(
+        local,
+        local_node,
+        membership,
+        dispatcher,
+        budget,
+        surroundings,
+        hooks,
+        prefers_this=options.router == "local-first",
+        timeout=options.request_timeout,
+        is_running=lifecycle.is_running,
+        monotonic=clock.monotonic,
     )
     receiver = Receiver(
         local,
@@ -296,6 +309,7 @@ def assemble(
         ejection=ejection,
         presence=presence,
         dispatcher=dispatcher,
+        short_way=short_way,
         sender=sender,
         receiver=receiver,
         lifecycle=lifecycle,

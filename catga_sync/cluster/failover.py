@@ -132,14 +132,19 @@ class Failover:
         if node is None:
             self._budget.pay_in()
             node = self.pick(plan)
-        result = NO_NODE
-        while node is not None:
-            result = self._attempt(plan, node)
-            wait = None if result.is_success else self.wait_before_next(plan, result)
+        return self.result(plan, NO_NODE) if node is None else self.go_on(plan, self._attempt(plan, node))
+
+    def go_on(self, plan: Plan, result: CatgaResult[Any]) -> CatgaResult[Any]:
+        """Return the result of a request after an attempt with this one, which the plan has already."""
+        while not result.is_success:
+            wait = self.wait_before_next(plan, result)
             if wait is None or not self._budget.take():
                 break
             self.sleep(wait)
             node = self.pick(plan)
+            if node is None:
+                break
+            result = self._attempt(plan, node)
         return self.result(plan, result)
 
     def count(self, exchanges: int) -> None:

@@ -63,16 +63,13 @@ class Lifecycle:
             goes_on_in_parent=self._goes_on_in_parent,
             at_end=parting,
         )
+        #: Returns whether the background thread runs in this process; for the way of every call.
+        self.is_running = self._background.is_running
 
     def serve_streams(self, streams: Streams) -> None:
         """Have these streams end with this node, and as soon as it takes no more calls."""
         self._streams = streams
         self._local_node.when_draining = streams.end
-
-    @property
-    def running(self) -> bool:
-        """Whether the background thread runs in this process."""
-        return self._background.running
 
     def attach(self, under_test: Callable[[], bool] | None) -> None:
         """Mark this process as a server; see ``ClusterMediator.attach``."""
@@ -96,7 +93,7 @@ class Lifecycle:
     def notice_request(self) -> None:
         """Note that this process serves; the receiver calls this at the start of every request."""
         # First: a fork in C is noticed here.
-        if not self._background.running:
+        if not self._background.is_running():
             self._background.ensure()
         presence = self._presence
         if presence is not None and not presence.has_served:
@@ -105,7 +102,7 @@ class Lifecycle:
 
     def ensure_membership(self, call: CallContext | None = None) -> None:
         """Start the background thread; where there is none, refresh the membership within the time of the call."""
-        if self._background.running or self._background.ensure() or self._local_node.closed:
+        if self._background.is_running() or self._background.ensure() or self._local_node.closed:
             return
         self._membership.refresh(self._membership.refresh_interval, call=call)
 

@@ -23,6 +23,7 @@ from catga_sync.cluster.membership import Membership
 from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.send_behaviors import SendBehaviors
 from catga_sync.cluster.sender import Sender
+from catga_sync.cluster.short_way import ShortWay
 from catga_sync.context import CallContext, nested_call, new_request_id
 from catga_sync.deadline import check_timeout
 from catga_sync.explanation import Explanation
@@ -68,6 +69,7 @@ class ClusterMediator(AsyncSends):
         ejection: Ejection,
         presence: Presence | None,
         dispatcher: Dispatcher,
+        short_way: ShortWay,
         sender: Sender,
         receiver: Receiver,
         lifecycle: Lifecycle,
@@ -82,7 +84,6 @@ class ClusterMediator(AsyncSends):
         #: What the framework puts around the handlers that run here; the integrations add to it.
         self.surroundings = surroundings
         self._local_node = local_node
-        self._node_id = local_node.node_id
         self._hooks = hooks
         self._send_watchers = hooks.send
         self._events = events
@@ -90,11 +91,12 @@ class ClusterMediator(AsyncSends):
         self._ejection = ejection
         self._presence = presence
         self._dispatcher = dispatcher
+        self._short_way = short_way
         self._sender = sender
         self._lifecycle = lifecycle
         self._timeout = options.request_timeout
         self._behaviors = SendBehaviors(
-            self.registry, dispatcher.send, partial(nested_call, self._timeout, self._node_id)
+            self.registry, dispatcher.send, partial(nested_call, self._timeout, self._local_node.node_id)
         )
         events.listen(hooks.tell)
         for hook in options.hooks:
@@ -132,8 +134,7 @@ class ClusterMediator(AsyncSends):
         responded, and the events of the cluster.
 
         Args:
-            hook: An object with some of the methods of ``catga_sync.hooks.Hook``. To add the same
-                one again changes nothing.
+            hook: Has some of the methods of ``catga_sync.hooks.Hook``. To add the same one again changes nothing.
 
         Raises:
             RegistrationError: It has none of the methods of a hook.
@@ -149,12 +150,10 @@ class ClusterMediator(AsyncSends):
         Run the handler of a request, on whichever node has it, and return its result.
 
         Args:
-            request:
-                The request.
-
-            timeout:
-                Seconds for the whole call, all attempts included. None means ``request_timeout``, or the rest of the
-                time of the call in which this one is made. A handler that runs in this process is never interrupted.
+            request: The request.
+            timeout: Seconds for the whole call, all attempts included. None means ``request_timeout``, or the rest of
+                the time of the call in which this one is made. A handler that runs in this process is never
+                interrupted.
 
             context:
                 Entries of text for the handler and all that it sends in turn; see ``Mediator.send``.
@@ -166,18 +165,21 @@ class ClusterMediator(AsyncSends):
             TypeError: ``request`` is no ``Request``, ``timeout`` no number, or ``context`` no mapping of text to text.
             ValueError: ``context`` is more than a call carries.
         """
+        watched = bool(self._behaviors.added or self._send_watchers)
+        if not watched and context is None and (result := self._short_way.send(request, timeout)) is not None:
+            return result
         # On the way of every call: what would be functions elsewhere is written out here.
         is_request = isinstance(request, Request)
         if not is_request:
             require_request(request)
         # A class that cannot be registered is a mistake of the caller: raised before a behaviour can see it.
         entry = self.registry.ensure(type(request))
-        call = nested_call(self._timeout if timeout is None else check_timeout(timeout), self._node_id, context)
-        if not self._lifecycle.running:
+        call = nested_call(
+            self._timeout if timeout is None else check_timeout(timeout), self._local_node.node_id, context
+        )
+        if not self._lifecycle.is_running():
             self._lifecycle.ensure_membership(call)
-        if not self._behaviors.added and not self._send_watchers:
-            return self._dispatcher.send(request, entry, call)
-        return self._send_watched(request, entry, call)
+        return (self._send_watched if watched else self._dispatcher.send)(request, entry, call)
 
     def send_batch(
         self,
@@ -361,7 +363,7 @@ class ClusterMediator(AsyncSends):
 
     def __del__(self) -> None:
         lifecycle = getattr(self, "_lifecycle", None)
-        if lifecycle is not None and lifecycle.running and not lifecycle.has_app:
+        if lifecycle is not None and lifecycle.is_running() and not lifecycle.has_app:
             warn_of_unclosed(self._local_node.node_id, self)
 
     @property
@@ -372,7 +374,7 @@ class ClusterMediator(AsyncSends):
     def _begin(self, timeout: float | None, context: Mapping[str, str] | None) -> CallContext:
         """Return the call that begins now, once the nodes of the cluster are known."""
         seconds = self._timeout if timeout is None else check_timeout(timeout)
-        call = nested_call(seconds, self._node_id, context)
+        call = nested_call(seconds, self._local_node.node_id, context)
         self._lifecycle.ensure_membership(call)
         return call
 

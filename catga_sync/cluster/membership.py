@@ -104,6 +104,11 @@ class Membership:
         """The present one; see ``look``."""
         return self.look(None)
 
+    @property
+    def known(self) -> Snapshot | None:
+        """The present one where that takes no time; None before a first call has looked."""
+        return self._snapshot if self._is_ready else None
+
     def look(self, call: CallContext | None) -> Snapshot:
         """
         Return the present snapshot.

@@ -110,6 +110,12 @@ class Surroundings:
         missing = tuple(scope for scope in self._scopes if not scope.present())
         return _run_within(missing, run, name) if missing else run()
 
+    def complete(self) -> bool:
+        """Return whether a call of this process that runs now gets no surroundings of its own."""
+        if not self._django_is_in and "django.apps" in sys.modules:
+            self._add_django()
+        return not self._scopes or all(scope.present() for scope in self._scopes)
+
     def _add_django(self) -> None:
         django: Any = importlib.import_module("catga_sync.integrations.django.scopes")
         self.add(django.DjangoScope(), django.AtomicScope())

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from unittest.mock import AsyncMock
 
 from catga_sync.cluster.events import ClusterEvent
-from catga_sync.context import CallContext
+from catga_sync.context import CallContext, local_call
 from catga_sync.errors import RegistrationError, SerializationError
 from catga_sync.handlers import check_function, check_message_class, check_return_annotation
 from catga_sync.mediator import Mediator
@@ -138,7 +138,7 @@ class FakeMediator(Mediator):
         Raises:
             UnexpectedRequest: None was given.
         """
-        return self._send_watched(require_request(request), timeout, context)
+        return self._dispatch_watched(require_request(request), local_call(timeout, context))
 
     def dispatch(
         self, request: Request[T], call: CallContext, node_id: str | None = None, *, received: bool = False

@@ -2,6 +2,7 @@
 
 import contextvars
 import threading
+import uuid
 
 import pytest
 
@@ -24,10 +25,12 @@ def test_there_is_no_call_outside_a_call():
     assert current_call() is None
 
 
-def test_a_request_id_is_32_hex_digits_and_new_every_time():
+def test_a_request_id_is_the_hex_of_a_random_uuid_and_new_every_time():
     ids = {new_request_id() for _ in range(100)}
     assert len(ids) == 100
-    assert all(len(each) == 32 and int(each, 16) >= 0 for each in ids)
+    for each in ids:
+        read = uuid.UUID(hex=each)
+        assert (read.hex, read.version, read.variant) == (each, 4, uuid.RFC_4122)
 
 
 def test_calls_nest_and_are_left_in_order():

@@ -360,10 +360,10 @@ def test_nothing_starts_in_a_process_that_is_to_fork_and_the_workers_start_by_th
     with create_cluster(Mediator(), node_id="me", discovery="memory://uwsgi", endpoint="http://127.0.0.1:1") as node:
         node.attach()
         assert node.nodes() == ()
-        assert not node._lifecycle._background.running
+        assert not node._lifecycle._background.is_running()
         module.worker_id = lambda: 1
         module.post_fork_hook()
-        assert node._lifecycle._background.running
+        assert node._lifecycle._background.is_running()
     assert told == ["somebody else's"]
 
 
@@ -383,7 +383,7 @@ def test_without_threads_nothing_starts_calls_work_and_one_warning_says_what_to_
     with create_cluster(Mediator(), node_id="me", discovery="memory://uwsgi") as mediator:
         for _ in range(3):
             assert mediator.nodes() == ()
-        assert not mediator._lifecycle._background.running
+        assert not mediator._lifecycle._background.is_running()
     (record,) = caplog.records
     assert record.getMessage() == (
         "catga-cluster-me: uWSGI runs no threads here, so this node sends no heartbeats and others do not see it; "

@@ -155,16 +155,16 @@ def test_a_request_id_is_made_once_when_first_read():
 
 def test_two_threads_that_read_a_request_id_first_get_the_same_one(monkeypatch):
     result = CatgaResult.success(1)
-    make, seen = results.uuid.uuid4, []
+    make, seen = results.new_request_id, []
     other = threading.Thread(target=lambda: seen.append(result.request_id))
 
     def interrupted():
-        monkeypatch.setattr(results.uuid, "uuid4", make)
+        monkeypatch.setattr(results, "new_request_id", make)
         other.start()
         other.join(0.1)  # which is for a mistake to happen in: done right, the other one waits
         return make()
 
-    monkeypatch.setattr(results.uuid, "uuid4", interrupted)
+    monkeypatch.setattr(results, "new_request_id", interrupted)
     mine = result.request_id
     other.join(10)
     assert seen == [mine] == [result.request_id]

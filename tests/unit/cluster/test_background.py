@@ -52,7 +52,7 @@ def test_nothing_runs_until_it_is_needed(make: Make) -> None:
     steps = Steps()
     background = make(steps)
     before = threading.active_count()
-    assert background.running is False
+    assert background.is_running() is False
     background.stop(closed=False)
     assert threading.active_count() == before
     assert steps.count == 0
@@ -70,7 +70,7 @@ def test_the_thread_is_a_daemon_with_a_name_and_there_is_one_of_it(make: Make) -
     (thread,) = steps.threads
     assert (thread.name, thread.daemon) == ("catga-cluster-me", True)
     assert [each.name for each in threading.enumerate()].count("catga-cluster-me") == 1
-    assert background.running is True
+    assert background.is_running() is True
 
 
 def test_a_step_comes_after_the_pause_that_the_last_one_asked_for(make: Make) -> None:
@@ -88,7 +88,7 @@ def test_a_step_that_fails_is_logged_and_not_the_last(make: Make, caplog: pytest
     background._wake.set()
     assert steps.reached(2)
     assert "oops" in caplog.text
-    assert background.running
+    assert background.is_running()
 
 
 def test_stopped_it_is_gone_and_does_not_come_back(make: Make) -> None:
@@ -101,7 +101,7 @@ def test_stopped_it_is_gone_and_does_not_come_back(make: Make) -> None:
     assert not thread.is_alive()
     background.stop()
     background.ensure()
-    assert background.running is False
+    assert background.is_running() is False
     assert steps.count == 1
 
 
@@ -110,7 +110,7 @@ def test_reopened_it_comes_back_when_it_is_needed(make: Make) -> None:
     background = make(steps)
     background.stop()
     background.reopen()
-    assert background.running is False
+    assert background.is_running() is False
     background.ensure()
     assert steps.reached(1)
 
@@ -176,11 +176,11 @@ os.register_at_fork(before=lambda: alone.append(threading.active_count()))
 # Registered last, it runs first; ours has not stopped the thread yet. So look from inside the fork, too.
 
 def state():
-    if background.running:
+    if background.is_running():
         assert stepped.wait(10)
     threads = sum(thread.name == "catga-test" for thread in threading.enumerate())
     said = {name: counts[name] - before[name] for name in counts}
-    return {"running": background.running, "threads": threads, **said}
+    return {"running": background.is_running(), "threads": threads, **said}
 
 read, write = os.pipe()
 pid = os.fork()

@@ -1,0 +1,259 @@
+"""A request that this node takes anyway: its result is the same whichever way it goes."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from catga_sync import CatgaResult, ClusterMediator, ErrorCode, Mediator, Query, Request, create_cluster, message
+from catga_sync.context import CallContext, current_call, enter_call, leave_call
+from catga_sync.errors import BusinessError, Delivery
+from tests.unit.cluster.fakes import FakeInvoker, FakeStore, record
+
+
+@message(name="Ask")
+@dataclass(frozen=True)
+class Ask(Query[int]):
+    number: Any = 0
+
+
+@message(name="Do")
+@dataclass(frozen=True)
+class Do(Request[int]):
+    number: int = 0
+
+
+@message(name="Inner")
+@dataclass(frozen=True)
+class Inner(Query[str]):
+    pass
+
+
+class LongWay:
+    """A router as the default one; any object of the user's own is asked in each call."""
+
+    def route(self, message: Any, nodes: Any) -> Any:
+        return next((node for node in nodes if node.node_id == "me"), nodes[0])
+
+
+Make = Callable[..., ClusterMediator]
+#: The router of each of the two ways.
+WAYS = pytest.mark.parametrize("router", ["local-first", LongWay()], ids=["short", "long"])
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    made: list[ClusterMediator] = []
+
+    def make(*records: Any, handlers: dict[Any, Callable[[Any], Any]], **options: Any) -> ClusterMediator:
+        local = Mediator()
+        for kind, function in handlers.items():
+            local.register(kind, function)
+        given = {"node_id": "me", "invoker": FakeInvoker(a=1, b=2), "retry_delay": 0.0, "environ": {}, **options}
+        made.append(create_cluster(local, discovery=FakeStore(*records), **given))
+        made[-1].start().nodes()
+        return made[-1]
+
+    yield make
+    for mediator in made:
+        mediator.close()
+
+
+def refuse(next_: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda request: CatgaResult.failure("not now", ErrorCode.UNAVAILABLE)
+
+
+def fail(request: Any) -> Any:
+    raise BusinessError("no", code="mine")
+
+
+def crash(request: Any) -> Any:
+    raise RuntimeError("secret")
+
+
+def told(result: CatgaResult[Any]) -> dict[str, Any]:
+    """Return all of a result but its id and its times."""
+    attempts = [(each.node_id, each.delivery, each.code, each.error) for each in result.attempts]
+    metadata = {name: value for name, value in result.metadata.items() if name != "place_ms"}
+    found = {**result.to_dict(), "attempts": attempts, "metadata": metadata}
+    return {name: value for name, value in found.items() if name not in ("request_id", "processing_time_ms")}
+
+
+def both(make: Make, *records: Any, send: Callable[[ClusterMediator], CatgaResult[Any]], **given: Any) -> Any:
+    short, long = (make(*records, router=router, **given) for router in ("local-first", LongWay()))
+    found = send(short)
+    assert told(found) == told(send(long))
+    assert short._short_way._numbers  # each has gone its way
+    assert not long._short_way._numbers
+    return found
+
+
+@pytest.mark.parametrize("others", [(), (record("a", "Ask", "Do"),)], ids=["alone", "with others"])
+@pytest.mark.parametrize("kind", [Ask, Do])
+@pytest.mark.parametrize("function", [lambda request: request.number + 1, fail, crash, lambda request: "text"])
+def test_a_response_and_each_failure_of_a_handler_are_the_same(make: Make, others: Any, kind: Any, function: Any):
+    result = both(make, *others, handlers={kind: function}, send=lambda mediator: mediator.send(kind(4)))
+    assert (result.node_id, result.delivery) == ("me", Delivery.EXECUTED)
+    assert [attempt.node_id for attempt in result.attempts] == ["me"]
+    assert result.attempts[0].elapsed > 0.0
+
+
+@pytest.mark.parametrize("others", [(), (record("a", "Ask"),)], ids=["alone", "with others"])
+def test_so_are_a_request_that_does_not_fit_and_one_that_a_behaviour_of_the_node_refuses(make: Make, others: Any):
+    handlers = {Ask: lambda request: 1}
+    unfit = both(make, *others, handlers=handlers, send=lambda mediator: mediator.send(Ask(object())))
+    assert (unfit.code, unfit.delivery) == (ErrorCode.INVALID_ARGUMENT, Delivery.NOT_EXECUTED)
+
+    def refused(mediator: ClusterMediator) -> CatgaResult[Any]:
+        mediator.local.add_behavior(refuse)
+        return mediator.send(Ask(1))
+
+    assert both(make, *others, handlers=handlers, send=refused).delivery is Delivery.NOT_EXECUTED
+
+
+@WAYS
+def test_the_handler_finds_its_call_and_the_result_has_its_id(make: Make, router: Any):
+    seen: list[CallContext | None] = []
+
+    def handle(request: Ask) -> int:
+        seen.append(current_call())
+        return 1
+
+    mediator = make(handlers={Ask: handle}, router=router, request_timeout=9.0)
+    for timeout, least in ((None, 8.0), (90.0, 80.0)):
+        result = mediator.send(Ask(), timeout=timeout)
+        (call,) = seen
+        seen.clear()
+        assert call is not None
+        assert (call.node_id, call.depth, call.chain, call.source_node_id) == ("me", 0, (), None)
+        left = call.remaining()
+        assert left is not None
+        assert least < left <= (timeout or 9.0)
+        twins = (copy.copy(call), pickle.loads(pickle.dumps(call)), call.with_changes(depth=1))
+        assert {call.request_id, result.request_id, *(twin.request_id for twin in twins)} == {result.request_id}
+        assert call.trace_id == result.request_id
+    assert current_call() is None
+
+
+@WAYS
+def test_what_a_handler_sends_is_within_its_call(make: Make, router: Any):
+    seen: dict[str, CallContext | None] = {}
+
+    def outer(request: Ask) -> int:
+        seen["outer"] = current_call()
+        return len(mediator.send(Inner()).unwrap())
+
+    def inner(request: Inner) -> str:
+        seen["inner"] = current_call()
+        return "inner"
+
+    mediator = make(handlers={Ask: outer, Inner: inner}, router=router)
+    assert mediator.send(Ask()).unwrap() == 5
+    one, other = seen["outer"], seen["inner"]
+    assert one is not None
+    assert other is not None
+    assert (other.depth, other.trace_id) == (1, one.trace_id)
+    assert other.request_id != one.request_id
+    assert other.deadline.at < one.deadline.at  # type: ignore[union-attr] # both have one
+
+
+@WAYS
+def test_a_call_whose_time_is_up_is_not_started(make: Make, router: Any):
+    mediator = make(handlers={Ask: crash}, router=router)
+    for timeout in (0, -1.0):
+        result = mediator.send(Ask(), timeout=timeout)
+        assert (result.code, result.delivery) == (ErrorCode.DEADLINE_EXCEEDED, Delivery.NOT_EXECUTED)
+    with pytest.raises(TypeError, match=r"^timeout: "):
+        mediator.send(Ask(), timeout="1")  # type: ignore[arg-type]
+
+
+def test_a_call_that_another_handler_of_this_process_could_take_is_sent_on_after_a_failure_that_may_pass(make: Make):
+    def unavailable(next_: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        failure: CatgaResult[Any] = CatgaResult.failure("busy", ErrorCode.UNAVAILABLE, delivery=Delivery.NOT_EXECUTED)
+        return lambda request: failure
+
+    def send(mediator: ClusterMediator) -> CatgaResult[Any]:
+        mediator.local._local_step = lambda *_: unavailable(crash)  # type: ignore[assignment]
+        mediator.local.add_behavior(lambda next_: next_)
+        return mediator.send(Ask(1))
+
+    result = both(make, record("a", "Ask"), handlers={Ask: crash}, send=send)
+    assert [attempt.node_id for attempt in result.attempts] == ["me", "a"]
+    assert result.value == 1
+
+
+def test_what_is_added_later_counts_from_the_next_call_on(make: Make):
+    mediator = make(handlers={Ask: lambda request: 1})
+    assert mediator.send(Ask()).value == 1
+    seen: list[str] = []
+
+    class Watches:
+        def on_attempt(self, details: Any) -> None:
+            seen.append(details.way)
+
+    def behavior(next_: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda request: seen.append("behaviour") or next_(request)
+
+    mediator.local.add_behavior(behavior)
+    mediator.send(Ask())
+    assert seen == ["behaviour"]
+    mediator.add_hook(Watches())
+    mediator.send(Ask())
+    assert seen == ["behaviour", "local", "behaviour"]
+    mediator.add_behavior(behavior)
+    mediator.send(Ask())
+    assert seen[3:] == ["behaviour", "local", "behaviour"]
+
+
+def test_every_call_counts_in_the_budget_of_further_attempts(make: Make):
+    mediator = make(handlers={Ask: lambda request: 1})
+    budget = mediator._short_way._dispatcher._budget
+    before = sum(budget._calls)
+    for _ in range(3):
+        mediator.send(Ask())
+    assert sum(budget._calls) - before == 3
+
+
+def test_a_node_without_room_leaves_a_call_to_others(make: Make):
+    mediator = make(record("a", "Ask"), handlers={Ask: lambda request: 7}, max_concurrency=1)
+    assert mediator.send(Ask()).node_id == "me"
+    with mediator._local_node.admit():
+        assert mediator.send(Ask()).node_id == "a"
+    assert mediator.send(Ask()).node_id == "me"
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_has_ids_of_its_own(make: Make):
+    mediator = make(handlers={Ask: lambda request: 1})
+    mediator.send(Ask())
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, mediator.send(Ask()).request_id.encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        theirs = pipe.read()
+    os.waitpid(child, 0)
+    assert len(theirs) == 32
+    assert theirs != mediator.send(Ask()).request_id
+
+
+def test_a_call_that_is_the_current_one_of_its_thread_is_around_the_send(make: Make):
+    mediator = make(handlers={Ask: lambda request: 1})
+    outer = CallContext("outer")
+    token = enter_call(outer)
+    try:
+        result = mediator.send(Ask())
+    finally:
+        leave_call(token)
+    assert result.request_id != "outer"
+    assert result.value == 1
