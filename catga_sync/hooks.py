@@ -100,14 +100,14 @@ class HandleDetails(NamedTuple):
 
 
 class ServedDetails(NamedTuple):
-    """An exchange to which this node has responded. Immutable."""
+    """An exchange with this node that is over but for the writing of its response. Immutable."""
 
     #: ``invoke``, ``batch``, ``node`` (the description), ``drain``, ``stream`` (its beginning), or ``other`` for a path
     #: that is no route.
     route: str
     #: How it came: ``post``, ``grpc`` or ``stream``.
     way: str
-    #: The HTTP status of the response.
+    #: The HTTP status of the response; 499 in place of 200 where the caller had hung up before it.
     status: int
     #: Names of ``receiver.refusal.Reason`` in lower case: one for an exchange that was refused, one for each item of a
     #: batch that was.
@@ -116,7 +116,7 @@ class ServedDetails(NamedTuple):
     replayed: int
     #: Bytes of the body that came; 0 where it was refused before its end.
     bytes_in: int
-    #: Bytes of the body that goes back.
+    #: Bytes of the body that goes back; 0 where the caller has hung up.
     bytes_out: int
     #: From its arrival in a thread of this process to its response.
     seconds: float
@@ -136,10 +136,18 @@ class Hook(Protocol):
         """Called before an attempt at a node; a call that fails over has several."""
 
     def on_handle(self, details: HandleDetails) -> Told | None:
-        """Called before a handler runs here, with its behaviours, or the subscribers of an event."""
+        """
+        Called before a handler runs here, with its behaviours, or the subscribers of an event.
+
+        A request that is refused before, such as one that does not fit its class, has none.
+        """
 
     def on_served(self, details: ServedDetails) -> object:
-        """Called after each exchange to which this node has responded, refused ones too, before the bytes go out."""
+        """
+        Called at the end of each exchange, refused ones too, before the bytes go out.
+
+        A caller that hangs up while they do is not seen: it counts as one that has its response.
+        """
 
     def on_event(self, event: ClusterEvent) -> object:
         """Called with what happened to a node of the cluster."""

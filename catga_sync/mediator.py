@@ -38,7 +38,7 @@ from catga_sync.handlers import (
 from catga_sync.hooks import Hooks, SendDetails
 from catga_sync.messages import Event, Request, require_event, require_request
 from catga_sync.nodes import ClusterNode
-from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step, local_step
+from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step, local_step, watched_step
 from catga_sync.results import CatgaResult, expired_before_start
 from catga_sync.serialization import MessageRegistry, MessageType
 
@@ -178,11 +178,18 @@ class Mediator(AsyncSends):
         Raises:
             RegistrationError: It has none of the methods of a hook.
         """
-        self._hooks.add(hook)
+        self._watch_with(self._hooks.add, hook)
 
     def add_handle_hook(self, hook: object) -> None:
         """Add a hook for the handlers and subscribers that run here, and not for sends."""
-        self._hooks.add_handle(hook)
+        self._watch_with(self._hooks.add_handle, hook)
+
+    def _watch_with(self, add: Callable[[object], None], hook: object) -> None:
+        with self._lock:
+            first = not self._handle_watchers
+            add(hook)
+            if first and self._handle_watchers:  # no chain has hooks yet
+                self._rebuild_locked(self._behaviors)
 
     def _rebuild_locked(self, behaviors: tuple[Behavior, ...]) -> None:
         built = {kind: self._chains_of(entry, step, behaviors) for kind, (entry, step) in self._steps.items()}
@@ -191,10 +198,12 @@ class Mediator(AsyncSends):
         self._chains = {kind: chain for kind, (_, chain) in built.items()}
 
     def _chains_of(self, entry: MessageType, step: Handler, behaviors: tuple[Behavior, ...]) -> tuple[Handler, Handler]:
-        """Return the chain for a request that was received, and the one for a request that is sent here."""
-        received = build_chain(step, behaviors, entry.name, lambda request: entry.response_may_be_none)
-        # What never travels need not be fit for it.
-        chain = self._local_step(received, entry.codec, entry.response_codec, entry.name) if entry.remote else received
+        """Return the chain for a request that was received, and for one that is sent here."""
+        handle = build_chain(step, behaviors, entry.name, lambda request: entry.response_may_be_none)
+        received = watched_step(self._hooks, entry.name, handle, received=True)
+        chain = watched_step(self._hooks, entry.name, handle, received=False)
+        if entry.remote:  # around the hooks: a request that is unfit to travel has no handler run
+            chain = self._local_step(chain, entry.codec, entry.response_codec, entry.name)
         return received, chain
 
     def handles(self, request_type: type) -> bool:
@@ -265,10 +274,7 @@ class Mediator(AsyncSends):
             return expired_before_start()._with(request_id=call.request_id)
         token = enter_call(call)
         try:
-            if not self._handle_watchers:
-                return _run(chain, request, node_id, call)
-            name = self.registry.by_type(type(request)).name
-            return self._hooks.watch_handling(name, call, _run, chain, request, node_id, received=received)
+            return _run(chain, request, node_id, call)
         finally:
             leave_call(token)
 
@@ -378,6 +384,8 @@ def _run(chain: Handler, request: Any, node_id: str | None, call: CallContext) -
     """Run a handler, and name its call and its node in the result."""
     started = time.perf_counter()
     result = chain(request)
+    if node_id is not None and result.node_id == node_id and result._request_id == call.request_id:
+        return result  # as hooks were told it
     elapsed = (time.perf_counter() - started) * 1000.0
     return result._with(request_id=call.request_id, node_id=node_id, processing_time_ms=elapsed)
 

@@ -11,6 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import date, datetime
@@ -19,14 +20,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from catga_sync._evidence import Evidence
-from catga_sync.context import CallContext, current_call, new_request_id
+from catga_sync.context import CallContext, current_call, new_request_id, within_call
 from catga_sync.errors import CallError, Delivery, ErrorCode, SerializationError, ends_process, parse_code
+from catga_sync.hooks import Hooks
 from catga_sync.results import INSIDE, CatgaResult, succeeded
 
 if TYPE_CHECKING:
     from catga_sync.serialization.codec import Codec
 
 __all__ = [
+    "watched_step",
     "MAX_ERROR_TEXT",
     "Behavior",
     "Handler",
@@ -132,6 +135,36 @@ def handler_step(
         return for_others(result, name)._with(processing_time_ms=(perf_counter() - started) * 1000.0)
 
     return run
+
+
+def watched_step(hooks: Hooks, name: str, handle: Handler, *, received: bool) -> Handler:
+    """
+    Return a handler that the hooks of this moment watch; without any, the handler itself.
+
+    Args:
+        hooks: The hooks.
+        name: Wire name of the request type.
+        handle: The handler with its behaviours.
+        received: Whether another node has sent the requests.
+    """
+    if not hooks.handle:
+        return handle
+
+    def run(request: Any) -> CatgaResult[Any]:
+        call = current_call()
+        if call is None:  # a hook was added between a look at the hooks and the look-up of the handler
+            return within_call(lambda _: run(request))
+        return hooks.watch_handling(name, call, _named, handle, request, received=received)
+
+    return run
+
+
+def _named(handle: Handler, request: Any, call: CallContext) -> CatgaResult[Any]:
+    """Run a handler; its result has the id of its call and the node, as hooks are told them."""
+    started = time.perf_counter()
+    result = handle(request)
+    elapsed = (time.perf_counter() - started) * 1000.0
+    return result._with(request_id=call.request_id, node_id=call.node_id, processing_time_ms=elapsed)
 
 
 def local_step(chain: Handler, request_codec: Codec, response_codec: Codec | None, name: str) -> Handler:

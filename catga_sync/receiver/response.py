@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from catga_sync.hooks import ServedDetails
 from catga_sync.receiver.call import Progress, StreamOpening
-from catga_sync.receiver.refusal import Reason
+from catga_sync.receiver.refusal import OK, Reason
 from catga_sync.receiver.request import RawRequest
 from catga_sync.wire.envelope import ResponseEnvelope
 from catga_sync.wire.form import WireForm
@@ -24,6 +24,10 @@ _ROUTE_NAMES = {
     DRAIN_PATH: "drain",
     STREAM_PATH: "stream",
 }
+
+
+#: What hooks are told as the status of a response that nobody is there to read; proxies log it so.
+_CALLER_GONE = 499
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,10 @@ def fitting(
 
 
 def served_details(raw: RawRequest, progress: Progress, status: int, bytes_out: int) -> ServedDetails:
-    """Return what hooks are told of an exchange."""
+    """Return what hooks are told of an exchange, whose response is about to be written."""
+    # A refusal is told as it is: the end of a body that is too short may be that of a caller who reads on.
+    if status == OK and raw.hung_up is not None and raw.hung_up():
+        status, bytes_out = _CALLER_GONE, 0
     replayed = progress.replayed_items + (progress.replayed and not progress.refusals)
     return ServedDetails(
         _ROUTE_NAMES.get(raw.path, "other"),

@@ -18,6 +18,7 @@ from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.context import CallContext
 from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import Delivery, ErrorCode
+from catga_sync.hooks import ServedDetails
 from catga_sync.integrations import _hangup
 from catga_sync.integrations._hangup import hung_up
 from catga_sync.integrations.flask import cluster_blueprint
@@ -196,6 +197,40 @@ def test_the_call_of_a_caller_that_has_hung_up_is_refused_unexecuted_and_the_log
     assert len(ran) == 1
     assert dict(heads[-1][1])["Catga-Executed"] == "0"
     assert "code=CANCELLED: the caller has closed its side of the connection before the call was started" in caplog.text
+
+
+class Exchanges(list[ServedDetails]):
+    """A hook that keeps what it is told of exchanges."""
+
+    on_served = list.append
+
+
+@pytest.mark.parametrize("way", ["middleware", "flask"])
+def test_a_response_that_nobody_is_there_to_read_is_not_told_as_a_success(way: str) -> None:
+    """The caller hangs up while the handler runs: the call has run, and no response was written."""
+    exchanges, local = Exchanges(), Mediator()
+    server, caller = socket.socketpair()
+    leaving = False
+
+    def get_user(request: GetUser) -> User:
+        if leaving:
+            caller.close()
+        return User(request.user_id, "Ada")
+
+    local.register(GetUser, get_user)
+    with (
+        server,
+        caller,
+        create_cluster(local, discovery=MemoryDiscovery(), insecure=True, hooks=[exchanges]) as node,
+    ):
+        app = served(node, way)
+        for number in range(2):
+            leaving = number == 1
+            app(environ_of(invocation(requestId=str(number)), server), lambda *head: None)
+    there, gone = exchanges
+    assert (there.status, there.refusals) == (200, ())
+    assert there.bytes_out > 0
+    assert (gone.status, gone.refusals, gone.bytes_out) == (499, (), 0)
 
 
 def test_a_caller_that_gives_up_hangs_up_at_its_deadline() -> None:

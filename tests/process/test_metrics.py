@@ -363,7 +363,7 @@ def test_the_counters_of_four_workers_are_what_the_callers_have_counted(calls: i
     caller.ran("tests.Hold", "OK")
     until(lambda: ("tests.Hold",) in {key[2:] for key in of(scrape(), "catga_handled_total")}, "it is counted")
     until(lambda: sum(of(scrape(), "catga_handlers_in_flight").values()) == 0, "nothing runs")
-    ledger.served["invoke", "200"] += 1
+    ledger.served["invoke", "499"] += 1
     ledger.bytes_in += len(body)
 
     def served() -> Counter[tuple[str, str]]:
@@ -376,10 +376,10 @@ def test_the_counters_of_four_workers_are_what_the_callers_have_counted(calls: i
     until(lambda: sum(served().values()) == ledger.served.total(), "each response is counted")
     samples = scrape()
     assert served() == ledger.served
-    # The caller's background thread asks for the description, and may be refused for now as well.
+    # The caller's background thread asks for the description, and may be refused for now, or give up, as well.
     exchanges = of(samples, "catga_served_total")
     described = {status: value for (route, status, _), value in exchanges.items() if route == "node"}
-    assert described.keys() <= {"200", "503"}
+    assert described.keys() <= {"200", "499", "503"}
     refusals = ledger.refusals + Counter({"cannot_verify": int(described.get("503", 0))})
     assert {reason: value for (reason,), value in of(samples, "catga_refusals_total").items()} == refusals
     assert of(samples, "catga_handled_total") == {

@@ -421,6 +421,28 @@ def test_every_result_that_is_told_has_the_id_of_its_call(timeout: float | None)
     assert notes.ended[-1][1].request_id == notes.begun[-1].call.request_id
 
 
+def test_a_local_request_that_is_refused_before_its_handler_is_told_as_a_send_alone():
+    """As a remote one is: no handler has run."""
+    notes, mediator = Notes(), local()
+    mediator.add_hook(notes)
+    result = mediator.send(Ask("no number"))  # type: ignore[arg-type]
+    assert (result.code, result.delivery) == (ErrorCode.INVALID_ARGUMENT, Delivery.NOT_EXECUTED)
+    assert notes.ended == [("send", result)]
+    assert mediator.send(Ask(1)).is_success
+    assert notes.order == ["send", "handle", "send"]
+
+
+def test_a_hook_that_is_added_late_is_told_of_handlers_that_were_registered_before_and_after():
+    notes, mediator = Notes(), local()
+    mediator.send(Ask(1)).unwrap()
+    mediator.add_behavior(lambda next_: next_)
+    mediator.add_hook(notes)
+    mediator.register(Outer, lambda request: request.number)
+    mediator.send(Ask(1)).unwrap()
+    mediator.send(Outer(1)).unwrap()
+    assert [each.type_name for each in notes.of(HandleDetails)] == [ASK, OUTER]
+
+
 def test_what_is_told_first_is_told_the_result_last():
     told: list[str] = []
 
