@@ -88,19 +88,18 @@ class ShortWay:
         """
         if not self._prefers_this:
             return None
-        kind = type(request)
-        chain = self._local.unwatched_chain(kind)
-        if chain is None or self._attempt_watchers or current_call() is not None:
+        kind, snapshot = type(request), self._membership.known
+        if snapshot is None:
             return None
-        snapshot = self._membership.known
-        if snapshot is None or not self._is_running():
-            return None
-        seconds = self._timeout if timeout is None else check_timeout(timeout)
         known = self._numbers.get(kind)
         if known is None or known[0] is not snapshot:
             known = self._numbers[kind] = (snapshot, self._number(kind, snapshot))
         number = known[1]
-        if not number or seconds <= 0.0 or (number > 1 and self._local_node.room == 0) or not self._is_complete():
+        chain = self._local.unwatched_chain(kind) if number else None
+        if chain is None or self._attempt_watchers or current_call() is not None or not self._is_running():
+            return None
+        seconds = self._timeout if timeout is None else check_timeout(timeout)
+        if seconds <= 0.0 or (number > 1 and self._local_node.room == 0) or not self._is_complete():
             return None
         self._pay_in()
         call = call_within(seconds, self._node_id)
@@ -116,5 +115,7 @@ class ShortWay:
 
     def _number(self, kind: type, snapshot: Snapshot) -> int:
         """Return the number of candidates for a request that this node takes before the others; 0 where it does not."""
+        if not self._local.handles(kind):
+            return 0
         entry = self._local.registry.ensure(kind)
         return 0 if entry.route is not None else self._dispatcher.number_without_store(entry, snapshot)

@@ -215,8 +215,9 @@ class FakeMediator(Mediator):
         return True
 
     def close(self) -> None:
-        """Note it in ``closed``; it answers as before. See ``ClusterMediator.close``."""
+        """Note it in ``closed``, and end the threads of ``asend``; it answers as before."""
         self.closed = True
+        super().close()
 
     def __enter__(self) -> FakeMediator:
         return self

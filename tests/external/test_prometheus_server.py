@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.external.prometheus_server import ALERTS, Watched, panels, require_prometheus, resolved
+from tests.process.app import Ask
 from tests.processes import until
 
 require_prometheus()
@@ -43,6 +44,7 @@ def test_each_query_of_the_dashboard_gives_data_and_alerts_fire_for_a_node_that_
     cluster.kill("node-2")
     until(lambda: asked.query("catga_retries_total > 0"), "calls to the node that is gone are made again elsewhere", 60)
     cluster.start("node-2")
+    until(lambda: cluster.caller.send(Ask("tea"), timeout=0.5).node_id == "node-2", "the node has calls again", 60)
     with cluster.hanging("node-2"):
         until(lambda: asked.firing() >= {"CatgaNodeEjected", "CatgaOutcomeUnknown"}, "alerts for the hanging node", 60)
 

@@ -213,7 +213,7 @@ def test_fifty_factories_leave_no_thread_and_no_file() -> None:
 
     def left() -> list[str]:
         gc.collect()  # again and again: an app that its thread looks after at this moment is still in use
-        return [each.name for each in threading.enumerate() if "catga" in each.name]
+        return [each.name for each in threading.enumerate() if each.name == "catga-cluster-shop"]
 
     port = free_port()
     make_and_use()

@@ -268,18 +268,14 @@ class Connection(GuardedConnection):
     """A connection without TLS. ``lean.py`` writes to its socket, and reads off it, without http.client."""
 
     @property
-    def _bare(self) -> _DeadlineSocket:
-        return cast("_DeadlineSocket", self.sock)
-
-    @property
     def is_connected(self) -> bool:
-        return super().is_connected and not self._bare.unread
+        return super().is_connected and not self.sock.unread  # type: ignore[union-attr]
 
     def begin(self, exchange: Exchange) -> socket.socket:
         """Have the connection, which is connected, carry an exchange; return its socket, which does not block."""
         exchange.connection = self
         self._idle_limit = exchange.idle_limit
-        sock = self._bare
+        sock = cast("_DeadlineSocket", self.sock)
         if sock.gettimeout() != 0.0:  # http.client sets it before each exchange of its own
             sock.setblocking(False)
         return sock
@@ -290,7 +286,7 @@ class Connection(GuardedConnection):
 
     def take_up(self, path: str, raw: bytes) -> Any:
         """Return the response to a POST that was written to the socket; ``raw`` has come of it."""
-        self._bare.unread = raw
+        cast("_DeadlineSocket", self.sock).unread = raw
         self.send = lambda data: None  # type: ignore[method-assign]  # it was sent
         try:
             # Not ``self.request``: whether the kernel took the whole request is known already.

@@ -160,13 +160,12 @@ class Lane:
             start = self._starts[path]
         except KeyError:
             start = self._starts[path] = _start_of(self.pool, path)
-        lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
-        text = "".join(lines)
+        text = "\r\n".join(map(": ".join, headers.items()))
         if start is None or not text.isascii() or not text.replace("\r\n", "").isprintable():
             return None
-        if text.count("\n") != len(lines):
+        if text.count("\n") != len(headers) - 1:
             return None
-        return b"%b%d\r\n%b\r\n%b" % (start, len(body), text.encode("ascii"), body)
+        return b"%b%d\r\n%b\r\n\r\n%b" % (start, len(body), text.encode("ascii"), body)
 
     def _waiting(self) -> Connection | None:
         """Take a connection that is there from the pool; None where there is none that can be used as it is."""

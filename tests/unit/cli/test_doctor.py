@@ -17,7 +17,7 @@ from catga_sync.cli.main import main
 from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.discovery import create_discovery
-from catga_sync.integrations.flask import CatgaCluster
+from catga_sync.integrations.flask import CatgaCluster, cluster_blueprint
 from catga_sync.integrations.wsgi import ClusterMiddleware
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode, NodeRecord
@@ -138,9 +138,9 @@ def test_a_host_that_the_app_does_not_allow_is_found(place: Place) -> None:
     app.config["TRUSTED_HOSTS"] = ["shop.example"]
     url = f"http://127.0.0.1:{free_port()}"
     place.configure(endpoint=url)
-    CatgaCluster(Mediator(), app)
+    mediator = place.enter(create_cluster(Mediator()))
+    app.register_blueprint(cluster_blueprint(mediator))
     place.enter(served(app, int(url.rpartition(":")[2])))
-    place.enter(app.extensions["catga_sync"])
     place.finds("fail", "endpoint", "HTTP status 400", "TRUSTED_HOSTS, ALLOWED_HOSTS")
 
 
