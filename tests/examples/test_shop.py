@@ -24,7 +24,7 @@ require_module("django")
 require_module("gunicorn")
 psutil = require_module("psutil")
 
-pytestmark = [pytest.mark.redis, pytest.mark.process]
+pytestmark = [pytest.mark.redis, pytest.mark.process, pytest.mark.slow]
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "shop"
 #: Orders first: an event goes to subscribers that its publisher knows, and stock reads who is there at its start.
