@@ -7,7 +7,11 @@ import select
 import socket
 import time
 
-__all__ = ["send_all"]
+__all__ = ["NotTaken", "send_all"]
+
+
+class NotTaken(TimeoutError):
+    """The time was up before the kernel had taken all; nothing else raises it."""
 
 
 def send_all(sock: socket.socket, data: bytes, until: float) -> None:
@@ -20,7 +24,7 @@ def send_all(sock: socket.socket, data: bytes, until: float) -> None:
         until: Monotonic time at which it ends.
 
     Raises:
-        TimeoutError: The time was up before the kernel had taken all.
+        NotTaken: The time was up before the kernel had taken all.
         OSError: The connection is broken; the kernel has not taken all.
     """
     sent = 0
@@ -34,6 +38,6 @@ def send_all(sock: socket.socket, data: bytes, until: float) -> None:
     while rest:
         left = until - time.monotonic()
         if left <= 0 or not poller.poll(left * 1000.0 + 1.0):
-            raise TimeoutError("the data was not taken in time")
+            raise NotTaken("the data was not taken in time")
         with contextlib.suppress(BlockingIOError):
             rest = rest[sock.send(rest) :]

@@ -21,6 +21,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
+from catga_sync import _fork
 from catga_sync._context_text import read_context, write_context
 from catga_sync._request_id import new_request_id
 from catga_sync.deadline import Deadline, check_timeout, deadline_in
@@ -215,6 +216,26 @@ def call_within(seconds: float, node_id: str) -> CallContext:
     attributes["deadline"] = deadline_in(seconds)
     attributes["node_id"] = node_id
     return call
+
+
+class _IdsBeforeForks:
+    """Has the id of the current call read before a fork: a child reads the same one then."""
+
+    def before_fork(self) -> None:
+        """See ``Forkable``."""
+        call = current_call()
+        if call is not None:
+            call.__dict__.setdefault("request_id", call.request_id)
+
+    def after_fork_in_parent(self) -> None:
+        """See ``Forkable``."""
+
+    def after_fork_in_child(self) -> None:
+        """See ``AcrossForks``."""
+
+
+_ids_before_forks = _IdsBeforeForks()
+_fork.watch(_ids_before_forks)
 
 
 def usable_baggage(given: object) -> str | None:

@@ -200,7 +200,11 @@ class Hooks:
             self._add(hook, kind)
 
     def remove(self, hook: object) -> None:
-        """Have a hook watch nothing more; what has begun it is still told. One that was never added changes nothing."""
+        """
+        Have a hook watch nothing more; what has begun it is still told. One that was never added changes nothing.
+
+        For tests: a hook that is added meanwhile may be lost.
+        """
         self._known = [each for each in self._known if each[1] is not hook]
         for kind in _KINDS:
             # In place: others have these lists.
@@ -288,8 +292,9 @@ class Hooks:
         try:
             results = run([carried(each) for each in details])
         finally:
-            for each, result in zip(told, results, strict=True):
-                self.end(each, result)
+            for each, watchers_told, result in zip(details, told, results, strict=True):
+                cut = result is CUT_SHORT
+                self.end(watchers_told, result._with(request_id=each.call.request_id) if cut else result)
         return results
 
     def watch_handling(

@@ -67,12 +67,12 @@ class Mediator(AsyncSends):
     def __init__(self, registry: MessageRegistry | None = None) -> None:
         super().__init__()
         self.registry = MessageRegistry() if registry is None else registry
-        self._lock = threading.Lock()
-        # Guarded by _lock for writing, swapped whole; read without it.
-        self._steps: dict[type, tuple[MessageType, Handler]] = {}
-        #: For a request that was received over the wire, and whose response goes back over it ...
+        # Re-entrant: a behaviour that is put around handlers may add a hook.
+        self._lock = threading.RLock()
+        # Guarded by _lock for writing, swapped whole; read without it. A handler alone, and inside its behaviours.
+        self._steps: dict[type, tuple[MessageType, Handler, Handler]] = {}
+        #: For a request that was received, and for one that is sent here; the result is the same.
         self._received: dict[type, Handler] = {}
-        #: ... and for one that is sent here, with the same result.
         self._chains: dict[type, Handler] = {}
         self._subscribers: dict[type, tuple[Handler, ...]] = {}
         self._behaviors: tuple[Behavior, ...] = ()
@@ -83,7 +83,7 @@ class Mediator(AsyncSends):
 
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def handler(self, function: F = NO_FUNCTION) -> F:
         """
@@ -124,8 +124,9 @@ class Mediator(AsyncSends):
         with self._lock:
             if request_type in self._steps:
                 raise RegistrationError(f"{entry.name} has a handler already; a request type has exactly one")
-            received, chain = self._chains_of(entry, step, self._behaviors)
-            self._steps = {**self._steps, request_type: (entry, step)}
+            handle = _inside(entry, step, self._behaviors)
+            self._steps = {**self._steps, request_type: (entry, step, handle)}
+            received, chain = self._chains_of(entry, handle)
             self._received = {**self._received, request_type: received}
             self._chains = {**self._chains, request_type: chain}
 
@@ -158,9 +159,8 @@ class Mediator(AsyncSends):
         Put a behaviour around every handler. The first one added is the outermost.
 
         Args:
-            behavior:
-                ``behavior(next_)`` returns a handler ``(request) -> result`` that may call ``next_(request)``. It is
-                called once per request type, when the chain is built.
+            behavior: ``behavior(next_)`` returns a handler ``(request) -> result`` that may call ``next_(request)``. It
+                is called once per request type, when the chain is built.
         """
         if not callable(behavior):
             raise RegistrationError(f"behavior: give a callable behavior(next_) -> handler, not {behavior!r}")
@@ -172,34 +172,32 @@ class Mediator(AsyncSends):
         Add a hook; it watches each send that starts here and each handler and subscriber that runs here.
 
         Args:
-            hook: An object with some of the methods of ``catga_sync.hooks.Hook``. To add the same
-                one again changes nothing.
+            hook: An object with some methods of ``catga_sync.hooks.Hook``. To add the same one again changes nothing.
 
         Raises:
             RegistrationError: It has none of the methods of a hook.
         """
-        self._watch_with(self._hooks.add, hook)
+        self._hooks.add(hook)
+        self._watch_handlers()
 
     def add_handle_hook(self, hook: object) -> None:
         """Add a hook for the handlers and subscribers that run here, and not for sends."""
-        self._watch_with(self._hooks.add_handle, hook)
-
-    def _watch_with(self, add: Callable[[object], None], hook: object) -> None:
-        with self._lock:
-            first = not self._handle_watchers
-            add(hook)
-            if first and self._handle_watchers:  # no chain has hooks yet
-                self._rebuild_locked(self._behaviors)
+        self._hooks.add_handle(hook)
+        self._watch_handlers()
 
     def _rebuild_locked(self, behaviors: tuple[Behavior, ...]) -> None:
-        built = {kind: self._chains_of(entry, step, behaviors) for kind, (entry, step) in self._steps.items()}
-        self._behaviors = behaviors
-        self._received = {kind: received for kind, (received, _) in built.items()}
-        self._chains = {kind: chain for kind, (_, chain) in built.items()}
+        built = {kind: (entry, step, _inside(entry, step, behaviors)) for kind, (entry, step, _) in self._steps.items()}
+        self._behaviors, self._steps = behaviors, built
+        self._watch_handlers()
 
-    def _chains_of(self, entry: MessageType, step: Handler, behaviors: tuple[Behavior, ...]) -> tuple[Handler, Handler]:
-        """Return the chain for a request that was received, and for one that is sent here."""
-        handle = build_chain(step, behaviors, entry.name, lambda request: entry.response_may_be_none)
+    def _watch_handlers(self) -> None:
+        with self._lock:
+            built = {kind: self._chains_of(entry, handle) for kind, (entry, _, handle) in self._steps.items()}
+            self._received = {kind: received for kind, (received, _) in built.items()}
+            self._chains = {kind: chain for kind, (_, chain) in built.items()}
+
+    def _chains_of(self, entry: MessageType, handle: Handler) -> tuple[Handler, Handler]:
+        """Return the chain for a request that was received, and for one that is sent here; no behaviour is called."""
         received = watched_step(self._hooks, entry.name, handle, received=True)
         chain = watched_step(self._hooks, entry.name, handle, received=False)
         if entry.remote:  # around the hooks: a request that is unfit to travel has no handler run
@@ -213,7 +211,7 @@ class Mediator(AsyncSends):
     @property
     def handled(self) -> tuple[MessageType, ...]:
         """The request types that have a handler here."""
-        return tuple(entry for entry, _ in self._steps.values())
+        return tuple(entry for entry, _, _ in self._steps.values())
 
     @property
     def subscribed(self) -> tuple[MessageType, ...]:
@@ -378,6 +376,10 @@ class Mediator(AsyncSends):
             ErrorCode.UNIMPLEMENTED,
             delivery=Delivery.NOT_EXECUTED,
         )
+
+
+def _inside(entry: MessageType, step: Handler, behaviors: tuple[Behavior, ...]) -> Handler:
+    return build_chain(step, behaviors, entry.name, lambda request: entry.response_may_be_none)
 
 
 def _run(chain: Handler, request: Any, node_id: str | None, call: CallContext) -> CatgaResult[Any]:

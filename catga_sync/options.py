@@ -309,7 +309,7 @@ class ClusterOptions:
         raise ConfigurationError(
             f"{name}: {shown(url)} can be reached from other machines, and whoever reaches it could call "
             f"every handler; give the cluster a secret, use a loopback endpoint (http://localhost:port), or write "
-            f"insecure=True if something else guards it"
+            f"insecure=True if the network guards it"
         )
 
     @classmethod

@@ -211,7 +211,7 @@ class CatgaResult(_Cells, Generic[T]):
         told["node_id"] = node_id
         told["elapsed"] = elapsed
         told["delivery"] = self.delivery
-        if not self.is_success:
+        if self.code is not None or self.error is not None:  # a behaviour may tell them of a success
             told["code"] = self.code
             told["error"] = self.error
         cells.attempts = (attempt,)

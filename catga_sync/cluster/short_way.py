@@ -22,6 +22,7 @@ from catga_sync.deadline import check_timeout
 from catga_sync.errors import Delivery
 from catga_sync.hooks import Hooks
 from catga_sync.mediator import Mediator
+from catga_sync.messages import Request
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.results import CatgaResult
@@ -74,9 +75,9 @@ class ShortWay:
         self._timeout = timeout
         self._is_running = is_running
         self._monotonic = monotonic
-        # A cache, read and filled without a lock: request type -> the snapshot that was looked at, and the number of
-        # candidates in it; 0 for a type that goes the long way.
-        self._numbers: dict[type, tuple[Snapshot, int]] = {}
+        # A cache, read and filled without a lock: the snapshot that was looked at, and how many candidates it has for
+        # each request type; 0 for a type that goes the long way.
+        self._numbers: tuple[Snapshot | None, dict[type, int]] = (None, {})
 
     def send(self, request: Any, timeout: float | None) -> CatgaResult[Any] | None:
         """
@@ -91,18 +92,24 @@ class ShortWay:
         kind, snapshot = type(request), self._membership.known
         if snapshot is None:
             return None
-        known = self._numbers.get(kind)
-        if known is None or known[0] is not snapshot:
-            known = self._numbers[kind] = (snapshot, self._number(kind, snapshot))
-        number = known[1]
+        known = self._numbers
+        if known[0] is not snapshot:
+            known = self._numbers = (snapshot, {})
+        number = known[1].get(kind)
+        if number is None:
+            if not isinstance(request, Request):
+                return None
+            number = known[1][kind] = self._number(kind, snapshot)
         chain = self._local.unwatched_chain(kind) if number else None
         if chain is None or self._attempt_watchers or current_call() is not None or not self._is_running():
             return None
         seconds = self._timeout if timeout is None else check_timeout(timeout)
         if seconds <= 0.0 or (number > 1 and self._local_node.room == 0) or not self._is_complete():
             return None
-        self._pay_in()
         call = call_within(seconds, self._node_id)
+        if call.deadline.remaining() <= 0.0:  # type: ignore[union-attr] # it has one
+            return None
+        self._pay_in()
         began = self._monotonic()
         token = enter_call(call)
         try:

@@ -130,9 +130,9 @@ class Outcomes(dict[tuple[str, ...], Callable[[float], None]]):
 
     def drop(self, place: int, value: str) -> None:
         """Forget all outcomes that have this label value at this place."""
+        self._counted.drop(place, value)  # first: what is looked up anew counts where the page looks
         for values in [values for values in list(self) if values[place] == value]:
             self.pop(values, None)
-        self._counted.drop(place, value)
 
 
 def _one_by_one(number: Any, times: Any, running: Any) -> Callable[[float], None]:

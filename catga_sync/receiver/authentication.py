@@ -76,10 +76,12 @@ class Guard(Protocol):
 
 
 class OpenGuard:
-    """Lets every caller in. Thread-safe."""
+    """Lets every caller in but web pages. Thread-safe."""
 
     def admit(self, raw: RawRequest) -> None:
-        """See ``Guard``."""
+        """See ``Guard``. A page whose host name points here (DNS rebinding) is to a browser of the same origin."""
+        if _is_of_a_page(raw.headers):
+            raise Refused(Reason.NOT_ALLOWED, "the call was sent by a web page: it has Origin or Sec-Fetch-Site")
 
     def lacks_signature(self, raw: RawRequest) -> bool:
         """See ``Guard``."""
@@ -289,8 +291,7 @@ def unsigned_refusal(remote_address: str | None, headers: Mapping[str, str], pro
     """
     if not _is_loopback(remote_address or ""):
         return _HINT
-    # "none" is what a user has typed into the address bar.
-    if "origin" in headers or headers.get("sec-fetch-site", "none") != "none":
+    if _is_of_a_page(headers):
         return f"the call was sent by a web page: {_HINT}"
     if protocol == "HTTP/1.0" or any(map(_FORWARDING.fullmatch, headers)):
         return f"the call was forwarded by a proxy: {_HINT}"
@@ -298,6 +299,11 @@ def unsigned_refusal(remote_address: str | None, headers: Mapping[str, str], pro
     if host is None or not is_loopback_host(host[1]):
         return f"the Host header is not loopback: {_HINT}"
     return None
+
+
+def _is_of_a_page(headers: Mapping[str, str]) -> bool:
+    # No node sends them; "none" is what a user has typed into the address bar.
+    return "origin" in headers or headers.get("sec-fetch-site", "none") != "none"
 
 
 @functools.lru_cache(maxsize=256)  # reading an address takes longer than all the rest

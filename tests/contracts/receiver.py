@@ -519,12 +519,13 @@ class ReceiverContract(Exchanges):
         assert b"users.Get" not in answer.body
 
     @pytest.mark.parametrize("changes", STRANGERS.values(), ids=STRANGERS)
-    def test_a_node_that_is_insecure_by_intention_serves_anybody(
-        self, local: Mediator, changes: dict[str, Any]
+    def test_a_node_that_is_insecure_by_intention_serves_anybody_but_web_pages(
+        self, local: Mediator, ran: list[Any], changes: dict[str, Any]
     ) -> None:
+        is_page = not {"Origin", "Sec-Fetch-Site"}.isdisjoint(changes.get("headers", {}))
         with create_cluster(local, node_id="node-1", discovery=MemoryDiscovery(), insecure=True) as node:
-            call = invocation()
-            assert self.exchange(node, changed(call, **changes)).status == 200
+            assert self.exchange(node, changed(invocation(), **changes)).status == (403 if is_page else 200)
+        assert bool(ran) is not is_page
 
     def test_a_node_says_what_it_is(self, node: ClusterMediator) -> None:
         answer = self.exchange(node, Call(method="GET", path=NODE_PATH, content_type=None))

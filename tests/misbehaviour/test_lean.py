@@ -251,3 +251,34 @@ def test_the_short_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("catga_sync.transport.http.channel.post_directly", None)
         assert exchange(channel, peer.endpoint)[2] == b"usual"  # type: ignore[index]
         assert peer.connections == 1
+
+
+def test_what_a_signal_handler_raises_when_the_kernel_has_the_request_is_no_proof_that_it_was_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*given: Any) -> None:
+        send_all(*given)
+        raise RuntimeError("job time-out")
+
+    with calling(first_usual(usual_then())) as (channel, peer):
+        exchange(channel, peer.endpoint)
+        monkeypatch.setattr(lean, "send_all", interrupted)
+        assert exchange(channel, peer.endpoint)[0] is True  # type: ignore[index]
+
+
+def test_whoever_watches_through_the_standard_library_or_the_log_of_urllib3_sees_the_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with calling(first_usual(usual_then())) as (channel, peer):
+        exchange(channel, peer.endpoint)
+        with caplog.at_level("DEBUG", "urllib3.connectionpool"):
+            exchange(channel, peer.endpoint)
+    assert "POST /path" in caplog.text
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_a_response_is_too_long_by_both_ways(short: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.misbehaviour.test_lean.LIMIT", 3)
+    first, second = outcomes(first_usual(usual_then()), short=short)[0]
+    assert first == second
+    assert first[1] == "RESOURCE_EXHAUSTED"  # type: ignore[index]

@@ -497,3 +497,25 @@ def test_what_is_subscribed_here_can_be_asked(mediator):
 )  # fmt: skip
 def test_the_local_mediator_has_every_call_of_the_interface(mediator, call):
     assert callable(getattr(mediator, call))
+
+
+def test_a_hook_that_is_added_leaves_behaviours_as_they_are():
+    made, told = [], []
+
+    class Watch:
+        def on_handle(self, details):
+            told.append(details)
+
+    local = Mediator()
+
+    def behavior(next_):
+        made.append("made")
+        local.add_hook(Watch())
+        return next_
+
+    local.register(Double, lambda request: 2)
+    local.add_behavior(behavior)
+    local.add_hook(Watch())
+    assert local.send(Double(1)).is_success
+    assert made == ["made"]
+    assert len(told) == 2

@@ -42,10 +42,10 @@ def _respond(error: CallError) -> Any:
         result = CatgaResult.failure(str(error), error.code)
     status = result.http_status
     app = current_app._get_current_object()  # type: ignore[attr-defined]
-    if status >= 500:
-        app.log_exception(sys.exc_info())
-    text = result.error if isinstance(error, BusinessError) and status < 500 else None
     context = (flask.globals.app_ctx._get_current_object(),) if _TAKES_CONTEXT else ()  # type: ignore[attr-defined]
+    if status >= 500:
+        app.log_exception(*context, sys.exc_info())
+    text = result.error if isinstance(error, BusinessError) and status < 500 else None
     return app.handle_http_exception(*context, _http_error(status, text, error))
 
 

@@ -14,6 +14,7 @@ Rules of this file:
 from __future__ import annotations
 
 import http.client
+import logging
 import queue
 import re
 import select
@@ -27,7 +28,7 @@ import urllib3
 import urllib3.connection
 from urllib3.util import wait_for_read
 
-from catga_sync._socket_io import send_all
+from catga_sync._socket_io import NotTaken, send_all
 from catga_sync.transport.http.connection import Connection, Exchange
 from catga_sync.transport.http.user_session import ResponseTooLong, check_encoding, read_whole
 from catga_sync.wire.headers import ACCEPT_ENCODING
@@ -47,6 +48,9 @@ _LENGTH = re.compile(r"[0-9]{1,5}", re.ASCII)
 _BODILESS = ("204", "304")
 #: A host that stands in the header ``Host`` as it is: no address in brackets, and no dot at its end.
 _NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9_-]", re.ASCII)
+
+#: Tells each request at DEBUG.
+_urllib3_log = logging.getLogger("urllib3.connectionpool")
 
 #: What carries a request on the long way. Tracing libraries and tests replace one of these, to see it.
 _CARRIERS: tuple[tuple[Any, str], ...] = (
@@ -172,12 +176,16 @@ class Lane:
         for cls, name, method in _STOCK:
             if cls.__dict__.get(name) is not method:
                 return None
+        if _urllib3_log.isEnabledFor(logging.DEBUG):
+            return None
         waiting = self.pool.pool
         try:
             connection = None if waiting is None else waiting.get(block=False)
         except queue.Empty:
             return None
-        if waiting is None or (type(connection) is Connection and connection.is_connected):
+        if connection is None:
+            return None
+        if type(connection) is Connection and not connection.debuglevel and connection.is_connected:
             return connection
         self.pool._put_conn(connection)  # the long way connects it anew
         return None
@@ -196,11 +204,17 @@ def _exchanged(connection: Connection, request: bytes, exchange: Exchange) -> Le
     """Return the response, or what has come of one that http.client is to read."""
     sock = connection.begin(exchange)
     exchange.left()  # when the time is up, nothing is written
+    sys.audit("http.client.send", connection, request)
+    # Beforehand: what a signal handler raises may come when the kernel has all.
+    exchange.request_complete = True
     try:
         send_all(sock, request, exchange.expires)
     except (BrokenPipeError, ConnectionResetError):
+        exchange.request_complete = False
         return b""  # the peer may have responded before it closed the connection
-    exchange.request_complete = True
+    except NotTaken:
+        exchange.request_complete = False
+        raise
     raw = b""
     for _ in range(_MOST_PIECES):
         piece = _next_piece(sock, exchange)

@@ -249,6 +249,8 @@ def _stand_in(adapter: HTTPAdapter, pool_size: int) -> DeadlineAdapter:
 
 def _read(response: Any, limit: int) -> bytes:
     raw: bytes = response.read(_CHUNK)
+    if len(raw) > limit:
+        raise ResponseTooLong
     if len(raw) < _CHUNK and response.closed:
         return raw
     parts, size = [raw], len(raw)
