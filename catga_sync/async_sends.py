@@ -5,6 +5,8 @@ Rules of this file:
 2. The time of a call begins with ``asend``. A call that has found no thread by its end is not sent.
 3. The threads are the mediator's. The executor of the loop is bounded and shared by all of a process: another library
    that fills it would hold up calls.
+4. A call waits for deeper ones only. What a handler of ``asend`` awaits has a pool of its own: in one pool, handlers
+   that fill it would wait for ever for the calls behind them.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
 from catga_sync import _fork
@@ -28,9 +30,15 @@ __all__ = ["AsyncSends", "in_send_thread"]
 
 T = TypeVar("T")
 
-#: Threads of one mediator, made as they are needed. They wait for other nodes, so there may be more than processors.
+#: Threads of one pool, made as they are needed. They wait for other nodes, so there may be more than processors.
 _MAX_THREADS = 64
+#: The depth of the last pool. Calls that are deeper share it: of a chain without end, such as a handler that starts the
+#: next call and waits for none, each call is one deeper.
+_DEEPEST = 15
 
+#: How many calls of ``asend`` are around the code that runs now. A handler's event loop in another thread sees it too,
+#: such as that of ``async_to_sync``, so it is no ``threading.local``.
+_depth: ContextVar[int] = ContextVar("catga_sync_asend_depth", default=0)
 _thread = threading.local()
 
 
@@ -58,9 +66,10 @@ class AsyncSends:
         """
         Do what ``send`` does in a thread of its own, for a coroutine: an async view of Django, a neighbour under ASGI.
 
-        Context variables of the caller are seen by the handler. Up to 64 calls of a mediator run at once; others wait
-        for a thread. Where the task is cancelled, it goes on at once, and its call is cancelled only if it still waits
-        for a thread: one that has begun goes on to its end or deadline, and the caller cannot know whether it has run.
+        Context variables of the caller are seen by the handler. Up to 64 calls of a mediator run at once, and as many
+        that their handlers await in turn; others wait for a thread. Where the task is cancelled, it goes on at once,
+        and its call is cancelled only if it still waits for a thread: one that has begun goes on to its end or
+        deadline, and the caller cannot know whether it has run.
 
         Args:
             request: The request.
@@ -97,19 +106,19 @@ class _SendThreads:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         # Guarded by _lock.
-        self._pool: ThreadPoolExecutor | None = None
+        self._pools: dict[int, ThreadPoolExecutor] = {}  # by depth
         _fork.watch(self)
 
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``."""
         self._lock = threading.Lock()
-        self._pool = None
+        self._pools = {}
 
     def close(self) -> None:
         """End the threads, those that run a call when it ends."""
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
+            pools, self._pools = self._pools, {}
+        for pool in pools.values():
             pool.shutdown(wait=False)
 
     async def run(self, send: Callable[[], CatgaResult[T]], ends: float | None) -> CatgaResult[T]:
@@ -120,11 +129,15 @@ class _SendThreads:
             return send() if begun.acquire(blocking=False) else None
 
         _fork.check_process()
+        depth = min(_depth.get(), _DEEPEST)
+        context = copy_context()
+        context.run(_depth.set, depth + 1)
         try:
             with self._lock:
-                if self._pool is None:
-                    self._pool = ThreadPoolExecutor(_MAX_THREADS, "catga-asend", _note_thread)
-                started: Future[CatgaResult[T]] = self._pool.submit(copy_context().run, once)
+                pool = self._pools.get(depth)
+                if pool is None:
+                    pool = self._pools[depth] = ThreadPoolExecutor(_MAX_THREADS, "catga-asend", _note_thread)
+                started: Future[CatgaResult[T]] = pool.submit(context.run, once)
         except RuntimeError as exc:
             # No thread can be made, or the interpreter ends. What is in the queue all the same is not to run any more.
             never = begun.acquire(blocking=False)

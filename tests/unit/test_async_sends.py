@@ -6,14 +6,14 @@ import asyncio
 import gc
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from catga_sync import ClusterMediator, Delivery, ErrorCode, Event, Mediator, Query, create_cluster
+from catga_sync import CatgaResult, ClusterMediator, Delivery, ErrorCode, Event, Mediator, Query, create_cluster
 from catga_sync import async_sends as module
 from catga_sync.context import CallContext, current_call, enter_call, leave_call
 from catga_sync.deadline import Deadline
@@ -44,6 +44,13 @@ class Happened(Event):
     pass
 
 
+@dataclass(frozen=True)
+class Nest(Query[int]):
+    """Its handler awaits another Nest that is one less deep, or a Double at the end."""
+
+    deep: int
+
+
 class Node:
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -55,12 +62,23 @@ class Node:
         self.local.register(Double, lambda request: request.number * 2)
         self.local.register(Tell, self.tell)
         self.local.register(Wait, self.wait)
+        self.local.register(Nest, self.nest)
+        #: What a handler of Nest asks, and how it waits for that.
+        self.asked: Any = self.local
+        self.wait_for: Callable[[Any], Any] = asyncio.run
+        self.both = threading.Barrier(2)
 
     def tell(self, request: Tell) -> dict[str, str]:
         call = current_call()
         own = {} if call is None else call.context
         self.left = None if call is None else call.remaining()
         return {"thread": threading.current_thread().name, "who": WHO.get(), **own}
+
+    def nest(self, request: Nest) -> int:
+        self.both.wait(60)
+        inner = Nest(request.deep - 1) if request.deep else Double(4)
+        result: CatgaResult[int] = self.wait_for(self.asked.asend(inner))
+        return result.unwrap()
 
     def wait(self, request: Wait) -> None:
         with self.lock:
@@ -231,6 +249,44 @@ def test_a_call_has_what_its_wait_has_left(node: Node) -> None:
     asyncio.run(main())
 
 
+@pytest.fixture
+def other_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop that runs in another thread, as that of ``async_to_sync`` does."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.mark.parametrize("where", ["loop of its own", "other loop"])
+def test_handlers_that_fill_the_threads_can_await_calls(
+    node: Node,
+    mediator: Mediator | ClusterMediator,
+    other_loop: asyncio.AbstractEventLoop,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+) -> None:
+    monkeypatch.setattr(module, "_MAX_THREADS", 2)
+    node.asked = mediator
+    if where == "other loop":
+        node.wait_for = lambda call: asyncio.run_coroutine_threadsafe(call, other_loop).result()
+
+    async def main() -> list[CatgaResult[int]]:
+        return await asyncio.gather(*(mediator.asend(Nest(2), timeout=20) for _ in range(4)))
+
+    assert [each.value for each in asyncio.run(main())] == [8] * 4
+
+
+def test_a_chain_that_is_deeper_than_the_last_pool_shares_it(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_DEEPEST", 1)
+    node.both = threading.Barrier(1)
+    assert asyncio.run(node.local.asend(Nest(5))).unwrap() == 8
+    assert sorted(node.local._threads._pools) == [0, 1]
+
+
 def test_mistakes_are_raised_where_it_is_awaited(mediator: Any) -> None:
     async def main() -> None:
         with pytest.raises(TypeError, match="use publish"):
@@ -259,16 +315,18 @@ def threads_of(pool: Any) -> list[threading.Thread]:
 
 def test_the_threads_end_with_close(node: Node) -> None:
     with create_cluster(node.local, node_id="n", discovery="memory://", environ={}) as cluster:
-        assert asyncio.run(cluster.asend(Double(1)))
-        threads = threads_of(cluster._threads._pool)
-        assert threads
+        node.asked, node.both = cluster, threading.Barrier(1)
+        assert asyncio.run(cluster.asend(Nest(1)))
+        pools = cluster._threads._pools.values()
+        threads = [each for pool in pools for each in threads_of(pool)]
+        assert len(threads) == 3
     until(lambda: not any(each.is_alive() for each in threads), "the threads end")
 
 
 def test_the_threads_end_with_a_mediator_that_is_dropped() -> None:
     local = Node().local
     assert asyncio.run(local.asend(Double(1)))
-    threads = threads_of(local._threads._pool)
+    threads = threads_of(local._threads._pools[0])
     del local
     gc.collect()
     until(lambda: not any(each.is_alive() for each in threads), "the threads end")
