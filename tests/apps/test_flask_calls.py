@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from catga_sync import (
     Mediator,
     Query,
     Request,
+    async_sends,
     create_cluster,
     message,
 )
@@ -84,6 +87,13 @@ class LeaveOrder(Request[None]):
     number: str
 
 
+@dataclass(frozen=True)
+class SessionOf(Query[int]):
+    """Answered as the test says."""
+
+    call: str
+
+
 def note(call: str) -> list[str]:
     if "calls" not in g:
         g.calls = []
@@ -110,6 +120,7 @@ class Served:
     """The app as a node behind a server with one thread, and a client of it."""
 
     app: Flask
+    local: Mediator
     port: int
     client: ClusterMediator
     #: The calls whose context was torn down, with the error that the teardown was told.
@@ -166,7 +177,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
         serving(app, port, threaded=False),
         create_cluster(Mediator(), node_id="client", discovery="static", peers=peers) as client,
     ):
-        yield Served(app, port, client, torn)
+        yield Served(app, local, port, client, torn)
     with app.app_context():
         db.engine.dispose()
 
@@ -304,3 +315,58 @@ def test_a_local_call_of_a_thread_of_an_app_has_a_context_of_its_own(served: Ser
         thread.start()
         thread.join()
     assert [each.unwrap().seen for each in told] == [["a"]]
+
+
+# -- awaited ----------------------------------------------------------------------------------------------------------
+
+
+def test_calls_that_are_awaited_have_each_a_context_and_a_session_of_its_own(served: Served) -> None:
+    both = threading.Barrier(2)
+
+    def session_of(query: SessionOf) -> int:
+        note(query.call)
+        made = db.session()
+        both.wait(60)
+        assert db.session() is made
+        return id(made)
+
+    served.local.handler(session_of)
+
+    async def main() -> list[int]:
+        calls = [served.mediator.asend(SessionOf(call)) for call in ("a", "b")]
+        return [each.unwrap() for each in await asyncio.gather(*calls)]
+
+    with served.app.app_context():
+        note("view")
+        order = Order(number="kept")
+        db.session.add(order)
+        assert len({*asyncio.run(main()), id(db.session())}) == 3
+        assert order in db.session
+        assert g.calls == ["view"]
+        assert sorted(calls for calls, _ in served.torn) == [["a"], ["b"]]
+
+
+def test_a_call_within_one_that_is_awaited_shares_its_context(served: Served) -> None:
+    with served.app.app_context():
+        note("view")
+        assert asyncio.run(served.mediator.asend(Nest("a"))).unwrap().seen == ["a", "a, nested"]
+    assert [calls for calls, _ in served.torn] == [["a", "a, nested"], ["view"]]
+
+
+def test_a_context_that_has_ended_is_not_met_by_a_later_call_of_the_same_thread(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task of a handler sees the handler's context for good."""
+    monkeypatch.setattr(async_sends, "_MAX_THREADS", 1)
+    monkeypatch.setattr(async_sends, "_DEEPEST", 0)
+    left: list[contextvars.Context] = []
+
+    def session_of(query: SessionOf) -> int:
+        note(query.call)
+        left.append(contextvars.copy_context())
+        return threading.get_ident()
+
+    served.local.handler(session_of)
+    first = asyncio.run(served.mediator.asend(SessionOf("first"))).unwrap()
+    assert left[0].run(asyncio.run, served.mediator.asend(SessionOf("second"))).unwrap() == first
+    assert [calls for calls, _ in served.torn] == [["first"], ["second"]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -11,6 +13,7 @@ import flask.globals
 from flask import Flask, current_app, has_app_context
 from werkzeug.local import LocalProxy
 
+from catga_sync.async_sends import in_send_thread
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import ConfigurationError
 
@@ -24,6 +27,15 @@ _REQUEST_VARIABLES = tuple(
 )
 
 
+class _Thread(threading.local):
+    """What is so in one thread. A context variable would be copied into the threads of ``asend``."""
+
+    is_within = False
+
+
+_thread = _Thread()
+
+
 @dataclass(frozen=True)
 class FlaskScope:
     """A ``Scope`` that gives each call an app context. Immutable."""
@@ -34,12 +46,26 @@ class FlaskScope:
     hidden: ClassVar[tuple[ContextVar[Any], ...]] = _REQUEST_VARIABLES
 
     def present(self) -> bool:
-        """See ``Scope``."""
-        return not self.isolated and has_app_context() and current_app == self.app
+        """
+        See ``Scope``.
 
-    def enter(self) -> AbstractContextManager[object]:
+        A thread of ``asend`` sees the context of the code that awaits it, but may not use it: one context, with its
+        session of Flask-SQLAlchemy, is for one thread. There only a context that this thread has entered counts.
+        """
+        if self.isolated or (in_send_thread() and not _thread.is_within):
+            return False
+        return has_app_context() and current_app == self.app
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
         """See ``Scope``."""
-        return self.app.app_context()
+        was_within = _thread.is_within
+        with self.app.app_context():
+            _thread.is_within = True
+            try:
+                yield
+            finally:
+                _thread.is_within = was_within
 
 
 def _of_current_app() -> ClusterMediator:
