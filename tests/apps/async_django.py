@@ -1,4 +1,8 @@
-"""A Django project with an async view that awaits calls; run as a program, it calls the view as an ASGI server does."""
+"""
+A Django project with an async view that awaits calls; run as a program, it calls the view as an ASGI server does.
+
+Its arguments are the file of the database and the seconds that a connection lives.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,19 @@ from django.conf import settings
 
 settings.configure(
     ALLOWED_HOSTS=["testserver"],
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": sys.argv[1], "CONN_MAX_AGE": 60}},
+    DATABASES={
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": sys.argv[1],
+            "CONN_MAX_AGE": int(sys.argv[2]),
+        }
+    },
     ROOT_URLCONF=__name__,
 )
 django.setup()
 
-from asgiref.testing import ApplicationCommunicator  # noqa: E402 - Django is set up first
+from asgiref.sync import async_to_sync  # noqa: E402 - Django is set up first
+from asgiref.testing import ApplicationCommunicator  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
 from django.core.signals import request_finished  # noqa: E402
 from django.db import connection  # noqa: E402
@@ -28,13 +39,16 @@ from django.urls import path  # noqa: E402
 
 from catga_sync import Mediator, Query, create_cluster  # noqa: E402
 from catga_sync.context import current_call  # noqa: E402
+from catga_sync.integrations.django.scopes import within_request  # noqa: E402
 
-#: What has sent ``request_finished``, at which Django looks after the connections of a thread.
-finished: list[str] = []
+#: The calls that have sent ``request_finished``, at which Django looks after the connections of a thread: whether the
+#: thread has kept its connection.
+finished: list[bool] = []
 
 
 def note(sender: type, **rest: Any) -> None:
-    finished.append(sender.__name__)
+    if sender.__name__ == "DjangoScope":
+        finished.append(connection.connection is not None)
 
 
 request_finished.connect(note)
@@ -42,6 +56,14 @@ request_finished.connect(note)
 
 @dataclass(frozen=True)
 class Add(Query[int]):
+    one: int
+    other: int
+
+
+@dataclass(frozen=True)
+class AddLater(Query[int]):
+    """Its handler awaits an Add, as a handler does that uses a client for asyncio."""
+
     one: int
     other: int
 
@@ -61,11 +83,17 @@ def add(request: Add) -> int:
         return int(cursor.fetchone()[0])
 
 
+@local.handler
+def add_later(request: AddLater) -> int:
+    return async_to_sync(mediator.asend)(Add(request.one, request.other)).unwrap()
+
+
 mediator = create_cluster(local, node_id="shop", discovery="memory://", environ={})
 
 
 async def sums(request: HttpRequest, one: int) -> JsonResponse:
-    calls = [mediator.asend(Add(one, other), context={"tenant": f"t{one}"}) for other in range(5)]
+    kind = Add if one % 2 else AddLater
+    calls = [mediator.asend(kind(one, other), context={"tenant": f"t{one}"}) for other in range(5)]
     return JsonResponse([each.unwrap() for each in await asyncio.gather(*calls)], safe=False)
 
 
@@ -94,4 +122,9 @@ async def main() -> None:
 if __name__ == "__main__":
     with mediator:
         asyncio.run(main())
-        print(finished.count("DjangoScope"))
+        print(json.dumps(finished))
+        finished.clear()
+        # As Django's view for the calls of other nodes, whose handler awaits a call.
+        with within_request(True):
+            assert asyncio.run(mediator.asend(Add(0, 1), context={"tenant": "t0"})).unwrap() == 1
+        print(json.dumps(finished))

@@ -7,9 +7,9 @@ them, and apps connect more. ``ATOMIC_REQUESTS`` holds for each call alike.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
 
 from django.apps import apps
 from django.core.signals import request_finished, request_started
@@ -20,18 +20,25 @@ from catga_sync.async_sends import in_send_thread
 
 __all__ = ["AtomicScope", "DjangoScope", "keeps_connections", "within_request"]
 
-_inside: ContextVar[bool] = ContextVar("catga_sync_django", default=False)
-_is_the_request: ContextVar[bool] = ContextVar("catga_sync_django_request", default=False)
+
+class _Thread(threading.local):
+    """What is so in one thread, as a connection is. A context variable would be copied into threads of ``asend``."""
+
+    is_inside = False
+    has_the_request = False
+
+
+_thread = _Thread()
 
 
 @contextmanager
 def within_request(is_one_call: bool) -> Iterator[None]:
     """Note that the call that is received is the request which Django serves now, and so has its signals already."""
-    token = _is_the_request.set(is_one_call)
+    before, _thread.has_the_request = _thread.has_the_request, is_one_call
     try:
         yield
     finally:
-        _is_the_request.reset(token)
+        _thread.has_the_request = before
 
 
 class DjangoScope:
@@ -51,7 +58,7 @@ class DjangoScope:
         signals would close its connection. A thread of ``asend`` is in the middle of nothing, whatever it has open from
         its last call, and whichever URLconf its context variables have from the view that awaits it.
         """
-        if _inside.get() or not apps.ready:
+        if _thread.is_inside or not apps.ready:
             return True
         if in_send_thread():
             return False
@@ -63,15 +70,15 @@ class DjangoScope:
     def enter(self) -> Iterator[None]:
         """See ``Scope``."""
         # Imported, but not set up: there are no database connections.
-        if not apps.ready or _is_the_request.get():
+        if not apps.ready or _thread.has_the_request:
             yield
             return
         request_started.send(sender=type(self), environ={})
-        token = _inside.set(True)
+        was_inside, _thread.is_inside = _thread.is_inside, True
         try:
             yield
         finally:
-            _inside.reset(token)
+            _thread.is_inside = was_inside
             request_finished.send(sender=type(self))
 
 
