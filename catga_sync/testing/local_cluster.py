@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,9 @@ from catga_sync.errors import ConfigurationError
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode, NodeRecord
 from catga_sync.options import ClusterOptions
-from catga_sync.receiver.receiver import RawResponse, Receiver
+from catga_sync.receiver.receiver import RawResponse
 from catga_sync.serialization import MessageType
-from catga_sync.testing.network import Fault, Network, Parcel, SimulatedChannel, SimulatedProbe, deliver
+from catga_sync.testing.network import Fault, Network, Parcel, Serving, SimulatedChannel, SimulatedProbe
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -49,6 +50,8 @@ _ITS_OWN = frozenset(
         "verify",
     }
 )
+#: Seconds for which close() waits for handlers, all together.
+_GRACE = 5.0
 
 
 class _Member:
@@ -61,8 +64,8 @@ class _Member:
         self.is_running = True
         #: Set unless it is paused.
         self.going = threading.Event()
-        #: Whose requests run. Added to and removed from by their own threads.
-        self._callers: set[_Caller] = set()
+        #: Those whose callers wait. Added to and removed from by the threads of the callers.
+        self._requests: set[Serving] = set()
         self._cluster = cluster
         self._local = local
         self._options = options
@@ -93,8 +96,8 @@ class _Member:
         """See ``Peer``."""
         self.is_running = False
         self.going.set()
-        for caller in list(self._callers):
-            caller.done.set()
+        for request in list(self._requests):
+            request.done.set()
 
     @property
     def is_paused(self) -> bool:
@@ -107,25 +110,16 @@ class _Member:
 
     def serve(self, parcel: Parcel, timeout: float, *, hung_up: bool) -> RawResponse | None:
         """See ``Peer``. In a thread of its own: a caller out of time, or of a dead node, waits for no handler."""
-        caller = _Caller(hung_up)
-
-        def run(receiver: Receiver) -> None:
-            try:
-                caller.response = deliver(receiver, parcel, lambda: caller.is_gone)
-            except BaseException as exc:
-                caller.error = exc
-            finally:
-                caller.done.set()
-
-        self._callers.add(caller)
+        request = Serving(self, parcel, hung_up)
+        self._requests.add(request)
         if self.is_running:  # otherwise it was killed before it knew of this caller
-            threading.Thread(target=run, args=(self.receiver,), name=f"catga-local-{self.node_id}", daemon=True).start()
-            caller.done.wait(max(0.0, timeout))
-        self._callers.discard(caller)
-        caller.is_gone = True
-        if caller.error is not None:
-            raise caller.error
-        return caller.response
+            request.start()
+            request.done.wait(max(0.0, timeout))
+        self._requests.discard(request)
+        request.is_gone = True
+        if request.error is not None:
+            raise request.error
+        return request.response
 
 
 class _Nonces:
@@ -144,16 +138,6 @@ class _Nonces:
 
     def close(self) -> None:
         """See ``NonceStore``."""
-
-
-class _Caller:
-    """The other end of one request."""
-
-    def __init__(self, is_gone: bool) -> None:
-        self.is_gone = is_gone
-        self.done = threading.Event()
-        self.response: RawResponse | None = None
-        self.error: BaseException | None = None
 
 
 class _Members:
@@ -217,11 +201,13 @@ class LocalCluster:
     """
 
     def __init__(self, **options: Unpack[OptionValues]) -> None:
-        self._network = Network(time.sleep, latency=0.0)
+        self._network = Network(self._sleep, latency=0.0)
         _check_options(options)
         # A number of their own: how many threads a server of this process has is nothing to these nodes.
         given = {"insecure": True, "discovery": _Members(self), "max_concurrency": 64}
         self._options = ClusterOptions.make(given).with_changes(options)
+        #: Set when it is closed: what a fault keeps waiting goes on.
+        self._over = threading.Event()
         # For the endpoints, which nobody resolves.
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -304,14 +290,18 @@ class LocalCluster:
             paused, member.going = member.is_paused, threading.Event()
             if not paused:
                 member.going.set()
+        self._over = threading.Event()
+        if self._closed:
+            self._over.set()
 
     def close(self) -> None:
-        """Close all nodes; none can be added afterwards. Safe to call twice."""
-        with self._lock:
-            self._closed = True
-        for member in self._all():
-            member.going.set()
-            member.mediator.close()
+        """
+        Kill and close all nodes, and wait up to 5 s for the handlers that run; no node can be added afterwards.
+
+        A handler that runs on is named in a RuntimeWarning: it would run into the next test. Safe to call twice; the
+        second call waits for no handler.
+        """
+        self._close()
 
     def __enter__(self) -> LocalCluster:
         return self
@@ -319,7 +309,25 @@ class LocalCluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._close()
+
+    def _close(self) -> None:
+        with self._lock:
+            is_first, self._closed = not self._closed, True
+        self._over.set()
+        members = self._all()
+        for member in members:
+            member.kill()
+        for member in members:
+            member.mediator.close()
+        if is_first and (left := _running(members, time.monotonic() + _GRACE)):
+            names = ", ".join(sorted({f"{each.types()} at node {each.peer.node_id!r}" for each in left}))
+            text = f"this LocalCluster is closed, and handlers still run: {names}; have the test end what they wait for"
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+    def _sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            self._over.wait(seconds)
 
     def _add(self, node_id: str, endpoint: str | None, local: Mediator | None, options: Any) -> ClusterMediator:
         _check_options(options)
@@ -350,6 +358,18 @@ class LocalCluster:
                 names = ", ".join(self._members) or "none"
                 raise ConfigurationError(f"node_id: the cluster has no node {node_id!r}; its nodes: {names}")
         return found
+
+
+def _running(members: Sequence[_Member], expires: float) -> list[Serving]:
+    """Wait for the requests that run at these nodes; return those that have not ended by then."""
+    while True:  # one that was about to start may be there only now
+        found = [each for each in threading.enumerate() if isinstance(each, Serving) and each.peer in members]
+        # A handler may close its own cluster.
+        found = [each for each in found if each is not threading.current_thread()]
+        if not found or time.monotonic() >= expires:
+            return found
+        for each in found:
+            each.join(max(0.0, expires - time.monotonic()))
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

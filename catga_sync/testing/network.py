@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import io
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
@@ -17,8 +18,11 @@ from catga_sync.nodes import ClusterNode, NodeRecord, NodeStatus
 from catga_sync.receiver.receiver import RawRequest, RawResponse, Receiver
 from catga_sync.transport.base import ExchangeFailed, Response
 from catga_sync.transport.http.probe import Probe, ProbeOutcome
+from catga_sync.wire.compression import decompress
+from catga_sync.wire.envelope import RequestEnvelope, read_batch
+from catga_sync.wire.routes import BATCH_PATH
 
-__all__ = ["Fault", "Network", "SimulatedChannel"]
+__all__ = ["Fault", "Network", "Serving", "SimulatedChannel"]
 
 #: Seconds after which a connection without a response is given up.
 _CONNECT_TIMEOUT = 1.0
@@ -219,6 +223,43 @@ def deliver(receiver: Receiver, parcel: Parcel, hung_up: Callable[[], bool]) -> 
     return Context().run(receiver.handle, raw)
 
 
+class Serving(threading.Thread):
+    """
+    The thread in which a node serves one request.
+
+    Args:
+        peer: The node.
+        parcel: The request.
+        is_gone: Whether its caller has hung up.
+    """
+
+    def __init__(self, peer: Peer, parcel: Parcel, is_gone: bool) -> None:
+        super().__init__(name=f"catga-local-{peer.node_id}", daemon=True)
+        self.peer = peer
+        self.is_gone = is_gone
+        self.done = threading.Event()
+        self.response: RawResponse | None = None
+        self.error: BaseException | None = None
+        self._parcel = parcel
+        self._receiver = peer.receiver
+
+    def run(self) -> None:
+        try:
+            self.response = deliver(self._receiver, self._parcel, lambda: self.is_gone)
+        except BaseException as exc:
+            self.error = exc
+        finally:
+            self.done.set()
+
+    def types(self) -> str:
+        """Return the wire names of the messages in a request that the node has accepted."""
+        coding = self._parcel.headers.get("Content-Encoding")
+        body = self._parcel.body if coding is None else decompress(coding, self._parcel.body, sys.maxsize)
+        items = read_batch(body) if self._parcel.path == BATCH_PATH else [RequestEnvelope.decode(body)]
+        # A batch may have items that cannot be read; the others run.
+        return " or ".join(dict.fromkeys(each.request_type_name for each in items if isinstance(each, RequestEnvelope)))
+
+
 class SimulatedProbe:
     """The probe of a node. It takes no time."""
 
@@ -254,7 +295,7 @@ class SimulatedChannel:
     ) -> Response:
         """See ``Channel``."""
         if not self._source.is_running:
-            raise ExchangeFailed("was not asked: the test has killed this node", sent=False)
+            raise ExchangeFailed("was not asked: the test has killed or closed this node", sent=False)
         left = expires - self._source.clock.monotonic()
         came = self._network.exchange(self._source.node_id, node.node_id, Parcel(path, headers, body), left)
         return Response(came.status, came.headers, came.body, lambda: None)

@@ -48,6 +48,10 @@ class SoldOut(Event):
     pass
 
 
+#: Seconds of a call that ends with them: enough for it to begin, on a machine that is busy.
+SHORT = 0.5
+
+
 class Stock:
     """A service that counts what it runs."""
 
@@ -160,10 +164,121 @@ def test_leaving_the_block_ends_its_threads() -> None:
     assert not [each for each in threading.enumerate() if "shop-of-this-test" in each.name]
 
 
-# -- faults ------------------------------------------------------------------------------------------------------------
+class Hanging:
+    """A cluster with a client, and a node whose handler hangs until it is told to end."""
 
-#: Seconds of a call that ends with them: enough for it to begin, on a machine that is busy.
-SHORT = 0.5
+    def __init__(self) -> None:
+        self.entered, self.ended = threading.Event(), threading.Event()
+        self.cluster = LocalCluster()
+        local = Mediator()
+        local.register(Reserve, self.hang)
+        local.register(Count, self.hang)
+        self.cluster.add_node("stock", local)
+        self.client = self.cluster.add_client()
+
+    def hang(self, request: Any) -> int:
+        self.entered.set()
+        assert self.ended.wait(60)
+        return 1
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    made = Hanging()
+    yield made
+    made.ended.set()
+
+
+def test_closing_it_waits_for_a_handler_whose_caller_does_not(cluster: LocalCluster) -> None:
+    ran: list[Any] = []
+
+    def slow(request: Reserve) -> int:
+        until(lambda: shop.closed, "it is closing")
+        ran.append(request)
+        return 1
+
+    stock = Mediator()
+    stock.register(Reserve, slow)
+    cluster.add_node("stock", stock)
+    shop = cluster.add_client()
+    assert shop.send(Reserve(), timeout=SHORT).code is ErrorCode.DEADLINE_EXCEEDED
+    cluster.close()
+    assert ran == [Reserve()]
+    assert not [each for each in threading.enumerate() if each.name == "catga-local-stock"]
+
+
+@pytest.mark.parametrize(
+    ("messages", "names"),
+    [
+        ([Reserve()], "local.Reserve"),
+        ([Reserve(), Count()], "local.Reserve or local.Count"),
+        ([Reserve("x" * 100_000)], "local.Reserve"),  # it travels compressed
+    ],
+)
+def test_closing_it_warns_of_a_handler_that_does_not_end(
+    hanging: Hanging, monkeypatch: pytest.MonkeyPatch, messages: list[Any], names: str
+) -> None:
+    monkeypatch.setattr("catga_sync.testing.local_cluster._GRACE", SHORT)
+    hanging.client.send_batch(messages, timeout=SHORT)
+    assert hanging.entered.wait(30)
+    with pytest.warns(RuntimeWarning, match=f"still run: {names} at node 'stock'; have the test end") as caught:
+        hanging.cluster.close()
+    assert [each.filename for each in caught] == [__file__]
+    hanging.cluster.close()  # it has said so
+
+
+def test_the_warning_is_at_the_with_block(hanging: Hanging, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("catga_sync.testing.local_cluster._GRACE", 0.0)
+    hanging.client.send(Reserve(), timeout=SHORT)
+    assert hanging.entered.wait(30)
+    with pytest.warns(RuntimeWarning, match=r"local\.Reserve at node 'stock'") as caught, hanging.cluster:
+        pass
+    assert [each.filename for each in caught] == [__file__]
+
+
+@pytest.mark.parametrize("waits_for", ["a slow way", "a lost request", "a node that hangs", "a handler that hangs"])
+def test_closing_it_wakes_handlers_that_wait_for_another_node(
+    hanging: Hanging, monkeypatch: pytest.MonkeyPatch, waits_for: str
+) -> None:
+    cluster, results = hanging.cluster, []
+    node = cluster.add_node("shop", max_retries=0)
+    node.register(Price, lambda request: results.append(node.send(Reserve())) or 7)
+    if waits_for == "a node that hangs":
+        cluster.pause("stock")
+    elif waits_for != "a handler that hangs":
+        cluster.script("stock", Fault.SLOW if waits_for == "a slow way" else Fault.DROP_REQUEST, seconds=50)
+    caller = threading.Thread(target=lambda: results.append(hanging.client.send(Price(), timeout=60)))
+    caller.start()
+    until(lambda: hanging.entered.is_set() or waiting(cluster) + asleep(cluster) > 0, "the handler waits")
+    (handler,) = [each for each in threading.enumerate() if each.name == "catga-local-shop"]
+    if waits_for == "a handler that hangs":
+        monkeypatch.setattr("catga_sync.testing.local_cluster._GRACE", SHORT)
+        with pytest.warns(RuntimeWarning, match=r"still run: local\.Reserve at node 'stock'; have"):
+            cluster.close()
+    else:
+        cluster.close()
+        assert not hanging.entered.is_set()
+    assert not handler.is_alive()
+    caller.join(30)
+    assert [each.delivery for each in results] == [Delivery.UNKNOWN] * 2
+
+
+def waiting(cluster: LocalCluster) -> int:
+    return len(cluster._member("stock").going._cond._waiters)  # type: ignore[attr-defined]
+
+
+def asleep(cluster: LocalCluster) -> int:
+    return len(cluster._over._cond._waiters)  # type: ignore[attr-defined]
+
+
+def test_a_handler_may_close_its_cluster(cluster: LocalCluster) -> None:
+    stock = Mediator()
+    stock.register(Reserve, lambda request: cluster.close() or 1)
+    cluster.add_node("stock", stock)
+    assert cluster.add_client().send(Reserve()).delivery is Delivery.UNKNOWN
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
 
 FAULTS = {
     Fault.REFUSE: (Delivery.NOT_EXECUTED, ErrorCode.UNAVAILABLE, 0, True),
@@ -271,10 +386,6 @@ def test_callers_who_wait_for_a_node_that_hangs_get_their_responses_when_it_goes
     for caller in callers:
         caller.join(30)
     assert sorted(each.value for each in results) == [1, 2]
-
-
-def waiting(cluster: LocalCluster) -> int:
-    return len(cluster._member("stock").going._cond._waiters)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("end", ["kill", "restart"])
