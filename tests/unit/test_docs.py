@@ -109,6 +109,15 @@ def test_every_command_on_a_page_is_there(page: str) -> None:
     assert [name for name in files if not (ROOT / name).is_file()] == []
 
 
+def test_the_page_has_the_commands_of_a_flask_app(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    commands = re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
+    assert "nodes" in commands
+    (listed,) = re.findall(r"- `flask catga` has [^:]*:([^.]*)\.", read("docs/frameworks.md"))
+    # serve takes a mediator of its own
+    assert set(re.findall(r"`([a-z]+)`", listed)) == set(commands) - {"serve"}
+
+
 LOG_LINES = re.findall(r"^\| `([^`]+)`[^|`]* \| `(catga_sync\.[\w.]+)` \|", read("docs/operations.md"), re.MULTILINE)
 
 
