@@ -21,6 +21,7 @@ from catga_sync.cluster.absence import unreadable
 from catga_sync.cluster.trust import Trust, trust_of
 from catga_sync.discovery import create_discovery
 from catga_sync.discovery.base import place_of
+from catga_sync.discovery.memory import MemoryDiscovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import NodeRecord, NodeStatus
 from catga_sync.options import ClusterOptions
@@ -37,7 +38,7 @@ Level = Literal["ok", "warn", "fail"]
 _AT_ONCE = 32
 #: Seconds by which a clock may be wrong without a finding.
 _CLOCK = 5.0
-#: Software that serves no WSGI app itself: where a response names it, there is a proxy.
+#: Software that serves no WSGI app itself, but for Apache with mod_wsgi: where a response names it, there is a proxy.
 _PROXIES = (
     "nginx",
     "openresty",
@@ -72,12 +73,13 @@ class _Asked:
     came: float
 
 
-def examine(options: ClusterOptions) -> list[Finding]:
+def examine(options: ClusterOptions, timeout: float | None = None) -> list[Finding]:
     """
     Check a node, as it is configured, from this process.
 
     Args:
         options: The options of the node; without an endpoint it only sends.
+        timeout: Seconds for the command, of which a probe takes 2 at most; None means the node's ``request_timeout``.
 
     Raises:
         ConfigurationError: An option names an unknown store.
@@ -87,13 +89,14 @@ def examine(options: ClusterOptions) -> list[Finding]:
     found = [Finding("ok", "options", f"{name}; {where}")]
     trust = trust_of(options)
     records, store = _read(options)
-    others = [each for each in records if each.node.node_id != options.node_id and each.node.endpoint is not None]
+    others = [each for each in records or () if each.node.node_id != options.node_id and each.node.endpoint is not None]
     found += [_key(trust, others), store]
     probe = NodeProbe(verify=options.verify, cert=options.cert, signing=trust.signing())
+    seconds = min(PROBE_TIMEOUT, options.request_timeout if timeout is None else timeout)
 
     def ask(node: tuple[str, str]) -> _Asked:
         sent = time.time()
-        return _Asked(probe.ask(*node, min(PROBE_TIMEOUT, options.request_timeout)), sent, time.time())
+        return _Asked(probe.ask(*node, seconds), sent, time.time())
 
     own = [url for url in (options.endpoint, options.grpc_endpoint) if url is not None]
     asked = [(options.node_id or "", url) for url in own]
@@ -102,7 +105,7 @@ def examine(options: ClusterOptions) -> list[Finding]:
         answers = list(pool.map(ask, asked))
     for url, answer in zip(own, answers, strict=False):
         found += _own(answer, url, options)
-    if own and options.discovery != "static" and store.level != "fail":
+    if own and records is not None and options.discovery != "static":
         found.append(_listed(options, records))
     if own:
         found += _range(options, answers[0].probe, others)
@@ -111,17 +114,17 @@ def examine(options: ClusterOptions) -> list[Finding]:
     return found
 
 
-def _read(options: ClusterOptions) -> tuple[Sequence[NodeRecord], Finding]:
-    """Return the records of the store, and whether it can be read."""
+def _read(options: ClusterOptions) -> tuple[Sequence[NodeRecord] | None, Finding]:
+    """Return the records of the store, None where it cannot be read from here, and what is to be told of it."""
     discovery = create_discovery(options.discovery, cluster_name=options.cluster_name, peers=options.peers)
     where = place_of(discovery)
-    if options.discovery == "memory://":
+    if isinstance(discovery, MemoryDiscovery):
         text = "memory:// is the memory of one process: no other process finds this node; give a store that nodes share"
-        return (), Finding("warn", "store", text)
+        return None, Finding("warn", "store", text)
     try:
         records = discovery.nodes()
     except Exception as exc:
-        return (), Finding("fail", "store", unreadable(where, cause_of(exc)))
+        return None, Finding("fail", "store", unreadable(where, cause_of(exc)))
     finally:
         discovery.close()
     if not records:
@@ -236,7 +239,8 @@ def _clock(asked: _Asked, subject: str) -> Iterator[Finding]:
 def _proxy(probe: Probe, subject: str) -> Iterator[Finding]:
     """Yield that a proxy is in between."""
     server = probe.headers.get("Server", "")
-    via = probe.headers.get("Via") or (server if server.lower().startswith(_PROXIES) else None)
+    is_proxy = server.lower().startswith(_PROXIES) and "mod_wsgi" not in server
+    via = probe.headers.get("Via") or (server if is_proxy else None)
     if via is not None:
         text = (
             f"a proxy is in between ({escaped(via)[:80]}): its timeout must be longer than request_timeout, its limit"

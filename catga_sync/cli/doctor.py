@@ -17,7 +17,7 @@ __all__ = ["doctor"]
 def doctor(args: argparse.Namespace) -> int:
     """Check the node of the options; the exit code is 1 if something is wrong with it."""
     try:
-        found = examine(node_options(args))
+        found = examine(node_options(args), args.timeout)
     except (ConfigurationError, ImportError) as exc:
         found = [Finding("fail", "options", str(exc))]
     if args.json:

@@ -39,7 +39,10 @@ def options_for(
         CommandFailed: An option is wrong, or the application cannot be loaded.
     """
     app = None if args.app is None else _application(args.app)
-    given = _given(args, timeout)
+    given = _given(args)
+    seconds = timeout if args.timeout is None else args.timeout
+    if seconds is not None:
+        given["request_timeout"] = seconds
     # A new name, since that of a node would hide the node. No endpoint: this process takes no calls.
     name = f"catga-sync-{uuid.uuid4().hex[:8]}"
     alone = {"node_id": name, "endpoint": None, "router": "random", "idempotency": "off"}
@@ -57,14 +60,14 @@ def options_for(
 
 def node_options(args: argparse.Namespace) -> ClusterOptions:
     """
-    Return the options of the node itself: as ``options_for``, with its own id and endpoint.
+    Return the options of the node itself: as ``options_for``, with its own id, endpoint and request_timeout.
 
     Raises:
         CommandFailed: The application cannot be loaded.
         ConfigurationError: An option is wrong.
     """
     app = None if args.app is None else _application(args.app)
-    given = _given(args, None)
+    given = _given(args)
     try:
         return app.options.with_changes(given) if isinstance(app, ClusterMediator) else ClusterOptions.from_env(**given)
     except ConfigurationError as exc:
@@ -72,7 +75,7 @@ def node_options(args: argparse.Namespace) -> ClusterOptions:
         raise ConfigurationError(text) from exc
 
 
-def _given(args: argparse.Namespace, timeout: float | None) -> dict[str, Any]:
+def _given(args: argparse.Namespace) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if args.discovery is not None:
         given["discovery"] = args.discovery
@@ -80,9 +83,6 @@ def _given(args: argparse.Namespace, timeout: float | None) -> dict[str, Any]:
             given["peers"] = None
     if args.cluster is not None:
         given["cluster_name"] = args.cluster
-    seconds = timeout if args.timeout is None else args.timeout
-    if seconds is not None:
-        given["request_timeout"] = seconds
     return given
 
 

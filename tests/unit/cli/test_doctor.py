@@ -16,7 +16,7 @@ from flask import Flask
 from catga_sync.cli.main import main
 from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
-from catga_sync.discovery import create_discovery
+from catga_sync.discovery import MemoryDiscovery, create_discovery
 from catga_sync.integrations.flask import CatgaCluster, cluster_blueprint
 from catga_sync.integrations.wsgi import ClusterMiddleware
 from catga_sync.mediator import Mediator
@@ -116,9 +116,20 @@ def test_a_store_that_cannot_be_read_is_found(place: Place) -> None:
     place.finds("fail", "store", "cannot be read: file is not a database")
 
 
-def test_a_store_that_nobody_shares_is_found(place: Place) -> None:
-    place.configure(discovery="memory://")
-    place.finds("warn", "store", "give a store that nodes share")
+@pytest.mark.parametrize("discovery", ["memory://", "memory://shop"])
+def test_a_store_that_nobody_shares_is_found_once(place: Place, discovery: str) -> None:
+    place.serve("a", discovery=discovery, listed=False)
+    place.configure(discovery=discovery)
+    code, found = place.doctor()
+    assert (code, found["store"][0][0]) == (0, "warn"), found
+    assert "give a store that nodes share" in found["store"][0][1]
+    assert "visible" not in found  # nobody can look into it from here
+
+
+def test_a_store_object_that_nobody_shares_is_found(place: Place) -> None:
+    _, found = place.doctor("tests.unit.cli.test_doctor:alone")
+    assert [level for level, _ in found["store"]] == ["warn"], found
+    assert "give a store that nodes share" in found["store"][0][1]
 
 
 def test_an_endpoint_at_which_nothing_listens_is_found(place: Place) -> None:
@@ -219,6 +230,16 @@ def test_a_proxy_in_between_is_found(place: Place) -> None:
     place.finds("warn", "proxy of endpoint", "nginx/1.22.1", "request_timeout", "max_body_bytes")
 
 
+def test_apache_with_the_app_in_it_is_no_proxy(place: Place) -> None:
+    class OfApache(Quiet):
+        def version_string(self) -> str:
+            return "Apache/2.4.57 (Debian) mod_wsgi/4.9.4 Python/3.11"
+
+    place.serve("a", OfApache)
+    code, found = place.doctor()
+    assert (code, found.get("proxy of endpoint")) == (0, None), found
+
+
 @pytest.mark.process
 def test_a_server_that_ends_workers_before_their_calls_is_found(place: Place) -> None:
     require_module("gunicorn")
@@ -231,7 +252,13 @@ def test_a_server_that_ends_workers_before_their_calls_is_found(place: Place) ->
     place.enter(running(command, port=port, cwd=ROOT, env=place.environment))
     until(lambda: "a" in [each.node.node_id for each in place.store.nodes()], "the node is there", 60.0)
     place.finds("warn", "server", "takes 20 s, and request_timeout is 30 s", "-k gthread")
+    # Of the command, and not of the node.
+    assert "request_timeout is 30 s" in str(place.doctor("--timeout", "60")[1]["server"])
+    assert "request_timeout is 30 s" in str(place.doctor("--timeout", "10")[1]["server"])
 
+
+#: A mediator whose store is an object.
+alone = create_cluster(Mediator(), node_id="alone", discovery=MemoryDiscovery(), environ={})
 
 flask_app = Flask("shop")
 CatgaCluster(Mediator(), flask_app, node_id="flask-shop", discovery="memory://")
