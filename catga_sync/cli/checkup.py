@@ -88,10 +88,13 @@ def examine(options: ClusterOptions, timeout: float | None = None) -> list[Findi
     where = "it only sends" if options.endpoint is None else f"at {options.endpoint}"
     found = [Finding("ok", "options", f"{name}; {where}")]
     trust = trust_of(options)
+    # An unsigned probe is told less, and a signed one would make the key.
+    has_key = not trust.lacks_key()
     records, store = _read(options)
     others = [each for each in records or () if each.node.node_id != options.node_id and each.node.endpoint is not None]
-    found += [_key(trust, others), store]
-    probe = NodeProbe(verify=options.verify, cert=options.cert, signing=trust.signing())
+    found += [_key(trust, others, is_made=has_key), store]
+    signing = trust.signing() if has_key else None
+    probe = NodeProbe(verify=options.verify, cert=options.cert, signing=signing)
     seconds = min(PROBE_TIMEOUT, options.request_timeout if timeout is None else timeout)
 
     def ask(node: tuple[str, str]) -> _Asked:
@@ -110,7 +113,7 @@ def examine(options: ClusterOptions, timeout: float | None = None) -> list[Findi
     if own:
         found += _range(options, answers[0].probe, others)
     for record, answer in zip(others, answers[len(own) :], strict=True):
-        found += _other(answer, record, is_signed=trust.keys is not None)
+        found += _other(answer, record, is_signed=signing is not None)
     return found
 
 
@@ -133,20 +136,24 @@ def _read(options: ClusterOptions) -> tuple[Sequence[NodeRecord] | None, Finding
     return records, Finding("ok", "store", f"nodes in {where}: {len(records)}")
 
 
-def _key(trust: Trust, others: Sequence[NodeRecord]) -> Finding:
+def _key(trust: Trust, others: Sequence[NodeRecord], *, is_made: bool) -> Finding:
     if trust.keys is None:
         text = "insecure: calls are not signed, so whoever reaches the endpoint can run every handler; give a secret"
         return Finding("warn", "secret", f"{text} (CATGA_SECRET)")
     if not trust.is_local:
         return Finding("ok", "secret", "calls are signed with the secret")
     try:
-        trust.check()
+        if is_made:  # otherwise the check would make it
+            trust.check()
     except ConfigurationError as exc:
         return Finding("fail", "secret", str(exc))
     away = [each.node.node_id for each in others if not is_loopback(each.node.endpoint)]
     if away:
         text = f"there is none, and {away[0]} is on another machine; give all nodes the same secret (CATGA_SECRET)"
         return Finding("fail", "secret", text)
+    if not is_made:
+        text = "no node of this user has run here yet, so there is no key to sign with; start the node, and run this as"
+        return Finding("warn", "secret", f"{text} its user, or give all nodes the same secret (CATGA_SECRET)")
     return Finding("ok", "secret", "there is none; calls are signed with the key of this user on this machine")
 
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from catga_sync._runtime_dir import RUNTIME_DIR, meeting_folder, open_private
+from catga_sync._runtime_dir import RUNTIME_DIR, meeting_folder, open_private, private_file_is_there
 from catga_sync.errors import ConfigurationError
 from catga_sync.wire.keys import KeyRing
 
@@ -91,6 +91,18 @@ class LocalKeys:
         """
         if not hasattr(os, "geteuid") or os.geteuid() != 0:
             self.present()
+
+    @staticmethod
+    def is_missing() -> bool:
+        """Return whether no process has made the key yet; False where it cannot be used. It makes none."""
+        if fcntl is None:
+            return False
+        try:
+            path = meeting_folder() / _FILE
+            # A shorter one is no key, see _content().
+            return not private_file_is_there(path) or path.stat().st_size < _BYTES
+        except (OSError, ConfigurationError):  # what uses it says why
+            return False
 
     def present(self) -> KeyRing:
         """See ``Keys``."""

@@ -63,6 +63,10 @@ class Trust:
         if isinstance(self.keys, LocalKeys) and any(map(is_loopback, urls)):
             self.keys.check()
 
+    def lacks_key(self) -> bool:
+        """Return whether the key of this user is needed for signing, and no process has made it yet. It makes none."""
+        return isinstance(self.keys, LocalKeys) and self.keys.is_missing()
+
 
 def trust_of(options: ClusterOptions) -> Trust:
     """Return the trust that the options describe. No file is read or made."""

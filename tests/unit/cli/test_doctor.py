@@ -204,6 +204,42 @@ def test_no_secret_is_found(place: Place, monkeypatch: pytest.MonkeyPatch) -> No
     place.finds("warn", "secret", "give a secret (CATGA_SECRET)")
 
 
+@pytest.mark.parametrize("root", [True, False])
+def test_where_no_node_of_this_user_has_run_it_makes_no_key(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, root: bool
+) -> None:
+    place.serve("b")
+    place.configure(endpoint=f"http://127.0.0.1:{free_port()}", runtime_dir=str(tmp_path / "private"))
+    monkeypatch.delenv("CATGA_SECRET")
+    monkeypatch.setattr("os.geteuid", lambda: 0 if root else 1000)
+    code, found = place.doctor()
+    ((level, text),) = found["secret"]
+    assert (code, level) == (1, "warn"), found
+    assert text.startswith("no node of this user has run here yet")
+    assert "start the node" in text
+    assert "the same secret" in found["node b"][0][1]
+    assert not (tmp_path / "private").exists()
+
+
+def test_a_node_is_not_said_to_have_a_key_that_is_not_there(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place.serve("b", secret=None, insecure=True)
+    place.configure(runtime_dir=str(tmp_path / "private"))
+    monkeypatch.delenv("CATGA_SECRET")
+    ((level, text),) = place.doctor()[1]["node b"]
+    assert (level, text.endswith(" responds")) == ("ok", True), text
+
+
+def test_a_key_that_cannot_be_used_is_found(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir(mode=0o700)
+    (tmp_path / "private" / "local.key").symlink_to("elsewhere")
+    place.configure(endpoint=f"http://127.0.0.1:{free_port()}", runtime_dir=str(tmp_path / "private"))
+    monkeypatch.delenv("CATGA_SECRET")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    place.finds("fail", "secret", "is not private")
+
+
 def test_a_secret_that_is_missing_here_is_found(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.serve("b")
     monkeypatch.delenv("CATGA_SECRET")

@@ -37,6 +37,22 @@ def test_it_is_made_once_and_only_this_user_can_read_it(folder: Path) -> None:
     assert LocalKeys().key_ids == first
 
 
+def test_it_is_missing_until_a_process_has_made_all_of_it(folder: Path) -> None:
+    keys = LocalKeys()
+    assert keys.is_missing()
+    assert not folder.exists()
+    folder.mkdir(mode=0o700)
+    file = folder / "local.key"
+    file.touch(mode=0o600)  # as after a crash of the machine
+    assert keys.is_missing()
+    assert file.read_bytes() == b""
+    keys.check()
+    assert keys.present()
+    assert not keys.is_missing()
+    file.chmod(0o644)
+    assert not keys.is_missing()  # what uses it says that it cannot be used
+
+
 def test_another_folder_has_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = LocalKeys().key_ids
     monkeypatch.setenv(RUNTIME_DIR, str(tmp_path / "other"))
