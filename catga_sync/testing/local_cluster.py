@@ -362,13 +362,13 @@ class LocalCluster:
 
 def _running(members: Sequence[_Member], expires: float) -> list[Serving]:
     """Wait for the requests that run at these nodes; return those that have not ended by then."""
-    while True:  # one that was about to start may be there only now
+    while True:  # more than once: one that was about to start may be there only now
         found = [each for each in threading.enumerate() if isinstance(each, Serving) and each.peer in members]
         # A handler may close its own cluster.
         found = [each for each in found if each is not threading.current_thread()]
         if not found or time.monotonic() >= expires:
             return found
-        for each in found:
+        for each in filter(threading.Thread.is_alive, found):  # one that is about to start cannot be joined
             each.join(max(0.0, expires - time.monotonic()))
 
 
