@@ -61,8 +61,8 @@ def _is_installed(file: Path) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many workers ``-n auto`` starts: tests spend a third of their time waiting for other processes."""
-    return max(2, (os.cpu_count() or 1) * 3 // 2)
+    """Return how many workers ``-n auto`` starts: tests spend half of their time waiting for other processes."""
+    return max(2, (os.cpu_count() or 1) * 2)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -60,6 +60,8 @@ class Place:
         self.enter(node)
         if node_id == "a":
             self.configure(endpoint=given["endpoint"])
+        # It may have looked at its endpoint before the server was there.
+        until(lambda: "nothing listens" not in str(node.trouble), f"{node_id} has found its own endpoint")
         if listed:
             until(lambda: node_id in [each.node.node_id for each in self.store.nodes()], f"{node_id} is there")
         return node

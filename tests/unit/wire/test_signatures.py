@@ -242,8 +242,9 @@ def test_all_headers_that_a_node_acts_on_are_signed():
     receiver = Receiver(local, local_node(), guard=OpenGuard())
     raw = RawRequest("POST", INVOKE_PATH, headers, io.BytesIO(envelope).read, len(envelope))
     assert receiver.handle(raw).headers["Catga-Executed"] == "1"
-    # Accept-Encoding counts for callers that do not sign, since a proxy may write its own.
-    assert headers.names - {"accept-encoding"} == set(SIGNED_HEADERS)
+    # Accept-Encoding counts for callers that do not sign, since a proxy may write its own. Sec-Fetch-Site is
+    # that of a browser, which is refused.
+    assert headers.names - {"accept-encoding", "sec-fetch-site"} == set(SIGNED_HEADERS)
 
 
 def test_a_nonce_is_random_unless_it_is_given():
