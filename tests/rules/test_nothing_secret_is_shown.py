@@ -144,8 +144,13 @@ def test_a_url_with_a_password_is_shown_by_no_mediator(told: Told, name: str) ->
         )
 
 
-def test_the_start_of_a_node_shows_no_password_of_its_store(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def redis() -> None:
     require_module("redis")
+
+
+@pytest.mark.usefixtures("redis")  # before ``told``, which wants to be told something
+def test_the_start_of_a_node_shows_no_password_of_its_store(told: Told, caplog: pytest.LogCaptureFixture) -> None:
     for url in (f"redis://me:{PLAIN}@host:6379/1", f"rediss://:{HEAD}%2F{TAIL}@host", f"redis://{PLAIN}:x@host"):
         store = create_discovery(url, cluster_name="shop")
         told.by(lambda store=store: tell_start(ClusterNode("a", "http://h:1"), "shop", place_of(store), "random"))
