@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
@@ -42,7 +43,7 @@ _depth: ContextVar[int] = ContextVar("catga_sync_asend_depth", default=0)
 _thread = threading.local()
 
 
-class AsyncSends:
+class AsyncSends(ABC):
     """
     A mediator that can be awaited as well: what ``Mediator`` and ``ClusterMediator`` share. Thread-safe.
 
@@ -54,11 +55,11 @@ class AsyncSends:
         self._longest = longest
         self._threads = _SendThreads()
 
+    @abstractmethod
     def send(
         self, request: Request[T], *, timeout: float | None = None, context: Mapping[str, str] | None = None
     ) -> CatgaResult[T]:
         """Send a request, and wait for its result."""
-        raise NotImplementedError
 
     async def asend(
         self, request: Request[T], *, timeout: float | None = None, context: Mapping[str, str] | None = None
