@@ -177,12 +177,10 @@ def local_step(chain: Handler, request_codec: Codec, response_codec: Codec | Non
         response_codec: Of its response; None means that it has none.
         name: Wire name of the request type, for texts.
     """
-    fits = request_codec.round_trips
-    suits = fits if response_codec is None else response_codec.round_trips
 
     def run(request: Any) -> CatgaResult[Any]:
         try:
-            certain = fits(request)
+            certain = request_codec.round_trips(request)
         except BaseException as exc:  # such as a missing attribute: the codec makes the error text
             if ends_process(exc):
                 raise
@@ -197,7 +195,7 @@ def local_step(chain: Handler, request_codec: Codec, response_codec: Codec | Non
         if response_codec is None or (value is None and (response_codec.nullable or not result.is_success)):
             return result
         try:
-            certain = suits(value)
+            certain = response_codec.round_trips(value)
         except BaseException as exc:  # as above
             if ends_process(exc):
                 raise

@@ -1,4 +1,4 @@
-"""How many examples Hypothesis tries: an eighth in every run, and all of them in "make soak"."""
+"""How many examples Hypothesis tries: a sixteenth in every run, and all of them in "make soak"."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-__all__ = ["thorough"]
+__all__ = ["thorough", "tried"]
 
 
 def thorough(examples: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
-    Have Hypothesis try so many examples of a test in "make soak", and an eighth of them otherwise.
+    Have Hypothesis try so many examples of a test in "make soak", and a sixteenth of them otherwise.
 
     Args:
         examples: All of them.
     """
-    tried = examples if os.environ.get("CATGA_TESTS_THOROUGH") else examples // 8
 
     def decorate(test: Callable[..., Any]) -> Callable[..., Any]:
-        return pytest.mark.thorough(settings(max_examples=tried, deadline=None)(test))
+        return pytest.mark.thorough(settings(max_examples=tried(examples), deadline=None)(test))
 
     return decorate
+
+
+def tried(examples: int) -> int:
+    """Return how many of so many examples this run tries."""
+    return examples if os.environ.get("CATGA_TESTS_THOROUGH") else max(examples // 16, 4)

@@ -47,8 +47,8 @@ class Codec:
     """
 
     __slots__ = (
-        "_decimals", "_dump", "_load", "_reader", "_round_trips", "_signed_zeros", "_write",
-        "field", "label", "nullable",
+        "_decimals", "_dump", "_load", "_reader", "_signed_zeros", "_write",
+        "field", "label", "nullable", "round_trips",
     )  # fmt: skip
 
     def __init__(self, field: StrictField, label: str, *, nullable: bool) -> None:
@@ -59,16 +59,15 @@ class Codec:
         self._load = field.from_wire
         self._decimals = any(part.reads_decimals() for part in field.parts())
         self._signed_zeros = any(part.signed_zeros for part in field.parts())
-        self._round_trips: Callable[[Any], bool] | None = None
+        #: Returns whether a value that is not None is equal after a JSON round trip: False may also mean "not known".
+        self.round_trips: Callable[[Any], bool] = self._first_round_trip
         self._write: Callable[[Any], bytes | None] | None = _NOT_COMPILED
         self._reader: Reader | None = _NOT_COMPILED
 
-    @property
-    def round_trips(self) -> Callable[[Any], bool]:
-        """The test made by ``compile_round_trip``, compiled on first use."""
-        if self._round_trips is None:
-            self._round_trips = compile_round_trip(self.field)
-        return self._round_trips
+    def _first_round_trip(self, value: Any) -> bool:
+        # Compiling takes longer than the rest of a registration, and most types of a node are never sent locally.
+        self.round_trips = compile_round_trip(self.field)
+        return self.round_trips(value)
 
     def encode(self, value: Any) -> bytes:
         """

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.process
 _ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("max_age", "keeps"), [("0", False), ("60", True)])
+@pytest.mark.parametrize(("max_age", "keeps"), [("0", False), pytest.param("60", True, marks=pytest.mark.slow)])
 def test_an_async_view_awaits_many_calls_and_each_handler_has_the_signals_of_a_request(
     tmp_path: Path, max_age: str, keeps: bool
 ) -> None:

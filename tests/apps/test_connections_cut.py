@@ -111,7 +111,7 @@ def check_values(postgres: PostgresServer, database: str, told: list[Told]) -> N
         pytest.param(
             DJANGO, "closed", {"SHOP_CONN_MAX_AGE": "0"}, id="django-closes-connections", marks=pytest.mark.slow
         ),
-        pytest.param(FLASK, "pooled", {}, id="flask-sqlalchemy"),
+        pytest.param(FLASK, "pooled", {}, id="flask-sqlalchemy", marks=pytest.mark.slow),
     ],
 )
 def test_a_cut_connection_costs_one_call_at_most_and_none_is_left_open(
@@ -173,8 +173,11 @@ def settled(states: list[str]) -> list[str] | None:
 
 @pytest.mark.parametrize(
     ("kind", "max_age", "way"),
-    [(DJANGO, "0", "stream"), (DJANGO, "60", "post"), (DJANGO_APP, "0", "post")],
-    ids=["closes", "keeps", "app"],
+    [
+        pytest.param(DJANGO, "0", "stream", id="closes"),
+        pytest.param(DJANGO, "60", "post", id="keeps", marks=pytest.mark.slow),
+        pytest.param(DJANGO_APP, "0", "post", id="app", marks=pytest.mark.slow),
+    ],
 )
 def test_streams_leave_no_connection_open_and_are_offered_nowhere_else_with_django(
     postgres: PostgresServer, tmp_path: Path, kind: str, max_age: str, way: str

@@ -88,6 +88,7 @@ def test_flask_is_not_imported(client: ClusterMediator) -> None:
     assert [client.send(Loaded(name)).unwrap() for name in ("flask", "werkzeug", "django")] == [False, False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [("-w", "2", "--threads", "2", "--preload"), ()], ids=["gunicorn --preload", "runserver --noreload"]
 )
@@ -133,6 +134,7 @@ def test_a_server_does_not_start_with_what_a_check_finds_wrong(
     assert told in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_manage_py_catga_is_catga_sync_with_the_settings_of_the_project(shop: Shop, client: ClusterMediator) -> None:
     settings = {"CATGA": {"cluster_name": shop.cluster_name, "discovery": shop.discovery}}
 

@@ -108,6 +108,7 @@ def test_a_mediator_that_is_made_before_the_tests_of_django_begin_joins_no_clust
     assert (done.returncode, done.stdout.splitlines()) == (0, ["['developer']", "[]", "[]"]), done.stderr
 
 
+@pytest.mark.slow
 def test_the_view_is_an_adapter_as_the_others_are(tmp_path: Path) -> None:
     environment = {
         "DJANGO_SETTINGS_MODULE": "tests.apps.django_node.settings",

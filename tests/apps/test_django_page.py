@@ -24,6 +24,7 @@ _FILES = re.findall(r"^```python\n# ([\w/]+\.py)(, at the end)?\n(.*?)^```$", _P
 _LINES = re.findall(r"^\$ (.*)\n((?:[^$`].*\n)*)", _PAGE, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_page_is_followed_from_top_to_bottom(tmp_path: Path) -> None:
     port = str(processes.free_port())
     environment = processes.clean_environment(

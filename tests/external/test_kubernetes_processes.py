@@ -161,6 +161,7 @@ users.close()
         self.tell(program)
         assert program.wait(20) == 0
 
+    @pytest.mark.slow
     def test_a_fork_does_not_wait_for_a_server_that_hangs(self, api: KubernetesApi, run: Any) -> None:
         api.hang("list")
         program = run("""
@@ -182,6 +183,7 @@ say(threads=threads())
         assert self.said(program) == {"threads": ["MainThread"]}
         assert program.wait(20) == 0
 
+    @pytest.mark.slow
     def test_many_forks_while_threads_ask_end_in_no_deadlock(self, api: KubernetesApi, run: Any) -> None:
         program = run("""
 import signal, warnings

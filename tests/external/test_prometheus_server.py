@@ -38,6 +38,7 @@ def test_each_alert_fires_for_its_cause_and_for_nothing_less() -> None:
     promtool("test", "rules", Path(__file__).with_name("alerts_test.yml"))
 
 
+@pytest.mark.slow
 def test_each_query_of_the_dashboard_gives_data_and_alerts_fire_for_a_node_that_hangs(cluster: Watched) -> None:
     asked = cluster.prometheus
     until(lambda: len(asked.query("catga_handlers_in_flight")) == 3, "both nodes and their caller are scraped", 60)

@@ -91,9 +91,9 @@ def as_another_node(nodes: Nodes, node: Node) -> Node:
         pytest.param(restarted_with_an_empty_folder, 421, "1", marks=pytest.mark.slow),
         (restarted_with_an_empty_folder, 421, "2"),
         pytest.param(restarted_with_its_folder, 401, "1", marks=pytest.mark.slow),
-        (restarted_with_its_folder, 401, "2"),
+        pytest.param(restarted_with_its_folder, 401, "2", marks=pytest.mark.slow),
         pytest.param(at_another_port, 421, "1", marks=pytest.mark.slow),
-        (in_another_cluster, 401, "1"),
+        pytest.param(in_another_cluster, 401, "1", marks=pytest.mark.slow),
         (as_another_node, 401, "1"),
     ],
 )
@@ -152,6 +152,7 @@ def test_a_caller_that_knows_the_former_run_of_a_node_is_served_by_the_next_one(
     assert len(runs) == len(set(runs)) == 1 + len(sent)
 
 
+@pytest.mark.slow
 def test_no_call_fails_while_signed_nodes_are_replaced_one_by_one(nodes: Nodes) -> None:
     started = nodes.start("a", "b", options=("-w", "2"), CATGA_SECRET=SECRET, **empty_folder(nodes, "0"))
     over = Event()

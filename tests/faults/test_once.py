@@ -82,6 +82,7 @@ def test_an_id_runs_once_over_all_workers_of_a_node(nodes: Nodes) -> None:
     assert_ran_once(nodes, *(f"call-{n}" for n in range(8)))
 
 
+@pytest.mark.slow
 @pytest.mark.redis
 def test_with_a_shared_store_plain_requests_survive_a_killed_node(tmp_path: Path) -> None:
     with redis_server() as server, Nodes(tmp_path, CATGA_IDEMPOTENCY=server.url) as nodes:
@@ -111,6 +112,7 @@ def _do(text: str) -> object:
     return Do(text)
 
 
+@pytest.mark.slow
 def test_stores_that_are_not_the_same_are_not_taken_for_shared(nodes: Nodes) -> None:
     """Two nodes that remember ids in a file each cannot know what the other one has run."""
     nodes.start("a", CATGA_IDEMPOTENCY=f"sqlite:///{nodes.folder / 'a.sqlite3'}")

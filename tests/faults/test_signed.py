@@ -120,6 +120,7 @@ def test_whoever_is_not_let_in_learns_nothing(nodes: Nodes) -> None:
     assert [run.text for run in ledger.executions(nodes.ran)] == ["raw"]
 
 
+@pytest.mark.slow
 def test_what_was_let_in_once_is_refused_by_every_worker(nodes: Nodes) -> None:
     (node,) = nodes.start("a", options=("-w", "4"), CATGA_SECRET=NEW)
     body, headers = raw(nodes, node, NEW, "once", run=run_of(nodes, node, NEW))

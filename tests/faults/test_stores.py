@@ -114,9 +114,8 @@ def spoilt(path: Path) -> Iterator[None]:
     path.write_bytes(good)
 
 
-@pytest.mark.parametrize(
-    "fault", [deleted, pytest.param(locked, marks=pytest.mark.slow), pytest.param(spoilt, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [deleted, locked, spoilt])
 def test_the_sqlite_file_may_go_and_come_back(
     nodes: Nodes, fault: Callable[[Path], contextlib.AbstractContextManager[object]]
 ) -> None:

@@ -89,8 +89,15 @@ def test_it_serves_until_sigterm_and_loses_no_call(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("when", ["as the app is loaded", "as the server starts"])
+@pytest.mark.parametrize(
+    ("number", "when"),
+    [
+        pytest.param(signal.SIGTERM, "as the app is loaded", marks=pytest.mark.slow),
+        (signal.SIGTERM, "as the server starts"),
+        (signal.SIGINT, "as the app is loaded"),
+        pytest.param(signal.SIGINT, "as the server starts", marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_during_the_start_is_a_clean_stop(number: signal.Signals, when: str, tmp_path: Path) -> None:
     app = textwrap.dedent(APP.format(port=processes.free_port()))
     signalled = f"os.kill(os.getpid(), {int(number)})"

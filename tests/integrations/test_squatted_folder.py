@@ -149,7 +149,9 @@ def test_no_call_goes_where_the_store_of_another_user_leads(
         assert wanted in trouble
 
 
-@pytest.mark.parametrize("secret", ["", "s" * 32], ids=["unsigned", "signed"])
+@pytest.mark.parametrize(
+    "secret", [pytest.param("", id="unsigned", marks=pytest.mark.slow), pytest.param("s" * 32, id="signed")]
+)
 def test_a_node_that_has_no_place_to_write_to_says_so_when_it_begins_to_serve(shared: Path, secret: str) -> None:
     (shared / "file").touch()
     variables = {"CATGA_SECRET": secret} if secret else {}

@@ -75,8 +75,11 @@ def brotli_bomb_with_a_large_window() -> bytes:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 @pytest.mark.parametrize(
     ("coding", "make", "status"),
-    [("gzip", gzip_bomb, 413), ("br", brotli_bomb, 413), ("br", brotli_bomb_with_a_large_window, 400)],
-    ids=["gzip", "brotli", "brotli with a large window"],
+    [
+        pytest.param("gzip", gzip_bomb, 413, id="gzip"),
+        pytest.param("br", brotli_bomb, 413, id="brotli", marks=pytest.mark.slow),
+        pytest.param("br", brotli_bomb_with_a_large_window, 400, id="brotli, large window", marks=pytest.mark.slow),
+    ],
 )
 def test_a_bomb_is_refused_and_takes_at_most_three_times_the_limit(
     coding: str, make: object, status: int, tmp_path: Path
@@ -98,6 +101,7 @@ def test_a_bomb_is_refused_and_takes_at_most_three_times_the_limit(
     assert int(grown) <= 3 * LIMIT
 
 
+@pytest.mark.slow
 def test_the_bomb_of_gzip_is_one() -> None:
     stream, size, rest = zlib.decompressobj(31), 0, gzip_bomb()
     while rest:

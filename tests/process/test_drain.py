@@ -85,6 +85,7 @@ def _pair(found: list[Any]) -> list[Any] | None:
     return found if len(found) == 2 else None
 
 
+@pytest.mark.slow
 def test_a_drained_node_is_left_alone_while_it_lives_and_serves_again_when_restarted(
     cluster: Cluster, client: ClusterMediator
 ) -> None:
@@ -112,6 +113,7 @@ def test_a_drained_node_is_left_alone_while_it_lives_and_serves_again_when_resta
             assert {client.send(Do("x")).node_id for _ in range(4)} == {"n1", "n2"}
 
 
+@pytest.mark.slow
 def test_a_drain_that_is_not_over_in_time_fails_and_one_of_a_node_that_goes_does_not(
     cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -23,7 +23,9 @@ pytestmark = pytest.mark.process
 SYNC = ("-k", "sync", "--threads", "1")
 
 
-@pytest.mark.parametrize("options", [SYNC, ()], ids=["sync", "gthread"])
+@pytest.mark.parametrize(
+    "options", [pytest.param(SYNC, id="sync", marks=pytest.mark.slow), pytest.param((), id="gthread")]
+)
 def test_a_handler_that_exits_or_cancels_fails_its_call_and_its_worker_goes_on(
     client: ClusterMediator, cluster_name: str, options: tuple[str, ...]
 ) -> None:
@@ -43,7 +45,7 @@ def held(client: ClusterMediator, pool: ThreadPoolExecutor, started: Path) -> Fu
     return future
 
 
-@pytest.mark.parametrize("how", ["quit", "timeout"])
+@pytest.mark.parametrize("how", ["quit", pytest.param("timeout", marks=pytest.mark.slow)])
 def test_a_sync_worker_that_is_told_to_end_ends_in_the_middle_of_a_handler(
     client: ClusterMediator, cluster_name: str, tmp_path: Path, how: str
 ) -> None:

@@ -26,7 +26,9 @@ psutil = require_module("psutil")
 pytestmark = pytest.mark.process
 
 
-@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
+@pytest.mark.parametrize(
+    "preload", [pytest.param((), id="", marks=pytest.mark.slow), pytest.param(("--preload",), id="preload")]
+)
 def test_workers_are_one_node_that_outlives_each_of_them(
     client: ClusterMediator, cluster_name: str, preload: tuple[str, ...]
 ) -> None:
@@ -73,6 +75,7 @@ def test_a_killed_node_is_succeeded_at_once_under_another_spelling_of_its_endpoi
         until(lambda: [each.endpoint for each in client.nodes()] == [endpoint], "the new one is there")
 
 
+@pytest.mark.slow
 def test_a_restarted_node_is_another_incarnation(client: ClusterMediator, cluster_name: str) -> None:
     incarnations = set()
     for _ in range(2):
@@ -83,6 +86,7 @@ def test_a_restarted_node_is_another_incarnation(client: ClusterMediator, cluste
     assert len(incarnations) == 2
 
 
+@pytest.mark.slow
 def test_a_process_that_only_imports_the_app_makes_no_node(client: ClusterMediator, cluster_name: str) -> None:
     env = processes.clean_environment({"NODE": "n1", "PORT": str(free_port()), "CLUSTER": cluster_name})
     script = "import tests.process.app as a, threading; threading.Event().wait(1.5); print(len(a.mediator.nodes()))"
@@ -123,6 +127,7 @@ def test_many_threads_get_their_own_answers_from_both_nodes(client: ClusterMedia
         until(lambda: me.num_fds() < before + 10, "the idle connections are closed")
 
 
+@pytest.mark.slow
 def test_connections_that_the_server_closed_while_idle_cost_no_call(client: ClusterMediator, cluster_name: str) -> None:
     with node("n1", cluster_name, "--keep-alive", "1", STREAM="off") as server:
         wait_for(client, "n1")
@@ -149,6 +154,7 @@ def test_a_handler_can_send_to_a_third_node(client: ClusterMediator, cluster_nam
         assert (result.value and result.value.text, result.node_id) == ("hello", "relay")
 
 
+@pytest.mark.slow
 def test_a_failure_is_the_same_here_and_there(client: ClusterMediator, cluster_name: str) -> None:
     from tests.process.app import local
 

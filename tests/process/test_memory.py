@@ -120,13 +120,6 @@ USUAL = (
     "too deep",
     "batch of objects",
 )
-#: One that is refused undecoded; "make soak" tries all.
-QUICK = {("envelope of objects", "middleware")}
-CASES = [
-    pytest.param(name, behind, marks=[] if (name, behind) in QUICK else pytest.mark.slow)
-    for name in BODIES
-    for behind in ("blueprint", "middleware")
-]
 
 
 class Figures:
@@ -176,7 +169,9 @@ def at_once(server: Process, path: str, body: bytes) -> list[tuple[int, str, str
         return [*(call.result() for call in calls), beside]
 
 
-@pytest.mark.parametrize(("name", "behind"), CASES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("behind", ["blueprint", "middleware"])
 def test_eight_large_bodies_at_once_need_a_bounded_memory(cluster_name: str, name: str, behind: str) -> None:
     path, make, status = BODIES[name]
     body = make()

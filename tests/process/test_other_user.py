@@ -52,6 +52,7 @@ def shared() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_two_services_that_root_starts_for_another_user_see_each_other(shared: Path, cluster_name: str) -> None:
     require_service(os.getuid() == 0, "needs root, to start servers for another user")
     env = {"TMPDIR": str(shared)}

@@ -86,7 +86,9 @@ def drip(server: Process, start: bytes) -> tuple[tuple[int, str, str], float]:
     return answer, ended[0]
 
 
-@pytest.mark.parametrize("length", ["Content-Length: 1000", "Content-Length: 1000000"])
+@pytest.mark.parametrize(
+    "length", [pytest.param("Content-Length: 1000", marks=pytest.mark.slow), "Content-Length: 1000000"]
+)
 def test_a_body_that_drips_is_cut_off_and_the_connection_ends(server: Process, length: str) -> None:
     answer, seconds = drip(server, head(length))
     assert answer == (408, "0", SLOW)

@@ -63,6 +63,7 @@ def test_callers_that_never_read_hold_no_thread_beyond_their_deadline(cluster_na
         assert get(f"{server.url}/catga/cluster/node", timeout=60.0) is not None
 
 
+@pytest.mark.slow
 def test_a_caller_that_reads_in_time_gets_all_of_it(cluster_name: str) -> None:
     with (
         node("n1", cluster_name, INSECURE="1") as server,

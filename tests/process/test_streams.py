@@ -175,7 +175,9 @@ def _hold(
     return thread, results
 
 
-@pytest.mark.parametrize("hooks", [(), HOOKS], ids=["bare", "hooks"])
+@pytest.mark.parametrize(
+    "hooks", [pytest.param((), id="bare", marks=pytest.mark.slow), pytest.param(HOOKS, id="hooks")]
+)
 def test_sigterm_ends_what_runs_and_takes_no_more(cluster_name: str, hooks: tuple[str, ...], tmp_path: Path) -> None:
     with node("n1", cluster_name, *hooks) as server, caller(server, cluster_name) as (mediator, ways):
         assert mediator.send(Do("x"))
@@ -230,7 +232,8 @@ def test_a_call_whose_caller_has_gone_does_not_start(cluster_name: str) -> None:
         until(lambda: "closed its side" in server.output() or "time of the call was up" in server.output(), "refused")
 
 
-@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_workers_that_are_recycled_lose_no_call(cluster_name: str, workers: str) -> None:
     recycled = ("-w", workers, "--max-requests", "40", *HOOKS)
     with node("n1", cluster_name, *recycled) as server, caller(server, cluster_name) as (mediator, ways):
@@ -317,6 +320,7 @@ def test_a_stream_that_was_recorded_runs_nothing_again(
             assert mediator.send(Do("after"))
 
 
+@pytest.mark.slow
 def test_there_are_only_so_many_streams_and_the_rest_is_sent_by_post(cluster_name: str, tmp_path: Path) -> None:
     with node("n1", cluster_name, CATGA_MAX_STREAMS="1") as server, caller(server, cluster_name) as (mediator, ways):
         thread, results = _hold(mediator, tmp_path, 2.0)
@@ -340,6 +344,7 @@ def test_without_hooks_no_more_calls_of_streams_run_at_once_than_the_bound_and_t
         assert max(int(result.unwrap().text) for result in results) <= WITHOUT_A_LIMIT + 8
 
 
+@pytest.mark.slow
 def test_without_hooks_as_many_calls_as_the_bound_may_come_back_to_the_node_whose_calls_wait_for_them(
     cluster_name: str, tmp_path: Path
 ) -> None:

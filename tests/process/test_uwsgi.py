@@ -54,7 +54,7 @@ def uwsgi(name: str, cluster_name: str, *options: str, **environment: str) -> It
 
 
 #: Those that other tests here start as well, or that differ from one of the others in one option: "make soak" has them.
-ELSEWHERE = {"one process", "threads", "forks in C, threads", "forks in C, no master", "lazy-apps"}
+ELSEWHERE = {"one process", "threads", "forks in C", "forks in C, threads", "forks in C, no master", "lazy-apps"}
 CASES = [
     pytest.param(options, id=name, marks=pytest.mark.slow if name in ELSEWHERE else [])
     for name, options in THREADED.items()
@@ -80,7 +80,7 @@ def test_a_node_with_threads_is_seen_serves_sends_and_leaves(
     "options",
     [
         pytest.param(STILL["default"], id="default", marks=pytest.mark.slow),
-        pytest.param(STILL["forks in C"], id="forks in C"),
+        pytest.param(STILL["forks in C"], id="forks in C", marks=pytest.mark.slow),
         pytest.param(STILL["lazy-apps"], id="lazy-apps"),
     ],
 )
@@ -106,6 +106,7 @@ def test_calls_from_and_to_a_node_without_threads_end_in_time_and_it_says_what_t
         assert "uWSGI runs no threads here, so this node sends no heartbeats and others do not see it" in said
 
 
+@pytest.mark.slow
 def test_calls_go_to_all_processes_of_one_node(client: ClusterMediator, cluster_name: str) -> None:
     with uwsgi("u", cluster_name, *THREADED["forks in C"]) as server:
         wait_for(client, "u")
@@ -122,6 +123,7 @@ def test_calls_go_to_all_processes_of_one_node(client: ClusterMediator, cluster_
         assert [each.node_id for each in client.nodes()] == ["u"]
 
 
+@pytest.mark.slow
 def test_a_signed_node_that_forks_in_c_lets_each_call_in_once(cluster_name: str) -> None:
     secret = "s" * 32
     with (
@@ -135,6 +137,7 @@ def test_a_signed_node_that_forks_in_c_lets_each_call_in_once(cluster_name: str)
         assert all(result.is_success for result in results), server.output()
 
 
+@pytest.mark.slow
 def test_a_worker_that_uwsgi_starts_anew_goes_on_in_the_same_node(client: ClusterMediator, cluster_name: str) -> None:
     with uwsgi("u", cluster_name, *THREADED["forks in C"]) as server:
         wait_for(client, "u")
@@ -152,6 +155,7 @@ def test_a_worker_that_uwsgi_starts_anew_goes_on_in_the_same_node(client: Cluste
         assert [each.incarnation for each in client.nodes()] == [before]
 
 
+@pytest.mark.slow
 def test_a_chunked_request_is_refused_in_time_and_the_node_goes_on(client: ClusterMediator, cluster_name: str) -> None:
     # Served unsigned, so that it is not refused for that: what is wrong with it is that it has no length.
     with uwsgi("u", cluster_name, *THREADED["one process"], INSECURE="1") as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
@@ -126,6 +127,13 @@ SAID: dict[str, Callable[[], Any]] = {
 }
 
 
+#: Each with each; every third of them in "make test".
+BEHAVIOURS = [
+    pytest.param(does, says, marks=[] if number % 3 == 0 else pytest.mark.slow)
+    for number, (does, says) in enumerate(itertools.product(STEPS, SAID))
+]
+
+
 def behaving(does: str, says: str) -> Behavior:
     def behavior(next_: Next) -> Next:
         def handle(request: Any) -> Any:
@@ -142,8 +150,7 @@ def expected(does: str) -> Delivery:
     return {"nothing": NOT_RUN, "another request in a thread": MAYBE}.get(does, RUN)
 
 
-@pytest.mark.parametrize("says", SAID)
-@pytest.mark.parametrize("does", STEPS)
+@pytest.mark.parametrize(("does", "says"), BEHAVIOURS)
 def test_a_failure_tells_whether_the_handler_ran_whatever_a_behaviour_around_it_says(does: str, says: str) -> None:
     ran = Ran()
     with three_ways(handlers(ran, behaving(does, says))) as ways:
@@ -158,8 +165,7 @@ def test_a_failure_tells_whether_the_handler_ran_whatever_a_behaviour_around_it_
                 assert [each.node_id for each in result.attempts] == ([] if name == "the local mediator" else ["node"])
 
 
-@pytest.mark.parametrize("says", SAID)
-@pytest.mark.parametrize("does", STEPS)
+@pytest.mark.parametrize(("does", "says"), BEHAVIOURS)
 def test_a_failure_of_a_send_tells_whether_the_handler_ran_whatever_a_behaviour_around_the_send_says(
     does: str, says: str
 ) -> None:

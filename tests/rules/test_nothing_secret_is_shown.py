@@ -29,6 +29,7 @@ from catga_sync.nodes import ClusterNode, check_peer
 from catga_sync.options import ClusterOptions, OptionValues
 from catga_sync.wire.keys import KeyRing
 from tests.conftest import require_module
+from tests.thorough import tried
 
 #: No part of it may be shown: it is looked for in two pieces, between which whatever a URL may trip over stands.
 HEAD, TAIL = "h3adofit", "t4ilofit"
@@ -121,11 +122,10 @@ def told(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -
     made.check()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_a_url_with_a_password_is_shown_by_no_option_however_it_is_given(told: Told, name: str) -> None:
-    # All of them where a URL belongs.
-    urls = URLS if name in ("discovery", "idempotency", "endpoint", "peers") else URLS[::7]
-    for url in urls:
+    for url in URLS[:: len(URLS) // tried(len(URLS))]:
         if not (name == "metadata" and url in URLS):
             told.by(lambda url=url: ClusterOptions(**{name: url}))
         told.by(lambda url=url: ClusterOptions(**{name: {"a": url, "url": url}}))

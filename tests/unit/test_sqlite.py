@@ -161,7 +161,7 @@ store.close()
 
 
 @POSIX
-@pytest.mark.parametrize("closes", ["closes", "calls"])
+@pytest.mark.parametrize("closes", [pytest.param("closes", marks=pytest.mark.slow), "calls"])
 def test_a_process_that_inherited_a_connection_opens_no_other_and_says_what_to_do(path: Path, closes: str) -> None:
     command = [sys.executable, "-W", "error", "-c", FORK, str(path), closes]
     done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False)
@@ -196,6 +196,7 @@ assert count() == 1
 """
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_fork_waits_for_a_call_that_is_under_way(path: Path) -> None:
     command = [sys.executable, "-c", BUSY, str(path)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, multiple, rule
@@ -14,6 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, multiple, rule
 from catga_sync.idempotency import Claim, IdempotencyStore, MemoryIdempotency, SqliteIdempotency
 from tests.contracts.discovery import HeldClock
 from tests.contracts.idempotency import DONE, LOST, MISMATCH, NEW, RUNNING
+from tests.thorough import tried
 
 TTL, MAX_BODY = 20.0, 5
 
@@ -135,7 +137,7 @@ class SqliteMachine(Machine):
         self.folder.cleanup()
 
 
-TestMemory = Machine.TestCase
-TestMemory.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-TestSqlite = SqliteMachine.TestCase
-TestSqlite.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestMemory = pytest.mark.thorough(Machine.TestCase)
+TestMemory.settings = settings(max_examples=tried(800), stateful_step_count=40, deadline=None)
+TestSqlite = pytest.mark.thorough(SqliteMachine.TestCase)
+TestSqlite.settings = settings(max_examples=tried(200), stateful_step_count=40, deadline=None)

@@ -43,6 +43,7 @@ def test_a_text_may_stand_across_the_blocks_in_which_texts_are_looked_for(shift,
         check_values(raw, 9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "item", [b'  ""', b'"a" ', b'"[" "]"  ', b'"]"]]', b"[],", b'{"a":1},', b'"ab",', b'\\"', b"[", b'"'], ids=repr
 )

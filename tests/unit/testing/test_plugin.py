@@ -65,6 +65,7 @@ def test_an_unexpected_request_that_the_code_swallows_fails_the_test(pytester: p
     result.stdout.fnmatch_lines(["*UnexpectedRequest: unexpected request messages.Double: Double(number=7)"])
 
 
+@pytest.mark.slow
 def test_an_unexpected_request_that_the_test_catches_is_wanted(pytester: pytest.Pytester) -> None:
     run(
         pytester,
@@ -100,12 +101,14 @@ def test_who_does_not_use_it_does_not_import_the_package(pytester: pytest.Pytest
     ).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_it_can_be_left_out(pytester: pytest.Pytester) -> None:
     result = run(pytester, "-p", "no:catga_sync_pytest", test_it="def test_fake(fake_mediator): pass")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*fixture 'fake_mediator' not found"])
 
 
+@pytest.mark.slow
 def test_the_fixtures_say_what_they_are(pytester: pytest.Pytester) -> None:
     result = run(pytester, "--fixtures", test_it="")
     result.stdout.fnmatch_lines(
