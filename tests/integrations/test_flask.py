@@ -237,7 +237,10 @@ def operated(tmp_path: Path) -> Iterator[Flask]:
         cluster, "shop", discovery=f"sqlite:///{tmp_path / 'nodes.sqlite3'}", endpoint=f"http://127.0.0.1:{port}"
     )
     with mediator_of(app) as made, serving_app(app, port):
-        until(lambda: bool(made.nodes()), "the node is visible")
+        # A node knows itself before it stands in the store, where the command looks.
+        until(lambda: made.nodes(), "the node is made")
+        listing = ["catga", "nodes", "--json"]
+        until(lambda: app.test_cli_runner().invoke(args=listing).exit_code == 0, "the node is visible")
         yield app
 
 
