@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import importlib.util
@@ -12,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -87,6 +88,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in slow]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    """Fail a module whose import starts a node: it would run beside all tests, and use the folders that they choose."""
+    before = _our_threads()
+    report = yield
+    if isinstance(collector, pytest.Module) and (started := sorted((_our_threads() - before).elements())):
+        report.outcome = "failed"
+        report.longrepr = f"the import starts threads, so make the node in a fixture: {', '.join(started)}"
+    return report
+
+
 def pytest_collection_finish() -> None:
     # What has been collected stays until the end. A collection of garbage that walks through all of it takes most of a
     # second, and many tests make one, as does each of their forks.
@@ -129,6 +141,8 @@ def require_module(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
+#: How the names of threads begin that run as long as a node, a stream or a server of gRPC does.
+_OURS = ("catga-", "grpc-node-ticks")
 #: Threads that belong to the process and not to a mediator: they end by themselves soon after there is nothing to do.
 _OF_THE_PROCESS = ("catga-cutoff", "catga-names")
 
@@ -136,12 +150,12 @@ _OF_THE_PROCESS = ("catga-cutoff", "catga-names")
 def _our_threads() -> Counter[str]:
     """Return the names of our threads. A fork in a test stops threads and starts them anew under the same name."""
     names = [thread.name for thread in threading.enumerate()]
-    return Counter(name for name in names if name.startswith("catga-") and name not in _OF_THE_PROCESS)
+    return Counter(name for name in names if name.startswith(_OURS) and name not in _OF_THE_PROCESS)
 
 
-@pytest.fixture(autouse=True)
-def _no_leaked_threads() -> Iterator[None]:
-    """Fail a test whose ``catga-*`` threads outlive it. Those of fixtures with a wider scope were there before."""
+@contextlib.contextmanager
+def _threads_end() -> Iterator[None]:
+    """Fail if threads of ours are left that were not there before the block."""
     before = _our_threads()
     yield
     end = time.monotonic() + THREAD_GRACE
@@ -150,6 +164,20 @@ def _no_leaked_threads() -> Iterator[None]:
         if time.monotonic() >= end:
             pytest.fail(f"threads left behind, close what started them: {', '.join(leaked)}", pytrace=False)
         pause.wait(0.005)
+
+
+@pytest.fixture(autouse=True)
+def _no_leaked_threads() -> Iterator[None]:
+    """Fail a test whose threads outlive it. Those of fixtures with a wider scope were there before."""
+    with _threads_end():
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_leaked_threads_of_fixtures() -> Iterator[None]:
+    """Fail where the threads of a fixture outlive its module."""
+    with _threads_end():
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -96,9 +96,14 @@ def _reserve(port: int) -> bool:
     return True
 
 
-def until(probe: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:
+def until(probe: Callable[[], T | None], what: str | Callable[[], str], timeout: float = 20.0) -> T:
     """
     Call ``probe`` until it returns something else than None or False, and return that.
+
+    Args:
+        probe: What is called.
+        what: What is waited for, or a function that returns it when the time is up.
+        timeout: Seconds.
 
     Raises:
         AssertionError: The time was up; the text says what was waited for.
@@ -110,7 +115,7 @@ def until(probe: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:
         if found is not None and found is not False:  # an answer with status 404 is "false" to requests
             return found
         if time.monotonic() >= end:
-            raise AssertionError(f"not within {timeout:g} s: {what}")
+            raise AssertionError(f"not within {timeout:g} s: {what if isinstance(what, str) else what()}")
         pause.wait(seconds)
         seconds = min(0.05, 1.5 * seconds)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 __all__ = ["listening", "port_of"]
+
+#: Without the flag, a default timeout of the app (``socket.setdefaulttimeout``) makes each socket that is looked at
+#: non-blocking.
+_AS_IT_IS = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
 
 
 def port_of(endpoint: str) -> int:
@@ -25,19 +27,25 @@ def listening() -> list[str]:
         descriptors = [int(path.name) for path in Path("/dev/fd").iterdir() if path.name.isdigit()]
     except OSError:
         return []
-    return sorted({each for fd in descriptors for each in _listener(fd)})
+    return sorted({each for each in map(_listener, descriptors) if each is not None})
 
 
-def _listener(fd: int) -> Iterator[str]:
-    # Another thread may close the descriptor at any moment, but not a copy of it.
-    with contextlib.suppress(OSError):
+def _listener(fd: int) -> str | None:
+    """Return the address on which a descriptor listens; None where it does not, or is gone."""
+    try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            return
-        with socket.socket(fileno=os.dup(fd)) as sock:
+            return None
+        # Another thread may close the descriptor at any moment, and open a file under its number. So there is no copy
+        # of it here: closing the copy of a file releases all locks that this process has on it.
+        sock = socket.socket(type=_AS_IT_IS, fileno=fd)
+        try:
             if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                return
-            name = sock.getsockname()
-            if isinstance(name, tuple):
-                yield f"[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
-            else:
-                yield "a socket of this machine"
+                return None
+            name, is_v6 = sock.getsockname(), sock.family == socket.AF_INET6
+        finally:
+            sock.detach()
+    except OSError:
+        return None
+    if not isinstance(name, tuple):
+        return "a socket of this machine"
+    return f"[{name[0]}]:{name[1]}" if is_v6 else f"{name[0]}:{name[1]}"

@@ -314,10 +314,11 @@ class LocalCluster:
     def _close(self) -> None:
         with self._lock:
             is_first, self._closed = not self._closed, True
-        self._over.set()
         members = self._all()
         for member in members:
             member.kill()
+        # Not before: a request that was slow would run at a node that is not dead yet.
+        self._over.set()
         for member in members:
             member.mediator.close()
         if is_first and (left := _running(members, time.monotonic() + _GRACE)):

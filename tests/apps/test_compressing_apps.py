@@ -14,7 +14,7 @@ import requests
 from catga_sync import ClusterMediator, Mediator, create_cluster
 from tests.conftest import require_module
 from tests.contracts.receiver import envelope
-from tests.process.app import Answer, Ask, Fail
+from tests.process.messages import Answer, Ask, Fail
 from tests.process.nodes import node
 from tests.processes import Process, until
 

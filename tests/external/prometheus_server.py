@@ -26,7 +26,7 @@ import requests
 from catga_sync import ClusterMediator, Mediator, create_cluster
 from tests import processes
 from tests.conftest import require_module, require_service
-from tests.process.app import Ask, Do, Fail
+from tests.process.messages import Ask, Do, Fail
 from tests.process.nodes import ROOT, node, wait_for
 from tests.processes import Process, free_port, get, port_is_free, running, until
 from tests.unit.serving import serving_app

@@ -13,7 +13,7 @@ from catga_sync import Mediator, create_cluster
 from catga_sync.wire.compression import codings
 from tests.conftest import require_module
 from tests.external.proxies import proxy, require_proxies
-from tests.process.app import Ask
+from tests.process.messages import Ask
 from tests.process.nodes import node
 from tests.processes import until
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.external.prometheus_server import ALERTS, Watched, panels, require_prometheus, resolved
-from tests.process.app import Ask
+from tests.process.messages import Ask
 from tests.processes import until
 
 require_prometheus()

@@ -12,6 +12,7 @@ from catga_sync import (
     CatgaError,
     CatgaResult,
     ClusterMediator,
+    Delivery,
     ErrorCode,
     Event,
     Mediator,
@@ -23,7 +24,7 @@ from catga_sync.context import current_call
 from catga_sync.integrations.grpc import GrpcServer, serve_grpc
 from tests import processes
 
-__all__ = ["Ask", "Fail", "Happened", "Served", "Shout", "Tell", "calling", "serving", "wait_for"]
+__all__ = ["Ask", "Fail", "Happened", "Served", "Shout", "Tell", "calling", "sent_to_nobody", "serving", "wait_for"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,21 @@ def calling(endpoint: str, **options: Any) -> Iterator[ClusterMediator]:
     given = {"node_id": "web", "peers": {"users": endpoint}, "max_retries": 0, **options}
     with create_cluster(Mediator(), environ={}, **given) as caller:
         yield caller
+
+
+def sent_to_nobody(caller: ClusterMediator, message: Request[Any]) -> CatgaResult[Any]:
+    """
+    Send to a node that has ended, and return the result of a call that has found no connection.
+
+    grpcio may take a moment to see that the former connection is closed. A call that begins meanwhile is UNKNOWN, since
+    grpcio does not tell how far it has come; the next one makes a connection of its own.
+    """
+    first = caller.send(message)
+    assert (first.code, first.delivery) in [
+        (ErrorCode.UNAVAILABLE, Delivery.UNKNOWN),
+        (ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED),
+    ]
+    return caller.send(message) if first.delivery is Delivery.UNKNOWN else first
 
 
 def wait_for(condition: Any, seconds: float = 20.0) -> None:

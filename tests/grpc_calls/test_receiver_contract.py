@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -122,6 +123,7 @@ class OverGrpc(Exchanges):
     @pytest.fixture(autouse=True)
     def _servers(self) -> Iterator[None]:
         self.channels: dict[ClusterMediator, tuple[GrpcServer, Any]] = {}
+        self.lock = threading.Lock()
         yield
         for server, channel in self.channels.values():
             channel.close()
@@ -130,9 +132,10 @@ class OverGrpc(Exchanges):
         self.channels.clear()
 
     def exchange(self, node: ClusterMediator, call: Call) -> Answer:
-        if node not in self.channels:
-            server = GrpcServer(node, "127.0.0.1:0", 8, None, shared_port=False)
-            self.channels[node] = server, grpc.insecure_channel(f"127.0.0.1:{server.port}")
+        with self.lock:  # several threads of a test may be the first to call
+            if node not in self.channels:
+                server = GrpcServer(node, "127.0.0.1:0", 8, None, shared_port=False)
+                self.channels[node] = server, grpc.insecure_channel(f"127.0.0.1:{server.port}")
         method = self.channels[node][1].unary_unary(f"/catga.cluster.v1.Cluster/{METHODS[call.path]}")
         metadata = [(name.lower(), value) for name, value in call.headers.items()]
         try:

@@ -23,7 +23,7 @@ require_module("grpc")
 from dataclasses import dataclass  # noqa: E402
 
 from catga_sync import Delivery, Request  # noqa: E402
-from tests.grpc_calls.nodes import calling  # noqa: E402
+from tests.grpc_calls.nodes import calling, sent_to_nobody  # noqa: E402
 
 APP = """
     from dataclasses import dataclass
@@ -85,7 +85,7 @@ def test_it_serves_until_sigterm_and_loses_no_call(tmp_path: Path) -> None:
                 end.write("done")
             assert running.result(30).unwrap() == "done"
         assert server.wait(30) == 0
-        assert caller.send(Wait(str(pipe)), timeout=5).delivery is Delivery.NOT_EXECUTED
+        assert sent_to_nobody(caller, Wait(str(pipe))).delivery is Delivery.NOT_EXECUTED
 
 
 @pytest.mark.process

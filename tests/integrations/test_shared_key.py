@@ -17,7 +17,7 @@ from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.wire.routes import INVOKE_PATH, NODE_PATH
 from tests.contracts.receiver import GetUser, User, invocation
 from tests.integrations.test_unsigned_peers import DotNet, serve
-from tests.process.app import Do
+from tests.process.messages import Do
 from tests.process.nodes import node
 from tests.processes import free_port, until
 from tests.unit.serving import serving

@@ -6,78 +6,15 @@ import asyncio
 import os
 import sys
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
 from flask import Flask
 
-from catga_sync import BusinessError, CatgaResult, Mediator, Query, Request, create_cluster, message
+from catga_sync import BusinessError, CatgaResult, Mediator, create_cluster
 from catga_sync.context import current_call
 from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.integrations.wsgi import ClusterMiddleware
-
-
-@message(name="tests.Answer")
-@dataclass(frozen=True)
-class Answer:
-    """Says what was asked and who answered."""
-
-    text: str
-    pid: int
-
-
-@message(name="tests.Ask")
-@dataclass(frozen=True)
-class Ask(Query[Answer]):
-    """A query."""
-
-    text: str
-
-
-@message(name="tests.Do")
-@dataclass(frozen=True)
-class Do(Request[Answer]):
-    """A plain request."""
-
-    text: str
-
-
-@message(name="tests.Fail")
-@dataclass(frozen=True)
-class Fail(Request[Answer]):
-    """A request that the handler refuses in the way that ``how`` says."""
-
-    how: str
-
-
-@message(name="tests.Hold")
-@dataclass(frozen=True)
-class Hold(Request[Answer]):
-    """A request that makes a file when it begins, and runs for so many seconds."""
-
-    started: str
-    seconds: float = 60.0
-
-
-@message(name="tests.Crowd")
-@dataclass(frozen=True)
-class Crowd(Request[Answer]):
-    """A request that runs for a moment; its answer says how many of its kind have run at once so far."""
-
-
-@message(name="tests.Relay")
-@dataclass(frozen=True)
-class Relay(Request[Answer]):
-    """A request whose handler sends another one, which only the other node handles."""
-
-    text: str
-
-
-@message(name="tests.Tell")
-@dataclass(frozen=True)
-class Tell(Request[dict[str, str]]):
-    """A request whose answer is the context of its call."""
-
+from tests.process.messages import Answer, Ask, Crowd, Do, Fail, Hold, Relay, Tell
 
 local = Mediator()
 

@@ -4,32 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
 
 from flask import Flask
 
-from catga_sync import CatgaResult, Mediator, Request, create_cluster, message
+from catga_sync import CatgaResult, Mediator, create_cluster
 from catga_sync.cluster.local_node import WITHOUT_A_LIMIT
 from catga_sync.integrations.flask import cluster_blueprint
-
-
-@message(name="tests.Out")
-@dataclass(frozen=True)
-class Out(Request[int]):
-    """For ``near``."""
-
-
-@message(name="tests.Back")
-@dataclass(frozen=True)
-class Back(Request[int]):
-    """For ``far``."""
-
-
-@message(name="tests.Home")
-@dataclass(frozen=True)
-class Home(Request[int]):
-    """For ``near``."""
-
+from tests.process.messages import Back, Home, Out
 
 local = Mediator()
 

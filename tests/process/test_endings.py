@@ -11,7 +11,7 @@ import pytest
 
 from catga_sync import CatgaResult, ClusterMediator, Delivery, ErrorCode
 from tests.conftest import require_module
-from tests.process.app import Answer, Ask, Fail, Hold
+from tests.process.messages import Answer, Ask, Fail, Hold
 from tests.process.nodes import ROOT, node, wait_for
 from tests.processes import free_port, running, until
 

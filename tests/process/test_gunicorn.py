@@ -16,7 +16,7 @@ import pytest
 from catga_sync import ClusterMediator, Delivery, ErrorCode
 from tests import processes
 from tests.conftest import require_module
-from tests.process.app import Ask, Do, Fail, Relay
+from tests.process.messages import Ask, Do, Fail, Relay
 from tests.process.nodes import ROOT, node, wait_for
 from tests.processes import free_port, port_is_free, running, until
 

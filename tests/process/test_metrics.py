@@ -24,7 +24,7 @@ from catga_sync.transport.request_headers import write_headers
 from catga_sync.wire.envelope import RequestEnvelope
 from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
 from tests.conftest import require_module
-from tests.process.app import Ask, Do, Fail
+from tests.process.messages import Ask, Do, Fail
 from tests.process.nodes import node
 from tests.processes import Process, until
 

@@ -27,7 +27,7 @@ OPTIONS = ("--preload", "--user", "65534", "--group", "65534")
 CLIENT = """
 import encodings.ascii, encodings.idna, os, sys, threading, time
 from catga_sync import Mediator, create_cluster
-from tests.process.app import Ask
+from tests.process.messages import Ask
 
 client = create_cluster(Mediator(), node_id="client", cluster_name=sys.argv[1], router="round-robin")
 os.setgid(65534)

@@ -11,7 +11,7 @@ from flask import Flask
 from catga_sync import Mediator, create_cluster
 from catga_sync.integrations.flask import cluster_blueprint
 from tests.conftest import require_module
-from tests.process.app import Ask, Do
+from tests.process.messages import Ask, Do
 from tests.process.nodes import ROOT, default_file, node, wait_for
 from tests.processes import free_port, running, until
 

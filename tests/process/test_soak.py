@@ -9,7 +9,7 @@ import pytest
 
 from catga_sync import ClusterMediator
 from tests.conftest import require_module
-from tests.process.app import Ask, Do
+from tests.process.messages import Ask, Do
 from tests.process.nodes import node, wait_for
 
 require_module("gunicorn")

@@ -20,9 +20,8 @@ from catga_sync.nodes import STREAM
 from tests.conftest import require_module
 from tests.external.proxies import proxy, require_proxies
 from tests.faults.tap import tapped
-from tests.process.app import Answer, Ask, Crowd, Do, Fail, Hold, Tell
+from tests.process.messages import Answer, Ask, Crowd, Do, Fail, Hold, Out, Tell
 from tests.process.nodes import ROOT, node, wait_for
-from tests.process.returning import Out
 from tests.processes import Process, free_port, running, until
 
 require_module("gunicorn")

@@ -9,7 +9,7 @@ import pytest
 
 from catga_sync import Delivery, ErrorCode, Mediator, create_cluster
 from tests.conftest import require_module
-from tests.process.app import Do, Hold
+from tests.process.messages import Do, Hold
 from tests.process.nodes import node
 from tests.processes import stopped, until
 

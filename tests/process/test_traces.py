@@ -12,8 +12,8 @@ import pytest
 from catga_sync import CatgaResult, ClusterMediator
 from catga_sync.context import CallContext, enter_call, leave_call
 from tests.conftest import require_module
+from tests.process.messages import First
 from tests.process.nodes import node, wait_for
-from tests.process.traced import First
 from tests.processes import Process, until
 
 require_module("gunicorn")

@@ -14,7 +14,7 @@ import pytest
 
 from catga_sync import ClusterMediator, Mediator, create_cluster
 from tests.conftest import require_module, require_service
-from tests.process.app import Ask, Do, Relay
+from tests.process.messages import Ask, Do, Relay
 from tests.process.nodes import ROOT, default_file, node, wait_for
 from tests.processes import Process, free_port, running, until
 

@@ -4,46 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
 
 from flask import Flask
 
-from catga_sync import BusinessError, CatgaResult, Mediator, Request, create_cluster, message
+from catga_sync import BusinessError, CatgaResult, Mediator, create_cluster
 from catga_sync.behaviors import logging_behavior
 from catga_sync.integrations.flask import cluster_blueprint
-
-
-@message(name="traces.First")
-@dataclass(frozen=True)
-class First(Request[str]):
-    """Asks for Second."""
-
-    how: str
-
-
-@message(name="traces.Second")
-@dataclass(frozen=True)
-class Second(Request[str]):
-    """Asks for Third, twice: alone and in a batch."""
-
-    how: str
-
-
-@message(name="traces.Third")
-@dataclass(frozen=True)
-class Third(Request[str]):
-    """Asks for Inside, which is handled by the same process."""
-
-    how: str
-
-
-@message(name="traces.Inside", remote=False)
-@dataclass(frozen=True)
-class Inside(Request[str]):
-    """Does what ``how`` says."""
-
-    how: str
-
+from tests.process.messages import First, Inside, Second, Third
 
 logging.basicConfig(level=logging.INFO, format="%(name)s %(levelname)s %(message)s")
 local = Mediator()

@@ -298,13 +298,13 @@ def test_a_server_that_ends_workers_before_their_calls_is_found(place: Place) ->
 #: A mediator whose store is an object.
 alone = create_cluster(Mediator(), node_id="alone", discovery=MemoryDiscovery(), environ={})
 
-flask_app = Flask("shop")
-CatgaCluster(Mediator(), flask_app, node_id="flask-shop", discovery="memory://")
 
-
-def test_a_flask_app_has_the_mediator_whose_node_is_checked(place: Place) -> None:
+def test_a_flask_app_has_the_mediator_whose_node_is_checked(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Flask("shop")
+    place.enter(CatgaCluster(node_id="flask-shop", discovery="memory://").init_app(app))
+    monkeypatch.setattr(sys.modules[__name__], "flask_app", app, raising=False)
     code, found = place.doctor("tests.unit.cli.test_doctor:flask_app")
-    assert (code, found["options"]) == (0, [("ok", "node flask-shop of cluster default; it only sends")]), found
+    assert (code, found["options"]) == (0, [("ok", "node flask-shop of cluster ops; it only sends")]), found
 
 
 def test_what_cannot_be_loaded_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

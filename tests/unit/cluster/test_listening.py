@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from catga_sync._runtime_dir import identity
 from catga_sync.cluster.listening import listening, port_of
 
 
@@ -45,3 +50,33 @@ def test_a_socket_of_another_family_is_one_as_well(tmp_path: Path) -> None:
         assert "a socket of this machine" in listening()
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
         assert f"[::1]:{listener.getsockname()[1]}" in listening()
+
+
+@contextlib.contextmanager
+def default_timeout(seconds: float) -> Iterator[None]:
+    """As apps set one for libraries that have none."""
+    former = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(former)
+
+
+def test_no_socket_of_the_process_is_changed_by_the_look_at_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        with default_timeout(5.0):
+            assert f"127.0.0.1:{listener.getsockname()[1]}" in listening()
+        assert [os.get_blocking(each.fileno()) for each in (listener, client)] == [True, True]
+
+
+def test_a_descriptor_that_another_thread_has_used_anew_is_left_open_and_copied_nowhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # At any moment the number of a socket may become that of a file.
+    monkeypatch.setattr(stat, "S_ISSOCK", lambda mode: True)
+    with (tmp_path / "file").open("w") as file:
+        listening()
+        open_now = [identity(each) for each in Path("/dev/fd").iterdir()]
+        assert open_now.count(identity(file.fileno())) == 1
+        assert file.write("x") == 1

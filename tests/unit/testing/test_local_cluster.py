@@ -181,6 +181,11 @@ class Hanging:
         assert self.ended.wait(60)
         return 1
 
+    def send(self, *messages: Any) -> None:
+        """Send them from another thread, which waits until the cluster is closed; return when the handler hangs."""
+        threading.Thread(target=self.client.send_batch, args=(messages,), daemon=True).start()
+        assert self.entered.wait(30)
+
 
 @pytest.fixture
 def hanging() -> Iterator[Hanging]:
@@ -219,8 +224,7 @@ def test_closing_it_warns_of_a_handler_that_does_not_end(
     hanging: Hanging, monkeypatch: pytest.MonkeyPatch, messages: list[Any], names: str
 ) -> None:
     monkeypatch.setattr("catga_sync.testing.local_cluster._GRACE", SHORT)
-    hanging.client.send_batch(messages, timeout=SHORT)
-    assert hanging.entered.wait(30)
+    hanging.send(*messages)
     with pytest.warns(RuntimeWarning, match=f"still run: {names} at node 'stock'; have the test end") as caught:
         hanging.cluster.close()
     assert [each.filename for each in caught] == [__file__]
@@ -229,8 +233,7 @@ def test_closing_it_warns_of_a_handler_that_does_not_end(
 
 def test_the_warning_is_at_the_with_block(hanging: Hanging, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("catga_sync.testing.local_cluster._GRACE", 0.0)
-    hanging.client.send(Reserve(), timeout=SHORT)
-    assert hanging.entered.wait(30)
+    hanging.send(Reserve())
     with pytest.warns(RuntimeWarning, match=r"local\.Reserve at node 'stock'") as caught, hanging.cluster:
         pass
     assert [each.filename for each in caught] == [__file__]
@@ -253,14 +256,37 @@ def test_closing_it_wakes_handlers_that_wait_for_another_node(
     (handler,) = [each for each in threading.enumerate() if each.name == "catga-local-shop"]
     if waits_for == "a handler that hangs":
         monkeypatch.setattr("catga_sync.testing.local_cluster._GRACE", SHORT)
-        with pytest.warns(RuntimeWarning, match=r"still run: local\.Reserve at node 'stock'; have"):
+        # The one that waits is woken, and may take longer than that to end.
+        still = r"still run: (local\.Price at node 'shop', )?local\.Reserve at node 'stock'; have"
+        with pytest.warns(RuntimeWarning, match=still):
             cluster.close()
+        handler.join(30)
     else:
         cluster.close()
         assert not hanging.entered.is_set()
     assert not handler.is_alive()
     caller.join(30)
     assert [each.delivery for each in results] == [Delivery.UNKNOWN] * 2
+
+
+def test_closing_it_runs_no_request_that_was_on_its_way(hanging: Hanging) -> None:
+    cluster, results = hanging.cluster, []
+    caller = threading.Thread(target=lambda: results.append(hanging.client.send(Reserve(), timeout=60)))
+
+    class Over(threading.Event):
+        """What it wakes goes on before anything else happens."""
+
+        def set(self) -> None:
+            super().set()
+            until(lambda: hanging.entered.is_set() or not caller.is_alive(), "the request goes on")
+
+    cluster._over = Over()
+    cluster.script("stock", Fault.SLOW, seconds=50)
+    caller.start()
+    until(lambda: asleep(cluster) > 0, "the request is on its way")
+    cluster.close()
+    assert not hanging.entered.is_set()
+    assert [each.delivery for each in results] == [Delivery.UNKNOWN]
 
 
 def waiting(cluster: LocalCluster) -> int:
