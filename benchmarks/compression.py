@@ -2,7 +2,9 @@
 
     python benchmarks/compression.py                 measure the codings, print the tables
     python benchmarks/compression.py --netns         send over a shaped link between two network namespaces, too (root)
-    python benchmarks/compression.py --write         write tables and picture into docs/compression.md
+    python benchmarks/compression.py --write         write tables and picture into docs/compression.md, and the figures
+                                                     into benchmarks/results/compression.json
+    python benchmarks/compression.py --quick         only see that all runs; keeps nothing
 
 The bodies are envelopes as they travel: orders as JSON, within base64. The time saved by a message is computed: the
 bits that need not be sent, divided by the bandwidth, less the processor time to compress and to decompress. ``--netns``
@@ -120,23 +122,39 @@ def _gzip(body: bytes, level: int) -> bytes:
     return stream.compress(body) + stream.flush()
 
 
-def measured(coding: Coding, body: bytes) -> Cost:
+def measured(coding: Coding, body: bytes, rounds: int) -> Cost:
     """Return what a coding costs."""
     made = coding.compress(body)
     assert coding.decompress(made) == body
-    return Cost(len(body), len(made), _least(coding.compress, body), _least(coding.decompress, made))
+    return Cost(len(body), len(made), _least(coding.compress, body, rounds), _least(coding.decompress, made, rounds))
 
 
-def _least(function: Callable[[bytes], bytes], body: bytes) -> float:
-    """Return the seconds of one call: the least of nine rounds, each long enough for the clock."""
+def _least(function: Callable[[bytes], bytes], body: bytes, rounds: int) -> float:
+    """Return the seconds of one call: the least of the rounds, each long enough for the clock."""
     calls = max(1, 200_000 // len(body))
-    rounds = []
-    for _ in range(9):
+    found = []
+    for _ in range(rounds):
         began = time.process_time()
         for _ in range(calls):
             function(body)
-        rounds.append((time.process_time() - began) / calls)
-    return min(rounds)
+        found.append((time.process_time() - began) / calls)
+    return min(found)
+
+
+def keep(costs: dict[str, dict[int, Cost]], sends: dict[tuple[str, int, str], float]) -> Path:
+    """Write all figures, bytes and seconds, into a file as those of ``make bench``; return the file."""
+    sys.path.append(str(ROOT))
+    from benchmarks.bench import measure, report
+
+    figures = {}
+    for name, by_size in costs.items():
+        for size, cost in by_size.items():
+            figures[f"{name} / {size} / bytes"] = [float(cost.compressed)]
+            figures[f"{name} / {size} / to compress"] = [cost.to_compress]
+            figures[f"{name} / {size} / to decompress"] = [cost.to_decompress]
+    for (rate, size, compression), seconds in sends.items():
+        figures[f"a send / {size} / {rate}, {compression}"] = [seconds]
+    return report.write("compression", measure.Measured(figures), report.RESULTS)
 
 
 # -- tables and picture -----------------------------------------------------------------------------------------------
@@ -341,9 +359,9 @@ def call(compression: str) -> None:
     """Print the median seconds of a send for each length."""
     peers = {"keeper": f"http://{_ADDRESSES[1]}:{_PORT}"}
     found = {}
-    with create_cluster(
-        Mediator(), node_id="caller", peers=peers, secret="bench" * 8, compression=compression
-    ) as client:
+    # By POST: a call over a stream is not compressed.
+    options = {"peers": peers, "secret": "bench" * 8, "stream": "off", "compression": compression}
+    with create_cluster(Mediator(), node_id="caller", **options) as client:
         end = time.monotonic() + 30
         while [each.handles is not None for each in client.nodes()] != [True]:
             if time.monotonic() > end:
@@ -364,25 +382,31 @@ def main() -> None:
     """Print the tables, or write them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--netns", action="store_true", help="send over a shaped link, too (root)")
-    parser.add_argument("--write", action="store_true", help="write tables and picture into docs/compression.md")
+    parser.add_argument("--write", action="store_true", help="write tables, picture and figures")
+    parser.add_argument("--quick", action="store_true", help="only see that all runs; keeps nothing")
     parser.add_argument("--call", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.call:
         call(given.call)
         return
-    bodies = {size: orders(size) for size in SIZES}
-    costs = {coding.name: {size: measured(coding, body) for size, body in bodies.items()} for coding in known_codings()}
+    bodies, rounds = {size: orders(size) for size in SIZES}, 1 if given.quick else 9
+    costs = {
+        coding.name: {size: measured(coding, body, rounds) for size, body in bodies.items()}
+        for coding in known_codings()
+    }
     used = {name: by_size for name, by_size in costs.items() if name.endswith("(used)")}
     texts = {"the codings": cost_table(costs)}
     savings = [
         f"Milliseconds saved with {name.split()[0]}:\n\n{saving_table(by_size)}" for name, by_size in used.items()
     ]
     texts["the savings"] = "\n".join(savings)
+    sends = real_sends() if given.netns else {}
     if given.netns:
-        texts["the sends"] = sent_table(real_sends())
+        texts["the sends"] = sent_table(sends)
     for text in texts.values():
         print(text)
-    if given.write:
+    if given.write and not given.quick:
+        print(f"written to {keep(costs, sends)}")
         draw({name.split()[0]: by_size for name, by_size in used.items()})
         page = PAGE.read_text(encoding="utf-8")
         for name, text in texts.items():

@@ -139,7 +139,8 @@ class Hook(Protocol):
         """
         Called before a handler runs here, with its behaviours, or the subscribers of an event.
 
-        A request that is refused before, such as one that does not fit its class, has none.
+        A request that is refused before, such as one that does not fit its class, has none. A response that does
+        not fit its type is told as the failure that the caller gets.
         """
 
     def on_served(self, details: ServedDetails) -> object:

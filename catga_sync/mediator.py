@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from catga_sync import _fork
@@ -38,7 +38,18 @@ from catga_sync.handlers import (
 from catga_sync.hooks import Hooks, SendDetails
 from catga_sync.messages import Event, Request, require_event, require_request
 from catga_sync.nodes import ClusterNode
-from catga_sync.pipeline import Behavior, Handler, build_chain, handler_step, local_step, watched_step
+from catga_sync.pipeline import (
+    Behavior,
+    Handler,
+    WriteResponse,
+    build_chain,
+    handler_step,
+    local_step,
+    run_and_write,
+    run_named,
+    run_subscribers,
+    watched_step,
+)
 from catga_sync.results import CatgaResult, expired_before_start
 from catga_sync.serialization import MessageRegistry, MessageType
 
@@ -71,8 +82,7 @@ class Mediator(AsyncSends):
         self._lock = threading.RLock()
         # Guarded by _lock for writing, swapped whole; read without it. A handler alone, and inside its behaviours.
         self._steps: dict[type, tuple[MessageType, Handler, Handler]] = {}
-        #: For a request that was received, and for one that is sent here; the result is the same.
-        self._received: dict[type, Handler] = {}
+        #: For a request that is sent here.
         self._chains: dict[type, Handler] = {}
         self._subscribers: dict[type, tuple[Handler, ...]] = {}
         self._behaviors: tuple[Behavior, ...] = ()
@@ -126,9 +136,7 @@ class Mediator(AsyncSends):
                 raise RegistrationError(f"{entry.name} has a handler already; a request type has exactly one")
             handle = _inside(entry, step, self._behaviors)
             self._steps = {**self._steps, request_type: (entry, step, handle)}
-            received, chain = self._chains_of(entry, handle)
-            self._received = {**self._received, request_type: received}
-            self._chains = {**self._chains, request_type: chain}
+            self._chains = {**self._chains, request_type: self._chain_of(entry, handle)}
 
     def subscriber(self, function: F = NO_FUNCTION) -> F:
         """Register a function as a subscriber of the event type that its first parameter is annotated with."""
@@ -192,17 +200,19 @@ class Mediator(AsyncSends):
 
     def _watch_handlers(self) -> None:
         with self._lock:
-            built = {kind: self._chains_of(entry, handle) for kind, (entry, _, handle) in self._steps.items()}
-            self._received = {kind: received for kind, (received, _) in built.items()}
-            self._chains = {kind: chain for kind, (_, chain) in built.items()}
+            self._chains = {kind: self._chain_of(entry, handle) for kind, (entry, _, handle) in self._steps.items()}
 
-    def _chains_of(self, entry: MessageType, handle: Handler) -> tuple[Handler, Handler]:
-        """Return the chain for a request that was received, and for one that is sent here; no behaviour is called."""
-        received = watched_step(self._hooks, entry.name, handle, received=True)
+    def _chain_of(self, entry: MessageType, handle: Handler) -> Handler:
+        """Return the chain for a request that is sent here; no behaviour is called."""
+        if not entry.remote:
+            return watched_step(self._hooks, entry.name, handle, received=False)
+        if not self._handle_watchers:
+            return self._local_step(handle, entry.codec, entry.response_codec, entry.name)
+        # Of a request that is unfit to travel, hooks are told nothing: no handler has run. A response is to them what
+        # its caller gets.
+        handle = self._local_step(handle, None, entry.response_codec, entry.name)
         chain = watched_step(self._hooks, entry.name, handle, received=False)
-        if entry.remote:  # around the hooks: a request that is unfit to travel has no handler run
-            chain = self._local_step(chain, entry.codec, entry.response_codec, entry.name)
-        return received, chain
+        return self._local_step(chain, entry.codec, None, entry.name)
 
     def handles(self, request_type: type) -> bool:
         """Return whether a request of this type has a handler here."""
@@ -254,7 +264,7 @@ class Mediator(AsyncSends):
         return self._hooks.watch(self._send_watchers, details, self.dispatch, request)
 
     def dispatch(
-        self, request: Request[T], call: CallContext, node_id: str | None = None, *, received: bool = False
+        self, request: Request[T], call: CallContext, node_id: str | None = None, write: WriteResponse | None = None
     ) -> CatgaResult[T]:
         """
         Run the handler of ``request`` as the given call: within its deadline, under its id, as that node.
@@ -263,16 +273,22 @@ class Mediator(AsyncSends):
             request: The request.
             call: The call.
             node_id: Of the node that the result names.
-            received: Whether another node has sent the request.
+            write: Writes the response for the node that has sent the request, and returns the result that it gets,
+                which hooks are told. None means that the request is sent here.
         """
-        chain = (self._received if received else self._chains).get(type(request))
+        chain = self._chains.get(type(request))
+        if chain is not None and write is not None:
+            entry, _, handle = self._steps[type(request)]
+            chain = partial(run_and_write, handle, write)
+            if self._handle_watchers:
+                chain = watched_step(self._hooks, entry.name, chain, received=True)
         if chain is None:
             return self.no_handler(type(request))._with(request_id=call.request_id)
         if call.deadline is not None and call.deadline.remaining() <= 0:
             return expired_before_start()._with(request_id=call.request_id)
         token = enter_call(call)
         try:
-            return _run(chain, request, node_id, call)
+            return run_named(chain, request, node_id, call)
         finally:
             leave_call(token)
 
@@ -361,10 +377,10 @@ class Mediator(AsyncSends):
         """Call every subscriber here; return one result for all of them, a success when there is none."""
         steps = self._subscribers.get(type(event), ())
         if not steps or not self._handle_watchers:
-            return _deliver(steps, event, current_call())
+            return run_subscribers(steps, event, current_call())
         name = self.registry.by_type(type(event)).name
         watch = self._hooks.watch_handling
-        return within_call(lambda call: watch(name, call, _deliver, steps, event, received=received))
+        return within_call(lambda call: watch(name, call, run_subscribers, steps, event, received=received))
 
     def no_handler(self, request_type: type) -> CatgaResult[Any]:
         """Return the failure for a request type that has no handler here."""
@@ -380,21 +396,3 @@ class Mediator(AsyncSends):
 
 def _inside(entry: MessageType, step: Handler, behaviors: tuple[Behavior, ...]) -> Handler:
     return build_chain(step, behaviors, entry.name, lambda request: entry.response_may_be_none)
-
-
-def _run(chain: Handler, request: Any, node_id: str | None, call: CallContext) -> CatgaResult[Any]:
-    """Run a handler, and name its call and its node in the result."""
-    started = time.perf_counter()
-    result = chain(request)
-    if node_id is not None and result.node_id == node_id and result._request_id == call.request_id:
-        return result  # as hooks were told it
-    elapsed = (time.perf_counter() - started) * 1000.0
-    return result._with(request_id=call.request_id, node_id=node_id, processing_time_ms=elapsed)
-
-
-def _deliver(steps: tuple[Handler, ...], event: Event, call: CallContext | None = None) -> CatgaResult[None]:
-    """Run subscribers; return one result for all, with the id of the call if there is one."""
-    results = [step(event) for step in steps]
-    failed = next((result for result in results if not result.is_success), None)
-    result: CatgaResult[None] = CatgaResult(True) if failed is None else failed
-    return result if call is None else result._with(request_id=call.request_id)

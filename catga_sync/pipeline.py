@@ -11,7 +11,6 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import date, datetime
@@ -29,10 +28,10 @@ if TYPE_CHECKING:
     from catga_sync.serialization.codec import Codec
 
 __all__ = [
-    "watched_step",
     "MAX_ERROR_TEXT",
     "Behavior",
     "Handler",
+    "WriteResponse",
     "build_chain",
     "error_text",
     "failure_of",
@@ -41,13 +40,19 @@ __all__ = [
     "limit_text",
     "local_step",
     "raised_in_call",
+    "run_and_write",
+    "run_named",
+    "run_subscribers",
     "unreadable_answer",
     "unwritable_answer",
+    "watched_step",
 ]
 
 T = TypeVar("T")
 
 Handler = Callable[[Any], CatgaResult[Any]]
+#: Writes the response of a handler for another node, and returns the result that the node gets.
+WriteResponse = Callable[[CatgaResult[Any]], CatgaResult[Any]]
 Behavior = Callable[[Handler], Callable[[Any], Any]]
 
 #: Characters of an error text that a caller gets to see; the same here as over the wire.
@@ -66,8 +71,10 @@ def limit_text(text: str) -> str:
 
 
 def error_text(text: str) -> str:
-    """Return an error text as callers get it, locally and remotely: limited, and never empty."""
-    return limit_text(text) or NO_REASON
+    """Return an error text as callers get it, locally and remotely: limited, never empty, and fit for UTF-8."""
+    text = limit_text(text)
+    # Half of a surrogate pair could go by POST, and not over gRPC.
+    return (text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")) or NO_REASON
 
 
 def build_chain(
@@ -154,38 +161,53 @@ def watched_step(hooks: Hooks, name: str, handle: Handler, *, received: bool) ->
         call = current_call()
         if call is None:  # a hook was added between a look at the hooks and the look-up of the handler
             return within_call(lambda _: run(request))
-        return hooks.watch_handling(name, call, _named, handle, request, received=received)
+        return hooks.watch_handling(name, call, run_named, handle, request, call.node_id, received=received)
 
     return run
 
 
-def _named(handle: Handler, request: Any, call: CallContext) -> CatgaResult[Any]:
-    """Run a handler; its result has the id of its call and the node, as hooks are told them."""
-    started = time.perf_counter()
+def run_named(handle: Handler, request: Any, node_id: str | None, call: CallContext) -> CatgaResult[Any]:
+    """Run a handler, and name its call and its node in the result."""
+    started = perf_counter()
     result = handle(request)
-    elapsed = (time.perf_counter() - started) * 1000.0
-    return result._with(request_id=call.request_id, node_id=call.node_id, processing_time_ms=elapsed)
+    if node_id is not None and result.node_id == node_id and result._request_id == call.request_id:
+        return result  # as hooks were told it
+    elapsed = (perf_counter() - started) * 1000.0
+    return result._with(request_id=call.request_id, node_id=node_id, processing_time_ms=elapsed)
 
 
-def local_step(chain: Handler, request_codec: Codec, response_codec: Codec | None, name: str) -> Handler:
+def run_and_write(handle: Handler, write: WriteResponse, request: Any) -> CatgaResult[Any]:
+    """Run a handler, and write its response."""
+    return write(handle(request))
+
+
+def run_subscribers(steps: Sequence[Handler], event: Any, call: CallContext | None = None) -> CatgaResult[None]:
+    """Run subscribers; return one result for all, with the id of the call if there is one."""
+    results = [step(event) for step in steps]
+    failed = next((result for result in results if not result.is_success), None)
+    result: CatgaResult[None] = CatgaResult(True) if failed is None else failed
+    return result if call is None else result._with(request_id=call.request_id)
+
+
+def local_step(chain: Handler, request_codec: Codec | None, response_codec: Codec | None, name: str) -> Handler:
     """
-    Return the outermost step of a local call: it accepts and returns what a remote call would.
+    Return a step of a local call: it accepts and returns what a remote call would.
 
     Args:
         chain: Runs the request.
-        request_codec: Of the request.
-        response_codec: Of its response; None means that it has none.
+        request_codec: Of the request; None accepts it as it is.
+        response_codec: Of its response; None returns it as it is.
         name: Wire name of the request type, for texts.
     """
 
     def run(request: Any) -> CatgaResult[Any]:
         try:
-            certain = request_codec.round_trips(request)
+            certain = request_codec is None or request_codec.round_trips(request)
         except BaseException as exc:  # such as a missing attribute: the codec makes the error text
             if ends_process(exc):
                 raise
             certain = False
-        if not certain:
+        if not certain and request_codec is not None:
             try:
                 request = request_codec.decode(request_codec.encode(request))
             except SerializationError as exc:

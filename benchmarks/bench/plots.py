@@ -49,7 +49,7 @@ def _bars(part: str, measured: Measured, path: Path) -> Path:
             [cases[name].median - cases[name].low for name in names],
             [cases[name].high - cases[name].median for name in names],
         ]
-        colours = [OURS if name.startswith(("stream", "POST", "catga_sync")) else OTHERS for name in names]
+        colours = [OURS if name.startswith(("stream", "POST", "gRPC", "catga_sync")) else OTHERS for name in names]
         axis.barh(names, [cases[name].median for name in names], xerr=errors, color=colours)
         axis.set_title(title)
     figure.savefig(path, dpi=120)

@@ -2,6 +2,7 @@
 
 ``..., p50`` is the median time of a call of one caller, in seconds; ``..., 8`` and ``..., 32`` are calls a second of so
 many threads in one process. ``POST`` is served by the WSGI middleware, ``POST, blueprint`` by Flask's blueprint.
+``gRPC`` is a call of ours over gRPC, ``grpcio`` a bare one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from benchmarks.bench import measure
 from benchmarks.bench.messages import TEXT, Told
 from benchmarks.bench.part import Part, Settings
-from benchmarks.bench.peers import Asking, catga, floor, grpcio, plain, pyro, rpyc
+from benchmarks.bench.peers import Asking, catga, catga_grpc, floor, grpcio, plain, pyro, rpyc
 from benchmarks.bench.servers import Server, free_port, started
 
 MOST_CALLERS = 32
@@ -51,6 +52,7 @@ WAYS: dict[str, Way] = {
     "stream, 4 workers": ours("key", workers=4, single=False),
     "POST": ours("key", stream="off", app="middleware"),
     "POST, blueprint": ours("key", stream="off", threads=()),
+    "gRPC": Way(catga_grpc.command, catga_grpc.connect),
     "grpcio": Way(grpcio.command, grpcio.connect),
     "Pyro5": Way(pyro.command, pyro.connect),
     "rpyc": Way(rpyc.command, rpyc.connect),

@@ -85,6 +85,8 @@ TARGETS = (
     Target("remote", "POST, p50", "floor, p50", most=2.2, stretch=1.5),
     Target("remote", "POST, 8", "grpcio, 8", least=0.8),
     Target("remote", "POST, blueprint, p50", "POST, p50", most=1.25),
+    Target("remote", "gRPC, p50", "grpcio, p50"),
+    Target("remote", "gRPC, 8", "grpcio, 8"),
     # Of times: 1 to 3, 1 to 15.
     Target("batch", "stream, one by one", "stream, batch", least=3.0),
     Target("batch", "POST, one by one", "POST, batch", least=15.0),

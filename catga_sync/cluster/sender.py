@@ -241,6 +241,8 @@ class Sender:
         why_not_stream = getattr(self._invoker, "why_not_stream", None)
         if why_not_stream is None:
             return None
+        if self.way_to(node) == "grpc":
+            return "over gRPC"
         why = why_not_stream(node)
         return "over a stream" if why is None else f"by POST ({why})"
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from catga_sync.context import CallContext, enter_call, leave_call
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.messages import Event
-from catga_sync.pipeline import limit_text, unwritable_answer
+from catga_sync.pipeline import WriteResponse, limit_text, unwritable_answer
 from catga_sync.receiver.call import CallMeta, Progress
 from catga_sync.receiver.deduplication import Deduplication, Turn, other_store
 from catga_sync.receiver.memory_budget import MemoryBudget
@@ -41,9 +41,9 @@ class Handlers(Protocol):
         """Return whether there is a handler."""
 
     def dispatch(
-        self, request: Any, call: CallContext, node_id: str | None = None, *, received: bool = False
+        self, request: Any, call: CallContext, node_id: str | None = None, write: WriteResponse | None = None
     ) -> CatgaResult[Any]:
-        """Run the handler."""
+        """Run the handler, and write its response; see ``Mediator.dispatch``."""
 
     def deliver(self, event: Event, *, received: bool = False) -> CatgaResult[None]:
         """Call the subscribers."""
@@ -154,15 +154,16 @@ class Executor:
         )
         payload: bytes | None = None
 
-        def handle() -> CatgaResult[Any]:
+        def write(result: CatgaResult[Any]) -> CatgaResult[Any]:
             nonlocal payload
-            if entry.kind is MessageKind.EVENT:
-                result = self._deliver(request, call)
-            else:
-                result = self._local.dispatch(request, call, self._node_id, received=True)
-            # Within the surroundings: a response may still read from a session that ends with them.
             payload, result = self._encode(entry, result, call)
             return result
+
+        def handle() -> CatgaResult[Any]:
+            if entry.kind is MessageKind.EVENT:
+                return self._deliver(request, call)
+            # Within the surroundings: a response may still read from a session that ends with them.
+            return self._local.dispatch(request, call, self._node_id, write=write)
 
         result = self._surroundings.run_received(handle, entry.name)
         progress.executed = result.delivery is Delivery.EXECUTED

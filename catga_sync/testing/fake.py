@@ -20,7 +20,7 @@ from catga_sync.handlers import check_function, check_message_class, check_retur
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Event, Request, require_event, require_request
 from catga_sync.nodes import ClusterNode
-from catga_sync.pipeline import error_text
+from catga_sync.pipeline import WriteResponse, error_text
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import MessageRegistry, MessageType
 
@@ -141,7 +141,7 @@ class FakeMediator(Mediator):
         return self._dispatch_watched(require_request(request), local_call(timeout, context))
 
     def dispatch(
-        self, request: Request[T], call: CallContext, node_id: str | None = None, *, received: bool = False
+        self, request: Request[T], call: CallContext, node_id: str | None = None, write: WriteResponse | None = None
     ) -> CatgaResult[T]:
         """Note the request, and return its response: every send comes here, that of another node as well."""
         self._expects(request)
@@ -150,10 +150,10 @@ class FakeMediator(Mediator):
         exact = _Exact()
         token = _exact.set(exact)
         try:
-            result = super().dispatch(request, call, node_id, received=received)
+            result = super().dispatch(request, call, node_id, write=write)
         finally:
             _exact.reset(token)
-        if received:
+        if write is not None:
             if exact.error is not None:
                 self._note(UnexpectedRequest(f"the function for {request!r} has failed: {exact.error}"))
             return result

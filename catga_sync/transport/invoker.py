@@ -264,11 +264,9 @@ class EnvelopeInvoker:
         return "stream" if name == "post" and self.why_not_stream(node) is None else name
 
     def why_not_stream(self, node: ClusterNode) -> str | None:
-        """Return why the next call to a node does not go over a stream; None if it does."""
+        """Return why the next call to a node that is called over HTTP does not go over a stream; None if it does."""
         if self._streams is None:
             return "streams are off"
-        if self._ways.to(node).form is not JSON:
-            return "it is called over gRPC"
         return self._streams.why_not(node)
 
     def _exchange(

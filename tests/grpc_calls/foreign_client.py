@@ -24,7 +24,7 @@ def main(port: str, folder: str) -> None:
 
         def request(name: str, text: str) -> catga_pb2.InvokeRequest:
             made = catga_pb2.InvokeRequest(
-                request_type_name=f"tests.grpc_calls.nodes.{name}",
+                request_type_name=f"tests.channels.nodes.{name}",
                 response_type_name="str",
                 payload=json.dumps({"text": text}).encode(),
                 request_id=uuid.uuid4().hex,

@@ -1,87 +1,18 @@
-"""A node that is served over gRPC, and callers of it."""
+"""A node that is served over gRPC, with its server, and callers of it."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from catga_sync import (
-    CatgaError,
-    CatgaResult,
-    ClusterMediator,
-    Delivery,
-    ErrorCode,
-    Event,
-    Mediator,
-    Query,
-    Request,
-    create_cluster,
-)
-from catga_sync.context import current_call
+from catga_sync import CatgaResult, ClusterMediator, Delivery, ErrorCode, Mediator, Request, create_cluster
 from catga_sync.integrations.grpc import GrpcServer, serve_grpc
 from tests import processes
+from tests.channels.nodes import Served
 
-__all__ = ["Ask", "Fail", "Happened", "Served", "Shout", "Tell", "calling", "sent_to_nobody", "serving", "wait_for"]
-
-
-@dataclass(frozen=True)
-class Ask(Request[str]):
-    text: str
-
-
-@dataclass(frozen=True)
-class Shout(Query[str]):
-    text: str
-
-
-@dataclass(frozen=True)
-class Fail(Request[str]):
-    how: str
-
-
-@dataclass(frozen=True)
-class Tell(Query[dict[str, str]]):
-    """Its response is the context of its call."""
-
-
-@dataclass(frozen=True)
-class Happened(Event):
-    what: str
-
-
-class Served:
-    """A node behind a gRPC server, and what its handlers have seen."""
-
-    def __init__(self, **options: Any) -> None:
-        self.ran: list[str] = []
-        self.go = threading.Event()
-        self.started = threading.Event()
-        local = Mediator()
-        local.register(Ask, self._ask)
-        local.register(Shout, lambda request: "LONG" * 1000 if request.text == "long" else request.text.upper())
-        local.register(Fail, self._fail)
-        local.register(Tell, lambda request: dict(current_call().context))
-        local.subscribe(Happened, lambda event: self.ran.append(event.what))
-        self.mediator: ClusterMediator = create_cluster(local, environ={}, **options)
-
-    def _ask(self, request: Ask) -> str:
-        self.ran.append(request.text)
-        if request.text == "wait":
-            self.started.set()
-            assert self.go.wait(30)
-        return request.text
-
-    def _fail(self, request: Fail) -> CatgaResult[str]:
-        if request.how == "own":
-            return CatgaResult.failure("sold out", code="SOLD_OUT")
-        if request.how == "code":
-            return CatgaResult.failure("no such thing", code=ErrorCode.NOT_FOUND)
-        if request.how == "odd":
-            return CatgaResult.failure("\u00fc\u2603 \n", code="\u00dc")
-        raise CatgaError("broken")
+__all__ = ["calling", "sent_to_nobody", "serving", "wait_for"]
 
 
 @contextlib.contextmanager

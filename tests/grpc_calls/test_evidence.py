@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import struct
 import subprocess
 import sys
 import textwrap
@@ -25,8 +22,10 @@ from tests.conftest import require_module
 
 grpc = require_module("grpc")
 
-from tests.grpc_calls.nodes import Ask, Shout, calling, serving  # noqa: E402
-from tests.grpc_calls.peers import DATA, GOAWAY, HEADERS, RST_STREAM, Peer, Stage, frame, raw_peer  # noqa: E402
+from tests.channels.nodes import Ask, Shout  # noqa: E402
+from tests.grpc_calls.nodes import calling, serving  # noqa: E402
+from tests.misbehaviour import peers  # noqa: E402
+from tests.misbehaviour.grpc_peers import never_speaks  # noqa: E402
 
 
 def send(endpoint: str, timeout: float = 20.0) -> CatgaResult[str]:
@@ -39,28 +38,6 @@ def send(endpoint: str, timeout: float = 20.0) -> CatgaResult[str]:
         invoker.close()
 
 
-def closes(peer: Peer) -> None:
-    """Close the connection at once."""
-
-
-def is_silent(peer: Peer) -> None:
-    """Never begin to speak."""
-    while peer.sock.recv(1000):
-        pass
-
-
-def speaks_http1(peer: Peer) -> None:
-    peer.sock.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-    is_silent(peer)
-
-
-@pytest.mark.parametrize("stage", [closes, speaks_http1, is_silent])
-def test_without_a_connection_nothing_was_sent(stage: Stage) -> None:
-    with raw_peer(stage) as endpoint:
-        result = send(endpoint)
-        assert (result.code, result.delivery) == (ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
-
-
 def test_a_port_where_nothing_listens_and_a_name_that_is_unknown_are_not_sent() -> None:
     for endpoint in (f"grpc://127.0.0.1:{processes.free_port()}", "grpc://no-such-host.invalid:7001"):
         result = send(endpoint)
@@ -68,59 +45,9 @@ def test_a_port_where_nothing_listens_and_a_name_that_is_unknown_are_not_sent() 
 
 
 def test_a_time_that_is_up_before_there_is_a_connection_is_not_sent() -> None:
-    with raw_peer(is_silent) as endpoint:
-        result = send(endpoint, timeout=0.3)
+    with peers.serving(never_speaks) as peer:
+        result = send(peer.endpoint, timeout=0.3)
         assert (result.code, result.delivery) == (ErrorCode.DEADLINE_EXCEEDED, Delivery.NOT_EXECUTED)
-
-
-def after(kind: int, *then: Callable[[int], bytes]) -> Stage:
-    """Begin as a server does; after the first frame of this kind of a call send something, and close."""
-
-    def stage(peer: Peer) -> None:
-        peer.settings()
-        stream = peer.until(kind)
-        for each in then:
-            peer.sock.sendall(each(stream))
-
-    return stage
-
-
-def refuses_the_stream(stream: int) -> bytes:
-    return frame(RST_STREAM, 0, stream, struct.pack(">I", 7))
-
-
-def has_not_taken_the_stream(stream: int) -> bytes:
-    return frame(GOAWAY, 0, 0, struct.pack(">II", 0, 0))
-
-
-def breaks_the_protocol(stream: int) -> bytes:
-    return frame(DATA, 0, 0, b"x")
-
-
-@pytest.mark.parametrize(
-    "stage",
-    [
-        after(HEADERS),
-        after(DATA),
-        after(HEADERS, refuses_the_stream),
-        after(DATA, refuses_the_stream),
-        after(DATA, has_not_taken_the_stream),
-        after(DATA, breaks_the_protocol),
-    ],
-    ids=["closes at the head", "closes at the body", "refuses the head", "refuses", "goes away", "breaks the protocol"],
-)
-def test_once_the_call_has_begun_nothing_is_proven(stage: Stage) -> None:
-    connections = []
-
-    def counting(peer: Peer) -> None:
-        connections.append(peer)
-        stage(peer)
-
-    with raw_peer(counting) as endpoint:
-        result = send(endpoint)
-        assert (result.code, result.delivery) == (ErrorCode.UNAVAILABLE, Delivery.UNKNOWN)
-        # Sent once: grpcio's own retries would send it over another stream or connection.
-        assert len(connections) == 1
 
 
 @contextlib.contextmanager
@@ -187,7 +114,7 @@ NODE = """
     import os, sys
     from catga_sync import Mediator, create_cluster
     from catga_sync.integrations.grpc import serve_grpc
-    from tests.grpc_calls.nodes import Ask, Shout
+    from tests.channels.nodes import Ask, Shout
 
     local = Mediator()
 
@@ -231,30 +158,9 @@ def process(endpoint: str) -> Iterator[subprocess.Popen[str]]:
             node.wait(20)
 
 
-@pytest.mark.process
-def test_a_node_that_is_killed_or_hangs_leaves_its_call_unknown_and_further_ones_not_sent() -> None:
-    endpoint = f"grpc://127.0.0.1:{processes.free_port()}"
-    with calling(endpoint, insecure=True) as caller, ThreadPoolExecutor(1) as pool:
-        with process(endpoint) as node:
-            assert caller.send(Shout("tea")).unwrap() == "TEA"
-            running = pool.submit(caller.send, Ask("tea"))
-            assert node.stdout is not None
-            assert node.stdout.readline() == "runs\n"
-            os.kill(node.pid, signal.SIGKILL)
-            result = running.result(30)
-            assert (result.code, result.delivery) == (ErrorCode.UNAVAILABLE, Delivery.UNKNOWN)
-        result = caller.send(Ask("tea"))
-        assert (result.code, result.delivery) == (ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
-    with calling(endpoint, insecure=True) as caller, process(endpoint) as node:
-        assert caller.send(Shout("tea")).unwrap() == "TEA"
-        with processes.stopped(node.pid):
-            result = caller.send(Ask("tea"), timeout=0.5)
-        assert (result.code, result.delivery) == (ErrorCode.DEADLINE_EXCEEDED, Delivery.UNKNOWN)
-
-
 def test_a_connection_that_is_given_up_is_closed_when_its_last_call_has_ended() -> None:
     with serving(insecure=True) as (served, _), ThreadPoolExecutor(1) as pool:
-        with calling(served.mediator.options.endpoint or "", insecure=True) as caller:
+        with calling(served.endpoint, insecure=True) as caller:
             running = pool.submit(caller.send, Ask("wait"))
             assert served.started.wait(20)
             channel = caller._sender._invoker._channel._made["grpc"]

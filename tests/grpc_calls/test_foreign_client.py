@@ -23,7 +23,8 @@ from catga_sync.context import current_call  # noqa: E402
 from catga_sync.integrations.grpc import SERVICE, serve_grpc  # noqa: E402
 from catga_sync.wire import catga_pb2  # noqa: E402
 from tests import processes  # noqa: E402
-from tests.grpc_calls.nodes import Ask, Shout, calling, serving, wait_for  # noqa: E402
+from tests.channels.nodes import Ask, Shout  # noqa: E402
+from tests.grpc_calls.nodes import calling, serving, wait_for  # noqa: E402
 
 PROTO = importlib.resources.files("catga_sync") / "wire" / "catga.proto"
 
@@ -106,7 +107,7 @@ def test_what_shows_a_proxy_is_refused_without_a_key() -> None:
 
 def test_a_call_whose_time_was_up_when_it_was_sent_is_refused_with_proof() -> None:
     message = catga_pb2.InvokeRequest(
-        request_type_name="tests.grpc_calls.nodes.Ask",
+        request_type_name="tests.channels.nodes.Ask",
         response_type_name="str",
         payload=b'{"text": "late"}',
         request_id="1",
@@ -121,7 +122,7 @@ def test_a_call_whose_time_was_up_when_it_was_sent_is_refused_with_proof() -> No
 
 def test_descriptions_get_through_while_every_call_waits() -> None:
     with serving(insecure=True) as (served, _):
-        endpoint = served.mediator.options.endpoint or ""
+        endpoint = served.endpoint
         with calling(endpoint, insecure=True) as caller, ThreadPoolExecutor(32) as pool:
             running = [pool.submit(caller.send, Ask("wait")) for _ in range(32)]
             wait_for(lambda: served.mediator._local_node.in_flight == 32)
@@ -146,7 +147,7 @@ def test_the_deadline_of_grpc_is_that_of_the_call_and_an_id_that_was_seen_gets_i
     local.register(Ask, noting)
     options = {"endpoint": f"grpc://127.0.0.1:{port}", "discovery": "memory://", "insecure": True}
     message = catga_pb2.InvokeRequest(
-        request_type_name="tests.grpc_calls.nodes.Ask",
+        request_type_name="tests.channels.nodes.Ask",
         response_type_name="str",
         payload=b'{"text": "tea"}',
         request_id="once",

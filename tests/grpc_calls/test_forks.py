@@ -14,7 +14,8 @@ from tests.conftest import require_module
 require_module("grpc")
 
 from tests import processes  # noqa: E402
-from tests.grpc_calls.nodes import Ask, Shout, calling, wait_for  # noqa: E402
+from tests.channels.nodes import Ask, Shout  # noqa: E402
+from tests.grpc_calls.nodes import calling, wait_for  # noqa: E402
 from tests.grpc_calls.test_evidence import process  # noqa: E402
 
 

@@ -14,7 +14,8 @@ grpc = require_module("grpc")
 trustme = require_module("trustme")
 
 from catga_sync.integrations.grpc import serve_grpc  # noqa: E402
-from tests.grpc_calls.nodes import Served, Shout, calling, wait_for  # noqa: E402
+from tests.channels.nodes import Served, Shout  # noqa: E402
+from tests.grpc_calls.nodes import calling, wait_for  # noqa: E402
 
 
 class Files:

@@ -244,7 +244,7 @@ def operated(tmp_path: Path) -> Iterator[Flask]:
     )
     with mediator_of(app) as made, serving_app(app, port):
         # A node knows itself before it stands in the store, where the command looks.
-        until(lambda: made.nodes(), "the node is made")
+        until(made.nodes, "the node is made")
         listing = ["catga", "nodes", "--json"]
         until(lambda: app.test_cli_runner().invoke(args=listing).exit_code == 0, "the node is visible")
         yield app

@@ -19,9 +19,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-__all__ = ["PEERS", "Peer", "read_request", "reply", "serving"]
+__all__ = ["GRPC", "PEERS", "Peer", "read_request", "reply", "serving"]
 
 Script = Callable[[socket.socket, threading.Event], None]
+
+#: The scripts of peers that are called over gRPC.
+GRPC: set[Script] = set()
 
 
 @dataclass
@@ -41,7 +44,7 @@ def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> Iterator[Pe
     threads: list[threading.Thread] = []
     accepted: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        scheme = "http" if tls is None else "https"
+        scheme = "grpc" if script in GRPC else "http" if tls is None else "https"
         peer = Peer(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}")
 
         def run(connection: socket.socket) -> None:

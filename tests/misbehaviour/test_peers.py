@@ -16,10 +16,20 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport import EnvelopeInvoker, create_invoker
 from catga_sync.transport.http import resolver
+from tests.conftest import require_module
 from tests.misbehaviour import peers
 from tests.misbehaviour.calls import REQUEST_ID, Look, Order, invoke, result_of_a_request_received, send, sender_to_few
-from tests.misbehaviour.peers import PEERS, read_request, reply, serving
+from tests.misbehaviour.grpc_peers import GRPC_PEERS
+from tests.misbehaviour.peers import GRPC, PEERS, read_request, reply, serving
 from tests.processes import free_port, until
+
+#: By POST and over gRPC; streams have peers of their own.
+ALL = PEERS | GRPC_PEERS
+
+
+def needs(script: peers.Script) -> None:
+    if script in GRPC:
+        require_module("grpc")
 
 
 @contextlib.contextmanager
@@ -30,9 +40,10 @@ def cluster_of(**endpoints: str) -> Iterator[ClusterMediator]:
         yield mediator
 
 
-@pytest.mark.parametrize("script", PEERS, ids=lambda script: script.__name__)
+@pytest.mark.parametrize("script", ALL, ids=lambda script: script.__name__)
 def test_every_misbehaviour_has_its_delivery_and_code(script: peers.Script, invoker: EnvelopeInvoker) -> None:
-    delivery, code = PEERS[script]
+    needs(script)
+    delivery, code = ALL[script]
     if code == "DEADLINE_EXCEEDED":
         result = result_of_a_request_received(script, lambda: None)
     else:
@@ -44,11 +55,12 @@ def test_every_misbehaviour_has_its_delivery_and_code(script: peers.Script, invo
 
 
 @pytest.mark.parametrize(
-    "script", [script for script, (delivery, _) in PEERS.items() if delivery == "UNKNOWN"], ids=lambda s: s.__name__
+    "script", [script for script, (delivery, _) in ALL.items() if delivery == "UNKNOWN"], ids=lambda s: s.__name__
 )
 def test_a_plain_request_that_may_have_run_is_never_sent_again(script: peers.Script) -> None:
+    needs(script)
     # On a busy machine a short time may be up before anything is sent.
-    for timeout in (0.5, 5.0, 20.0) if PEERS[script][1] == "DEADLINE_EXCEEDED" else (20.0,):
+    for timeout in (0.5, 5.0, 20.0) if ALL[script][1] == "DEADLINE_EXCEEDED" else (20.0,):
         with serving(script) as bad, serving(script) as worse, cluster_of(a=bad.endpoint, b=worse.endpoint) as mediator:
             result = mediator.send(Order(), timeout=timeout)
             posts = [r for r in bad.requests + worse.requests if r.startswith(b"POST")]
@@ -58,10 +70,11 @@ def test_a_plain_request_that_may_have_run_is_never_sent_again(script: peers.Scr
     assert len(posts) == len(result.attempts) == 1
 
 
-@pytest.mark.parametrize("script", PEERS, ids=lambda script: script.__name__)
+@pytest.mark.parametrize("script", ALL, ids=lambda script: script.__name__)
 def test_a_query_is_answered_by_the_other_node(script: peers.Script) -> None:
-    expected = PEERS[script][1] != "RESOURCE_EXHAUSTED"
-    timeout = 6.0 if PEERS[script][1] == "DEADLINE_EXCEEDED" else 20.0
+    needs(script)
+    expected = ALL[script][1] != "RESOURCE_EXHAUSTED"
+    timeout = 6.0 if ALL[script][1] == "DEADLINE_EXCEEDED" else 20.0
     with (
         serving(script) as bad,
         serving(peers.answers) as good,

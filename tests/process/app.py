@@ -79,10 +79,11 @@ if os.environ.get("ROLE") == "relay":
         return mediator.send(Ask(request.text))
 
 
+scheme = os.environ.get("SCHEME", "http")
 mediator = create_cluster(
     local,
     node_id=os.environ.get("NODE", "client"),
-    endpoint=f"http://{os.environ.get('HOST', '127.0.0.1')}:{os.environ['PORT']}" if "PORT" in os.environ else None,
+    endpoint=f"{scheme}://{os.environ.get('HOST', '127.0.0.1')}:{os.environ['PORT']}" if "PORT" in os.environ else None,
     cluster_name=os.environ.get("CLUSTER", "tests"),
     discovery=os.environ.get("DISCOVERY"),
     secret=os.environ.get("SECRET"),

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from pathlib import Path
 
 from flask import Flask
 
-from catga_sync import Request, create_cluster
+from catga_sync import create_cluster
 from catga_sync.integrations.flask import cluster_blueprint
 from catga_sync.observability.prometheus import PrometheusHook, metrics_blueprint
-from tests.process.app import local
+from tests.process.app import Answer, local
+from tests.process.metered_messages import Orphan, Private, Unfit, Wait
+from tests.processes import until
 
 
-@dataclass(frozen=True)
-class Orphan(Request[str]):
-    """A request that this node knows and does not handle."""
-
-    text: str
+def wait(request: Wait) -> None:
+    Path(request.started).touch()
+    until(Path(request.go).exists, "it may end", 60.0)
 
 
-local.registry.register(Orphan, name="tests.Orphan")
+local.registry.register(Orphan)
+local.register(Private, lambda request: Answer(request.text, 0))
+local.register(Unfit, lambda request: Answer(7, 0))  # type: ignore[arg-type]
+local.register(Wait, wait)
 
 mediator = create_cluster(
     local,

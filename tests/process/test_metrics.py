@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from catga_sync import CatgaResult, ClusterMediator, Delivery, Mediator, create_cluster
+from catga_sync import CatgaResult, ClusterMediator, Delivery, ErrorCode, Mediator, create_cluster
 from catga_sync.cluster.trust import trust_of
 from catga_sync.context import CallContext, new_request_id
 from catga_sync.hooks import AttemptDetails, Told
@@ -25,6 +25,7 @@ from catga_sync.wire.envelope import RequestEnvelope
 from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
 from tests.conftest import require_module
 from tests.process.messages import Ask, Do, Fail
+from tests.process.metered_messages import Unfit, Wait
 from tests.process.nodes import node
 from tests.processes import Process, until
 
@@ -76,13 +77,15 @@ class Caller:
 
     # -- by hand -------------------------------------------------------------------------------------------------------
 
-    def signed(self, path: str, body: bytes, seconds: float = 30.0) -> dict[str, str]:
+    def signed(
+        self, path: str, body: bytes, seconds: float = 30.0, *, incarnation: str | None = None
+    ) -> dict[str, str]:
         headers = write_headers(CallContext(new_request_id()), seconds)
         if seconds <= 0:
             headers["Catga-Timeout-Ms"] = "0"
         signing = trust_of(self.mediator.options).signing()
         assert signing is not None
-        signing.sign("POST", path, "node", self.incarnation, headers, body)
+        signing.sign("POST", path, "node", incarnation or self.incarnation, headers, body)
         return headers
 
     def post(
@@ -147,6 +150,34 @@ class Caller:
         self.post("invoke", body, lambda: self.signed(INVOKE_PATH, body), reads_body=False)
         self.session.close()
         self.refused("too_long")
+
+    def wrong_response_type(self) -> None:
+        self.invoke("tests.Tell", {})
+        self.refused("wrong_response_type")
+
+    def not_allowed(self) -> None:
+        self.invoke("tests.Private", {"text": "x"})
+        self.refused("not_allowed")
+
+    def other_run(self) -> None:
+        body = envelope("tests.Do", {"text": "x"})
+        self.post("invoke", body, lambda: self.signed(INVOKE_PATH, body, incarnation="0" * 32))
+        self.refused("other_run")
+
+    def media_type(self) -> None:
+        body = envelope("tests.Do", {"text": "x"})
+        self.session.close()
+        headers = {**self.signed(INVOKE_PATH, body), "Content-Type": "text/plain"}
+        self.post("invoke", body, lambda: headers, reads_body=False)
+        self.session.close()
+        self.refused("media_type")
+
+    def other_payload(self) -> None:
+        request_id = new_request_id()
+        for text in ("one", "another"):
+            self.invoke("tests.Do", {"text": text}, request_id=request_id)
+        self.ran("tests.Do", "OK")
+        self.refused("other_payload")
 
     def replays(self) -> None:
         request_id = new_request_id()
@@ -231,6 +262,11 @@ class Caller:
             self.unsigned,
             self.unreadable,
             self.too_long,
+            self.wrong_response_type,
+            self.not_allowed,
+            self.other_run,
+            self.media_type,
+            self.other_payload,
             self.replays,
             self.batch_with_refusals,
             self.cut_off,
@@ -240,6 +276,7 @@ class Caller:
             lambda: self.send(Fail("code"), "tests.Fail", "NOT_FOUND"),
             lambda: self.send(Fail("raise"), "tests.Fail", "CLOSED"),
             lambda: self.send(Fail("crash"), "tests.Fail", "UNKNOWN"),
+            lambda: self.send(Unfit(), "tests.Unfit", "INTERNAL"),
         ]
 
 
@@ -366,6 +403,18 @@ def test_the_counters_of_four_workers_are_what_the_callers_have_counted(calls: i
     ledger.served["invoke", "499"] += 1
     ledger.bytes_in += len(body)
 
+    # A call whose time is up while it runs.
+    began, go = tmp_path / "began", tmp_path / "go"
+    result = mediator.send(Wait(str(began), str(go)), timeout=4.0)
+    assert began.exists()
+    assert (result.code, result.delivery) == (ErrorCode.DEADLINE_EXCEEDED, Delivery.UNKNOWN)
+    go.touch()
+    caller.ran("tests.Wait", "OK")
+    ledger.served["invoke", "499"] += 1
+    ledger.sends["tests.Wait", "DEADLINE_EXCEEDED", "UNKNOWN"] += 1
+    ledger.attempts["tests.Wait", "DEADLINE_EXCEEDED", "UNKNOWN"] += 1
+    until(lambda: ("tests.Wait",) in {key[2:] for key in of(scrape(), "catga_handled_total")}, "it is counted")
+
     def served() -> Counter[tuple[str, str]]:
         found: Counter[tuple[str, str]] = Counter()
         for (route, status, _), value in of(scrape(), "catga_served_total").items():  # by POST and over streams
@@ -405,7 +454,8 @@ def test_the_counters_of_four_workers_are_what_the_callers_have_counted(calls: i
         attempts[type_name, code, delivery] += int(value)
     assert attempts == ledger.attempts
     assert sum(of(ours, "catga_place_seconds_count").values()) == ledger.attempts.total()
-    assert sum(of(ours, "catga_wire_seconds_count").values()) == ledger.attempts.total()
+    # What got no response has no time on the wire.
+    assert sum(of(ours, "catga_wire_seconds_count").values()) == ledger.attempts.total() - 1
     assert of(ours, "catga_bytes_total") == {("out", "client"): through.sent, ("in", "client"): through.received}
     assert sum(of(ours, "catga_sends_in_flight").values()) == 0
     assert sum(of(ours, "catga_retries_total").values()) == ledger.retries

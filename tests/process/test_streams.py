@@ -204,33 +204,6 @@ def test_a_worker_that_is_killed_leaves_the_call_unknown_and_the_next_one_works(
         assert ways.seen[0] == "stream"
 
 
-def test_a_node_that_hangs_costs_the_time_of_the_call_and_no_more(cluster_name: str, tmp_path: Path) -> None:
-    with node("n1", cluster_name) as server, caller(server, cluster_name) as (mediator, ways):
-        assert mediator.send(Do("x"))
-        (worker,) = psutil.Process(server.pid).children()
-        worker.suspend()
-        until(lambda: worker.status() == psutil.STATUS_STOPPED, "it hangs")
-        try:
-            result = mediator.send(Do("y"), timeout=1.0)
-        finally:
-            worker.resume()
-        assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED)
-        until(lambda: mediator.send(Do("z")).is_success, "it serves again")
-        assert ways.seen[:2] == ["stream", "stream"]
-
-
-def test_a_call_whose_caller_has_gone_does_not_start(cluster_name: str) -> None:
-    with node("n1", cluster_name) as server, caller(server, cluster_name) as (mediator, _):
-        assert mediator.send(Do("x"))
-        (worker,) = psutil.Process(server.pid).children()
-        worker.suspend()
-        until(lambda: worker.status() == psutil.STATUS_STOPPED, "it hangs")
-        result = mediator.send(Do("too late"), timeout=0.5)
-        worker.resume()
-        assert result.delivery is Delivery.UNKNOWN
-        until(lambda: "closed its side" in server.output() or "time of the call was up" in server.output(), "refused")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_workers_that_are_recycled_lose_no_call(cluster_name: str, workers: str) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from catga_sync.mediator import Mediator
 from catga_sync.messages import Query, Request, message
 from catga_sync.results import NEVER, RETRY, Attempt, CatgaResult
 from catga_sync.testing import LocalCluster
+from tests.conftest import require_module
 from tests.processes import free_port
 from tests.unit.serving import serving, three_ways
 
@@ -227,12 +229,12 @@ def test_what_a_send_does_not_know_stays_unknown_whatever_a_behaviour_says() -> 
 
 
 @contextlib.contextmanager
-def over_http(locals_: Sequence[Mediator]) -> Iterator[ClusterMediator]:
+def over(scheme: str, locals_: Sequence[Mediator]) -> Iterator[ClusterMediator]:
     with contextlib.ExitStack() as stack:
         peers = {}
         for number, local in enumerate(locals_):
             port = free_port()
-            peers[f"n{number}"] = endpoint = f"http://127.0.0.1:{port}"
+            peers[f"n{number}"] = endpoint = f"{scheme}://127.0.0.1:{port}"
             node = create_cluster(local, node_id=f"n{number}", endpoint=endpoint, discovery="memory://")
             stack.enter_context(serving(stack.enter_context(node), port))
         yield stack.enter_context(create_cluster(Mediator(), node_id="client", discovery="static", peers=peers))
@@ -246,10 +248,11 @@ def in_process(locals_: Sequence[Mediator]) -> Iterator[ClusterMediator]:
         yield nodes.add_client()
 
 
-@pytest.fixture(params=[over_http, in_process])
+@pytest.fixture(params=["http", "grpc", "in process"])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
-    made: Cluster = request.param
-    return made
+    if request.param == "grpc":
+        require_module("grpc")
+    return in_process if request.param == "in process" else partial(over, request.param)
 
 
 @pytest.mark.parametrize("code", [ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.UNIMPLEMENTED])

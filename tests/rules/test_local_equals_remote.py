@@ -1,7 +1,7 @@
 """
 Rule 7: the same handler gives the same result, whichever node runs it.
 
-Two real HTTP servers in this process, and then a ``LocalCluster``, which is to be no different.
+Two real servers in this process, over HTTP and over gRPC, and then a ``LocalCluster``, which is to be no different.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from catga_sync.mediator import Mediator
 from catga_sync.messages import Event, Query, Request, message
 from catga_sync.results import CatgaResult
 from catga_sync.testing import LocalCluster
+from tests.conftest import require_module
 from tests.processes import free_port, until
 from tests.unit.serving import serving
 
@@ -420,12 +421,12 @@ class World:
             yield self
 
     @contextlib.contextmanager
-    def over_http(self) -> Iterator[World]:
+    def over(self, scheme: str) -> Iterator[World]:
         store = MemoryDiscovery()
         with contextlib.ExitStack() as stack:
             ports = {"a": free_port(), "b": free_port()}
             self.a, self.b = (
-                create_cluster(local, node_id=name, endpoint=f"http://127.0.0.1:{ports[name]}", discovery=store)
+                create_cluster(local, node_id=name, endpoint=f"{scheme}://127.0.0.1:{ports[name]}", discovery=store)
                 for name, local in (("a", self.local), ("b", self.inner))
             )
             self.local.register(Outer, self.handle_outer)
@@ -440,10 +441,12 @@ class World:
             yield self
 
 
-@pytest.fixture(scope="module", params=["over HTTP", "in process"])
+@pytest.fixture(scope="module", params=["http", "grpc", "in process"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    if request.param == "grpc":
+        require_module("grpc")
     made = World()
-    with made.over_http() if request.param == "over HTTP" else made.in_process():
+    with made.in_process() if request.param == "in process" else made.over(request.param):
         yield made
 
 

@@ -1,4 +1,4 @@
-"""Nodes over real HTTP servers in this process, for tests that compare what a call gives here and there."""
+"""Nodes over real servers in this process, for tests that compare what a call gives here and there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,13 @@ class Quiet(WSGIRequestHandler):
 
 @contextlib.contextmanager
 def serving(node: ClusterMediator, port: int) -> Iterator[None]:
-    """Serve a node over HTTP until the block is left."""
+    """Serve a node until the block is left: over gRPC where its endpoint says so, else over HTTP."""
+    if (node.node.endpoint or "").startswith("grpc:"):
+        from catga_sync.integrations.grpc import serve_grpc
+
+        with serve_grpc(node):
+            yield
+        return
     app = Flask(__name__)
     app.register_blueprint(cluster_blueprint(node))
     with serving_app(app, port):

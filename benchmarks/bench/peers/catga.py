@@ -92,7 +92,7 @@ def app() -> object:
     from catga_sync.integrations.flask import cluster_blueprint
 
     flask = Flask(__name__)
-    flask.register_blueprint(cluster_blueprint(_node()))
+    flask.register_blueprint(cluster_blueprint(node()))
     return flask
 
 
@@ -103,10 +103,10 @@ def middleware() -> object:
     def behind(environ: Any, start_response: Any) -> list[bytes]:
         raise AssertionError(environ["PATH_INFO"])
 
-    return ClusterMiddleware(behind, _node())
+    return ClusterMiddleware(behind, node())
 
 
-def _node() -> ClusterMediator:
+def node(scheme: str = "http") -> ClusterMediator:
     local, released, held = Mediator(), threading.Event(), []
     local.register(Ask, answer)
 
@@ -127,7 +127,7 @@ def _node() -> ClusterMediator:
     return create_cluster(
         local,
         node_id=f"node-{port}",
-        endpoint=f"http://127.0.0.1:{port}",
+        endpoint=f"{scheme}://127.0.0.1:{port}",
         discovery="memory://bench",
         max_streams=MANY,
         max_concurrency=MANY,

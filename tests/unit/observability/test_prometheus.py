@@ -21,6 +21,7 @@ from catga_sync.hooks import ServedDetails
 from tests.conftest import require_module
 from tests.processes import clean_environment
 from tests.unit.cluster.fakes import FakeInvoker
+from tests.unit.serving import three_ways
 
 require_module("prometheus_client")
 
@@ -37,7 +38,19 @@ class Ask(Query[int]):
     number: int
 
 
-ASK = f"{__name__}.Ask"
+@dataclass(frozen=True)
+class Price:
+    cents: int
+
+
+@dataclass(frozen=True)
+class Look(Query[list[Price]]):
+    """A query whose response may be no list, or a list of something else."""
+
+    what: str
+
+
+ASK, LOOK = (f"{__name__}.{cls.__name__}" for cls in (Ask, Look))
 
 
 class Counted:
@@ -131,6 +144,24 @@ def test_what_runs_at_once_is_in_flight(counted: Counted):
     assert counted["catga_attempts_total"] == {("OK", "EXECUTED", "caller", ASK, "local"): 1}
     # A local call has waited for no slot, and no wire.
     assert counted["catga_place_seconds_count"] == {}
+
+
+@pytest.mark.parametrize(
+    ("response", "code"),
+    [([Price(1)], "OK"), (Price(1), "INTERNAL"), (["1"], "INTERNAL"), ([Price("1")], "INTERNAL")],  # type: ignore[arg-type]
+    ids=["that fits", "of another class", "with a wrong item", "with a wrong field"],
+)
+def test_a_response_is_counted_as_its_caller_gets_it_whoever_calls(response: Any, code: str, counted: Counted):
+    local = Mediator()
+    local.register(Look, lambda request: response)
+    local.add_hook(counted.hook)
+    with three_ways(local) as ways:
+        for mediator in ways.values():
+            assert mediator.send(Look("a")).code == (None if code == "OK" else code)
+            assert mediator.send_batch([Look("a")])[0].code == (None if code == "OK" else code)
+    # Two are sent by the mediator itself and two by its node; two come from each of two other nodes.
+    assert counted["catga_handled_total"] == {(code, "local", LOOK): 4, (code, "remote", LOOK): 4}
+    assert counted["catga_handler_seconds_count"] == {(LOOK,): 8}
 
 
 def test_an_exchange_is_counted_with_its_refusals(counted: Counted):

@@ -50,9 +50,9 @@ class Handlers:
     def handles(self, request_type):
         return True
 
-    def dispatch(self, request, call, node_id=None, *, received=False):
+    def dispatch(self, request, call, node_id=None, *, write):
         self.calls.append((request, call, node_id))
-        return self.answer(request) if callable(self.answer) else self.answer
+        return write(self.answer(request) if callable(self.answer) else self.answer)
 
 
 class StrictGuard(OpenGuard):
