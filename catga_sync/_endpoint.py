@@ -27,6 +27,7 @@ _SCHEMES = frozenset({"http", "https", "grpc", "grpcs"})
 GRPC_SCHEMES = ("grpc://", "grpcs://")
 
 
+@functools.lru_cache(1024)  # called for each unsigned request; to read an address takes longer than all the rest
 def is_loopback_host(host: str) -> bool:
     """Return whether a host name or address is this machine's loopback, by its text and without a look-up."""
     name = host.rstrip(".").lower()

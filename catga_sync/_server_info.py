@@ -79,6 +79,6 @@ def lent_socket(environ: Mapping[str, Any]) -> socket.socket | None:
 
 def server_info() -> ServerInfo:
     """Return the recorded facts, or those of uWSGI, or an object without any."""
-    if _info[0] == _NOTHING and "uwsgi" in sys.modules and _uwsgi.is_here():
+    if "uwsgi" in sys.modules and _info[0] == _NOTHING and _uwsgi.is_here():
         return ServerInfo(_uwsgi.threads(), _uwsgi.processes(), _uwsgi.keep_alive())
     return _info[0]

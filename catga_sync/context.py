@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 from catga_sync import _fork
 from catga_sync._context_text import read_context, write_context
 from catga_sync._request_id import new_request_id
-from catga_sync.deadline import Deadline, check_timeout, deadline_in
+from catga_sync.deadline import Deadline, check_timeout
 
 __all__ = [
     "MAX_BAGGAGE",
     "CallContext",
     "Hop",
+    "call_of",
     "call_within",
     "current_call",
     "enter_call",
@@ -194,16 +195,17 @@ class CallContext:
         """Return a copy with the given attributes changed; as ``dataclasses.replace``, in a tenth of the time."""
         if "request_id" not in changes:
             changes["request_id"] = self.request_id
-        return _made({**self.__dict__, **changes})
+        return call_of({**self.__dict__, **changes})
 
     def remaining(self) -> float | None:
         """Return the seconds left for this call, or None when it has no deadline."""
         return None if self.deadline is None else self.deadline.remaining()
 
 
-def _made(attributes: dict[str, Any]) -> CallContext:
+def call_of(attributes: dict[str, Any]) -> CallContext:
+    """Return ``CallContext(**attributes)``, in a fifth of the time; without ``request_id``, it is made on first use."""
     # The class has the default of each attribute that is not given. ``CallContext(...)`` would set all of them, each by
-    # ``object.__setattr__``, which takes five times as long.
+    # ``object.__setattr__``.
     call = object.__new__(CallContext)
     call.__dict__.update(attributes)
     return call
@@ -211,9 +213,12 @@ def _made(attributes: dict[str, Any]) -> CallContext:
 
 def call_within(seconds: float, node_id: str) -> CallContext:
     """Return what ``nested_call`` returns where no call is around; its id is made when it is read."""
+    # As ``call_of``, for the deadline, too: on the way of every local call of a cluster.
+    deadline = object.__new__(Deadline)
+    deadline.__dict__["at"] = time.monotonic() + seconds
     call = object.__new__(CallContext)
     attributes = call.__dict__
-    attributes["deadline"] = deadline_in(seconds)
+    attributes["deadline"] = deadline
     attributes["node_id"] = node_id
     return call
 
@@ -279,7 +284,7 @@ def nested_call(timeout: float, node_id: str | None = None, context: Mapping[str
     outer = current_call()
     if outer is None:
         deadline = Deadline(time.monotonic() + timeout)
-        # As ``_made``, with no further call on the way of each send.
+        # As ``call_of``, with no further call on the way of each send.
         call = object.__new__(CallContext)
         call.__dict__.update(request_id=new_request_id(), deadline=deadline, node_id=node_id)
     else:
@@ -292,7 +297,7 @@ def local_call(timeout: float | None, context: Mapping[str, str] | None) -> Call
     if timeout is not None:
         return nested_call(check_timeout(timeout), context=context)
     around = current_call()
-    call = CallContext(new_request_id()) if around is None else around.nested(new_request_id(), None)
+    call = call_of({}) if around is None else around.nested(new_request_id(), None)
     return call if context is None else call.with_context(context)
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-__all__ = ["NESTED_MARGIN", "Deadline", "check_timeout", "deadline_in"]
+__all__ = ["NESTED_MARGIN", "Deadline", "check_timeout"]
 
 #: Seconds that a nested call leaves its caller to respond.
 NESTED_MARGIN = 0.010
@@ -44,13 +44,6 @@ class Deadline:
     def nested(self, seconds: float) -> Deadline:
         """Return the deadline of a nested call: this many seconds from now, or a margin before this one if sooner."""
         return Deadline(min(self.monotonic() + seconds, self.at - NESTED_MARGIN), self.monotonic)
-
-
-def deadline_in(seconds: float) -> Deadline:
-    """Return ``Deadline.after(seconds)``, in a third of the time: on the way of every local call of a cluster."""
-    deadline = object.__new__(Deadline)
-    deadline.__dict__["at"] = time.monotonic() + seconds
-    return deadline
 
 
 def check_timeout(timeout: object) -> float:

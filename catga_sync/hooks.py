@@ -44,6 +44,7 @@ __all__ = [
     "Told",
     "Watcher",
     "carried",
+    "made",
 ]
 
 T = TypeVar("T")
@@ -120,6 +121,10 @@ class ServedDetails(NamedTuple):
     bytes_out: int
     #: From its arrival in a thread of this process to its response.
     seconds: float
+
+
+#: ``made(SendDetails, (...))`` is ``SendDetails(...)`` in half the time; all values are given, in their order.
+made = tuple.__new__
 
 
 class Hook(Protocol):
@@ -267,7 +272,7 @@ class Hooks:
         told = self.begin(watchers, details)
         result: CatgaResult[Any] = CUT_SHORT
         try:
-            result = run(*message, carried(details))
+            result = run(*message, carried(details) if details.carrier else details.call)
         finally:
             if result is CUT_SHORT:
                 result = result._with(request_id=details.call.request_id)
@@ -299,7 +304,7 @@ class Hooks:
         return results
 
     def watch_handling(
-        self, name: str, call: CallContext, run: Callable[..., CatgaResult[T]], *message: object, received: bool
+        self, name: str, call: CallContext, received: bool, run: Callable[..., CatgaResult[T]], *message: object
     ) -> CatgaResult[T]:
         """
         Run a handler or subscribers, as the current call, while hooks watch. The end of the process is as above.
@@ -307,12 +312,12 @@ class Hooks:
         Args:
             name: Wire name of the message type.
             call: The current call.
+            received: Whether another node has sent the message.
             run: Runs it; called with ``message`` and the call.
             message: The message, and what else ``run`` needs of it.
-            received: Whether another node has sent the message.
         """
         waited = None if call.sent is None else queue_ms(call.sent, time.time())
-        details = HandleDetails(name, call, received, waited, {})
+        details = made(HandleDetails, (name, call, received, waited, {}))
         told = self.begin(self.handle, details)
         token = enter_call(carried(details)) if details.carrier else None
         result: CatgaResult[Any] = CUT_SHORT

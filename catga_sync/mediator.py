@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from time import perf_counter
 from typing import Any, TypeVar
 
 from catga_sync import _fork
@@ -46,7 +47,6 @@ from catga_sync.pipeline import (
     handler_step,
     local_step,
     run_and_write,
-    run_named,
     run_subscribers,
     watched_step,
 )
@@ -83,7 +83,7 @@ class Mediator(AsyncSends):
         # Guarded by _lock for writing, swapped whole; read without it. A handler alone, and inside its behaviours.
         self._steps: dict[type, tuple[MessageType, Handler, Handler]] = {}
         #: For a request that is sent here.
-        self._chains: dict[type, Handler] = {}
+        self.chains: dict[type, Handler] = {}
         self._subscribers: dict[type, tuple[Handler, ...]] = {}
         self._behaviors: tuple[Behavior, ...] = ()
         self._hooks = Hooks()
@@ -136,7 +136,7 @@ class Mediator(AsyncSends):
                 raise RegistrationError(f"{entry.name} has a handler already; a request type has exactly one")
             handle = _inside(entry, step, self._behaviors)
             self._steps = {**self._steps, request_type: (entry, step, handle)}
-            self._chains = {**self._chains, request_type: self._chain_of(entry, handle)}
+            self.chains = {**self.chains, request_type: self._chain_of(entry, handle)}
 
     def subscriber(self, function: F = NO_FUNCTION) -> F:
         """Register a function as a subscriber of the event type that its first parameter is annotated with."""
@@ -200,7 +200,7 @@ class Mediator(AsyncSends):
 
     def _watch_handlers(self) -> None:
         with self._lock:
-            self._chains = {kind: self._chain_of(entry, handle) for kind, (entry, _, handle) in self._steps.items()}
+            self.chains = {kind: self._chain_of(entry, handle) for kind, (entry, _, handle) in self._steps.items()}
 
     def _chain_of(self, entry: MessageType, handle: Handler) -> Handler:
         """Return the chain for a request that is sent here; no behaviour is called."""
@@ -216,7 +216,7 @@ class Mediator(AsyncSends):
 
     def handles(self, request_type: type) -> bool:
         """Return whether a request of this type has a handler here."""
-        return request_type in self._chains
+        return request_type in self.chains
 
     @property
     def handled(self) -> tuple[MessageType, ...]:
@@ -227,10 +227,6 @@ class Mediator(AsyncSends):
     def subscribed(self) -> tuple[MessageType, ...]:
         """The event types that have a subscriber here."""
         return tuple(self.registry.by_type(kind) for kind in self._subscribers)
-
-    def unwatched_chain(self, request_type: type) -> Handler | None:
-        """Return what runs a request that is sent here; None without a handler, or where a hook watches handlers."""
-        return None if self._handle_watchers else self._chains.get(request_type)
 
     def send(
         self, request: Request[T], *, timeout: float | None = None, context: Mapping[str, str] | None = None
@@ -252,7 +248,7 @@ class Mediator(AsyncSends):
             TypeError: ``request`` is no ``Request``, ``timeout`` no number, or ``context`` no mapping of text to text.
             ValueError: ``context`` is more than a call carries.
         """
-        chain = self._chains.get(type(request))
+        chain = self.chains.get(type(request))
         if chain is None or self._send_watchers or self._handle_watchers:
             return self._dispatch_watched(require_request(request), local_call(timeout, context))
         if timeout is None and context is None and current_call() is None:
@@ -276,7 +272,7 @@ class Mediator(AsyncSends):
             write: Writes the response for the node that has sent the request, and returns the result that it gets,
                 which hooks are told. None means that the request is sent here.
         """
-        chain = self._chains.get(type(request))
+        chain = self.chains.get(type(request))
         if chain is not None and write is not None:
             entry, _, handle = self._steps[type(request)]
             chain = partial(run_and_write, handle, write)
@@ -288,7 +284,11 @@ class Mediator(AsyncSends):
             return expired_before_start()._with(request_id=call.request_id)
         token = enter_call(call)
         try:
-            return run_named(chain, request, node_id, call)
+            started = perf_counter()
+            result = chain(request)
+            if result._request_id is call and result.node_id == node_id:
+                return result  # as hooks were told it
+            return result._of_call(call, node_id, (perf_counter() - started) * 1e3)
         finally:
             leave_call(token)
 
@@ -380,7 +380,7 @@ class Mediator(AsyncSends):
             return run_subscribers(steps, event, current_call())
         name = self.registry.by_type(type(event)).name
         watch = self._hooks.watch_handling
-        return within_call(lambda call: watch(name, call, run_subscribers, steps, event, received=received))
+        return within_call(lambda call: watch(name, call, received, run_subscribers, steps, event))
 
     def no_handler(self, request_type: type) -> CatgaResult[Any]:
         """Return the failure for a request type that has no handler here."""

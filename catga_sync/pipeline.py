@@ -41,7 +41,6 @@ __all__ = [
     "local_step",
     "raised_in_call",
     "run_and_write",
-    "run_named",
     "run_subscribers",
     "unreadable_answer",
     "unwritable_answer",
@@ -156,24 +155,22 @@ def watched_step(hooks: Hooks, name: str, handle: Handler, *, received: bool) ->
     """
     if not hooks.handle:
         return handle
+    watch = hooks.watch_handling
 
     def run(request: Any) -> CatgaResult[Any]:
         call = current_call()
         if call is None:  # a hook was added between a look at the hooks and the look-up of the handler
             return within_call(lambda _: run(request))
-        return hooks.watch_handling(name, call, run_named, handle, request, call.node_id, received=received)
+        return watch(name, call, received, _named, handle, request)
 
     return run
 
 
-def run_named(handle: Handler, request: Any, node_id: str | None, call: CallContext) -> CatgaResult[Any]:
-    """Run a handler, and name its call and its node in the result."""
+def _named(handle: Handler, request: Any, call: CallContext) -> CatgaResult[Any]:
+    """Run a handler; its result has the id of its call and the node, as hooks are told them."""
     started = perf_counter()
     result = handle(request)
-    if node_id is not None and result.node_id == node_id and result._request_id == call.request_id:
-        return result  # as hooks were told it
-    elapsed = (perf_counter() - started) * 1000.0
-    return result._with(request_id=call.request_id, node_id=node_id, processing_time_ms=elapsed)
+    return result._of_call(call, call.node_id, (perf_counter() - started) * 1e3)
 
 
 def run_and_write(handle: Handler, write: WriteResponse, request: Any) -> CatgaResult[Any]:

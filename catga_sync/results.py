@@ -194,8 +194,8 @@ class CatgaResult(_Cells, Generic[T]):
         cells.__class__ = CatgaResult
         return cells  # type: ignore[return-value] # by the line above
 
-    def _of_attempt(self, call: _Named, node_id: str, elapsed: float) -> CatgaResult[T]:
-        """Return a copy as the result of a call that one attempt at a node was, of so many seconds."""
+    def _of_call(self, call: _Named, node_id: str | None, processing_time_ms: float) -> CatgaResult[T]:
+        """Return a copy that names its call, the node that processed it, and the time that this took."""
         cells = _Cells()
         cells.is_success = self.is_success
         cells.value = self.value
@@ -204,7 +204,27 @@ class CatgaResult(_Cells, Generic[T]):
         cells.delivery = self.delivery
         cells._request_id = call
         cells.node_id = node_id
-        cells.processing_time_ms = elapsed * 1e3
+        cells.processing_time_ms = processing_time_ms
+        cells.attempts = self.attempts
+        cells.metadata = self.metadata
+        cells.__class__ = CatgaResult
+        return cells  # type: ignore[return-value] # by the line above
+
+    def _of_attempt(self, call: _Named, node_id: str, elapsed: float) -> CatgaResult[T]:
+        """
+        Return a copy as the result of a call that one attempt at a node was, of so many seconds.
+
+        A result that names its node has its processing time already.
+        """
+        cells = _Cells()
+        cells.is_success = self.is_success
+        cells.value = self.value
+        cells.error = self.error
+        cells.code = self.code
+        cells.delivery = self.delivery
+        cells._request_id = call
+        cells.node_id = node_id
+        cells.processing_time_ms = elapsed * 1e3 if self.node_id is None else self.processing_time_ms
         cells.metadata = self.metadata
         attempt = object.__new__(Attempt)
         told = attempt.__dict__

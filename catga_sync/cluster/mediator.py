@@ -165,8 +165,8 @@ class ClusterMediator(AsyncSends):
             TypeError: ``request`` is no ``Request``, ``timeout`` no number, or ``context`` no mapping of text to text.
             ValueError: ``context`` is more than a call carries.
         """
-        watched = bool(self._behaviors.added or self._send_watchers)
-        if not watched and context is None and (result := self._short_way.send(request, timeout)) is not None:
+        behaves = self._behaviors.added
+        if not behaves and context is None and (result := self._short_way.send(request, timeout)) is not None:
             return result
         # On the way of every call: what would be functions elsewhere is written out here.
         is_request = isinstance(request, Request)
@@ -179,6 +179,7 @@ class ClusterMediator(AsyncSends):
         )
         if not self._lifecycle.is_running():
             self._lifecycle.ensure_membership(call)
+        watched = behaves or self._send_watchers
         return (self._send_watched if watched else self._dispatcher.send)(request, entry, call)
 
     def send_batch(

@@ -22,11 +22,12 @@ except ImportError as exc:
 
 from catga_sync.observability._values import BUCKETS, Values, told_together
 
-__all__ = ["Bounded", "Family", "Metrics", "are_shared", "metrics_of", "write_page"]
+__all__ = ["OTHER", "Bounded", "Family", "Metrics", "are_shared", "metrics_of", "write_page"]
 
 #: Characters of a label value.
 _LONGEST = 128
-_OTHER = "other"
+#: The label value of texts beyond a bound.
+OTHER = "other"
 
 
 def are_shared() -> bool:
@@ -35,9 +36,9 @@ def are_shared() -> bool:
     return bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))  # noqa: TID251
 
 
-class Bounded:
+class Bounded(dict[str, str]):
     """
-    Passes on the first so many different texts, and "other" for any further one. Thread-safe.
+    Label values by text: the first so many different texts as they are, "other" for any further one. Thread-safe.
 
     Args:
         most: How many.
@@ -45,30 +46,21 @@ class Bounded:
     """
 
     def __init__(self, most: int, *reserved: str) -> None:
-        self._most = most
-        self._known: dict[str, str] = dict.fromkeys(reserved, _OTHER)
+        super().__init__(dict.fromkeys(reserved, OTHER))
         self._left = most
 
-    def of(self, text: str) -> str:
-        """Return the label value for a text."""
-        known = self._known.get(text)
-        if known is not None:
-            return known
+    def __missing__(self, text: str) -> str:
         if self._left <= 0:
-            return _OTHER
+            return OTHER
         # Two threads at once may let one text too many in.
         self._left -= 1
         # A page of metrics is UTF-8, which has no lone surrogates.
         value = text[:_LONGEST].encode("utf-8", "replace").decode("utf-8")
-        return self._known.setdefault(text, value)
-
-    def known(self, text: str) -> str:
-        """Return the label value for a text that was passed on before; "other" where it was dropped since."""
-        return self._known.get(text, _OTHER)
+        return self.setdefault(text, value)
 
     def drop(self, text: str) -> str | None:
         """Forget a text, so that there is room for another one. Return its label value; None if it had none."""
-        value = self._known.pop(text, None)
+        value = self.pop(text, None)
         if value is not None:
             self._left += 1
         return value

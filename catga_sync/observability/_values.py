@@ -54,6 +54,10 @@ class Values:
         if len(noted) >= _MOST_NOTED:
             self.settle()
 
+    def noting(self, count: Callable[[float], None]) -> Callable[[], None]:
+        """Return a function that notes one; it leaves it to ``note`` to look at how much is noted."""
+        return partial(self._noted.append, (count, 1.0))
+
     def settle(self) -> None:
         """Count what is noted."""
         noted = self._noted
@@ -70,8 +74,8 @@ class Values:
         return self._add(_Kind(self, _Number, CounterMetricFamily, name, text, labels))
 
     def gauge(self, name: str, text: str) -> Any:
-        """Return a number that grows and shrinks."""
-        return self._add(_Kind(self, _Number, GaugeMetricFamily, name, text, ()))
+        """Return a number that grows by one at a time, and shrinks with the outcomes; see ``told_together``."""
+        return self._add(_Kind(self, _Running, GaugeMetricFamily, name, text, ()))
 
     def histogram(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Any:
         """Return a metric, whose children count times by ``BUCKETS``; without names of labels, its only child."""
@@ -96,7 +100,13 @@ class _Kind:
     """One metric, with the methods of those of prometheus_client that are used here. Thread-safe."""
 
     def __init__(
-        self, values: Values, child: type[_Number | _Times], family: Any, name: str, text: str, labels: tuple[str, ...]
+        self,
+        values: Values,
+        child: type[_Number | _Running | _Times],
+        family: Any,
+        name: str,
+        text: str,
+        labels: tuple[str, ...],
     ) -> None:
         self._values = values
         self._child = child
@@ -104,7 +114,7 @@ class _Kind:
         self._name = name
         self._text = text
         self.names = labels
-        self._children: dict[tuple[str, ...], _Number | _Times] = {}
+        self._children: dict[tuple[str, ...], _Number | _Running | _Times] = {}
 
     def labels(self, *values: str) -> Any:
         """Return the child with these label values; it is made if there is none."""
@@ -125,7 +135,7 @@ class _Kind:
         return cast("Metric", family)
 
 
-def told_together(number: _Number, times: _Times, running: _Number | None) -> Callable[[float], None]:
+def told_together(number: _Number, times: _Times, running: _Running | None) -> Callable[[float], None]:
     """
     Return a function that notes an outcome and its time in one step.
 
@@ -134,24 +144,27 @@ def told_together(number: _Number, times: _Times, running: _Number | None) -> Ca
         times: Gets the seconds with which the function is called.
         running: One is taken off it. None means: of none.
     """
+    counts = times.counts
 
-    def count(seconds: float) -> None:
-        number.add(1.0)
-        times.add(seconds)
+    def add(seconds: float) -> None:
+        # As the methods ``add``, without a call of each.
+        number.value += 1.0
+        counts[bisect_left(BUCKETS, seconds)] += 1
+        times.sum += seconds
         if running is not None:
-            running.add(-1.0)
+            running.value -= 1.0
 
-    return partial(number.values.note, count)
+    return partial(number.values.note, add)
 
 
 class _Number:
-    """A number. Thread-safe."""
+    """A number that only grows. Thread-safe."""
 
-    __slots__ = ("_value", "values")
+    __slots__ = ("value", "values")
 
     def __init__(self, values: Values) -> None:
         self.values = values
-        self._value = 0.0
+        self.value = 0.0
 
     def inc(self, amount: float = 1.0) -> None:
         """Add to it."""
@@ -159,22 +172,41 @@ class _Number:
 
     def add(self, amount: float) -> None:
         """Add to it at once. The lock is held."""
-        self._value += amount
+        self.value += amount
 
     def read(self) -> tuple[float]:
         """Return what ``add_metric`` takes."""
-        return (self._value,)
+        return (self.value,)
+
+
+class _Running:
+    """How much has begun and has no outcome yet. Thread-safe."""
+
+    __slots__ = ("inc", "value")
+
+    def __init__(self, values: Values) -> None:
+        self.value = 0.0
+        #: Adds one.
+        self.inc = values.noting(self.add)
+
+    def add(self, amount: float) -> None:
+        """Add to it at once. The lock is held."""
+        self.value += amount
+
+    def read(self) -> tuple[float]:
+        """Return what ``add_metric`` takes."""
+        return (self.value,)
 
 
 class _Times:
     """How many times were in each bucket, and their sum. Thread-safe."""
 
-    __slots__ = ("_counts", "_sum", "values")
+    __slots__ = ("counts", "sum", "values")
 
     def __init__(self, values: Values) -> None:
         self.values = values
-        self._counts = [0] * len(_ENDS)
-        self._sum = 0.0
+        self.counts = [0] * len(_ENDS)
+        self.sum = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count a time."""
@@ -182,9 +214,9 @@ class _Times:
 
     def add(self, seconds: float) -> None:
         """Count it at once. The lock is held."""
-        self._counts[bisect_left(BUCKETS, seconds)] += 1
-        self._sum += seconds
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.sum += seconds
 
     def read(self) -> tuple[list[tuple[str, float]], float]:
         """Return what ``add_metric`` takes: in each bucket are all shorter times as well."""
-        return list(zip(_ENDS, map(float, accumulate(self._counts)), strict=True)), self._sum
+        return list(zip(_ENDS, map(float, accumulate(self.counts)), strict=True)), self.sum

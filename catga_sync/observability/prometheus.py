@@ -21,7 +21,7 @@ from catga_sync.cluster.events import ClusterEvent, EventKind
 from catga_sync.errors import ErrorCode
 from catga_sync.hooks import AttemptDetails, HandleDetails, SendDetails, ServedDetails, Told
 from catga_sync.nodes import NodeStatus
-from catga_sync.observability._metrics import Bounded, are_shared, metrics_of, write_page
+from catga_sync.observability._metrics import OTHER, Bounded, are_shared, metrics_of, write_page
 from catga_sync.results import CatgaResult
 
 if TYPE_CHECKING:
@@ -72,13 +72,14 @@ class PrometheusHook:
 
     def on_send(self, details: SendDetails) -> Told:
         """See ``Hook``."""
-        metrics, type_name = self._metrics, self._types.of(details.type_name)
+        metrics, type_name = self._metrics, self._types[details.type_name]
         metrics.sends_in_flight.inc()
         began = perf_counter()
 
         def told(result: CatgaResult[Any]) -> None:
             elapsed = perf_counter() - began
-            metrics.sends[type_name, self._code(result), result.delivery](elapsed)
+            code = "OK" if result.is_success else self._code(result)
+            metrics.sends[type_name, code, result.delivery](elapsed)
             if len(result.attempts) > 1:
                 metrics.retries[type_name,].inc(len(result.attempts) - 1)
 
@@ -87,14 +88,15 @@ class PrometheusHook:
     def on_attempt(self, details: AttemptDetails) -> Told:
         """See ``Hook``."""
         metrics, way = self._metrics, details.way
-        type_name, node_id = self._types.of(details.type_name), details.node.node_id
-        self._nodes.of(node_id)
+        type_name, node_id = self._types[details.type_name], details.node.node_id
+        self._nodes[node_id]
         began = perf_counter()
 
         def told(result: CatgaResult[Any]) -> None:
             elapsed = perf_counter() - began
-            node = self._nodes.known(node_id)  # it may have left meanwhile
-            metrics.attempts[type_name, node, way, self._code(result), result.delivery](elapsed)
+            node = self._nodes.get(node_id, OTHER)  # it may have left meanwhile
+            code = "OK" if result.is_success else self._code(result)
+            metrics.attempts[type_name, node, way, code, result.delivery](elapsed)
             measured = result.metadata
             if not measured:
                 return
@@ -114,7 +116,7 @@ class PrometheusHook:
 
     def on_handle(self, details: HandleDetails) -> Told:
         """See ``Hook``."""
-        metrics, type_name = self._metrics, self._types.of(details.type_name)
+        metrics, type_name = self._metrics, self._types[details.type_name]
         source = "remote" if details.received else "local"
         if details.queue_ms is not None:
             metrics.queue_seconds.observe(details.queue_ms / 1e3)
@@ -123,7 +125,8 @@ class PrometheusHook:
 
         def told(result: CatgaResult[Any]) -> None:
             elapsed = perf_counter() - began
-            metrics.handled[type_name, self._code(result), source](elapsed)
+            code = "OK" if result.is_success else self._code(result)
+            metrics.handled[type_name, code, source](elapsed)
 
         return told
 
@@ -144,12 +147,12 @@ class PrometheusHook:
         metrics.node_events[event.kind.name,].inc()
         if event.kind is EventKind.NODE_JOINED:
             # At 0, so that the first ejection is an increase to Prometheus.
-            metrics.ejections[self._nodes.of(node_id),]
-            metrics.heartbeats_missed[self._nodes.of(node_id),]
+            metrics.ejections[self._nodes[node_id],]
+            metrics.heartbeats_missed[self._nodes[node_id],]
         elif event.kind is EventKind.NODE_FAULTED:
-            metrics.ejections[self._nodes.of(node_id),].inc()
+            metrics.ejections[self._nodes[node_id],].inc()
         elif event.kind is EventKind.NODE_SUSPECTED:
-            metrics.heartbeats_missed[self._nodes.of(node_id),].inc()
+            metrics.heartbeats_missed[self._nodes[node_id],].inc()
         elif event.kind is EventKind.NODE_LEFT and not are_shared():
             label = self._nodes.drop(node_id)
             if label is not None:
@@ -171,12 +174,11 @@ class PrometheusHook:
             self._metrics.nodes.labels(status.name).set(statuses[status])
 
     def _code(self, result: CatgaResult[Any]) -> str:
-        if result.is_success:
-            return "OK"
+        """Return the label value for the code of a failure."""
         code = result.code
         if type(code) is ErrorCode:
             return code
-        return "NONE" if code is None else self._codes.of(code)
+        return "NONE" if code is None else self._codes[code]
 
 
 def metrics_app(registry: CollectorRegistry | None = None) -> WSGIApplication:

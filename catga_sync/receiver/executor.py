@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Protocol
 
-from catga_sync.context import CallContext, enter_call, leave_call
+from catga_sync.context import CallContext, call_of, enter_call, leave_call
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.messages import Event
 from catga_sync.pipeline import WriteResponse, limit_text, unwritable_answer
@@ -140,17 +140,19 @@ class Executor:
             text = "the caller has closed its side of the connection before the call was started"
             raise Refused(Reason.HUNG_UP, text)
         progress.uncertain = True
-        call = CallContext(
-            meta.request_id,
-            meta.deadline,
-            source_node_id=meta.source_node_id,
-            traceparent=meta.traceparent,
-            tracestate=meta.tracestate,
-            chain=meta.chain,
-            sent=meta.sent,
-            baggage=meta.baggage,
-            node_id=self._node_id,
-            context_text=meta.context_text,
+        call = call_of(
+            {
+                "request_id": meta.request_id,
+                "deadline": meta.deadline,
+                "source_node_id": meta.source_node_id,
+                "traceparent": meta.traceparent,
+                "tracestate": meta.tracestate,
+                "chain": meta.chain,
+                "sent": meta.sent,
+                "baggage": meta.baggage,
+                "node_id": self._node_id,
+                "context_text": meta.context_text,
+            }
         )
         payload: bytes | None = None
 

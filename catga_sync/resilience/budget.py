@@ -45,26 +45,29 @@ class RetryBudget:
         self._allowance = reserve * WINDOW
         self._monotonic = SYSTEM_CLOCK.monotonic if monotonic is None else monotonic
         self._lock = threading.Lock()
-        # Guarded by _lock: the calls and retries in each of the last WINDOW seconds, and the current second.
+        # Guarded by _lock, but for what ``pay_in`` counts: the calls and retries in each of the last WINDOW seconds,
+        # the current second, and its place.
         self._calls = [0] * WINDOW
         self._tries = [0] * WINDOW
         self._second = 0
+        self._slot = 0
         _fork.watch(self)
 
     def pay_in(self) -> None:
         """Count a call."""
-        with self._lock:
-            second = int(self._monotonic())
-            if second != self._second:
+        second = int(self._monotonic())
+        if second > self._second:
+            with self._lock:
                 self._turn_locked(second)
-            self._calls[second % WINDOW] += 1
+        # On the way of every call, so without the lock: a call that another thread overwrites is a tenth of a retry.
+        self._calls[self._slot] += 1
 
     def take(self) -> bool:
         """Count a retry; return False if none is left."""
         with self._lock:
-            slot = self._turn_locked(int(self._monotonic()))
+            self._turn_locked(int(self._monotonic()))
             if sum(self._tries) + 1 <= sum(self._calls) * self._share + self._allowance:
-                self._tries[slot] += 1
+                self._tries[self._slot] += 1
                 return True
         self._on_exhausted()
         return False
@@ -80,10 +83,12 @@ class RetryBudget:
         """See ``AcrossForks``."""
         self._lock = threading.Lock()
 
-    def _turn_locked(self, second: int) -> int:
+    def _turn_locked(self, second: int) -> None:
         passed = min(second - self._second, WINDOW)
+        if passed <= 0:  # another thread was faster
+            return
         for ago in range(passed):
             slot = (second - ago) % WINDOW
             self._calls[slot] = self._tries[slot] = 0
+        self._slot = second % WINDOW
         self._second = second
-        return second % WINDOW

@@ -266,3 +266,99 @@ def test_what_is_no_request_is_not_kept(make: Make) -> None:
         with pytest.raises(TypeError):
             node.send(type(f"Other{number}", (), {})())
     assert node._short_way._numbers[1] == {}
+
+
+class Notes:
+    """A hook that notes what it is told; ``late`` is where it takes all the time that the call has."""
+
+    def __init__(self, late: str | None = None) -> None:
+        self.late = late
+        self.noted: list[tuple[Any, ...]] = []
+        self.results: list[CatgaResult[Any]] = []
+
+    def _begins(self, step: str, details: Any) -> Callable[[CatgaResult[Any]], None]:
+        rest = [each for each in details[2:] if not isinstance(each, dict)]
+        self.noted.append((step, details.type_name, details.call.traceparent, details.call.node_id, *map(str, rest)))
+        details.carrier["traceparent"] = f"00-{'c' * 32}-{len(self.noted):016x}-01"
+        while step == self.late and details.call.remaining() > 0.0:
+            pass
+
+        def ends(result: CatgaResult[Any]) -> None:
+            self.noted.append((step, told(result), result.request_id == details.call.request_id))
+            self.results.append(result)
+
+        return ends
+
+    def on_send(self, details: Any) -> Any:
+        return self._begins("send", details)
+
+    def on_attempt(self, details: Any) -> Any:
+        return self._begins("attempt", details)
+
+    def on_handle(self, details: Any) -> Any:
+        return self._begins("handle", details)
+
+
+@pytest.mark.parametrize("others", [(), (record("a", "Ask"),)], ids=["alone", "with others"])
+@pytest.mark.parametrize(("function", "number"), [(lambda request: 1, 1), (fail, 1), (crash, 1), (crash, object())])
+def test_hooks_are_told_the_same(make: Make, others: Any, function: Any, number: Any):
+    notes: list[Notes] = []
+
+    def send(mediator: ClusterMediator) -> CatgaResult[Any]:
+        notes.append(Notes())
+        mediator.add_hook(notes[-1])
+        result = mediator.send(Ask(number))
+        assert notes[-1].results[-1] is result
+        return result
+
+    both(make, *others, handlers={Ask: function}, send=send)
+    short, long = notes
+    assert short.noted == long.noted
+    assert {step for step, *_ in short.noted} >= {"send", "attempt"}
+    assert len({result.request_id for result in short.results}) == 1
+
+
+@pytest.mark.parametrize("late", ["send", "attempt"])
+def test_a_hook_that_takes_all_the_time_of_a_call_has_its_handler_not_started(make: Make, late: str):
+    notes: list[Notes] = []
+
+    def send(mediator: ClusterMediator) -> CatgaResult[Any]:
+        notes.append(Notes(late))
+        mediator.add_hook(notes[-1])
+        return mediator.send(Ask(), timeout=0.05)
+
+    result = both(make, handlers={Ask: crash}, send=send)
+    assert (result.code, result.delivery) == (ErrorCode.DEADLINE_EXCEEDED, Delivery.NOT_EXECUTED)
+    assert notes[0].noted == notes[1].noted
+
+
+def test_a_failure_that_may_pass_is_told_as_one_attempt_of_two(make: Make):
+    def unavailable(next_: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        failure: CatgaResult[Any] = CatgaResult.failure("busy", ErrorCode.UNAVAILABLE, delivery=Delivery.NOT_EXECUTED)
+        return lambda request: failure
+
+    notes: list[Notes] = []
+
+    def send(mediator: ClusterMediator) -> CatgaResult[Any]:
+        notes.append(Notes())
+        mediator.add_hook(notes[-1])
+        mediator.local._local_step = lambda *_: unavailable(crash)  # type: ignore[assignment]
+        mediator.local.add_behavior(lambda next_: next_)
+        return mediator.send(Ask(1))
+
+    assert both(make, record("a", "Ask"), handlers={Ask: crash}, send=send).value == 1
+    assert notes[0].noted == notes[1].noted
+    assert [step for step, *_ in notes[0].noted] == ["send", "attempt", "attempt", "attempt", "attempt", "send"]
+
+
+@WAYS
+def test_what_the_end_of_the_process_cuts_short_is_told_to_hooks(make: Make, router: Any):
+    def leave(request: Ask) -> int:
+        raise KeyboardInterrupt
+
+    notes = Notes()
+    mediator = make(handlers={Ask: leave}, router=router, hooks=[notes])
+    with pytest.raises(KeyboardInterrupt):
+        mediator.send(Ask())
+    assert [result.code for result in notes.results] == [ErrorCode.CANCELLED] * 3
+    assert current_call() is None

@@ -28,7 +28,7 @@ require_module("prometheus_client")
 from prometheus_client import CollectorRegistry, Histogram, generate_latest  # noqa: E402
 from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
 
-from catga_sync.observability._metrics import Bounded, Metrics  # noqa: E402
+from catga_sync.observability._metrics import OTHER, Bounded, Metrics  # noqa: E402
 from catga_sync.observability._values import BUCKETS  # noqa: E402
 from catga_sync.observability.prometheus import PrometheusHook, metrics_app, metrics_blueprint  # noqa: E402
 
@@ -250,10 +250,10 @@ def test_no_count_of_many_threads_is_lost():
 
 def test_texts_beyond_the_bound_are_other():
     bounded = Bounded(2, "OK")
-    assert [bounded.of(text) for text in ("OK", "a", "b", "c", "a", "b")] == ["other", "a", "b", "other", "a", "b"]
+    assert [bounded[text] for text in ("OK", "a", "b", "c", "a", "b")] == ["other", "a", "b", "other", "a", "b"]
     bounded.drop("a")
     bounded.drop("a")
-    assert [bounded.of(text) for text in ("c", "d")] == ["c", "other"]
+    assert [bounded[text] for text in ("c", "d")] == ["c", "other"]
 
 
 def test_codes_of_the_application_have_a_bound(counted: Counted):
@@ -379,9 +379,9 @@ def test_the_gauges_of_an_ended_worker_are_taken_out(tmp_path: Path, monkeypatch
 
 def test_a_node_that_left_during_an_attempt_has_no_label_of_its_own_any_more() -> None:
     bounded = Bounded(1)
-    assert (bounded.of("a"), bounded.known("a"), bounded.of("b")) == ("a", "a", "other")
+    assert (bounded["a"], bounded.get("a"), bounded["b"]) == ("a", "a", "other")
     assert (bounded.drop("b"), bounded.drop("a")) == (None, "a")
-    assert bounded.known("a") == "other"
+    assert bounded.get("a", OTHER) == OTHER
 
 
 _FORKS = """

@@ -25,6 +25,17 @@ def test_every_call_pays_in_a_tenth() -> None:
     assert granted(budget, 50) == 10
 
 
+def test_a_call_that_another_thread_has_overtaken_takes_nothing_back() -> None:
+    clock, seconds = FakeClock(), []
+    budget = RetryBudget(reserve=0.0, monotonic=lambda: seconds.pop() if seconds else clock.monotonic())
+    for _ in range(100):
+        budget.pay_in()
+    assert granted(budget, 5) == 5
+    seconds.append(clock.monotonic() - 1.0)  # it had looked at the clock before the second was over
+    budget.pay_in()
+    assert granted(budget, 50) == 5
+
+
 def test_a_retry_that_is_not_granted_is_reported() -> None:
     denied: list[str] = []
     clock = FakeClock()
