@@ -6,18 +6,22 @@ import dataclasses
 import difflib
 import functools
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from catga_sync._checks import check_seconds, check_whole
+from catga_sync._environment import PREFIX
 from catga_sync._redaction import shown
-from catga_sync.errors import ConfigurationError
+from catga_sync.errors import ConfigurationError, RegistrationError
 
 __all__ = [
     "Kind",
     "anything",
     "boolean",
     "json_object",
+    "naming_as_written",
     "of",
     "option",
     "read_boolean",
@@ -30,6 +34,10 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+#: The beginning of the text of an error: the option, and those that are suggested in its place.
+_BEGINNING = re.compile(r"([a-z][a-z0-9_]*)(: no such option|: |\[)(; did you mean .*)?")
+_QUOTED = re.compile(r"'(\w+)'")
 
 
 class Kind(NamedTuple):
@@ -134,13 +142,49 @@ def suggesting(cls: type[T]) -> type[T]:
     def init(self: Any, *args: Any, **given: Any) -> None:
         for name in given:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
+                near = " or ".join(repr(each) for each in _near(name, known))
+                hint = f"; did you mean {near}?" if near else f"; there are {', '.join(sorted(known))}"
                 raise ConfigurationError(f"{name}: no such option{hint}")
         made(self, *args, **given)
 
     target.__init__ = init
     return cls
+
+
+def _near(name: str, known: Sequence[str]) -> list[str]:
+    """Return the option that is like a name, or else those that end in a word like it, as two do for "timout"."""
+    near = difflib.get_close_matches(name, known, 1)
+    words = {each.rpartition("_")[2] for each in known}
+    last = difflib.get_close_matches(name, words, 1)
+    return near or [each for each in known if last and each.endswith(f"_{last[0]}")]
+
+
+@contextmanager
+def naming_as_written(given: Container[str], place: str = "") -> Iterator[None]:
+    """
+    Have the errors of a block name an option as its user has written it.
+
+    Args:
+        given: The names of the options that are given by name. All others are named as a variable of the environment,
+            which is the key in an app's config as well.
+        place: Where they are given; comes before their names.
+    """
+    try:
+        yield
+    except (ConfigurationError, RegistrationError) as exc:
+        found = _BEGINNING.match(str(exc))
+        if found is not None:
+            name, what, near = found.groups()
+            if name in given:
+                name = place + name
+            else:
+                name, near = _variable(name), near and _QUOTED.sub(lambda each: repr(_variable(each[1])), near)
+            exc.args = (f"{name}{what}{near or ''}{str(exc)[found.end() :]}",)
+        raise
+
+
+def _variable(option: str) -> str:
+    return f"{PREFIX}{option.upper()}"
 
 
 def read_secret(text: str) -> str | list[str]:

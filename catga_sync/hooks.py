@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -176,6 +177,8 @@ class Hooks:
     """
     The hooks of one mediator. Thread-safe, and safe after a fork: lists that only grow need no lock.
 
+    ``handle`` alone may shrink, by ``follow``, so it is copied where it is gone through.
+
     Args:
         hooks: The first ones.
         limited_log: Bounds the failures that are logged; None means one of its own.
@@ -187,6 +190,7 @@ class Hooks:
     def __init__(self, hooks: Sequence[object] = (), limited_log: LimitedLog | None = None) -> None:
         self._limited_log = LimitedLog() if limited_log is None else limited_log
         self._known: list[tuple[str, object]] = []
+        self._followed: list[weakref.ref[Hooks]] = []
         self.send: list[Watcher] = []
         self.attempt: list[Watcher] = []
         self.handle: list[Watcher] = []
@@ -205,31 +209,31 @@ class Hooks:
         for kind in kinds:
             self._add(hook, kind)
 
-    def remove(self, hook: object) -> None:
+    def follow(self, others: Hooks, watching: bool) -> None:
         """
-        Have a hook watch nothing more; what has begun it is still told. One that was never added changes nothing.
+        Have the hooks of a cluster mediator watch the handlers here, until it is gone, or have them watch no more.
 
-        For tests: a hook that is added meanwhile may be lost.
+        A hook that is here as well, or is one of several mediators, is told once. What has begun is still told. Not
+        thread-safe: the mediator has a lock.
         """
-        self._known = [each for each in self._known if each[1] is not hook]
-        for kind in _KINDS:
-            # In place: others have these lists.
-            getattr(self, kind)[:] = [_watcher(each, kind) for known, each in self._known if known == kind]
-
-    def hooks(self) -> list[object]:
-        """Return the hooks that were added."""
-        return list({id(each): each for _, each in self._known}.values())
-
-    def add_handle(self, hook: object) -> None:
-        """Add a hook for the handlers alone, if it watches them."""
-        if callable(getattr(hook, "on_handle", None)):
-            self._add(hook, "handle")
+        followed = [each for each in self._followed if each() not in (None, others)]
+        self._followed = [*followed, weakref.ref(others)] if watching else followed
+        self._gather_handle()
 
     def _add(self, hook: object, kind: str) -> None:
         if any(known == kind and each is hook for known, each in self._known):
             return
         self._known.append((kind, hook))
-        getattr(self, kind).append(_watcher(hook, kind))
+        if kind == "handle" and self._followed:
+            self._gather_handle()
+        else:
+            getattr(self, kind).append(_watcher(hook, kind))
+
+    def _gather_handle(self) -> None:
+        known = [each for hooks in (self, *(ref() for ref in self._followed)) if hooks for each in hooks._known]
+        watching = {id(hook): hook for kind, hook in known if kind == "handle"}
+        # In place: others have this list.
+        self.handle[:] = [_watcher(hook, "handle") for hook in watching.values()]
 
     def begin(self, watchers: Sequence[Watcher], details: object) -> list[Watcher]:
         """Call hooks with the details of what begins; return what ``end`` calls with the result."""
@@ -318,7 +322,7 @@ class Hooks:
         """
         waited = None if call.sent is None else queue_ms(call.sent, time.time())
         details = made(HandleDetails, (name, call, received, waited, {}))
-        told = self.begin(self.handle, details)
+        told = self.begin(tuple(self.handle), details)
         token = enter_call(carried(details)) if details.carrier else None
         result: CatgaResult[Any] = CUT_SHORT
         try:

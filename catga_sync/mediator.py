@@ -7,7 +7,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -57,8 +56,6 @@ __all__ = ["Mediator"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-
-_log = logging.getLogger(__name__)
 
 
 class Mediator(AsyncSends):
@@ -185,22 +182,23 @@ class Mediator(AsyncSends):
         Raises:
             RegistrationError: It has none of the methods of a hook.
         """
-        self._hooks.add(hook)
-        self._watch_handlers()
+        with self._lock:
+            self._hooks.add(hook)
+            self._watch_handlers_locked()
 
-    def add_handle_hook(self, hook: object) -> None:
-        """Add a hook for the handlers and subscribers that run here, and not for sends."""
-        self._hooks.add_handle(hook)
-        self._watch_handlers()
+    def watch_handlers(self, hooks: Hooks, watching: bool = True) -> None:
+        """Have the hooks of a cluster mediator watch the handlers and subscribers that run here, or no longer."""
+        with self._lock:
+            self._hooks.follow(hooks, watching)
+            self._watch_handlers_locked()
 
     def _rebuild_locked(self, behaviors: tuple[Behavior, ...]) -> None:
         built = {kind: (entry, step, _inside(entry, step, behaviors)) for kind, (entry, step, _) in self._steps.items()}
         self._behaviors, self._steps = behaviors, built
-        self._watch_handlers()
+        self._watch_handlers_locked()
 
-    def _watch_handlers(self) -> None:
-        with self._lock:
-            self.chains = {kind: self._chain_of(entry, handle) for kind, (entry, _, handle) in self._steps.items()}
+    def _watch_handlers_locked(self) -> None:
+        self.chains = {kind: self._chain_of(entry, handle) for kind, (entry, _, handle) in self._steps.items()}
 
     def _chain_of(self, entry: MessageType, handle: Handler) -> Handler:
         """Return the chain for a request that is sent here; no behaviour is called."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from catga_sync._option import (
     anything,
     boolean,
     json_object,
+    naming_as_written,
     of,
     option,
     read_secret,
@@ -289,10 +291,9 @@ class ClusterOptions:
                 raise ConfigurationError(f'peers: discovery="static" needs them, as in {wanted}')
             if not isinstance(self.peers, Mapping):
                 raise ConfigurationError(f"peers: give a mapping such as {wanted}, not {shown(self.peers)}")
-            peers = self.peers
-            for node_id, given in peers.items():
+            for node_id, given in self.peers.items():
                 check_peer(node_id, given)
-            kept = {name: MappingProxyType(dict(x)) if isinstance(x, Mapping) else x for name, x in peers.items()}
+            kept = {name: MappingProxyType(dict(x)) if isinstance(x, Mapping) else x for name, x in self.peers.items()}
             object.__setattr__(self, "peers", MappingProxyType(kept))
         elif self.peers is not None:
             raise ConfigurationError('peers: they go with discovery="static" only')
@@ -322,9 +323,10 @@ class ClusterOptions:
             overrides: Options that win over the mapping.
 
         Raises:
-            ConfigurationError: A ``CATGA_`` key names no option, or a value is wrong.
+            ConfigurationError: A ``CATGA_`` key names no option, or a value is wrong; the text begins with the key.
         """
-        return cls.make(layered(option_values(mapping), overrides))
+        with naming_as_written(overrides):
+            return cls.make(layered(option_values(mapping), overrides))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, /, **overrides: Any) -> ClusterOptions:
@@ -343,8 +345,6 @@ class ClusterOptions:
             ConfigurationError: A ``CATGA_`` variable names no option, or a value is wrong.
         """
         if environ is None:
-            import os
-
             environ = os.environ
         kinds = {each.name: each.metadata["kind"] for each in dataclasses.fields(cls)}
         # A name that is no option stays a text; ``make`` refuses it.

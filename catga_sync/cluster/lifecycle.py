@@ -72,11 +72,10 @@ class Lifecycle:
         self._local_node.when_draining = streams.end
 
     def attach(self, under_test: Callable[[], bool] | None) -> None:
-        """Mark this process as a server; see ``ClusterMediator.attach``."""
+        """Mark this process as a server, before ``start``; see ``ClusterMediator.attach``."""
         if under_test is not None:
             self._tests.append(under_test)
         self.has_app = True
-        self.start()
 
     def start(self) -> None:
         """Start the background thread now, not with the first call; a node with an endpoint is to serve."""

@@ -99,8 +99,8 @@ class ClusterMediator(AsyncSends):
             self.registry, dispatcher.send, partial(nested_call, self._timeout, self._local_node.node_id)
         )
         events.listen(hooks.tell)
+        local.watch_handlers(hooks)
         for hook in options.hooks:
-            local.add_handle_hook(hook)
             hooks.tell_added(hook, self)
 
     def handler(self, function: F = NO_FUNCTION) -> F:
@@ -140,7 +140,7 @@ class ClusterMediator(AsyncSends):
             RegistrationError: It has none of the methods of a hook.
         """
         self._hooks.add(hook)
-        self.local.add_handle_hook(hook)
+        self.local.watch_handlers(self._hooks, not self.closed)
         self._hooks.tell_added(hook, self)
 
     def send(
@@ -232,8 +232,7 @@ class ClusterMediator(AsyncSends):
         call = self._begin(None, context)
         nodes = self._membership.look(call).subscribers(entry.name) if entry.remote else []
         results = self._dispatcher.on_each(nodes, event, call)
-        here = self._dispatcher.deliver_here(event, call)
-        if here is not None:
+        if (here := self._dispatcher.deliver_here(event, call)) is not None:
             results[self._local_node.node_id] = here
         return results
 
@@ -274,9 +273,8 @@ class ClusterMediator(AsyncSends):
         Raises:
             TypeError: ``request`` is no ``Request``, or ``timeout`` no number.
         """
-        require_request(request)
-        call = self._begin(timeout, None)
-        return replace(self._dispatcher.explain(request, call), troubles=self._troubles())
+        explained = self._dispatcher.explain(require_request(request), self._begin(timeout, None))
+        return replace(explained, troubles=self._troubles())
 
     @property
     def node(self) -> ClusterNode:
@@ -330,10 +328,12 @@ class ClusterMediator(AsyncSends):
         if threads is not None:
             self._local_node.serve_with(threads)
         self._lifecycle.attach(under_test)
+        self.start()
 
     def start(self) -> ClusterMediator:
         """Start the background thread now, not with the first call; a node with an endpoint is to serve."""
         self._lifecycle.start()
+        self.local.watch_handlers(self._hooks)
         return self
 
     def drain(self, timeout: float | None = None) -> bool:
@@ -352,9 +352,14 @@ class ClusterMediator(AsyncSends):
         return self._lifecycle.drain(self._timeout if timeout is None else check_timeout(timeout))
 
     def close(self) -> None:
-        """Leave the cluster and let go of the thread and the connections. Safe to call twice."""
+        """
+        Leave the cluster and let go of the thread and the connections. Safe to call twice.
+
+        Its hooks no longer watch the handlers of the local mediator, which other mediators may share.
+        """
         super().close()
         self._lifecycle.close()
+        self.local.watch_handlers(self._hooks, watching=False)
 
     def __enter__(self) -> ClusterMediator:
         return self

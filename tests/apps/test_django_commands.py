@@ -132,10 +132,10 @@ def check(folder: Path, **settings: Any) -> Any:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"CATGA": {"node": "shop"}}, ("catga.E001", "node", "node_id")),
-        ({"CATGA": {"endpoint": "localhost"}}, ("catga.E001", "endpoint: ", "http://host:port")),
-        ({"CATGA": ["node_id"]}, ("catga.E001", "give a dict of options")),
-        ({"CATGA": {"endpoint": _URL, "router": "nearest"}}, ("catga.E001", "router: ")),
+        ({"CATGA": {"node": "shop"}}, ("(catga.E001) settings.CATGA: node: no such option", "mean 'node_id'?")),
+        ({"CATGA": {"endpoint": "localhost"}}, ("(catga.E001) settings.CATGA: endpoint: give", "http://host:port")),
+        ({"CATGA": ["node_id"]}, ("(catga.E001) settings.CATGA: give a dict of options",)),
+        ({"CATGA": {"endpoint": _URL, "router": "nearest"}}, ("(catga.E001) settings.CATGA: router: ",)),
         ({"INSTALLED_APPS": [*APPS, "tests.apps.django_node.torn"]}, ("catga.E002", "django_node.torn.handlers: ")),
         ({"INSTALLED_APPS": [*APPS, "tests.apps.django_node.idle"]}, ("catga.W003", "django_node.idle.handlers: ")),
         ({"CATGA": {"endpoint": "http://127.0.0.2:8000"}}, ("catga.E007", "ALLOWED_HOSTS: 127.0.0.2")),
@@ -158,6 +158,11 @@ def test_a_check_says_what_is_wrong_and_what_to_write(
     assert "Traceback" not in done.stderr
     assert "s" * 32 not in done.stdout + done.stderr
     assert done.returncode == (1 if ".E" in told[0] else 0)
+
+
+def test_a_check_names_the_variable_of_the_environment_that_is_wrong(tmp_path: Path) -> None:
+    done = manage(tmp_path, "check", CATGA_TIMOUT="3")
+    assert "(catga.E001) CATGA_TIMOUT: no such option; did you mean 'CATGA_REQUEST_TIMEOUT' or" in done.stderr, done
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from flask import Flask, current_app, g
 
 from catga_sync import ClusterMediator, Event, Mediator, Query, create_cluster
-from catga_sync.errors import ConfigurationError
+from catga_sync.errors import ConfigurationError, RegistrationError
 from catga_sync.integrations.flask import CatgaCluster, cluster_blueprint, mediator
 from catga_sync.wire.routes import NODE_PATH
 from tests.processes import free_port, until
@@ -93,6 +93,51 @@ def test_service_links_in_the_config_or_the_environment_stop_no_app(
     monkeypatch.setenv("CATGA_REDIS_PORT_6379_TCP_ADDR", "10.0.0.1")
     app.config["CATGA_REDIS_SERVICE_HOST"] = "10.0.0.1"
     assert CatgaCluster().init_app(app).options.node_id == "node-1"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("CATGA_TIMOUT", 5, "no such option; did you mean 'CATGA_REQUEST_TIMEOUT' or 'CATGA_HEARTBEAT_TIMEOUT'?"),
+        ("CATGA_NODEID", "a", "no such option; did you mean 'CATGA_NODE_ID'?"),
+        ("CATGA_REQUEST_TIMEOUT", "5", "give seconds above 0, not '5'"),
+        ("CATGA_ENDPOINT", "localhost:5003", "give http://host:port"),
+        ("CATGA_SECRET", "short", "a key needs 32 bytes"),
+        ("CATGA_ROUTER", "randon", "'randon' is not one of"),
+        ("CATGA_ROUTER", "randon", "did you mean 'random'?"),
+        ("CATGA_DISCOVERY", "nowhere", "'nowhere'"),
+        ("CATGA_IDEMPOTENCY", "nowhere", "'nowhere'"),
+        ("CATGA_HOOKS", [7], "give objects with on_send"),
+    ],
+)
+def test_an_error_names_the_key_of_the_config(key: str, value: Any, told: str) -> None:
+    app = Flask(__name__)
+    app.config[key] = value
+    with pytest.raises((ConfigurationError, RegistrationError)) as caught:
+        CatgaCluster(app)
+    assert str(caught.value).startswith(f"{key}: ")
+    assert told in str(caught.value)
+
+
+def test_an_error_names_the_entry_of_a_value_that_has_some(app: Flask) -> None:
+    app.config["CATGA_PEERS"] = {"b": "nowhere"}
+    del app.config["CATGA_DISCOVERY"]
+    with pytest.raises(ConfigurationError, match=r"^CATGA_PEERS\['b'\]: give"):
+        CatgaCluster(app)
+
+
+def test_an_error_names_the_variable_of_the_environment_or_the_argument(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"^node: no such option; did you mean 'node_id'\?$"):
+        CatgaCluster(app, node="a")
+    app.config["CATGA_MAX_RETRIES"] = "many"
+    with pytest.raises(ConfigurationError, match=r"^max_retries: give .* not -1$"):
+        CatgaCluster(app, max_retries=-1)
+    del app.config["CATGA_MAX_RETRIES"]
+    monkeypatch.setenv("CATGA_MAX_RETRIES", "few")
+    with pytest.raises(ConfigurationError, match=r"^CATGA_MAX_RETRIES: 'few' cannot be read"):
+        CatgaCluster(app)
 
 
 @pytest.mark.parametrize("local", [7, "app", Mediator, Flask])
@@ -242,11 +287,10 @@ def operated(tmp_path: Path) -> Iterator[Flask]:
     app = made_by(
         cluster, "shop", discovery=f"sqlite:///{tmp_path / 'nodes.sqlite3'}", endpoint=f"http://127.0.0.1:{port}"
     )
-    with mediator_of(app) as made, serving_app(app, port):
-        # A node knows itself before it stands in the store, where the command looks.
-        until(made.nodes, "the node is made")
-        listing = ["catga", "nodes", "--json"]
-        until(lambda: app.test_cli_runner().invoke(args=listing).exit_code == 0, "the node is visible")
+    with mediator_of(app), serving_app(app, port):
+        # The node itself counts as visible a moment before it is in the store.
+        nodes = app.test_cli_runner().invoke
+        until(lambda: nodes(args=["catga", "nodes"]).exit_code == 0, "the node is in the store")
         yield app
 
 
@@ -260,7 +304,8 @@ def test_the_command_of_flask_looks_at_the_cluster_of_the_app(operated: Flask) -
     name = f"{__name__}.NameOfApp"
     assert name in run("types").stdout
     assert run("explain", name, "{}").exit_code == 0
-    assert "shop 1" in run("call", name, "{}").stdout
+    called = run("call", name, "{}")
+    assert (called.exit_code, "shop 1" in called.stdout) == (0, True), called.output
     refused = run("call", "no.Such", "{}")
     assert (refused.exit_code, "no.Such" in refused.output) == (3, True)
     assert run("nodes", "--no-such").exit_code == 2

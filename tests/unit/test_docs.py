@@ -113,7 +113,7 @@ def test_the_page_has_the_commands_of_a_flask_app(capsys: pytest.CaptureFixture[
     main(["--help"])
     commands = re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
     assert "nodes" in commands
-    (listed,) = re.findall(r"- `flask catga` has [^:]*:([^.]*)\.", read("docs/frameworks.md"))
+    (listed,) = re.findall(r"- `flask catga` has [^:]*:([^.]*)\.", read("docs/flask.md"))
     # serve takes a mediator of its own
     assert set(re.findall(r"`([a-z]+)`", listed)) == set(commands) - {"serve"}
 

@@ -284,12 +284,15 @@ def test_an_unknown_option_suggests_the_nearest(name, nearest):
     for make in (
         lambda: create_cluster(Mediator(), **{name: 1}),
         lambda: ClusterOptions.make({name: 1}),
-        lambda: ClusterOptions.from_mapping({f"CATGA_{name.upper()}": 1}),
+        lambda: ClusterOptions.from_mapping({}, **{name: 1}),
         lambda: ClusterOptions.from_env({f"CATGA_{name.upper()}": "1"}),
         lambda: ClusterOptions().with_changes({name: 1}),
     ):
         with pytest.raises(ConfigurationError, match=f"^{name}: no such option; did you mean '{nearest}'"):
             make()
+    key, meant = f"CATGA_{name.upper()}", f"CATGA_{nearest.upper()}"
+    with pytest.raises(ConfigurationError, match=f"^{key}: no such option; did you mean '{meant}'"):
+        ClusterOptions.from_mapping({key: 1})
 
 
 def test_an_option_like_no_other_gets_the_whole_list():
@@ -312,7 +315,7 @@ def test_overrides_win_over_a_mapping_and_over_the_environment():
 
 
 def test_a_wrong_value_in_a_mapping_is_an_error_too():
-    with pytest.raises(ConfigurationError, match=r"^request_timeout: "):
+    with pytest.raises(ConfigurationError, match=r"^CATGA_REQUEST_TIMEOUT: "):
         ClusterOptions.from_mapping({"CATGA_REQUEST_TIMEOUT": "5"})
 
 

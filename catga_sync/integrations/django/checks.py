@@ -34,7 +34,8 @@ def check(app_configs: Any = None, **_: Any) -> list[CheckMessage]:
     try:
         options = mediator.options
     except (CatgaError, ImportError) as exc:
-        messages.append(Error(f"settings.CATGA: {exc}", id="catga.E001"))
+        where = "" if isinstance(exc, CatgaError) else "settings.CATGA: "  # an error of an option tells it itself
+        messages.append(Error(f"{where}{exc}", id="catga.E001"))
         return messages
     if options.secret is not None and settings.DEBUG:
         text = "settings.CATGA: secret is used with DEBUG, whose error pages show the local variables of a request"

@@ -18,6 +18,7 @@ from django.core import mail
 from django.utils.autoreload import DJANGO_AUTORELOAD_ENV
 from django.utils.functional import SimpleLazyObject, empty
 
+from catga_sync._option import naming_as_written
 from catga_sync.cluster.exits import close_at_exit
 from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
@@ -46,8 +47,7 @@ def under_test() -> bool:
     return hasattr(mail, "outbox")
 
 
-def _options() -> ClusterOptions:
-    given = getattr(settings, _SETTING, {})
+def _options(given: object) -> ClusterOptions:
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise ConfigurationError(f"settings.{_SETTING}: give a dict of options, such as {{'node_id': 'shop-1'}}")
     # Each call is to pass the middleware of the project, which a call over a stream would not.
@@ -60,7 +60,9 @@ def _options() -> ClusterOptions:
 def _current() -> ClusterMediator:
     found = _made.get(_SETTING)
     if found is None:
-        found = _made.setdefault(_SETTING, create_cluster(local, _options()))
+        given = getattr(settings, _SETTING, {})
+        with naming_as_written(given, f"settings.{_SETTING}: "):
+            found = _made.setdefault(_SETTING, create_cluster(local, _options(given)))
         close_at_exit(found)
     return found
 
@@ -100,9 +102,5 @@ def serve() -> None:
 def setting_changed(*, setting: str, **_: Any) -> None:
     """Make another mediator after a test has changed ``settings.CATGA``; Django calls this."""
     if setting == _SETTING and _made:
-        former = _made.pop(_SETTING)
-        former.close()
-        # The handlers are those of the next mediator, too: its hooks alone are to watch them.
-        for hook in former._hooks.hooks():
-            local._hooks.remove(hook)
+        _made.pop(_SETTING).close()
         cast("Any", mediator)._wrapped = empty

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Flask
 
 from catga_sync._environment import layered, option_values
+from catga_sync._option import naming_as_written
 from catga_sync.cluster.factory import create_cluster
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import ConfigurationError
@@ -96,12 +97,14 @@ class CatgaCluster:
             The mediator. ``catga_sync.integrations.flask.mediator`` is the same within a context of the app.
 
         Raises:
-            ConfigurationError: An option is wrong, or the app has a mediator already.
+            ConfigurationError: An option is wrong, or the app has a mediator already. The text names the key of the
+                app's config, or the variable of the environment.
         """
         if EXTENSION in app.extensions:
             raise ConfigurationError("app: it has a cluster mediator already; call init_app once for an app")
         given = layered(option_values(app.config), self._options)
-        made = create_cluster(self.local, ClusterOptions.from_env(None, **given))
+        with naming_as_written(self._options):
+            made = create_cluster(self.local, ClusterOptions.from_env(None, **given))
         app.extensions[EXTENSION] = made
         app.cli.add_command(catga_command)
         made.surroundings.add(FlaskScope(app, self._isolated))
