@@ -94,6 +94,8 @@ class _Parser(argparse.ArgumentParser):
                 names = [word.partition("=")[0] for word in words.split() if word.startswith("-")]
                 choices = words[words.rfind("(choose") :] if "(choose" in words else ""
                 message = f"{head}{found}{' '.join([*(names or [HIDDEN]), choices])}".rstrip()
+                if not names and "://" in words:
+                    message += "; the URL of the store is given as --discovery URL"
         self.exit(commands.WRONG, f"{self.prog}: {message}\n")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from catga_sync._endpoint import check_endpoint
 from catga_sync._redaction import shown, without_credentials
 from catga_sync.cluster.mediator import ClusterMediator
+from catga_sync.discovery.memory import MemoryDiscovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import check_node_id
@@ -52,8 +53,9 @@ def options_for(
         options = ClusterOptions.from_env(**changes) if base is None else base.with_changes(changes)
     except ConfigurationError as exc:
         raise CommandFailed(_with_given_name(str(exc), given, from_env=base is None)) from exc
-    if options.discovery == "memory://":
-        text = "discovery: memory:// is the memory of one process; give the store that the nodes share"
+    if _is_memory(options.discovery):
+        text = "discovery: memory:// is the memory of one process, which this command cannot see into"
+        text = f"{text}; give the store that the nodes share"
         raise CommandFailed(_with_given_name(text, given, from_env=base is None))
     return options, None if app is None else app.registry
 
@@ -73,6 +75,10 @@ def node_options(args: argparse.Namespace) -> ClusterOptions:
     except ConfigurationError as exc:
         text = _with_given_name(str(exc), given, from_env=not isinstance(app, ClusterMediator))
         raise ConfigurationError(text) from exc
+
+
+def _is_memory(given: object) -> bool:
+    return isinstance(given, MemoryDiscovery) or (isinstance(given, str) and given.startswith("memory://"))
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:

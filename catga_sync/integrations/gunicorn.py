@@ -42,23 +42,26 @@ _heartbeat: list[int] = []
 def post_worker_init(worker: Any) -> None:
     """Record the settings. gunicorn calls this in each worker after loading the app and before the first request."""
     settings = worker.cfg
-    threaded = settings.worker_class_str == "gthread"
+    kind = settings.worker_class_str
+    lends_socket = kind == "gthread" and not settings.is_ssl
     tell_server_info(
         ServerInfo(
-            threads=settings.threads if threaded else 1,
+            # gevent's worker has a limit of connections instead.
+            threads={"gthread": settings.threads, "sync": 1}.get(kind),
             workers=settings.workers,
             # The sync worker closes every connection.
-            keep_alive=float(settings.keepalive) if threaded else 0.0,
+            keep_alive=0.0 if kind == "sync" else float(settings.keepalive),
             # Other workers tell that they live from a thread that serves nothing.
-            timeout=float(settings.timeout) if settings.worker_class_str == "sync" and settings.timeout else None,
-            lends_socket=threaded and not settings.is_ssl,
+            timeout=float(settings.timeout) if kind == "sync" and settings.timeout else None,
+            lends_socket=lends_socket,
             count_call=lambda: _count(worker),
         )
     )
     _ending.clear()
     # gunicorn closes its own before it calls worker_exit.
     _heartbeat[:] = [os.dup(worker.tmp.fileno())]
-    _watch_sigterm()
+    if lends_socket:  # elsewhere there are no streams, and gevent's handler of a signal may start no thread
+        _watch_sigterm()
 
 
 def worker_exit(server: Any, worker: Any) -> None:

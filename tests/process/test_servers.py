@@ -3,50 +3,27 @@
 from __future__ import annotations
 
 import gc
-import sys
 
 import pytest
 from flask import Flask
 
 from catga_sync import Mediator, create_cluster
+from catga_sync.hooks import AttemptDetails
 from catga_sync.integrations.flask import cluster_blueprint
+from catga_sync.nodes import STREAM
 from tests.conftest import require_module
 from tests.process.messages import Ask, Do
-from tests.process.nodes import ROOT, default_file, node, wait_for
-from tests.processes import free_port, running, until
+from tests.process.nodes import default_file, node, wait_for
+from tests.process.servers import SERVERS, Server
+from tests.processes import free_port, until
 
-for module in ("gunicorn", "waitress"):
-    require_module(module)
+require_module("gunicorn")
 psutil = require_module("psutil")
 
 pytestmark = pytest.mark.process
 
-WSGIREF = """
-import sys
-from wsgiref.simple_server import make_server
-from tests.process.app import app
-make_server("127.0.0.1", int(sys.argv[1]), app).serve_forever()
-"""
-
-SERVERS = {
-    "gunicorn gthread": (
-        "-m",
-        "gunicorn",
-        "-b",
-        "127.0.0.1:{}",
-        "-k",
-        "gthread",
-        "--threads",
-        "4",
-        "tests.process.app:app",
-    ),
-    "gunicorn sync": ("-m", "gunicorn", "-b", "127.0.0.1:{}", "-k", "sync", "-w", "2", "tests.process.app:app"),
-    "waitress": ("-m", "waitress", "--listen=127.0.0.1:{}", "tests.process.app:app"),
-    "flask run": ("-m", "flask", "--app", "tests.process.app", "run", "--port", "{}"),
-    "flask run, reloader": ("-m", "flask", "--app", "tests.process.app", "run", "--port", "{}", "--reload"),
-    "wsgiref": ("-c", WSGIREF, "{}"),
-}
-
+#: Those that other tests of "make test" start as well, or that differ from another in a detail: "make soak" has them.
+ELSEWHERE = {"gunicorn gevent", "uwsgi", "flask run, reloader"}
 
 #: Signatures are headers to a server: one in "make test" passes them on, all of them in "make soak".
 CASES = [
@@ -54,29 +31,38 @@ CASES = [
         SERVERS[name],
         secret,
         id=f"{name}-{'signed' if secret else 'unsigned'}",
-        marks=[] if secret is None or name == "gunicorn gthread" else pytest.mark.slow,
+        marks=pytest.mark.slow if (secret and name != "gunicorn gthread") or name in ELSEWHERE else [],
     )
     for name in SERVERS
     for secret in (None, "s" * 32)
 ]
 
 
+class Ways:
+    """A hook that notes by which way calls go."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+
+    def on_attempt(self, details: AttemptDetails) -> None:
+        self.seen.add(details.way)
+
+
 @pytest.mark.parametrize(("server", "secret"), CASES)
 def test_a_node_under_this_server_is_seen_serves_and_is_gone_with_it(
-    server: tuple[str, ...], secret: str | None, cluster_name: str
+    server: Server, secret: str | None, cluster_name: str
 ) -> None:
-    port = free_port()
-    command = [sys.executable, *(part.format(port) for part in server)]
-    env = {"NODE": "n", "PORT": str(port), "CLUSTER": cluster_name, "PYTHONPATH": str(ROOT)}
+    ways = Ways()
     signed = {} if secret is None else {"SECRET": secret}
     with (
-        running(command, port=port, cwd=ROOT, env={**env, **signed}) as process,
+        server.serve(free_port(), NODE="n", CLUSTER=cluster_name, HEARTBEAT="0.5", **signed) as process,
         create_cluster(
             Mediator(),
             node_id="client",
             cluster_name=cluster_name,
             discovery=default_file(cluster_name),
             secret=secret,
+            hooks=[ways],
         ) as client,
     ):
         wait_for(client, "n")
@@ -84,6 +70,10 @@ def test_a_node_under_this_server_is_seen_serves_and_is_gone_with_it(
             assert client.send(Ask("x"), timeout=20.0).is_success, process.output()
             assert client.send(Do("x"), timeout=20.0).is_success, process.output()
         assert [each.node_id for each in client.nodes()] == ["n"]
+        if server.streams:
+            until(lambda: client.send(Do("x"), timeout=20.0) and "stream" in ways.seen, "a call goes over a stream")
+        assert (STREAM in client.nodes()[0].features) == server.streams
+        assert ("stream" in ways.seen) == server.streams
         process.stop()
         wait_for(client)
 

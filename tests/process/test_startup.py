@@ -16,7 +16,7 @@ import pytest
 
 from catga_sync import ClusterMediator
 from tests.conftest import require_module
-from tests.process.nodes import ROOT, node
+from tests.process.nodes import ROOT, node, wait_for
 from tests.processes import clean_environment, free_port, until
 
 require_module("gunicorn")
@@ -42,6 +42,22 @@ def test_two_workers_tell_of_one_start_and_the_one_that_takes_over_does_not(
     message = json.loads(line)["message"]
     assert f"node=n1 endpoint={server.url} cluster={cluster_name} store=" in message
     assert message.endswith(" router=local-first ways=post,stream")
+
+
+@pytest.mark.slow
+def test_a_reload_tells_of_a_start_where_it_has_made_another_run(client: ClusterMediator, cluster_name: str) -> None:
+    options = ("-w", "2", "-c", "tests/process/json_logs.py")
+    with node("n1", cluster_name, *options, HEARTBEAT="0.5") as server:
+        wait_for(client, "n1")
+        runs = {each.incarnation for each in client.nodes()}
+        before = {each.pid for each in psutil.Process(server.pid).children()}
+        server.signal(signal.SIGHUP)
+        until(lambda: not before & {each.pid for each in psutil.Process(server.pid).children()}, "new workers", 45.0)
+        led = time.time()
+        until(lambda: any((each.last_heartbeat or 0) > led for each in client.nodes()), "a new worker's heartbeat")
+        runs |= {each.incarnation for each in client.nodes()}
+        until(lambda: server.output().count("node started") >= len(runs), "a line for each run")
+        assert server.output().count("node started") == len(runs)
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from catga_sync import create_cluster
 from catga_sync.cli.main import main
+from catga_sync.discovery import MemoryDiscovery
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Query, message
 from tests.unit.cluster.real import node_at
@@ -17,6 +19,9 @@ from tests.unit.cluster.real import node_at
 Run = Callable[..., tuple[int, str, str]]
 
 NO_NODE = "start one with the same discovery and cluster_name; a node that runs but is missing there logs the reason"
+MEMORY = (
+    "memory:// is the memory of one process, which this command cannot see into; give the store that the nodes share"
+)
 #: Every command, as far as it looks for nodes.
 COMMANDS = [["nodes"], ["types"], ["explain", "ops.Ask"], ["call", "ops.Ask"], ["drain", "n1"]]
 
@@ -87,6 +92,32 @@ def test_a_list_of_peers_that_names_none_is_told(run: Run, monkeypatch: pytest.M
     monkeypatch.setenv("CATGA_DISCOVERY", "static")
     monkeypatch.setenv("CATGA_PEERS", "{}")
     assert run("nodes") == (3, "", f"no node is in the option peers, which names no node: {NO_NODE}\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize("discovery", ["memory://", "memory://shop"])
+def test_the_memory_of_another_process_is_no_place_to_look_at(run: Run, discovery: str, command: list[str]) -> None:
+    expected = f"catga-sync: --discovery: {MEMORY}\n"
+    assert run(*command, "--discovery", discovery) == (2, "", expected)
+
+
+alone = create_cluster(Mediator(), environ={}, node_id="alone", discovery=MemoryDiscovery())
+
+
+def test_the_memory_of_an_application_is_no_place_to_look_at(run: Run) -> None:
+    expected = f"catga-sync: discovery: {MEMORY}\n"
+    assert run("nodes", "--app", "tests.unit.cli.test_main:alone") == (2, "", expected)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_a_store_without_its_option_is_told_where_it_goes(run: Run, command: list[str]) -> None:
+    # Where a request may stand, it is taken for one.
+    arguments = [*command, "{}"] if command[0] in ("explain", "call") else command
+    assert run(*arguments, "redis://shop:geheim@redis/2") == (
+        2,
+        "",
+        "catga-sync: unrecognized arguments: ***; the URL of the store is given as --discovery URL\n",
+    )
 
 
 @pytest.fixture
