@@ -213,8 +213,7 @@ class Hooks:
         """
         Have the hooks of a cluster mediator watch the handlers here, until it is gone, or have them watch no more.
 
-        A hook that is here as well, or is one of several mediators, is told once. What has begun is still told. Not
-        thread-safe: the mediator has a lock.
+        A hook that is here as well is told once. What has begun is still told. The mediator has a lock for this.
         """
         followed = [each for each in self._followed if each() not in (None, others)]
         self._followed = [*followed, weakref.ref(others)] if watching else followed
@@ -258,11 +257,7 @@ class Hooks:
                 self._failed(name, exc)
 
     def watch(
-        self,
-        watchers: Sequence[Watcher],
-        details: SendDetails,
-        run: Callable[..., CatgaResult[T]],
-        *message: object,
+        self, watchers: Sequence[Watcher], details: SendDetails, run: Callable[..., CatgaResult[T]], *message: object
     ) -> CatgaResult[T]:
         """
         Send a message while hooks watch. What the end of the process cuts short has the result CANCELLED.
@@ -385,7 +380,6 @@ def carried(details: SendDetails | AttemptDetails | HandleDetails) -> CallContex
 CUT_SHORT: CatgaResult[Any] = CatgaResult.failure(
     "cut short by the end of the process", ErrorCode.CANCELLED, delivery=Delivery.UNKNOWN
 )
-
 
 #: Milliseconds beyond which a time in the queue is not believed: a clock is wrong, or the text.
 _LONGEST_QUEUE_MS = 3_600_000.0

@@ -73,7 +73,7 @@ with LocalCluster() as cluster:
     told(cluster.add_client("shop-1").send(PriceOf("tea")).unwrap)
 """
 
-pytestmark = [pytest.mark.process, pytest.mark.xdist_group("flask-page")]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.xdist_group("flask-page")]
 
 
 def server_port(command: str) -> int | None:

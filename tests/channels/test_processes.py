@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from catga_sync import CatgaResult, ClusterMediator, Delivery, ErrorCode, Mediator, create_cluster
-from tests.channels.nodes import Ways, every_way
+from tests.channels.nodes import Ways
 from tests.conftest import require_module
 from tests.process import nodes
 from tests.process.messages import Answer, Do, Hold
@@ -24,6 +24,10 @@ require_module("gunicorn")
 
 pytestmark = pytest.mark.process
 
+#: "make soak" has all of them.
+every_way = pytest.mark.parametrize(
+    "way", [pytest.param("post", marks=pytest.mark.slow), "stream", pytest.param("grpc", marks=pytest.mark.slow)]
+)
 HOOKS = ("-c", "python:catga_sync.integrations.gunicorn")
 
 

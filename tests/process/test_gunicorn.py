@@ -156,10 +156,10 @@ def test_a_handler_can_send_to_a_third_node(client: ClusterMediator, cluster_nam
 
 @pytest.mark.slow
 def test_a_failure_is_the_same_here_and_there(client: ClusterMediator, cluster_name: str) -> None:
-    from tests.process.app import local
+    from tests.process.app import local, mediator
 
     codes = {"return": ErrorCode.NOT_FOUND, "raise": "CLOSED", "crash": ErrorCode.UNKNOWN}
-    with node("n1", cluster_name) as server:
+    with node("n1", cluster_name) as server, mediator:
         wait_for(client, "n1")
         for how, code in codes.items():
             there = client.send(Fail(how))

@@ -19,7 +19,7 @@ import pytest
 from catga_sync import CatgaResult, Delivery, ErrorCode, Mediator, create_cluster
 from catga_sync.nodes import STREAM
 from tests.conftest import require_service
-from tests.process.app import Answer, Do, Hold
+from tests.process.messages import Answer, Do, Hold
 from tests.process.nodes import ROOT, wait_for
 from tests.processes import Process, free_port, running, until
 

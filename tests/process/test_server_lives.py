@@ -12,7 +12,7 @@ import pytest
 
 from catga_sync import CatgaResult, ClusterMediator, Delivery, ErrorCode
 from tests.conftest import require_module
-from tests.process.app import Answer, Crowd, Do, Hold
+from tests.process.messages import Answer, Crowd, Do, Hold
 from tests.process.nodes import wait_for
 from tests.process.servers import SERVERS, Server
 from tests.processes import Process, free_port, until
