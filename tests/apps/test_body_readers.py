@@ -63,7 +63,7 @@ class Reader:
 
 
 #: Each server, and each kind of guard; "make soak" tries all combinations.
-QUICK = {("flask", None), ("gunicorn", SECRET), ("gunicorn-sync", None)}
+QUICK = {("flask", None), ("gunicorn", SECRET)}
 CASES = [
     pytest.param(
         (server, secret),

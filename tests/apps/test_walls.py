@@ -84,9 +84,9 @@ def warnings(caplog: pytest.LogCaptureFixture, port: int) -> list[str]:
 @pytest.mark.parametrize(
     ("wall", "config", "status"),
     [
-        pytest.param(None, {"WALL": "all", "LOGIN_VIEW": "login"}, "302", id="a login page"),
+        pytest.param(None, {"WALL": "all", "LOGIN_VIEW": "login"}, "302", id="a login page", marks=pytest.mark.slow),
         pytest.param(None, {"WALL": "all"}, "401", id="a login wall"),
-        pytest.param(is_under_maintenance, {}, "503", id="a page of maintenance"),
+        pytest.param(is_under_maintenance, {}, "503", id="a page of maintenance", marks=pytest.mark.slow),
         pytest.param(crashes, {}, "500", id="a hook that fails"),
     ],
 )

@@ -173,6 +173,7 @@ def test_a_server_that_saves_remembers_when_it_is_back(opened: Opened) -> None:
         assert store.claim("b", "f", LONG) == Claim(RUNNING)
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_fails_every_call_soon_and_works_when_it_goes_on(
     server: RedisServer, store: RedisIdempotency, opened: Opened, real_waits: Callable[[RedisIdempotency], None]
 ) -> None:
@@ -318,6 +319,7 @@ def test_nothing_is_repeated_more_than_once_and_a_hang_never(line: Line, opened:
         assert line.calls == 1
 
 
+@pytest.mark.slow
 def test_a_claim_that_was_given_up_is_not_made_by_a_server_that_wakes_up_later(
     server: RedisServer, store: RedisIdempotency, opened: Opened, real_waits: Callable[[RedisIdempotency], None]
 ) -> None:

@@ -131,6 +131,7 @@ def test_a_server_that_was_started_again_is_another_store(opened: Opened, saving
         assert (server.command("GET", "catga:default:store") == key) is (saving == "yes")
 
 
+@pytest.mark.slow
 def test_a_replica_that_takes_over_is_another_store(server: RedisServer, second: RedisServer, opened: Opened) -> None:
     """It has the key, and may lack the last claims: replication is asynchronous."""
     before = opened(server.url).identity()

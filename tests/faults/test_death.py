@@ -26,7 +26,8 @@ PLACES = 6
 RATE = 100
 
 
-@pytest.mark.parametrize("store", ["sqlite", pytest.param("redis", marks=[pytest.mark.redis, pytest.mark.slow])])
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
 def test_a_killed_node_costs_no_query_and_only_the_plain_requests_it_was_running(store: str, tmp_path: Path) -> None:
     router = Watched(create_router("round-robin"))
     with contextlib.ExitStack() as stack:

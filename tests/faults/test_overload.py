@@ -87,6 +87,7 @@ def test_a_call_that_comes_back_to_a_full_node_fails_at_once(nodes: Nodes) -> No
     assert "there and back" not in {run.text for run in ledger.executions(nodes.ran)}
 
 
+@pytest.mark.slow
 def test_two_loops_that_block_each_other_end(nodes: Nodes) -> None:
     """A waits for B while B waits for A, in two calls: no chain shows it, and neither hangs."""
     from concurrent.futures import ThreadPoolExecutor
@@ -101,6 +102,7 @@ def test_two_loops_that_block_each_other_end(nodes: Nodes) -> None:
     assert [each for each in told if each.code == "DEADLINE_EXCEEDED"] == []
 
 
+@pytest.mark.slow
 def test_a_chain_with_room_may_come_back(nodes: Nodes) -> None:
     nodes.start("a", HANDLES="Go,Do")
     nodes.start("b", HANDLES="Come")

@@ -27,6 +27,15 @@ from tests.processes import free_port, until
 ALL = PEERS | GRPC_PEERS
 
 
+#: Those that cost a call all of its time, but for one.
+LONG = {script for script, (_, code) in ALL.items() if code == "DEADLINE_EXCEEDED"} - {peers.never_answers}
+
+
+def of_few(script: peers.Script) -> Any:
+    """Leave to "make soak" what takes long here: what each of them comes to is tested by itself."""
+    return pytest.param(script, id=script.__name__, marks=pytest.mark.slow if script in LONG else [])
+
+
 def needs(script: peers.Script) -> None:
     if script in GRPC:
         require_module("grpc")
@@ -54,9 +63,7 @@ def test_every_misbehaviour_has_its_delivery_and_code(script: peers.Script, invo
     assert result.value is None
 
 
-@pytest.mark.parametrize(
-    "script", [script for script, (delivery, _) in ALL.items() if delivery == "UNKNOWN"], ids=lambda s: s.__name__
-)
+@pytest.mark.parametrize("script", [of_few(script) for script in ALL if ALL[script][0] == "UNKNOWN"])
 def test_a_plain_request_that_may_have_run_is_never_sent_again(script: peers.Script) -> None:
     needs(script)
     # On a busy machine a short time may be up before anything is sent.
@@ -70,7 +77,7 @@ def test_a_plain_request_that_may_have_run_is_never_sent_again(script: peers.Scr
     assert len(posts) == len(result.attempts) == 1
 
 
-@pytest.mark.parametrize("script", ALL, ids=lambda script: script.__name__)
+@pytest.mark.parametrize("script", [of_few(script) for script in ALL])
 def test_a_query_is_answered_by_the_other_node(script: peers.Script) -> None:
     needs(script)
     expected = ALL[script][1] != "RESOURCE_EXHAUSTED"

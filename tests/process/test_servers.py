@@ -23,7 +23,7 @@ psutil = require_module("psutil")
 pytestmark = pytest.mark.process
 
 #: Those that other tests of "make test" start as well, or that differ from another in a detail: "make soak" has them.
-ELSEWHERE = {"gunicorn gevent", "uwsgi", "flask run, reloader"}
+ELSEWHERE = {"gunicorn gevent", "uwsgi", "flask run", "flask run, reloader"}
 
 #: Signatures are headers to a server: one in "make test" passes them on, all of them in "make soak".
 CASES = [

@@ -54,7 +54,8 @@ def large(*lines: str, path: str = "invoke") -> bytes:
     return head(*lines, f"Content-Length: {len(body)}").replace(b"cluster/invoke", b"cluster/" + path.encode()) + body
 
 
-@pytest.mark.parametrize("path", ["invoke", pytest.param("batch", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["invoke", "batch"])
 def test_callers_that_never_read_hold_no_thread_beyond_their_deadline(cluster_name: str, path: str) -> None:
     with (
         node("n1", cluster_name, "--threads", "4", INSECURE="1") as server,

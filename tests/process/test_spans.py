@@ -34,6 +34,7 @@ def lines_of(process: Process) -> list[dict[str, Any]]:
     return [json.loads(line) for line in process.output().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_call_through_three_processes_is_one_trace_and_its_ids_stand_in_each_log(
     cluster_name: str, tmp_path: Path
 ) -> None:

@@ -224,6 +224,7 @@ def test_workers_that_are_recycled_lose_no_call(cluster_name: str, workers: str)
         until(lambda: mediator.send(Do("x")) and ways.seen[-1] == "stream", "streams are used again")
 
 
+@pytest.mark.slow
 def test_a_call_that_runs_for_long_survives_that_its_worker_is_recycled(cluster_name: str, tmp_path: Path) -> None:
     recycled = ("--timeout", "2", "--max-requests", "10", *HOOKS)
     with node("n1", cluster_name, *recycled) as server, caller(server, cluster_name) as (mediator, ways):
@@ -238,6 +239,7 @@ def test_a_call_that_runs_for_long_survives_that_its_worker_is_recycled(cluster_
         assert "WORKER TIMEOUT" not in server.output()
 
 
+@pytest.mark.slow
 def test_a_reload_loses_no_call(cluster_name: str) -> None:
     with node("n1", cluster_name, "-w", "2", *HOOKS) as server, caller(server, cluster_name) as (mediator, _):
         over = threading.Event()

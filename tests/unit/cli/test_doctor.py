@@ -163,6 +163,7 @@ def test_another_node_of_the_same_id_is_found(place: Place) -> None:
     place.finds("fail", "visible", "give each node a node_id of its own")
 
 
+@pytest.mark.slow
 def test_a_node_that_goes_offline_is_found(place: Place) -> None:
     node = place.serve("a")
     assert node.drain()

@@ -337,6 +337,7 @@ def test_a_process_that_is_killed_leaves_like_any_other(folder: Path, start: Sta
     assert start()("join") != name
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_not_waited_for_in_a_drain(folder: Path, start: Start) -> None:
     first, second = start(), start()
     first("join")

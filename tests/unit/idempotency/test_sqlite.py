@@ -464,6 +464,7 @@ def test_many_threads_that_make_the_file_at_once_all_get_in(path: Path, opened: 
     assert sorted(states) == ["NEW"] + ["RUNNING"] * 11
 
 
+@pytest.mark.slow
 @pytest.mark.thorough
 def test_no_process_that_is_killed_while_it_writes_spoils_the_file(path: Path, opened: Opened) -> None:
     store = opened(path)

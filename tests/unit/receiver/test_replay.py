@@ -362,6 +362,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "nonces.sqlite3"
 
 
+@pytest.mark.slow
 def test_of_any_number_of_processes_one_wins_also_when_the_file_is_still_to_be_made(path):
     script = """
         say("ready")
@@ -443,6 +444,7 @@ def test_a_child_writes_nothing_to_a_log_that_its_parent_has_removed(path):
         assert parent.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_threads_that_add_during_forks_lose_nothing(path):
     script = """
         stop = threading.Event()
