@@ -211,9 +211,10 @@ class Hooks:
 
     def follow(self, others: Hooks, watching: bool) -> None:
         """
-        Have the hooks of a cluster mediator watch the handlers here, until it is gone, or have them watch no more.
+        Have the hooks of a cluster mediator watch the handlers here, or have them watch no more.
 
-        A hook that is here as well is told once. What has begun is still told. The mediator has a lock for this.
+        A hook that is here as well is told once. What has begun is still told. The mediator has a lock for this. Those
+        of a mediator that is gone and was not closed are dropped at the next change.
         """
         followed = [each for each in self._followed if each() not in (None, others)]
         self._followed = [*followed, weakref.ref(others)] if watching else followed

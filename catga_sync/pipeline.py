@@ -150,7 +150,7 @@ def watched_step(hooks: Hooks, name: str, handle: Handler, *, received: bool) ->
     Args:
         hooks: The hooks.
         name: Wire name of the request type.
-        handle: The handler with its behaviours.
+        handle: Runs the handler, and whatever hooks are told the result of.
         received: Whether another node has sent the requests.
     """
     if not hooks.handle:
@@ -281,7 +281,10 @@ def _guarded(
 
     def shown_to_caller(result: CatgaResult[Any]) -> CatgaResult[Any]:
         # Around a send, the caller is in this process.
-        return result if evidence.sends else for_others(result, name)
+        if evidence.sends:
+            return result
+        text = None if result.is_success else error_text(result.error or "")
+        return for_others(result if text == result.error else result._with(error=text), name)
 
     def run(request: Any) -> CatgaResult[Any]:
         try:

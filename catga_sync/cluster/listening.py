@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import socket
 import stat
@@ -10,8 +11,8 @@ from urllib.parse import urlsplit
 
 __all__ = ["listening", "port_of"]
 
-#: Without the flag, a default timeout of the app (``socket.setdefaulttimeout``) makes each socket that is looked at
-#: non-blocking.
+#: A socket that is looked at stays as it is. Without the flag, a default timeout of the app
+#: (``socket.setdefaulttimeout``) makes it non-blocking, as the class of gevent always does.
 _AS_IT_IS = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
 
 
@@ -37,7 +38,7 @@ def _listener(fd: int) -> str | None:
             return None
         # Another thread may close the descriptor at any moment, and open a file under its number. So there is no copy
         # of it here: closing the copy of a file releases all locks that this process has on it.
-        sock = socket.socket(type=_AS_IT_IS, fileno=fd)
+        sock = _socket.socket(type=_AS_IT_IS, fileno=fd)
         try:
             if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 return None

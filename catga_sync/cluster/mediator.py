@@ -140,7 +140,9 @@ class ClusterMediator(AsyncSends):
             RegistrationError: It has none of the methods of a hook.
         """
         self._hooks.add(hook)
-        self.local.watch_handlers(self._hooks, not self.closed)
+        self.local.watch_handlers(self._hooks, watching=True)
+        if self.closed:  # or meanwhile
+            self.local.watch_handlers(self._hooks, watching=False)
         self._hooks.tell_added(hook, self)
 
     def send(
@@ -355,11 +357,14 @@ class ClusterMediator(AsyncSends):
         """
         Leave the cluster and let go of the thread and the connections. Safe to call twice.
 
-        Its hooks no longer watch the handlers of the local mediator, which other mediators may share.
+        Its hooks no longer watch the handlers of the local mediator, which other mediators may share. Of what is still
+        sent to them from here, hooks are told ``on_send`` and ``on_attempt`` alone.
         """
-        super().close()
-        self._lifecycle.close()
-        self.local.watch_handlers(self._hooks, watching=False)
+        try:
+            super().close()
+            self._lifecycle.close()
+        finally:
+            self.local.watch_handlers(self._hooks, watching=False)
 
     def __enter__(self) -> ClusterMediator:
         return self

@@ -42,17 +42,20 @@ _heartbeat: list[int] = []
 def post_worker_init(worker: Any) -> None:
     """Record the settings. gunicorn calls this in each worker after loading the app and before the first request."""
     settings = worker.cfg
-    kind = settings.worker_class_str
-    lends_socket = kind == "gthread" and not settings.is_ssl
+    # Of a class of the user's own nothing is known beyond what it inherits.
+    kinds = {f"{each.__module__}.{each.__qualname__}" for each in settings.worker_class.__mro__}
+    sync = "gunicorn.workers.sync.SyncWorker" in kinds
+    threaded = "gunicorn.workers.gthread.ThreadWorker" in kinds
+    lends_socket = settings.worker_class_str == "gthread" and not settings.is_ssl
     tell_server_info(
         ServerInfo(
             # gevent's worker has a limit of connections instead.
-            threads={"gthread": settings.threads, "sync": 1}.get(kind),
+            threads=1 if sync else settings.threads if threaded else None,
             workers=settings.workers,
             # The sync worker closes every connection.
-            keep_alive=0.0 if kind == "sync" else float(settings.keepalive),
+            keep_alive=0.0 if sync else float(settings.keepalive),
             # Other workers tell that they live from a thread that serves nothing.
-            timeout=float(settings.timeout) if kind == "sync" and settings.timeout else None,
+            timeout=float(settings.timeout) if sync and settings.timeout else None,
             lends_socket=lends_socket,
             count_call=lambda: _count(worker),
         )

@@ -53,9 +53,9 @@ def transparent(mediator: Mediator | ClusterMediator) -> Iterator[None]:
     local = local_of(mediator)
     report = _Report()
 
-    def step(chain: Handler, request_codec: Codec, response_codec: Codec | None, name: str) -> Handler:
-        response: Any = None if response_codec is None else _Noting(response_codec, report)
-        request: Any = _Noting(request_codec, report)
+    def step(chain: Handler, request_codec: Codec | None, response_codec: Codec | None, name: str) -> Handler:
+        request: Any = request_codec and _Noting(request_codec, report)
+        response: Any = response_codec and _Noting(response_codec, report)
         return local_step(chain, request, response, name)
 
     # Not that of a block that is open: it may be left before this one.
@@ -83,10 +83,18 @@ def _set(local: Mediator, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Give a mediator these attributes, and steps that are made with them; return those that it had."""
     with local._lock:
         before = {name: getattr(local, name) for name in attributes}
-        for name, value in attributes.items():
-            setattr(local, name, value)
-        local._rebuild_locked(local._behaviors)
+        _replace_locked(local, attributes)
+        try:
+            local._rebuild_locked(local._behaviors)
+        except BaseException:
+            _replace_locked(local, before)
+            raise
     return before
+
+
+def _replace_locked(local: Mediator, attributes: Mapping[str, Any]) -> None:
+    for name, value in attributes.items():
+        setattr(local, name, value)
 
 
 class _Report:

@@ -13,6 +13,8 @@ __all__ = [
     "CrashAfterWrite",
     "Observe",
     "Observed",
+    "PlaceInDjango",
+    "PlaceInFlask",
     "PlaceOrder",
     "ReadAndAsk",
 ]
@@ -25,6 +27,22 @@ PIECES = 1_000_000
 @dataclass(frozen=True)
 class PlaceOrder(Request[int]):
     """Write an order and take one piece from the stock, both or neither; returns the pieces that are left."""
+
+    number: str
+
+
+@message(name="apps.PlaceInDjango")
+@dataclass(frozen=True)
+class PlaceInDjango(Request[int]):
+    """A ``PlaceOrder`` that the Django project alone handles."""
+
+    number: str
+
+
+@message(name="apps.PlaceInFlask")
+@dataclass(frozen=True)
+class PlaceInFlask(Request[int]):
+    """A ``PlaceOrder`` that the Flask app alone handles."""
 
     number: str
 

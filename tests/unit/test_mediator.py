@@ -519,3 +519,12 @@ def test_a_hook_that_is_added_leaves_behaviours_as_they_are():
     assert local.send(Double(1)).is_success
     assert made == ["made"]
     assert len(told) == 2
+
+
+def test_the_text_of_a_failure_of_a_behaviour_is_the_one_that_a_remote_caller_gets():
+    mediator = Mediator()
+    mediator.register(Double, lambda request: 2 * request.number)
+    mediator.add_behavior(lambda next_: lambda request: CatgaResult.failure("\ud800" + "a" * 600))
+    error = mediator.send(Double(7)).error or ""
+    assert error.startswith("?a")
+    assert len(error) <= 512

@@ -34,7 +34,8 @@ def check(app_configs: Any = None, **_: Any) -> list[CheckMessage]:
     try:
         options = mediator.options
     except (CatgaError, ImportError) as exc:
-        where = "" if isinstance(exc, CatgaError) else "settings.CATGA: "  # an error of an option tells it itself
+        # An error of an option tells it itself.
+        where = "" if str(exc).startswith(("settings.", "CATGA_")) else "settings.CATGA: "
         messages.append(Error(f"{where}{exc}", id="catga.E001"))
         return messages
     if options.secret is not None and settings.DEBUG:

@@ -8,7 +8,6 @@ from typing import Any
 import django
 import pytest
 from django.core.handlers.wsgi import WSGIHandler
-from django.core.wsgi import get_wsgi_application
 from django.test import override_settings
 from django.utils.functional import empty
 from werkzeug.test import Client
@@ -21,7 +20,9 @@ from tests.contracts.adapter import AdapterContract
 from tests.contracts.receiver import Answer, Call, invocation
 from tests.integrations.test_receivers import through
 
-application = get_wsgi_application()
+# ``get_wsgi_application`` would start the node of the project, as a server does.
+django.setup()
+application = WSGIHandler()
 
 
 class TestDjangoView(AdapterContract):

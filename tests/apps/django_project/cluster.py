@@ -11,7 +11,16 @@ from django.db.models import F
 from catga_sync import BusinessError, ClusterOptions, Mediator, create_cluster
 from tests.apps.django_project.models import Order, Stock
 from tests.apps.django_project.observed import observed
-from tests.apps.messages import BreakConnection, CountOrders, CrashAfterWrite, Observe, Observed, PlaceOrder, ReadAndAsk
+from tests.apps.messages import (
+    BreakConnection,
+    CountOrders,
+    CrashAfterWrite,
+    Observe,
+    Observed,
+    PlaceInDjango,
+    PlaceOrder,
+    ReadAndAsk,
+)
 
 local = Mediator()
 log = logging.getLogger("shop")
@@ -27,6 +36,11 @@ def place_order(request: PlaceOrder) -> int:
         Order.objects.create(number=request.number)
     log.info("order %s", request.number)
     return Stock.objects.get(name="tea").pieces
+
+
+@local.handler
+def place_in_django(request: PlaceInDjango) -> int:
+    return place_order(PlaceOrder(request.number))
 
 
 @local.handler

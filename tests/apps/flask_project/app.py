@@ -24,7 +24,7 @@ from tests.apps.flask_project.audit import init_audit
 from tests.apps.flask_project.models import Stock, db
 from tests.apps.flask_project.orders import register_handlers
 from tests.apps.logs import LOGGING
-from tests.apps.messages import PIECES, CountOrders
+from tests.apps.messages import PIECES, CountOrders, PlaceInDjango
 
 CLUSTER = "catga_cluster"
 
@@ -61,6 +61,11 @@ def create_app(local: Mediator | None = None, **config: Any) -> Flask:
     @app.get("/orders/<number>")
     def order(number: str) -> Response:
         return jsonify(count=mediator.send(CountOrders(number)).unwrap())
+
+    @app.get("/place-in-django/<number>")
+    def place_in_django(number: str) -> Response:
+        result = mediator.send(PlaceInDjango(number), timeout=20.0)
+        return jsonify(is_success=bool(result), code=result.code, delivery=result.delivery)
 
     @app.cli.command("init-db")
     def init_db() -> None:

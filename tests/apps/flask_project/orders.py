@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 from catga_sync import BusinessError, Mediator
 from catga_sync.integrations.flask import mediator
 from tests.apps.flask_project.models import Order, Stock, db
-from tests.apps.messages import BreakConnection, CountOrders, CrashAfterWrite, PlaceOrder, ReadAndAsk
+from tests.apps.messages import BreakConnection, CountOrders, CrashAfterWrite, PlaceInFlask, PlaceOrder, ReadAndAsk
 
 __all__ = ["register_handlers"]
 
@@ -22,6 +22,10 @@ def place_order(request: PlaceOrder) -> int:
     db.session.commit()
     current_app.logger.info("order %s", request.number)
     return left
+
+
+def place_in_flask(request: PlaceInFlask) -> int:
+    return place_order(PlaceOrder(request.number))
 
 
 def count_orders(query: CountOrders) -> int:
@@ -48,6 +52,6 @@ def read_and_ask(query: ReadAndAsk) -> int:
 
 def register_handlers(local: Mediator) -> Mediator:
     """Register them all, and return the mediator."""
-    for handler in (place_order, count_orders, crash_after_write, break_connection, read_and_ask):
+    for handler in (place_order, place_in_flask, count_orders, crash_after_write, break_connection, read_and_ask):
         local.handler(handler)
     return local

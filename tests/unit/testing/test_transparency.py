@@ -246,3 +246,21 @@ def test_an_error_of_the_block_is_not_hidden_by_the_report(local: Mediator) -> N
     with pytest.raises(KeyError), transparent(local):  # noqa: PT012
         local.send(Put(Gift()))
         raise KeyError
+
+
+def test_hooks_that_watch_handlers_may_be_there_and_come(local: Mediator) -> None:
+    class Watching:
+        def __init__(self) -> None:
+            self.told: list[bool] = []
+
+        def on_handle(self, details: Any) -> Any:
+            return lambda result: self.told.append(result.is_success)
+
+    first, second = Watching(), Watching()
+    local.add_hook(first)
+    with transparent(local):
+        assert local.send(Put())
+        local.add_hook(second)
+        assert local.send(Put())
+    assert local.send(Put())
+    assert (first.told, second.told) == ([True] * 3, [True] * 2)
