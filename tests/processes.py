@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -98,7 +98,7 @@ def _reserve(port: int) -> bool:
 
 def until(probe: Callable[[], T | None], what: str | Callable[[], str], timeout: float = 20.0) -> T:
     """
-    Call ``probe`` until it returns something else than None or False, and return that.
+    Call ``probe`` until it returns something else than None, False, 0 or something empty, and return that.
 
     Args:
         probe: What is called.
@@ -112,7 +112,8 @@ def until(probe: Callable[[], T | None], what: str | Callable[[], str], timeout:
     end = time.monotonic() + timeout
     while True:
         found = probe()
-        if found is not None and found is not False:  # an answer with status 404 is "false" to requests
+        # An answer with status 404 is "false" to requests, and there all the same.
+        if found is not None and (found or not isinstance(found, (int, float, Sized))):
             return found
         if time.monotonic() >= end:
             raise AssertionError(f"not within {timeout:g} s: {what if isinstance(what, str) else what()}")

@@ -117,6 +117,7 @@ def test_a_node_that_hangs_costs_a_call_its_time_and_does_not_run_it_later(
     assert not late.exists()
 
 
+@pytest.mark.slow
 @every_way
 def test_sigterm_ends_what_runs_and_takes_no_more(way: str, cluster_name: str, tmp_path: Path) -> None:
     port = free_port()

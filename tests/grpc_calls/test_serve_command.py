@@ -71,6 +71,7 @@ def serving(folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
             server.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_it_serves_until_sigterm_and_loses_no_call(tmp_path: Path) -> None:
     port = processes.free_port()
