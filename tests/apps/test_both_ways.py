@@ -43,7 +43,7 @@ pytestmark = [
 WORKERS, THREADS = 2, 8
 GUNICORN = (
     *("-w", str(WORKERS), "-k", "gthread", "--threads", str(THREADS), "-c", "python:catga_sync.integrations.gunicorn"),
-    *("--max-requests", "100", "--max-requests-jitter", "50"),
+    *("--max-requests", "40", "--max-requests-jitter", "20"),
 )
 #: Calls of a side, callers of a side, and how often database connections are cut.
 CALLS, CALLERS, CUTS = 200, 4, 30
