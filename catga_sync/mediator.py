@@ -266,24 +266,27 @@ class Mediator(AsyncSends):
         Args:
             request: The request.
             call: The call.
-            node_id: Of the node that the result names.
+            node_id: Of the node that the result names; a success that was written names none.
             write: Writes the response for the node that has sent the request, and returns the result that it gets,
                 which hooks are told. None means that the request is sent here.
         """
         chain = self.chains.get(type(request))
-        if chain is not None and write is not None:
-            entry, _, handle = self._steps[type(request)]
-            chain = partial(run_and_write, handle, write)
-            if self._handle_watchers:
-                chain = watched_step(self._hooks, entry.name, chain, received=True)
         if chain is None:
             return self.no_handler(type(request))._with(request_id=call.request_id)
-        if call.deadline is not None and call.deadline.remaining() <= 0:
+        deadline = call.deadline
+        if deadline is not None and deadline.at <= deadline.monotonic():
             return expired_before_start()._with(request_id=call.request_id)
+        if write is not None:
+            entry, _, chain = self._steps[type(request)]
+            if self._handle_watchers:
+                chain = watched_step(self._hooks, entry.name, partial(run_and_write, chain, write), received=True)
+                write = None
         token = enter_call(call)
         try:
             started = perf_counter()
             result = chain(request)
+            if write is not None and (result := write(result)).is_success:
+                return result  # nothing but its payload is sent
             if result._request_id is call and result.node_id == node_id:
                 return result  # as hooks were told it
             return result._of_call(call, node_id, (perf_counter() - started) * 1e3)

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from types import TracebackType
 from typing import Any
 
 from catga_sync import _fork
@@ -78,13 +79,13 @@ class LocalNode:
         self._threads: int | None = None
         #: Called once new calls are refused; must be quick.
         self.when_draining: Callable[[], None] = _nothing
-        lock = threading.RLock()
-        self._idle, self._room = threading.Condition(lock), threading.Condition(lock)
-        # Guarded by the lock of both: how many received calls run, how many of them have come over streams and are
-        # bounded here alone, and whether new ones are refused.
+        # Guarded by _lock: how many received calls run, how many of them have come over streams and are bounded here
+        # alone, whether new ones are refused, and how many threads wait until none runs.
         self._running = 0
         self._bounded = 0
         self._draining = False
+        self._waiting = 0
+        self._make_lock()
         _fork.watch(self)
 
     def describe(self) -> ClusterNode:
@@ -193,18 +194,23 @@ class LocalNode:
         # The only thread is the one that sends.
         return 0 if room is None and server_info().one_thread else room
 
-    @contextlib.contextmanager
-    def admit(self, patience: float | None = None, chain: Iterable[Hop] = ()) -> Iterator[None]:
+    def admit(self, patience: float | None = None, chain: Iterable[Hop] = ()) -> AbstractContextManager[None]:
         """
-        Count a received call while it runs, or refuse it.
+        Count a received call in, or refuse it.
 
         Args:
             patience: Seconds for which a call of a stream waits for room where ``max_concurrency`` is None. None means
                 that the call has a thread of the server, whose number bounds it already.
             chain: The way that the call has come. One that has come through this node waits for nothing where
                 ``max_concurrency`` is None: a call that runs here waits for it.
+
+        Returns:
+            A context in which the call runs. At its end the call is counted out.
+
+        Raises:
+            Refused: The node is going offline, or has no room.
         """
-        with self._idle:
+        with self._lock:
             most = self.max_concurrency
             patience = patience if most is None else None
             bounded = patience is not None
@@ -220,16 +226,17 @@ class LocalNode:
                 raise Refused(Reason.BUSY, f"node {self.node_id} is busy; ask another node")
             self._running += 1
             self._bounded += bounded
-        try:
-            yield
-        finally:
-            with self._idle:
-                self._running -= 1
-                self._bounded -= bounded
-                if bounded:
-                    self._room.notify()
-                if self._running == 0:
-                    self._idle.notify_all()
+        return _Admitted(self, bounded)
+
+    def count_out(self, bounded: bool) -> None:
+        """Note that a received call has ended; ``bounded`` as it was counted in."""
+        with self._lock:
+            self._running -= 1
+            if bounded:
+                self._bounded -= 1
+                self._room.notify()
+            if self._running == 0 and self._waiting:
+                self._idle.notify_all()
 
     def _is_on(self, chain: Iterable[Hop]) -> bool:
         return any(name == self.node_id for name, _ in chain)
@@ -254,15 +261,19 @@ class LocalNode:
 
     def drain(self) -> None:
         """Refuse new calls from now on; calls that run go on."""
-        with self._idle:
+        with self._lock:
             self._draining = True
             self._room.notify_all()
         self.when_draining()
 
     def wait_idle(self, timeout: float) -> bool:
         """Wait until no received call is running; return False when ``timeout`` seconds were not enough."""
-        with self._idle:
-            return self._idle.wait_for(lambda: self._running == 0, timeout)
+        with self._lock:
+            self._waiting += 1
+            try:
+                return self._idle.wait_for(lambda: self._running == 0, timeout)
+            finally:
+                self._waiting -= 1
 
     @property
     def is_idle(self) -> bool:
@@ -277,9 +288,28 @@ class LocalNode:
 
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``: none of the parent's calls run here."""
-        lock = threading.RLock()
-        self._idle, self._room = threading.Condition(lock), threading.Condition(lock)
-        self._running = self._bounded = 0
+        self._make_lock()
+        self._running = self._bounded = self._waiting = 0
+
+    def _make_lock(self) -> None:
+        self._lock = threading.RLock()
+        self._idle, self._room = threading.Condition(self._lock), threading.Condition(self._lock)
+
+
+class _Admitted:
+    """A received call that was counted in; counts it out at its end. Immutable."""
+
+    __slots__ = ("_bounded", "_node")
+
+    def __init__(self, node: LocalNode, bounded: bool) -> None:
+        self._node = node
+        self._bounded = bounded
+
+    def __enter__(self) -> None:
+        """Do nothing: the call is counted in already."""
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
+        self._node.count_out(self._bounded)
 
 
 def _nothing() -> None:

@@ -9,6 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any, Protocol
 
 from catga_sync.context import CallContext, call_of, enter_call, leave_call
@@ -17,7 +18,7 @@ from catga_sync.messages import Event
 from catga_sync.pipeline import WriteResponse, limit_text, unwritable_answer
 from catga_sync.receiver.call import CallMeta, Progress
 from catga_sync.receiver.deduplication import Deduplication, Turn, other_store
-from catga_sync.receiver.memory_budget import MemoryBudget
+from catga_sync.receiver.memory_budget import SMALL, MemoryBudget
 from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.results import NEVER, RETRY, CatgaResult
@@ -98,27 +99,10 @@ class Executor:
         """
         names = (envelope.request_type_name, envelope.response_type_name)
         entry = self._known.get(names) or self._find(*names)
+        if len(envelope.payload) < SMALL:
+            return self._run(entry, envelope, meta, progress)
         with self._memory.share(envelope.payload, meta.deadline.remaining):
-            try:
-                request = entry.codec.decode(envelope.payload)
-            except SerializationError as exc:
-                _log.debug("payload of %s", envelope.request_id, exc_info=exc)
-                raise Refused(Reason.WRONG_PAYLOAD, str(exc)) from exc
-            deduplication = self._deduplication
-            if deduplication is None:
-                if meta.store is not None:
-                    raise other_store("it has none")
-                return self._dispatch(entry, request, meta, progress)
-            turn = deduplication.begin(entry.name, envelope, meta, progress, repeatable=entry.idempotent)
-            if not isinstance(turn, Turn):
-                return turn
-            try:
-                response = self._dispatch(entry, request, meta, progress)
-            except Exception:
-                deduplication.finish(turn, None, progress)
-                raise
-            deduplication.finish(turn, response, progress)
-            return response
+            return self._run(entry, envelope, meta, progress)
 
     def refusal(self, exc: Refused, progress: Progress) -> ResponseEnvelope:
         """Return the response to a request that is not run; note the reason in its progress."""
@@ -132,8 +116,32 @@ class Executor:
             processing_time_ms=progress.elapsed,
         )
 
+    def _run(
+        self, entry: MessageType, envelope: RequestEnvelope, meta: CallMeta, progress: Progress
+    ) -> ResponseEnvelope:
+        try:
+            request = entry.codec.decode(envelope.payload)
+        except SerializationError as exc:
+            _log.debug("payload of %s", envelope.request_id, exc_info=exc)
+            raise Refused(Reason.WRONG_PAYLOAD, str(exc)) from exc
+        deduplication = self._deduplication
+        if deduplication is None:
+            if meta.store is not None:
+                raise other_store("it has none")
+            return self._dispatch(entry, request, meta, progress)
+        turn = deduplication.begin(entry.name, envelope, meta, progress, repeatable=entry.idempotent)
+        if not isinstance(turn, Turn):
+            return turn
+        try:
+            response = self._dispatch(entry, request, meta, progress)
+        except Exception:
+            deduplication.finish(turn, None, progress)
+            raise
+        deduplication.finish(turn, response, progress)
+        return response
+
     def _dispatch(self, entry: MessageType, request: Any, meta: CallMeta, progress: Progress) -> ResponseEnvelope:
-        if meta.deadline.remaining() <= 0:
+        if meta.deadline.at <= meta.deadline.monotonic():
             raise Refused(Reason.EXPIRED, "the time of the call was up before it was started")
         if meta.hung_up is not None and meta.hung_up():
             # The last moment: a call may have waited for a paused process, or for the response to a duplicate.
@@ -158,15 +166,24 @@ class Executor:
 
         def write(result: CatgaResult[Any]) -> CatgaResult[Any]:
             nonlocal payload
-            payload, result = self._encode(entry, result, call)
+            codec = entry.response_codec
+            if codec is None or not result.is_success:
+                return result
+            try:
+                written = codec.encode(result.value)
+            except SerializationError as exc:
+                return unwritable_answer(entry.name, exc, call)
+            if len(written) * 4 // 3 + 1024 > self._max_body_bytes:
+                text = f"the response of the handler of {entry.name} is longer than max_body_bytes allows"
+                return CatgaResult.failure(text, ErrorCode.RESOURCE_EXHAUSTED)
+            payload = written
             return result
 
-        def handle() -> CatgaResult[Any]:
-            if entry.kind is MessageKind.EVENT:
-                return self._deliver(request, call)
+        if entry.kind is MessageKind.EVENT:
+            handle = partial(self._deliver, request, call)
+        else:
             # Within the surroundings: a response may still read from a session that ends with them.
-            return self._local.dispatch(request, call, self._node_id, write=write)
-
+            handle = partial(self._local.dispatch, request, call, self._node_id, write=write)
         result = self._surroundings.run_received(handle, entry.name)
         progress.executed = result.delivery is Delivery.EXECUTED
         progress.uncertain = result.delivery is Delivery.UNKNOWN
@@ -209,17 +226,3 @@ class Executor:
         if len(self._known) < _MOST_KNOWN:
             self._known[request_name, response_name] = entry
         return entry
-
-    def _encode(
-        self, entry: MessageType, result: CatgaResult[Any], call: CallContext
-    ) -> tuple[bytes | None, CatgaResult[Any]]:
-        if not result.is_success or entry.response_codec is None:
-            return None, result
-        try:
-            payload = entry.response_codec.encode(result.value)
-        except SerializationError as exc:
-            return None, unwritable_answer(entry.name, exc, call)
-        if len(payload) * 4 // 3 + 1024 > self._max_body_bytes:
-            text = f"the response of the handler of {entry.name} is longer than max_body_bytes allows"
-            return None, CatgaResult.failure(text, ErrorCode.RESOURCE_EXHAUSTED)
-        return payload, result

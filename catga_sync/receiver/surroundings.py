@@ -15,9 +15,9 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, ExitStack
-from contextvars import Context, ContextVar, copy_context
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import Context, ContextVar, Token, copy_context
 from typing import Any, Protocol, TypeVar
 
 from catga_sync.errors import Delivery, ErrorCode, ends_process
@@ -124,45 +124,50 @@ class Surroundings:
 
 
 def _run_within(scopes: tuple[Scope, ...], run: Callable[[], CatgaResult[T]], name: str) -> CatgaResult[T]:
-    stack = ExitStack()
-    try:
-        with ExitStack() as entering:
-            for scope in scopes:
-                entering.enter_context(scope.enter())
-            stack = entering.pop_all()
-    except BaseException as exc:
-        if ends_process(exc):
-            raise
-        _log.exception("the surroundings of %s could not be made", name)
-        return CatgaResult.failure(
-            f"the surroundings of {name} could not be made; the log of the node that was to run it has the details",
-            ErrorCode.INTERNAL,
-            delivery=Delivery.NOT_EXECUTED,
-        )
     result: CatgaResult[T] | None = None
     failure: BaseException | None = None
     raised: list[BaseException] = []
-    token = raised_in_call.set(raised)
+    token: Token[list[BaseException] | None] | None = None
     try:
-        with stack:
+        with scopes[0].enter() if len(scopes) == 1 else _nested(scopes):
+            token = raised_in_call.set(raised)
             result = run()
             if not result.is_success:
                 # What surrounds the call sees its failure, as if it had stood around the handler alone.
                 failure = raised[0] if raised else result._to_error()
                 raise failure
     except BaseException as exc:
-        if result is None or (ends_process(exc) and exc is not failure):
+        if ends_process(exc) and exc is not failure:
             raise
-        if result.is_success:
+        if token is None:
+            _log.exception("the surroundings of %s could not be made", name)
+        elif result is None:
+            raise
+        elif result.is_success:
             return for_others(failure_of(exc, name), name)
-        if exc is not failure:
+        elif exc is not failure:
             _log.exception("the surroundings of %s could not be left", name)
     finally:
-        raised_in_call.reset(token)
+        if token is not None:
+            raised_in_call.reset(token)
         del failure, raised  # their tracebacks hold this frame
+    if token is None:  # an outer scope may have swallowed the error of an inner one
+        return CatgaResult.failure(
+            f"the surroundings of {name} could not be made; the log of the node that was to run it has the details",
+            ErrorCode.INTERNAL,
+            delivery=Delivery.NOT_EXECUTED,
+        )
     if result is None:
         raise RuntimeError(f"the surroundings of {name} have swallowed an error of the receiver")
     return result
+
+
+@contextmanager
+def _nested(scopes: tuple[Scope, ...]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for scope in scopes:
+            stack.enter_context(scope.enter())
+        yield
 
 
 def _without(hidden: Collection[ContextVar[Any]], context: Context) -> Context:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -167,3 +167,19 @@ def test_what_the_receiver_itself_raises_passes_through() -> None:
 
     with pytest.raises(LookupError, match="a fault of ours"):
         around(Recorder([])).run_received(run, "shop.Buy")
+
+
+class Swallows(Recorder):
+    """A scope that takes every error for handled."""
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        with suppress(Exception):
+            yield
+
+
+@pytest.mark.parametrize("way", [0, 1], ids=["received", "here"])
+def test_a_call_does_not_run_without_a_scope_whose_error_another_one_has_swallowed(way: int) -> None:
+    broken = around(Swallows([]), Inner([], entering=OSError("no database")))
+    result = ways(broken)[way](lambda: pytest.fail("it ran"), "shop.Buy")
+    assert (result.code, result.delivery) == (ErrorCode.INTERNAL, Delivery.NOT_EXECUTED)
