@@ -27,9 +27,10 @@ def send_all(sock: socket.socket, data: bytes, until: float) -> None:
         NotTaken: The time was up before the kernel had taken all.
         OSError: The connection is broken; the kernel has not taken all.
     """
-    sent = 0
-    with contextlib.suppress(BlockingIOError):
+    try:
         sent = sock.send(data)
+    except BlockingIOError:
+        sent = 0
     if sent == len(data):
         return
     rest = memoryview(data)[sent:]

@@ -12,6 +12,7 @@ import itertools
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 from catga_sync import _fork
 from catga_sync._checks import check_seconds, check_whole
@@ -22,6 +23,7 @@ __all__ = ["MemoryIdempotency"]
 
 _FREE = Claim(ClaimState.NEW)
 _RUNNING = Claim(ClaimState.RUNNING)
+_DONE = Claim(ClaimState.DONE)
 _LOST = Claim(ClaimState.LOST)
 _MISMATCH = Claim(ClaimState.MISMATCH)
 
@@ -32,7 +34,7 @@ _LEAST_WAIT = 0.001
 class _Entry:
     """One key. Guarded by the lock of its store."""
 
-    __slots__ = ("body", "changed", "done", "fingerprint", "forget_at", "key", "lease_until", "token")
+    __slots__ = ("body", "changed", "done", "fingerprint", "forget_at", "key", "lease_until", "size", "token")
 
     def __init__(self, key: str, fingerprint: str, token: str, lease_until: float, forget_at: float) -> None:
         self.key = key
@@ -41,18 +43,17 @@ class _Entry:
         self.lease_until = lease_until
         self.forget_at = forget_at
         self.done = False
-        self.body: bytes | None = None
+        #: The response, or what writes it; and its bytes.
+        self.body: bytes | Callable[[], bytes] | None = None
+        self.size = 0
         #: Made by the first thread that waits.
         self.changed: threading.Condition | None = None
 
     def seen(self, now: float) -> Claim:
+        """Return how it stands; of a response that is kept, only the fact."""
         if self.done:
-            return Claim(ClaimState.DONE, body=self.body)
+            return _DONE
         return _RUNNING if now < self.lease_until else _LOST
-
-    def wake_locked(self) -> None:
-        if self.changed is not None:
-            self.changed.notify_all()
 
 
 class MemoryIdempotency:
@@ -119,33 +120,51 @@ class MemoryIdempotency:
         now = self._clock.monotonic()
         with self._lock:
             entry = self._entries.get(key)
-            if entry is not None:
-                if now < entry.forget_at:
-                    return entry.seen(now) if entry.fingerprint == fingerprint else _MISMATCH
-            else:
-                self._make_room_locked(now)
-            token, until = str(next(self._tokens)), now + lease
-            self._entries[key] = _Entry(key, fingerprint, token, until, until + self._ttl)
-            self._lost_from = min(self._lost_from, until)
-        return Claim(ClaimState.NEW, token)
+            if entry is None or entry.forget_at <= now:
+                done = self._done
+                if entry is None and (len(self._entries) >= self._max_entries or (done and done[0].forget_at <= now)):
+                    self._make_room_locked(now)
+                token, until = str(next(self._tokens)), now + lease
+                self._entries[key] = _Entry(key, fingerprint, token, until, until + self._ttl)
+                self._lost_from = min(self._lost_from, until)
+                return Claim(ClaimState.NEW, token)
+            if entry.fingerprint != fingerprint:
+                return _MISMATCH
+            seen, body = entry.seen(now), entry.body
+        return _shown(seen, body)
 
     def complete(self, key: str, token: str, body: bytes | None) -> bool:
         """See ``IdempotencyStore``."""
+        return self.keep(key, token, body, 0 if body is None else len(body))
+
+    def keep(self, key: str, token: str, body: bytes | Callable[[], bytes] | None, size: int) -> bool:
+        """
+        Do what ``complete`` does with a response that is written when it is asked for; few ever are.
+
+        Args:
+            key: As in ``complete``.
+            token: As in ``complete``.
+            body: Returns the response. It is called without a lock, by any thread and any number of times.
+            size: The bytes that the response takes.
+        """
         now = self._clock.monotonic()
         with self._lock:
-            entry = self._held_locked(key, token, now)
-            if entry is None or entry.done:
-                return entry is not None
+            entry = self._entries.get(key)
+            if entry is None or entry.token != token or entry.forget_at <= now:
+                return False
+            if entry.done:
+                return True
             entry.done = True
             entry.forget_at = now + self._ttl
             self._done.append(entry)
-            if body is not None and len(body) <= self._max_body_bytes:
-                entry.body = body
+            if body is not None and size <= self._max_body_bytes:
+                entry.body, entry.size = body, size
                 self._kept.append(entry)
-                self._bytes += len(body)
+                self._bytes += size
                 while self._bytes > self._max_total_bytes:
                     self._drop_body_locked()
-            entry.wake_locked()
+            if entry.changed is not None:
+                entry.changed.notify_all()
         return True
 
     def release(self, key: str, token: str) -> None:
@@ -154,7 +173,8 @@ class MemoryIdempotency:
             entry = self._entries.get(key)
             if entry is not None and entry.token == token and not entry.done:
                 del self._entries[key]
-                entry.wake_locked()
+                if entry.changed is not None:
+                    entry.changed.notify_all()
 
     def wait(self, key: str, timeout: float) -> Claim:
         """See ``IdempotencyStore``."""
@@ -168,17 +188,15 @@ class MemoryIdempotency:
                     return _FREE
                 seen = entry.seen(now)
                 if seen is not _RUNNING or left <= 0:
-                    return seen
+                    body = entry.body
+                    break
                 if entry.changed is None:
                     entry.changed = threading.Condition(self._lock)
                 entry.changed.wait(min(left, max(entry.lease_until - now, _LEAST_WAIT)))
+        return _shown(seen, body)
 
     def close(self) -> None:
         """See ``IdempotencyStore``. The claims stay: several receivers may share this object."""
-
-    def _held_locked(self, key: str, token: str, now: float) -> _Entry | None:
-        entry = self._entries.get(key)
-        return None if entry is None or entry.token != token or entry.forget_at <= now else entry
 
     def _make_room_locked(self, now: float) -> None:
         # At most two expired entries for each new one, so that no single claim takes long.
@@ -205,6 +223,11 @@ class MemoryIdempotency:
 
     def _drop_body_locked(self) -> None:
         entry = self._kept.popleft()
-        assert entry.body is not None
-        self._bytes -= len(entry.body)
+        self._bytes -= entry.size
         entry.body = None
+
+
+def _shown(seen: Claim, body: bytes | Callable[[], bytes] | None) -> Claim:
+    if seen is not _DONE:
+        return seen
+    return Claim(ClaimState.DONE, body=body() if callable(body) else body)

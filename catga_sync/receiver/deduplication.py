@@ -23,6 +23,7 @@ from catga_sync._redaction import shown
 from catga_sync.errors import ends_process
 from catga_sync.idempotency.base import Claim, ClaimState, IdempotencyStore
 from catga_sync.idempotency.identity import StoreIdentity
+from catga_sync.idempotency.memory import MemoryIdempotency
 from catga_sync.receiver.call import CallMeta, Progress
 from catga_sync.receiver.refusal import Reason, Refused
 from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, ResponseEnvelope
@@ -33,6 +34,8 @@ __all__ = ["Deduplication", "Turn", "other_store"]
 _LONGEST_WAIT = 1.0
 #: Seconds on top of the deadline after which a claim counts as left behind.
 _LEASE_MARGIN = 30.0
+#: Bytes of a written response beside its payload and its text, roughly.
+_REST = 200
 
 _DOWN = "the idempotency store is down"
 
@@ -66,6 +69,9 @@ class Deduplication:
 
     def __init__(self, store: IdempotencyStore, limited_log: LimitedLog | None = None) -> None:
         self.store = store
+        #: A store of this process keeps the response itself: nearly none is ever written. A class of the application's
+        #: own may see to its responses in ``complete``.
+        self._memory = store if type(store) is MemoryIdempotency else None
         self.identity = StoreIdentity(store)
         self._limited_log = LimitedLog() if limited_log is None else limited_log
 
@@ -92,7 +98,7 @@ class Deduplication:
         fingerprint = hashlib.sha256(envelope.payload).hexdigest()
         deadline = meta.deadline
         try:
-            claim = self.store.claim(key, fingerprint, max(0.0, deadline.remaining()) + _LEASE_MARGIN)
+            claim = self.store.claim(key, fingerprint, max(0.0, deadline.at - deadline.monotonic()) + _LEASE_MARGIN)
             if claim.state is ClaimState.RUNNING:
                 claim = self.store.wait(key, max(0.0, min(deadline.remaining(), _LONGEST_WAIT)))
                 if claim.state is ClaimState.NEW:
@@ -128,7 +134,11 @@ class Deduplication:
         # The response goes out whatever happens here: the claim counts as left behind later.
         try:
             if progress.executed:
-                if response is not None:
+                if response is None:
+                    pass
+                elif self._memory is not None:
+                    self._memory.keep(turn.key, turn.token, response.encode, _size_of(response))
+                else:
                     self.store.complete(turn.key, turn.token, response.encode())
             elif not progress.uncertain:
                 # The handler was not started, for example because a behaviour refused: the same id may run later.
@@ -156,6 +166,11 @@ class Deduplication:
         if present != relied_on:
             self.finish(turn, None, progress)
             raise other_store(why, cause)
+
+
+def _size_of(response: ResponseEnvelope) -> int:
+    """Return the bytes of a response as it is written, roughly."""
+    return _REST + len(response.payload or b"") * 4 // 3 + len(response.error_message or "")
 
 
 def _again(claim: Claim, request_id: str, progress: Progress) -> ResponseEnvelope:

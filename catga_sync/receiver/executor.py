@@ -188,14 +188,14 @@ class Executor:
         progress.executed = result.delivery is Delivery.EXECUTED
         progress.uncertain = result.delivery is Delivery.UNKNOWN
         return ResponseEnvelope(
-            request_id=meta.request_id,
-            is_success=result.is_success,
-            payload=payload if result.is_success else None,
-            error_message=result.error,
-            error_code=result.code,
-            processed_by_node_id=self._node_id,
-            processing_time_ms=progress.elapsed,
-            final=result.delivery is Delivery.NOT_EXECUTED and result.metadata.get(RETRY) == NEVER,
+            meta.request_id,
+            result.is_success,
+            payload if result.is_success else None,
+            result.error,
+            result.code,
+            self._node_id,
+            progress.elapsed,
+            result.delivery is Delivery.NOT_EXECUTED and result.metadata.get(RETRY) == NEVER,
         )
 
     def _deliver(self, event: Event, call: CallContext) -> CatgaResult[Any]:

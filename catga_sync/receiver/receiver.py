@@ -214,7 +214,7 @@ class Receiver:
         try:
             meta = call_meta(raw, envelope, progress, self._default_timeout)
             # After half of its time another node may still run it.
-            with self._node.admit(self._seconds_left(progress) / 2.0, meta.chain):
+            with self._node.admit((meta.deadline.at - time.monotonic()) / 2.0, meta.chain):
                 response = self._executor.run(envelope, meta, progress)
         except Refused as exc:
             self._log_refusal(raw, progress, exc)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from catga_sync.hooks import ServedDetails
 from catga_sync.receiver.call import Progress, StreamOpening
@@ -64,9 +64,9 @@ def fitting(
         # A text may be cut, what became of the request may not.
         text = response.error_message or ""
         text = text[: max(0, len(text) - (len(item) - room))]
-        item = form.batch_item(replace(response, error_message=text), executed)
+        item = form.batch_item(response._replace(error_message=text), executed)
     if len(item) > room:  # a code of the application's own, of many letters that are not ASCII
-        response = replace(response, error_message="", error_code=Reason.RESPONSE_TOO_LONG.code)
+        response = response._replace(error_message="", error_code=Reason.RESPONSE_TOO_LONG.code)
         item = form.batch_item(response, executed)
     return item
 
@@ -92,4 +92,5 @@ def served_details(raw: RawRequest, progress: Progress, status: int, bytes_out: 
 def times_of(progress: Progress) -> str:
     """Return when a request came and when its response is made, as ``Catga-Times`` has them."""
     now = time.time()
-    return f"{(now - (time.monotonic() - progress.arrived)) * 1e6:.0f},{now * 1e6:.0f}"
+    came = now - (time.monotonic() - progress.arrived)
+    return f"{int(came * 1e6)},{int(now * 1e6)}"

@@ -202,12 +202,13 @@ class Stream:
     def _next_frame(self) -> Frame | None:
         """Return the next frame; None where the stream is to end, or the caller has ended it."""
         reader, monotonic = self._reader, self._owner.monotonic
-        frame = reader.feed(b"")
+        has_part = reader.has_part
+        frame = reader.feed(b"") if has_part else None
         now = monotonic()
-        until = now + BODY_TIME if reader.has_part else min(now + IDLE_TIME, self._ends_at)
+        until = now + BODY_TIME if has_part else min(now + IDLE_TIME, self._ends_at)
         while frame is None and self._reason is None:
             if now >= until:
-                if reader.has_part:
+                if has_part:
                     raise FrameError("a frame came too slowly")
                 self._reason = "no call came for a long time"
                 break
@@ -218,13 +219,14 @@ class Stream:
             except BlockingIOError:
                 continue
             if not data:
-                if reader.has_part:
+                if has_part:
                     raise FrameError("a frame was cut off")
                 break
-            if not reader.has_part:
+            if not has_part:
                 # From its first byte on, the whole frame has as long as a body has.
                 until = now + BODY_TIME
             frame = reader.feed(data)
+            has_part = True
         return frame if self._reason is None else None
 
     def _take(self, number: int) -> bool:

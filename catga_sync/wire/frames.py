@@ -65,7 +65,7 @@ _MAX_MS = 2**53
 
 # The standard library's alone: a head is short, and all that is used of it is checked.
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_decode = json.JSONDecoder().raw_decode
+_decode = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # what its raw_decode calls
 _quote = json.encoder.encode_basestring_ascii
 
 
@@ -238,14 +238,14 @@ def read_call(frame: Frame) -> tuple[Mapping[str, str], RequestEnvelope]:
     request_id, source, sent = headers.get(_REQUEST_ID), headers.get(_SOURCE), headers.get(_SENT, "")
     if request_id is None or not well_formed_id(request_id):
         raise FrameError(f"{_REQUEST_ID}: give 1 to 128 characters of A-Z a-z 0-9 . _ : -")
-    names = (headers.get(_TYPE, ""), headers.get(_RESPONSE_TYPE, ""))
-    if not all(1 <= len(name) <= MAX_NAME for name in names):
+    request_type, response_type = headers.get(_TYPE, ""), headers.get(_RESPONSE_TYPE, "")
+    if not (1 <= len(request_type) <= MAX_NAME and 1 <= len(response_type) <= MAX_NAME):
         raise FrameError(f"{_TYPE}, {_RESPONSE_TYPE}: give 1 to {MAX_NAME} characters")
     if not (sent.isdecimal() and len(sent) <= 15):
         raise FrameError(f"{_SENT}: give milliseconds since the epoch")
-    return headers, RequestEnvelope(
-        *names, frame.payload, request_id, source if well_formed_id(source) else None, int(sent) / 1000.0
-    )
+    if not well_formed_id(source):
+        source = None
+    return headers, RequestEnvelope(request_type, response_type, frame.payload, request_id, source, int(sent) / 1000.0)
 
 
 class Response(NamedTuple):
@@ -347,7 +347,9 @@ def write_going(last: int, reason: str, key: hmac.HMAC | None) -> bytes:
 def _object(head: bytes) -> dict[str, Any]:
     try:
         text = str(head, "utf-8")
-        fields, end = _decode(text)
+        fields, end = _decode(text, 0)
+    except StopIteration as exc:
+        raise FrameError("the head of a frame is no JSON") from exc
     except Exception as exc:
         raise FrameError(f"the head of a frame cannot be read ({type(exc).__name__})") from exc
     if type(fields) is not dict or end != len(text):

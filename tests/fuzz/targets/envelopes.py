@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from catga_sync.errors import ErrorCode
 from catga_sync.messages import MAX_NAME
@@ -55,7 +54,7 @@ def _request(data: bytes) -> bool:
     except EnvelopeError as exc:
         _refused(exc)
         return False
-    _same(RequestEnvelope.decode(replace(read, timestamp=_NO_TIME).encode()), replace(read, timestamp=_NO_TIME))
+    _same(RequestEnvelope.decode(read._replace(timestamp=_NO_TIME).encode()), read._replace(timestamp=_NO_TIME))
     if not well_formed_id(read.request_id) or not (read.source_node_id is None or well_formed_id(read.source_node_id)):
         raise Finding("an id was accepted that is none")
     for name in (read.request_type_name, read.response_type_name):
@@ -84,7 +83,7 @@ def _batch(data: bytes) -> bool:
     except EnvelopeError as exc:
         _refused(exc)
         return False
-    good = [replace(each, timestamp=_NO_TIME) for each in read if isinstance(each, RequestEnvelope)]
+    good = [each._replace(timestamp=_NO_TIME) for each in read if isinstance(each, RequestEnvelope)]
     for each in read:
         if isinstance(each, EnvelopeError):
             _refused(each)

@@ -153,3 +153,26 @@ def test_a_forked_child_starts_with_nothing_and_no_token_of_its_parents(clock: H
 def test_a_wrong_bound_is_an_error_that_starts_with_its_name(option: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{option}: give a whole number"):
         MemoryIdempotency(**{option: -1})  # type: ignore[arg-type]  # mypy takes it for any of them
+
+
+def test_a_response_that_is_kept_unwritten_is_written_for_those_that_ask_for_it(clock: HeldClock) -> None:
+    written: list[bytes] = []
+
+    def write() -> bytes:
+        assert not store._lock.locked()
+        written.append(b"the response")
+        return written[-1]
+
+    store = MemoryIdempotency(max_body_bytes=50, max_total_bytes=60, clock=clock)
+    tokens = {key: store.claim(key, "f", LONG).token for key in ("a", "b", "long")}
+    assert store.keep("a", tokens["a"], write, 50)
+    assert not store.keep("a", "another", write, 50)
+    assert store.keep("long", tokens["long"], write, 51)
+    assert written == []
+    assert store.claim("a", "f", LONG) == store.wait("a", 0.0) == Claim(DONE, body=b"the response")
+    assert len(written) == 2
+    assert store.claim("long", "f", LONG) == Claim(DONE)
+    assert store.claim("a", "another request", LONG).body is None
+    assert store.keep("b", tokens["b"], write, 11)  # with that of "a" too much
+    assert (store.wait("a", 0.0).body, store.wait("b", 0.0).body) == (None, b"the response")
+    assert len(written) == 3
