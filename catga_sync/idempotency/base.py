@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from catga_sync._clock import Clock
 
@@ -52,8 +51,7 @@ class ClaimState(enum.Enum):
     MISMATCH = "MISMATCH"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """The outcome of a claim. Immutable."""
 
     state: ClaimState

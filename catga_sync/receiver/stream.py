@@ -45,6 +45,10 @@ IDLE_TIME = 60.0
 _MAX_AGE = 900.0
 #: Seconds for writing a response at least, and for what is left to read after GOING.
 _LAST_WORD = 1.0
+#: Seconds for which a look at the connection counts as one of now.
+_STILL = 0.005
+#: Linux tells of the end of what the caller sends also behind unread data; 0 elsewhere.
+_END_OF_STREAM: int = getattr(select, "POLLRDHUP", 0)
 _PIECE = 64 * 1024
 #: The highest number of a call.
 _LAST_NUMBER = 2**32 - 1
@@ -116,7 +120,9 @@ class Stream:
         self._hung_up = hung_up
         sock.setblocking(False)
         self._poller = select.poll()
-        self._poller.register(sock, select.POLLIN)
+        self._poller.register(sock, select.POLLIN | _END_OF_STREAM)
+        #: When the connection was last seen to be open, on the owner's clock.
+        self._seen_open = -_STILL
         self._poller.register(wake, select.POLLIN)
         self._ends_at = owner.monotonic() + _MAX_AGE
         self._count = server_info().count_call
@@ -212,8 +218,10 @@ class Stream:
                     raise FrameError("a frame came too slowly")
                 self._reason = "no call came for a long time"
                 break
-            self._poller.poll((until - now) * 1000.0 + 1.0)
+            found = self._poller.poll((until - now) * 1000.0 + 1.0)
             now = monotonic()
+            if _END_OF_STREAM and len(found) == 1 and not found[0][1] & _END_OF_STREAM:
+                self._seen_open = now
             try:
                 data = self._sock.recv(_PIECE)
             except BlockingIOError:
@@ -238,6 +246,10 @@ class Stream:
             return True
 
     def _has_hung_up(self) -> bool:
+        # The look that has found the call has told it already, and a further one is a further system call. Only where
+        # time has passed since, in a paused process or in a wait for room, may the caller have given up meanwhile.
+        if self._owner.monotonic() - self._seen_open < _STILL:
+            return False
         return self._hung_up(self._sock)
 
     def end(self, reason: str) -> None:

@@ -69,6 +69,10 @@ _decode = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[arg-type
 _quote = json.encoder.encode_basestring_ascii
 
 
+#: ``_made(Frame, (...))`` is ``Frame(...)`` in half the time.
+_made = tuple.__new__
+
+
 class FrameError(Exception):
     """A frame, or what stands in it, is not as this file describes it."""
 
@@ -169,7 +173,7 @@ class FrameReader:
         cut = _START.size + length
         if length > MAX_HEAD or cut > end:
             raise FrameError("the head of a frame is longer than the frame, or than is allowed")
-        return Frame(kind, number, raw[_START.size : cut], raw[cut:end])
+        return _made(Frame, (kind, number, raw[_START.size : cut], raw[cut:end]))
 
 
 class CallHead:
@@ -245,7 +249,10 @@ def read_call(frame: Frame) -> tuple[Mapping[str, str], RequestEnvelope]:
         raise FrameError(f"{_SENT}: give milliseconds since the epoch")
     if not well_formed_id(source):
         source = None
-    return headers, RequestEnvelope(request_type, response_type, frame.payload, request_id, source, int(sent) / 1000.0)
+    return headers, _made(
+        RequestEnvelope,
+        (request_type, response_type, frame.payload, request_id, source, int(sent) / 1000.0, None),
+    )
 
 
 class Response(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import os
+import select
 import socket
 import sys
 import threading
@@ -216,6 +217,37 @@ def test_a_stream_without_calls_is_ended(handler: Handler) -> None:
         number, head = caller.ends()
     assert (number, handler.ran) == (1, ["r-1"])
     assert b"frame" in head or b"long time" in head
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux tells of a hang-up with the call")
+def test_a_look_at_the_connection_counts_for_a_moment(handler: Handler) -> None:
+    clock = Jumps()
+    more_has_come = threading.Event()
+    told: list[bool] = []
+
+    def serve(raw: RawRequest, envelope: RequestEnvelope) -> ServedCall:
+        assert raw.hung_up is not None
+        assert more_has_come.wait(20)
+        clock.ahead -= 0.5  # a clock that stands back is no later than the look, however slow the machine is
+        told.append(raw.hung_up())
+        clock.ahead += 1.5
+        told.append(raw.hung_up())
+        return handler(raw, envelope)
+
+    streams = Streams(1, max_body_bytes=100_000, monotonic=clock)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        streams.start(ours, None, serve, remote_address="peer", hung_up=lambda _: True)
+        theirs.settimeout(20)
+        caller = Caller(theirs, None)
+        caller.sock.sendall(caller.call(1))
+        until(lambda: streams.running == 1, "the first call runs")
+        caller.sock.sendall(caller.call(2))
+        caller.sock.shutdown(socket.SHUT_WR)
+        more_has_come.set()
+        until(lambda: not streams.open_streams, "the stream has ended")
+    # The second call has come with the end of the stream: that look has seen no open connection.
+    assert told == [False, True, True, True]
 
 
 def test_there_are_no_more_streams_than_there_may_be(handler: Handler) -> None:
