@@ -16,7 +16,6 @@ Rules of this file:
 from __future__ import annotations
 
 import contextlib
-import hmac
 import logging
 import os
 import select
@@ -114,7 +113,7 @@ class Stream:
         self._owner = owner
         self._sock = sock
         self._reader = FrameReader(None if keys is None else keys.calls, owner.max_body_bytes)
-        self._key: hmac.HMAC | None = None if keys is None else keys.responses
+        self._key = None if keys is None else keys.responses
         self._serve = serve
         self._remote_address = remote_address
         self._hung_up = hung_up

@@ -11,7 +11,7 @@ The head of a CALL has texts only: the headers of a POST, names in lower case, a
 of a RESPONSE has the properties of the envelope but for the payload, the HTTP status, and headers in lower case. The
 head of GOING has the reason. A reader ignores names that it does not know.
 
-HMAC and not keyed BLAKE2b: 1.7 us against 1.2 us for 450 bytes, and 85 us against 220 us for 100 kB on a processor with
+HMAC and not keyed BLAKE2b: 1.1 us against 0.9 us for 450 bytes, and half of its time for 100 kB on a processor with
 instructions for SHA-256.
 
 Rules of this file:
@@ -32,6 +32,7 @@ from catga_sync.errors import ErrorCode, parse_code
 from catga_sync.messages import MAX_NAME
 from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope, well_formed_id
 from catga_sync.wire.headers import EXECUTED, REPLAYED, REQUEST_ID, TIMES
+from catga_sync.wire.stream_keys import FrameKey
 
 __all__ = [
     "CALL", "GOING", "MAX_HEAD", "OVERHEAD", "PROTOCOL", "RESPONSE",
@@ -94,15 +95,13 @@ class Frame(NamedTuple):
     payload: bytes
 
 
-def write_frame(kind: int, number: int, head: bytes, payload: bytes, key: hmac.HMAC | None) -> bytes:
+def write_frame(kind: int, number: int, head: bytes, payload: bytes, key: FrameKey | None) -> bytes:
     """Return a frame; ``key`` makes its MAC, and None means that the stream is not signed."""
     size = _AFTER_LENGTH + len(head) + len(payload)
     if key is None:
         return b"".join((_START.pack(size, kind, number, len(head)), head, payload))
     raw = b"".join((_START.pack(size + _MAC_LENGTH, kind, number, len(head)), head, payload))
-    made = key.copy()
-    made.update(raw)
-    return raw + made.digest()
+    return raw + key.mac(raw)
 
 
 class FrameReader:
@@ -117,7 +116,7 @@ class FrameReader:
 
     __slots__ = ("_key", "_least", "_most", "_waiting")
 
-    def __init__(self, key: hmac.HMAC | None, limit: int, begun: bytes = b"") -> None:
+    def __init__(self, key: FrameKey | None, limit: int, begun: bytes = b"") -> None:
         self._key = key
         self._least = _AFTER_LENGTH + (0 if key is None else _MAC_LENGTH)
         self._most = limit + OVERHEAD
@@ -165,9 +164,7 @@ class FrameReader:
         end = len(raw)
         if key is not None:
             end -= _MAC_LENGTH
-            made = key.copy()
-            made.update(raw[:end])
-            if not hmac.compare_digest(made.digest(), raw[end:]):
+            if not hmac.compare_digest(key.mac(raw[:end]), raw[end:]):
                 raise UnsignedFrame("the MAC of a frame is wrong")
         _, kind, number, length = _START.unpack_from(raw)
         cut = _START.size + length
@@ -276,7 +273,7 @@ def write_response(
     envelope: ResponseEnvelope,
     status: int,
     executed: str,
-    key: hmac.HMAC | None,
+    key: FrameKey | None,
     *,
     replayed: bool = False,
     times: str | None = None,
@@ -346,7 +343,7 @@ def read_response(frame: Frame) -> Response:
     return Response(envelope, status, fields)
 
 
-def write_going(last: int, reason: str, key: hmac.HMAC | None) -> bytes:
+def write_going(last: int, reason: str, key: FrameKey | None) -> bytes:
     """Return the frame that ends a stream; ``last`` is the number of the last call that the node has taken, or 0."""
     return write_frame(GOING, last, _encode({"reason": reason}).encode("ascii"), b"", key)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import io
+import socket
 import sys
 import time
 from dataclasses import dataclass
@@ -22,10 +23,13 @@ from catga_sync import ClusterMediator, Mediator, Request, create_cluster
 from catga_sync._runtime_dir import RUNTIME_DIR
 from catga_sync.cluster.trust import trust_of
 from catga_sync.context import CallContext, new_request_id
+from catga_sync.integrations._hangup import hung_up
 from catga_sync.receiver.request import RawRequest
 from catga_sync.transport.request_headers import write_headers
 from catga_sync.wire.envelope import RequestEnvelope
+from catga_sync.wire.frames import CALL, CallHead, FrameReader, write_frame
 from catga_sync.wire.routes import INVOKE_PATH
+from catga_sync.wire.stream_keys import FrameKey, StreamKeys
 
 _PACKAGE = catga_sync.__path__[0]
 
@@ -71,7 +75,7 @@ def _functions_until_handled(node: ClusterMediator, incarnation: str, ran: dict[
 
 # A shared key takes a dozen functions (who signed, is it the key of now, the MAC, for which run), a payload six, the
 # store of request ids three.
-@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 48), ({}, 58)], ids=["insecure", "shared key"])
+@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 46), ({}, 55)], ids=["insecure", "shared key"])
 def test_a_warm_received_request_runs_few_functions_until_its_handler(
     options: dict[str, Any], most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,3 +97,50 @@ def test_a_warm_received_request_runs_few_functions_until_its_handler(
         functions = min((_functions_until_handled(node, incarnation, ran) for _ in range(5)), key=len)
     # Below a dozen nothing was watched: another tool profiles this thread.
     assert 12 < len(functions) <= most, f"{len(functions)} functions:\n" + "\n".join(functions)
+
+
+def _send_over_a_stream(node: ClusterMediator, number: int) -> None:
+    """Have a node serve so many calls of one stream, one after the other."""
+    entry = node.local.registry.ensure(Ask)
+    head = CallHead(entry.name, entry.response_name, "web")
+    keys = StreamKeys(FrameKey(b"c" * 32), FrameKey(b"r" * 32))
+    ours, theirs = socket.socketpair()
+    with theirs:
+        node.receiver.streams.start(ours, keys, node.receiver.serve_call, remote_address="peer", hung_up=hung_up)
+        theirs.settimeout(20)
+        reader = FrameReader(keys.responses, 100_000)
+        for each in range(1, number + 1):
+            headers = write_headers(CallContext(new_request_id(), chain=(("web", 5),)), 5.0)
+            payload = entry.codec.encode(Ask("tea"))
+            theirs.sendall(write_frame(CALL, each, head.write(headers, time.time()), payload, keys.calls))
+            frame = reader.feed(theirs.recv(65_536))
+            assert frame is not None
+            assert frame.payload == b'"tea"'
+
+
+def test_a_warm_call_of_a_stream_makes_few_calls() -> None:
+    """From the handler of one call to that of the next: all that the thread of the stream does."""
+    local = Mediator()
+    made: list[CodeType] = []
+    served: list[list[str]] = []
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(_PACKAGE):
+            made.append(frame.f_code)
+
+    @local.handler
+    def answer(request: Ask) -> str:
+        sys.setprofile(None)
+        served.append(
+            [f"{each.co_filename.removeprefix(_PACKAGE)}:{each.co_firstlineno} {each.co_name}" for each in made]
+        )
+        made.clear()
+        sys.setprofile(note)
+        return request.text
+
+    options: dict[str, Any] = {"insecure": True, "max_concurrency": 8, "environ": {}}
+    endpoint = "http://127.0.0.1:5001"
+    with create_cluster(local, node_id="node", endpoint=endpoint, discovery="memory://", **options) as node:
+        _send_over_a_stream(node, 8)
+    fewest = min(served[3:], key=len)
+    assert 12 < len(fewest) <= 56, f"{len(fewest)} calls:\n" + "\n".join(fewest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hmac
 import os
 import select
 import socket
@@ -20,10 +19,10 @@ from catga_sync.receiver.stream import IDLE_TIME, ServedCall
 from catga_sync.receiver.streams import Streams
 from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope
 from catga_sync.wire.frames import CALL, GOING, RESPONSE, CallHead, Frame, FrameReader, read_response, write_frame
-from catga_sync.wire.stream_keys import StreamKeys
+from catga_sync.wire.stream_keys import FrameKey, StreamKeys
 from tests.processes import until
 
-KEYS = StreamKeys(hmac.new(b"c" * 32, digestmod="sha256"), hmac.new(b"r" * 32, digestmod="sha256"))
+KEYS = StreamKeys(FrameKey(b"c" * 32), FrameKey(b"r" * 32))
 HEAD = CallHead("t.Ask", "t.Answer", "web")
 
 
@@ -162,7 +161,7 @@ def test_a_frame_that_cannot_be_trusted_ends_the_stream_and_nothing_of_it_runs(h
 
 
 def test_a_frame_of_another_stream_runs_nothing(handler: Handler) -> None:
-    other = StreamKeys(hmac.new(b"o" * 32, digestmod="sha256"), KEYS.responses)
+    other = StreamKeys(FrameKey(b"o" * 32), KEYS.responses)
     with serving(handler, other) as (_, caller):
         recorded = Caller(None, KEYS)
         caller.sock.sendall(recorded.call(1))

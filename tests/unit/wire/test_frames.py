@@ -28,9 +28,9 @@ from catga_sync.wire.frames import (
     write_response,
 )
 from catga_sync.wire.keys import KeyRing
-from catga_sync.wire.stream_keys import stream_keys
+from catga_sync.wire.stream_keys import FrameKey, stream_keys
 
-KEY = hmac.new(b"k" * 32, digestmod="sha256")
+KEY = FrameKey(b"k" * 32)
 HEADERS = {
     "Content-Type": "application/json",
     "Accept-Encoding": "identity",
@@ -41,7 +41,7 @@ HEADERS = {
 }
 
 
-def read(raw: bytes, key: hmac.HMAC | None = None, limit: int = 1000) -> Frame | None:
+def read(raw: bytes, key: FrameKey | None = None, limit: int = 1000) -> Frame | None:
     return FrameReader(key, limit).feed(raw)
 
 
@@ -73,13 +73,27 @@ def test_the_keys_of_a_stream_are_those_of_hkdf() -> None:
     extracted = mac(bytes.fromhex(first + second), mac(secret.encode(), b"catga-stream-v1"))  # RFC 5869, 2.2
     for hashed, direction in ((made.calls, b"calls"), (made.responses, b"responses")):
         expanded = mac(extracted, direction + b"\nc\nn" + b"\x01")  # RFC 5869, 2.3
-        assert hashed.digest() == mac(expanded, b"")
+        assert hashed.mac(b"") == mac(expanded, b"")
     with pytest.raises(ValueError, match="no such key"):
         stream_keys(ring, "0" * 16, caller_nonce=first, node_nonce=second, cluster="c", node_id="n")
 
 
+@pytest.mark.parametrize("size", [0, 1, 32, 63, 64])
+def test_a_mac_is_an_hmac(size: int) -> None:
+    key = bytes(range(7, 7 + size))
+    made = FrameKey(key)
+    for length in (0, 1, 55, 56, 63, 64, 65, 450, 100_000):
+        data = bytes(each % 251 for each in range(length))
+        assert made.mac(data) == hmac.digest(key, data, "sha256")
+
+
+def test_a_key_of_frames_is_no_longer_than_a_block() -> None:
+    with pytest.raises(ValueError, match=r"^key: "):
+        FrameKey(b"k" * 65)
+
+
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "signed"])
-def test_frames_come_out_as_they_went_in_however_they_are_cut(key: hmac.HMAC | None) -> None:
+def test_frames_come_out_as_they_went_in_however_they_are_cut(key: FrameKey | None) -> None:
     frames = [Frame(CALL, 1, b'{"a":1}', b"[]"), Frame(RESPONSE, 1, b"{}", b""), Frame(GOING, 1, b"", b"x" * 900)]
     raw = b"".join(write_frame(*frame, key) for frame in frames)
     for size in (1, 2, 3, 5, 13, 100, len(raw)):
