@@ -20,6 +20,7 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from catga_sync._server_info import ServerInfo, tell_server_info
@@ -57,7 +58,7 @@ def post_worker_init(worker: Any) -> None:
             # Other workers tell that they live from a thread that serves nothing.
             timeout=float(settings.timeout) if sync and settings.timeout else None,
             lends_socket=lends_socket,
-            count_call=lambda: _count(worker),
+            count_call=partial(_count, worker),
         )
     )
     _ending.clear()

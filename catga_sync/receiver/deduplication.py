@@ -134,12 +134,8 @@ class Deduplication:
         # The response goes out whatever happens here: the claim counts as left behind later.
         try:
             if progress.executed:
-                if response is None:
-                    pass
-                elif self._memory is not None:
-                    self._memory.keep(turn.key, turn.token, response.encode, _size_of(response))
-                else:
-                    self.store.complete(turn.key, turn.token, response.encode())
+                if response is not None:
+                    self._complete(turn, response)
             elif not progress.uncertain:
                 # The handler was not started, for example because a behaviour refused: the same id may run later.
                 self.store.release(turn.key, turn.token)
@@ -148,6 +144,13 @@ class Deduplication:
             if ends_process(exc):
                 raise
             self._limited_log.log(_log, logging.ERROR, _DOWN, f"{_DOWN}: %s", shown(exc))
+
+    def _complete(self, turn: Turn, response: ResponseEnvelope) -> None:
+        if self._memory is None:
+            self.store.complete(turn.key, turn.token, response.encode())
+            return
+        size = _REST + len(response.payload or b"") * 4 // 3 + len(response.error_message or "")
+        self._memory.keep(turn.key, turn.token, response.encode, size)
 
     def close(self) -> None:
         """Let go of the store."""
@@ -166,11 +169,6 @@ class Deduplication:
         if present != relied_on:
             self.finish(turn, None, progress)
             raise other_store(why, cause)
-
-
-def _size_of(response: ResponseEnvelope) -> int:
-    """Return the bytes of a response as it is written, roughly."""
-    return _REST + len(response.payload or b"") * 4 // 3 + len(response.error_message or "")
 
 
 def _again(claim: Claim, request_id: str, progress: Progress) -> ResponseEnvelope:

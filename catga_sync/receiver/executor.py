@@ -185,8 +185,9 @@ class Executor:
             # Within the surroundings: a response may still read from a session that ends with them.
             handle = partial(self._local.dispatch, request, call, self._node_id, write=write)
         result = self._surroundings.run_received(handle, entry.name)
-        progress.executed = result.delivery is Delivery.EXECUTED
-        progress.uncertain = result.delivery is Delivery.UNKNOWN
+        delivery = result.delivery
+        progress.executed = delivery is Delivery.EXECUTED
+        progress.uncertain = delivery is Delivery.UNKNOWN
         return ResponseEnvelope(
             meta.request_id,
             result.is_success,
@@ -195,7 +196,7 @@ class Executor:
             result.code,
             self._node_id,
             progress.elapsed,
-            result.delivery is Delivery.NOT_EXECUTED and result.metadata.get(RETRY) == NEVER,
+            delivery is Delivery.NOT_EXECUTED and result.metadata.get(RETRY) == NEVER,
         )
 
     def _deliver(self, event: Event, call: CallContext) -> CatgaResult[Any]:

@@ -246,8 +246,10 @@ class Stream:
 
     def _has_hung_up(self) -> bool:
         # The look that has found the call has told it already, and a further one is a further system call. Only where
-        # time has passed since, in a paused process or in a wait for room, may the caller have given up meanwhile.
-        if self._owner.monotonic() - self._seen_open < _STILL:
+        # time has passed since, in a paused process or in a wait for room, may the caller have given up meanwhile. It
+        # counts once: what asks again, as for hooks, asks of a later moment.
+        seen_open, self._seen_open = self._seen_open, -_STILL
+        if self._owner.monotonic() - seen_open < _STILL:
             return False
         return self._hung_up(self._sock)
 

@@ -8,8 +8,8 @@ them, and apps connect more. ``ATOMIC_REQUESTS`` holds for each call alike.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from django.apps import apps
 from django.core.signals import request_finished, request_started
@@ -98,13 +98,18 @@ class AtomicScope:
         """See ``Scope``. It is never present: a call that fails takes back its own part of a transaction alone."""
         return not _atomic_databases()
 
-    @contextmanager
-    def enter(self) -> Iterator[None]:
+    def enter(self) -> AbstractContextManager[object]:
         """See ``Scope``."""
-        with ExitStack() as stack:
-            for alias in _atomic_databases():
-                stack.enter_context(transaction.atomic(using=alias))
-            yield
+        databases = _atomic_databases()
+        return _atomic(databases) if databases else nullcontext()
+
+
+@contextmanager
+def _atomic(databases: Iterable[str]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for alias in databases:
+            stack.enter_context(transaction.atomic(using=alias))
+        yield
 
 
 def keeps_connections() -> bool:

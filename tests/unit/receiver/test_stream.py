@@ -219,19 +219,20 @@ def test_a_stream_without_calls_is_ended(handler: Handler) -> None:
 
 
 @pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux tells of a hang-up with the call")
-def test_a_look_at_the_connection_counts_for_a_moment(handler: Handler) -> None:
+def test_the_look_that_finds_a_call_counts_once_and_for_a_moment() -> None:
+    """In this connection every further look would find that the caller has hung up."""
     clock = Jumps()
-    more_has_come = threading.Event()
     told: list[bool] = []
+    ended = threading.Event()
 
     def serve(raw: RawRequest, envelope: RequestEnvelope) -> ServedCall:
         assert raw.hung_up is not None
-        assert more_has_come.wait(20)
-        clock.ahead -= 0.5  # a clock that stands back is no later than the look, however slow the machine is
-        told.append(raw.hung_up())
-        clock.ahead += 1.5
-        told.append(raw.hung_up())
-        return handler(raw, envelope)
+        # A clock that stands back is no later than the look, however slow the machine is.
+        clock.ahead += 1.0 if envelope.request_id == "r-2" else -0.5
+        told.extend((raw.hung_up(), raw.hung_up()))
+        if envelope.request_id == "r-2":
+            assert ended.wait(20)
+        return Handler()(raw, envelope)
 
     streams = Streams(1, max_body_bytes=100_000, monotonic=clock)
     ours, theirs = socket.socketpair()
@@ -240,13 +241,16 @@ def test_a_look_at_the_connection_counts_for_a_moment(handler: Handler) -> None:
         theirs.settimeout(20)
         caller = Caller(theirs, None)
         caller.sock.sendall(caller.call(1))
-        until(lambda: streams.running == 1, "the first call runs")
+        assert caller.read() is not None
         caller.sock.sendall(caller.call(2))
+        until(lambda: len(told) == 4, "the second call has asked")
+        caller.sock.sendall(caller.call(3))
         caller.sock.shutdown(socket.SHUT_WR)
-        more_has_come.set()
+        ended.set()
         until(lambda: not streams.open_streams, "the stream has ended")
-    # The second call has come with the end of the stream: that look has seen no open connection.
-    assert told == [False, True, True, True]
+    assert told[:2] == [False, True]  # the look counts, and once
+    assert told[2:4] == [True, True]  # it was long ago
+    assert told[4:] == [True, True]  # it has found the end of what the caller sends
 
 
 def test_there_are_no_more_streams_than_there_may_be(handler: Handler) -> None:
