@@ -158,7 +158,7 @@ class Receiver:
         timeout = timeout_of(headers)
         if raw.seconds_left is not None and (timeout is None or raw.seconds_left < timeout):
             timeout = raw.seconds_left
-        progress = Progress(timeout=timeout, arrived=raw.arrived)
+        progress = Progress(timeout=timeout, arrived=raw.arrived or time.monotonic())
         given = headers.get(_REQUEST_ID)
         if given is not None and well_formed_id(given):
             progress.request_id = given
@@ -208,7 +208,7 @@ class Receiver:
             raw: The headers that came with the call; it has no body.
             envelope: The call.
         """
-        progress = Progress(envelope.request_id, timeout_of(raw.headers), raw.arrived)
+        progress = Progress(envelope.request_id, timeout_of(raw.headers), raw.arrived or time.monotonic())
         status, going = OK, False
         self._on_request()
         try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from io import BytesIO
+from typing import NamedTuple
 
 from catga_sync._context_text import read_context
 from catga_sync.context import usable_baggage
@@ -31,9 +31,8 @@ _TIMEOUT, _CHAIN, _STORE, _SENT = TIMEOUT.lower(), CHAIN.lower(), STORE.lower(),
 _CONTEXT = CONTEXT.lower()
 
 
-@dataclass(slots=True)  # to make it frozen would take each request 2 us
-class RawRequest:
-    """A request as any server can hand it over. Nothing changes it, but for the body that is read off it."""
+class RawRequest(NamedTuple):
+    """A request as any server can hand it over. Immutable, but for the body that is read off it."""
 
     method: str
     path: str
@@ -55,8 +54,8 @@ class RawRequest:
     cut: Callable[[], None] | None = None
     #: Returns whether the caller has closed its side of the connection.
     hung_up: Callable[[], bool] | None = None
-    #: When it came, on the clock of ``time.monotonic``.
-    arrived: float = field(default_factory=time.monotonic)
+    #: When it came, on the clock of ``time.monotonic``; None means when it is handled.
+    arrived: float | None = None
     #: The whole body, where it was read when the request was taken in.
     body: bytes | None = None
     #: Why it is refused, if ``Receiver.read_body`` found a reason.
@@ -73,7 +72,7 @@ class RawRequest:
 
 def in_memory(raw: RawRequest, body: bytes, refused: Refused | None) -> RawRequest:
     """Return a request whose body was read, or that was refused instead."""
-    return replace(raw, body=body, end_at=None, cut=None, refused=refused)
+    return raw._replace(body=body, end_at=None, cut=None, refused=refused)
 
 
 def timeout_of(headers: Mapping[str, str]) -> float | None:

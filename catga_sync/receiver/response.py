@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from catga_sync.hooks import ServedDetails
 from catga_sync.receiver.call import Progress, StreamOpening
@@ -30,13 +31,12 @@ _ROUTE_NAMES = {
 _CALLER_GONE = 499
 
 
-@dataclass(frozen=True, slots=True)
-class RawResponse:
+class RawResponse(NamedTuple):
     """What goes back. Immutable."""
 
     status: int
     body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     #: For which it may be written; a caller that has not read it by then has given up.
     seconds: float = 30.0
     #: The stream that begins after it; it has the status 101 then, and its body is signed and does not travel.

@@ -106,7 +106,7 @@ class RequestHead:
 
 
 class RequestEnvelope(NamedTuple):
-    """One request on its way. Immutable; a tuple is made in a third of the time that a frozen dataclass takes."""
+    """One request on its way. Immutable."""
 
     request_type_name: str
     response_type_name: str
@@ -162,7 +162,7 @@ class RequestEnvelope(NamedTuple):
 
 
 class ResponseEnvelope(NamedTuple):
-    """The response to one request. Immutable; a tuple as ``RequestEnvelope``."""
+    """The response to one request. Immutable."""
 
     request_id: str
     is_success: bool

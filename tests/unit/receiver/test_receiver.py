@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -154,7 +154,7 @@ def test_a_refusal_for_age_names_both_times_and_what_lies_between(handlers, held
 def test_a_request_of_a_time_that_nobody_can_show_is_refused_and_no_fault_of_the_receiver(handlers, caplog):
     request = ask(NOW, {"catga-timeout-ms": "1000"})
     body = request.read(-1).replace(b"2026-01-31T12:00:00.000000Z", b"0001-01-01T00:00:00+01:00")
-    raw = make(handlers).handle(replace(request, read=io.BytesIO(body).read, content_length=len(body)))
+    raw = make(handlers).handle(request._replace(read=io.BytesIO(body).read, content_length=len(body)))
     assert (raw.status, raw.headers["Catga-Executed"]) == (400, "0")
     assert reply_of(raw).error_message.startswith("timestamp: ")
     assert "fault" not in caplog.text

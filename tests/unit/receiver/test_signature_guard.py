@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -138,7 +137,7 @@ def test_what_is_for_another_cluster_or_node_is_refused_as_anybody_s_is(
     node = guard(clock)
     clock.advance(1.0)
     for run in ("run-2", "run-1", ""):
-        raw = replace(request(clock, run, path, **other), method="POST")
+        raw = request(clock, run, path, **other)._replace(method="POST")
         assert str(refuses(node, raw, 401)) == REFUSAL
 
 
@@ -162,7 +161,7 @@ def test_no_header_on_which_a_node_acts_can_be_changed_on_the_way(
     headers = {**HEADERS, **CONTEXT}
     raw = request(clock, "run-2", headers=headers)
     other = {**raw.headers, name: change(headers[name])}
-    forged = replace(raw, headers={key: value for key, value in other.items() if value is not None})
+    forged = raw._replace(headers={key: value for key, value in other.items() if value is not None})
     assert str(refuses(guard(clock), forged, 401)) == REFUSAL
     serves(guard(clock), raw)
 
@@ -170,7 +169,7 @@ def test_no_header_on_which_a_node_acts_can_be_changed_on_the_way(
 @pytest.mark.parametrize("name", CONTEXT)
 def test_no_header_on_which_a_node_acts_can_be_added_on_the_way(clock: FakeClock, name: str) -> None:
     raw = request(clock, "run-2")
-    refuses(guard(clock), replace(raw, headers={**raw.headers, name: CONTEXT[name]}), 401)
+    refuses(guard(clock), raw._replace(headers={**raw.headers, name: CONTEXT[name]}), 401)
 
 
 def test_the_caller_of_a_former_run_is_no_cause_for_a_warning_of_the_guard(
