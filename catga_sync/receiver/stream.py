@@ -117,11 +117,11 @@ class Stream:
         self._serve = serve
         self._remote_address = remote_address
         self._hung_up = hung_up
+        #: When a look at the connection has found it open, on the owner's clock; long ago once it was used.
+        self._seen_open = -_STILL
         sock.setblocking(False)
         self._poller = select.poll()
         self._poller.register(sock, select.POLLIN | _END_OF_STREAM)
-        #: When the connection was last seen to be open, on the owner's clock.
-        self._seen_open = -_STILL
         self._poller.register(wake, select.POLLIN)
         self._ends_at = owner.monotonic() + _MAX_AGE
         self._count = server_info().count_call
