@@ -164,6 +164,17 @@ class CallContext:
             sent=None,
         )
 
+    def parts(self, number: int, timeout: float | None) -> list[CallContext]:
+        """
+        Return the contexts of so many calls made inside this one: each has an id of its own, and all have one deadline.
+
+        Args:
+            number: How many.
+            timeout: Seconds for all of them together, as for ``nested``.
+        """
+        alike = self.nested("", timeout).__dict__
+        return [call_of({**alike, "request_id": new_request_id()}) for _ in range(number)]
+
     def carrying(self, carrier: Mapping[str, str]) -> CallContext:
         """
         Return the call with the trace context that a hook has given; see ``AttemptDetails.carrier``.

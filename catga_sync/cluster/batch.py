@@ -63,10 +63,12 @@ class Batch:
         groups: dict[tuple[str, str | None], tuple[ClusterNode, list[int]]] = {}
         alone: list[tuple[int, ClusterNode | None]] = []
         for index, node in due:
-            if node is not None and self._sender.takes_batches(node):
-                groups.setdefault((node.node_id, self._plans[index].store), (node, []))[1].append(index)
-            else:
-                alone.append((index, node))
+            if node is not None:
+                key = (node.node_id, self._plans[index].store)
+                if key in groups or self._sender.takes_batches(node):
+                    groups.setdefault(key, (node, []))[1].append(index)
+                    continue
+            alone.append((index, node))
         if first:
             self._failover.count(len(groups) + len(alone))
 
@@ -95,7 +97,8 @@ class Batch:
         node, indexes = group
         plans = [self._plans[index] for index in indexes]
         # The longest share: a plain request gets all the time that is left, and the others travel with it.
-        time_given = max(self._failover.share(plan, node) for plan in plans)
+        plain = next((plan for plan in plans if not plan.repeatable), None)
+        time_given = max(self._failover.share(plan, node) for plan in (plans if plain is None else [plain]))
         started = time.monotonic()
         requests, calls = [plan.request for plan in plans], [plan.call for plan in plans]
         calls[0] = self._failover.call_of(plans[0])
@@ -111,8 +114,9 @@ class Batch:
 
     def _sort_out(self, results: Mapping[int, CatgaResult[Any]]) -> dict[int, float]:
         """Keep the final results; return the waits before the next attempts of the others."""
-        waits = {index: self._failover.wait_before_next(self._plans[index], each) for index, each in results.items()}
-        again = {index: wait for index, wait in waits.items() if wait is not None}
+        failed = [(index, result) for index, result in results.items() if not result.is_success]
+        waits = ((index, self._failover.wait_before_next(self._plans[index], each)) for index, each in failed)
+        again = {index: wait for index, wait in waits if wait is not None}
         if again and not self._failover.pay():
             again = {}
         for index, result in results.items():

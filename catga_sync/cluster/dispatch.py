@@ -154,8 +154,14 @@ class Dispatcher:
         """
         plans: dict[int, Plan] = {}
         results: dict[int, CatgaResult[Any]] = {}
+        alike: dict[str, Plan | CatgaResult[Any]] = {}
         for index, (request, entry, call) in enumerate(zip(requests, entries, calls, strict=True)):
-            plan = self._plan(request, entry, call)
+            # The calls have one path and one deadline, so those of one type have the same nodes to choose from.
+            plan = alike.get(entry.name)
+            if plan is None:
+                plan = alike[entry.name] = self._plan(request, entry, call)
+            elif isinstance(plan, Plan):
+                plan = plan.of_another(request, call)
             if isinstance(plan, CatgaResult):
                 results[index] = plan._with(request_id=call.request_id)
             else:

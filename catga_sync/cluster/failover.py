@@ -74,6 +74,10 @@ class Plan:
         deadline = self.call.deadline
         return float("inf") if deadline is None else deadline.at - deadline.monotonic()
 
+    def of_another(self, request: Any, call: CallContext) -> Plan:
+        """Return the plan of another call of the same type, path and deadline, before any attempt."""
+        return Plan(request, self.nodes, call, self.router, self.repeatable, self.store)
+
 
 class Failover:
     """

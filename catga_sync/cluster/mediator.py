@@ -24,7 +24,7 @@ from catga_sync.cluster.presence import Presence
 from catga_sync.cluster.send_behaviors import SendBehaviors
 from catga_sync.cluster.sender import Sender
 from catga_sync.cluster.short_way import ShortWay
-from catga_sync.context import CallContext, nested_call, new_request_id
+from catga_sync.context import CallContext, nested_call
 from catga_sync.deadline import check_timeout
 from catga_sync.explanation import Explanation
 from catga_sync.handlers import NO_FUNCTION, RequestHandler
@@ -202,7 +202,7 @@ class ClusterMediator(AsyncSends):
         items = [require_request(request) for request in requests]
         entries = [self.registry.ensure(type(item)) for item in items]
         call = self._begin(timeout, context)
-        calls = [call.nested(new_request_id(), self._timeout) for _ in items]
+        calls = call.parts(len(items), self._timeout)
         if self._behaviors.added:
             # Behaviours are written for one call in its caller's thread, so with them every item is one.
             return [self._send_watched(*item) for item in zip(items, entries, calls, strict=True)]

@@ -30,13 +30,8 @@ class Item(NamedTuple):
     outcome: Outcome
     #: Its envelope, but for the time of sending.
     unstamped: bytes
-    #: The form of the envelope.
-    form: WireForm = JSON
-
-    @property
-    def length(self) -> int:
-        """Bytes that it adds to a batch, what separates it from the next one included."""
-        return len(self.unstamped) + self.form.added
+    #: Bytes that it adds to a batch, what separates it from the next one included.
+    length: int
 
 
 def parts(items: Iterable[Item], max_bytes: int) -> Iterator[list[Item]]:

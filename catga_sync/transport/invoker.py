@@ -207,14 +207,15 @@ class EnvelopeInvoker:
             parent = item_call.traceparent  # the headers have that of the first call
             own = None if parent == calls[0].traceparent else parent
             try:
-                item = Item(index, outcome, head.unstamped(kind.encode(request), item_call.request_id, own), form)
+                unstamped = head.unstamped(kind.encode(request), item_call.request_id, own)
             except SerializationError as exc:
                 results[index] = outcome.unwritable(exc)
                 continue
-            if item.length + FRAME > self._max_body_bytes:
-                results[index] = outcome.too_long(item.length, self._max_body_bytes)
+            length = len(unstamped) + form.added
+            if length + FRAME > self._max_body_bytes:
+                results[index] = outcome.too_long(length, self._max_body_bytes)
             else:
-                ready.append(item)
+                ready.append(Item(index, outcome, unstamped, length))
         waiting = list(parts(ready, self._max_body_bytes))
         while waiting:
             part = waiting.pop(0)

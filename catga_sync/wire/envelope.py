@@ -22,21 +22,9 @@ from catga_sync.messages import MAX_NAME
 from catga_sync.serialization import check_values, jsontext
 
 __all__ = [
-    "MAX_BATCH",
-    "MAX_TIME_MS",
-    "STAMP_LENGTH",
-    "EnvelopeError",
-    "ResponseEnvelope",
-    "RequestEnvelope",
-    "RequestHead",
-    "batch_item",
-    "printable",
-    "read_batch",
-    "read_batch_response",
-    "stamped",
-    "well_formed_id",
-    "write_batch_response",
-]
+    "MAX_BATCH", "MAX_TIME_MS", "STAMP_LENGTH", "EnvelopeError", "RequestEnvelope", "RequestHead", "ResponseEnvelope",
+    "batch_item", "printable", "read_batch", "read_batch_response", "stamped", "well_formed_id", "write_batch_response",
+]  # fmt: skip
 
 #: JSON values in one envelope. It has six to eight properties; what else is in it, and is ignored, has the rest.
 _MAX_VALUES = 1_000
@@ -141,7 +129,7 @@ class RequestEnvelope(NamedTuple):
         try:
             if request_id is None:
                 raise EnvelopeError("requestId: give 1 to 128 characters of A-Z a-z 0-9 . _ : -")
-            source = _property(fields, "sourceNodeId", str, required=False)
+            source, request_type, response_type, payload, sent = _values(fields, _OF_REQUEST)
             if source is not None and not well_formed_id(source):
                 # Any text is allowed to be there; one that is no id goes neither into a log nor to a handler.
                 source = None
@@ -149,12 +137,12 @@ class RequestEnvelope(NamedTuple):
             if not (isinstance(traceparent, str) and len(traceparent) <= 256 and traceparent.isascii()):
                 traceparent = None  # none, or a property of this name that is none of ours
             return cls(
-                request_type_name=_name(fields, "requestTypeName"),
-                response_type_name=_name(fields, "responseTypeName"),
-                payload=_payload(_property(fields, "payloadData", str, required=True)),
+                request_type_name=_name("requestTypeName", request_type),
+                response_type_name=_name("responseTypeName", response_type),
+                payload=_payload(payload),
                 request_id=request_id,
                 source_node_id=source,
-                timestamp=_timestamp(_property(fields, "timestamp", str, required=True)),
+                timestamp=_timestamp(sent),
                 traceparent=traceparent,
             )
         except EnvelopeError as exc:
@@ -204,18 +192,14 @@ class ResponseEnvelope(NamedTuple):
     @classmethod
     def of_fields(cls, fields: Mapping[str, Any]) -> ResponseEnvelope:
         """Read an envelope from its properties, names in lower case; raises as ``decode`` does."""
-        elapsed = _property(fields, "processingTimeMs", int, required=False)
-        final = _property(fields, "final", bool, required=False)
-        payload = _property(fields, "payloadData", str, required=False)
-        code = _property(fields, "errorCode", str, required=False)
-        node = _property(fields, "processedByNodeId", str, required=False)
+        request_id, success, payload, error, code, node, elapsed, final = _values(fields, _OF_RESPONSE)
         if elapsed is not None and not 0 <= elapsed <= _MAX_MS:
             raise EnvelopeError("processingTimeMs: a whole number of milliseconds is expected")
         return cls(
-            request_id=_property(fields, "requestId", str, required=True),
-            is_success=_property(fields, "isSuccess", bool, required=True),
+            request_id=request_id,
+            is_success=success,
             payload=None if payload is None else _payload(payload),
-            error_message=_property(fields, "errorMessage", str, required=False),
+            error_message=error,
             error_code=parse_code(printable(code)),
             processed_by_node_id=printable(node),
             processing_time_ms=0 if elapsed is None else elapsed,
@@ -276,7 +260,7 @@ def read_batch_response(raw: bytes) -> list[tuple[ResponseEnvelope, str | None]]
     responses = []
     for item in _items(raw, "responses"):
         fields = _lower(item)
-        responses.append((ResponseEnvelope.of_fields(fields), _property(fields, "executed", str, required=True)))
+        responses.append((ResponseEnvelope.of_fields(fields), *_values(fields, _OF_BATCH_ITEM)))
     return responses
 
 
@@ -295,7 +279,10 @@ def _lower(item: object) -> Mapping[str, Any]:
 
 def printable(value: str | None) -> str | None:
     """Return a text of a peer's, cut and fit for a line of a log."""
-    return None if value is None else "".join(char if char.isprintable() else "?" for char in value[:128])
+    if value is None:
+        return None
+    cut = value[:128]
+    return cut if cut.isprintable() else "".join(char if char.isprintable() else "?" for char in cut)
 
 
 def _text(value: str | None) -> bytes:
@@ -318,21 +305,46 @@ def _read(raw: bytes, max_values: int = _MAX_VALUES) -> Mapping[str, Any]:
     return fields
 
 
-def _property(fields: Mapping[str, Any], name: str, kind: type, *, required: bool) -> Any:
-    value = fields.get(name.lower())
-    if value is None:
-        if required:
-            raise EnvelopeError(f"{name}: missing")
-    elif type(value) is not kind:
-        raise EnvelopeError(f"{name}: {_KIND_NAMES[kind]} is expected")
-    return value
+#: Name, name in lower case, type, and whether it has to be there; in the order in which they are read.
+_Properties = tuple[tuple[str, str, type, bool], ...]
+_OF_REQUEST: _Properties = (
+    ("sourceNodeId", "sourcenodeid", str, False),
+    ("requestTypeName", "requesttypename", str, True),
+    ("responseTypeName", "responsetypename", str, True),
+    ("payloadData", "payloaddata", str, True),
+    ("timestamp", "timestamp", str, True),
+)
+_OF_RESPONSE: _Properties = (
+    ("requestId", "requestid", str, True),
+    ("isSuccess", "issuccess", bool, True),
+    ("payloadData", "payloaddata", str, False),
+    ("errorMessage", "errormessage", str, False),
+    ("errorCode", "errorcode", str, False),
+    ("processedByNodeId", "processedbynodeid", str, False),
+    ("processingTimeMs", "processingtimems", int, False),
+    ("final", "final", bool, False),
+)
+_OF_BATCH_ITEM: _Properties = (("executed", "executed", str, True),)
+
+
+def _values(fields: Mapping[str, Any], properties: _Properties) -> list[Any]:
+    """Return the values of properties, None for one that is not there; raise for one that is missing or wrong."""
+    values = []
+    for name, low, kind, required in properties:
+        value = fields.get(low)
+        if value is None:
+            if required:
+                raise EnvelopeError(f"{name}: missing")
+        elif type(value) is not kind:
+            raise EnvelopeError(f"{name}: {_KIND_NAMES[kind]} is expected")
+        values.append(value)
+    return values
 
 
 _KIND_NAMES = {str: "a string", int: "a whole number", bool: "true or false"}
 
 
-def _name(fields: Mapping[str, Any], name: str) -> str:
-    value: str = _property(fields, name, str, required=True)
+def _name(name: str, value: str) -> str:
     if not 1 <= len(value) <= MAX_NAME or not value.isprintable():
         raise EnvelopeError(f"{name}: give 1 to {MAX_NAME} printable characters")
     return value

@@ -96,6 +96,19 @@ def test_a_call_nested_without_a_timeout_has_all_that_is_left():
     assert CallContext("a").nested("b", None).deadline is None
 
 
+def test_the_parts_of_a_call_have_ids_of_their_own_and_one_deadline():
+    outer = CallContext("a", Deadline.after(50.0), source_node_id="n", traceparent=GIVEN, tracestate="s", store="b")
+    first, second, third = outer.parts(3, 5.0)
+    assert len({"a", first.request_id, second.request_id, third.request_id}) == 4
+    assert first.deadline is second.deadline is third.deadline
+    assert 0 < first.remaining() <= 5.0
+    for part in (first, second, third):
+        # But for the id and the time it is what a nested call is.
+        alike = outer.nested(part.request_id, 5.0)
+        assert part == alike.with_changes(deadline=part.deadline)
+    assert outer.parts(0, 5.0) == []
+
+
 # -- traces ------------------------------------------------------------------------------------------------------------
 
 

@@ -190,9 +190,10 @@ def test_a_router_that_fails_costs_its_items_only(make: Make, answer: Any) -> No
 
 
 def test_a_type_with_a_wrong_route_costs_its_items_only(make: Make) -> None:
-    good, bad = make(Invoker(a=7)).send_batch([Do(1), Lost(1)])
-    assert good.value == 7
-    assert (bad.code, bad.delivery) == (ErrorCode.INTERNAL, NOT_RUN)
+    results = make(Invoker(a=7)).send_batch([Do(1), Lost(1), Do(2), Lost(2)])
+    assert [good.value for good in results[::2]] == [7, 7]
+    assert [(bad.code, bad.delivery) for bad in results[1::2]] == [(ErrorCode.INTERNAL, NOT_RUN)] * 2
+    assert len({each.request_id for each in results}) == 4
 
 
 @pytest.mark.parametrize(
