@@ -294,8 +294,9 @@ def nested_call(timeout: float, node_id: str | None = None, context: Mapping[str
     """
     outer = current_call()
     if outer is None:
-        deadline = Deadline(time.monotonic() + timeout)
-        # As ``call_of``, with no further call on the way of each send.
+        # As ``call_within``, with an id.
+        deadline = object.__new__(Deadline)
+        deadline.__dict__["at"] = time.monotonic() + timeout
         call = object.__new__(CallContext)
         call.__dict__.update(request_id=new_request_id(), deadline=deadline, node_id=node_id)
     else:

@@ -35,6 +35,7 @@ from typing import Any, TypeVar
 from catga_sync._text_enum import TextEnum
 
 __all__ = [
+    "HTTP_STATUSES",
     "AccessDenied",
     "BusinessError",
     "CallError",
@@ -51,6 +52,7 @@ __all__ = [
     "SerializationError",
     "UnknownTypeError",
     "ends_process",
+    "error_class",
     "parse_code",
 ]
 
@@ -316,3 +318,48 @@ class HandlerFailed(BusinessError):
     """The handler ran and raised an exception whose text stays in the log of its node."""
 
     default_code = ErrorCode.UNKNOWN
+
+
+#: As in the gateway of gRPC, https://github.com/grpc-ecosystem/grpc-gateway (runtime/errors.go).
+HTTP_STATUSES = {
+    ErrorCode.CANCELLED: 499,
+    ErrorCode.UNKNOWN: 500,
+    ErrorCode.INVALID_ARGUMENT: 400,
+    ErrorCode.DEADLINE_EXCEEDED: 504,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.ALREADY_EXISTS: 409,
+    ErrorCode.PERMISSION_DENIED: 403,
+    ErrorCode.RESOURCE_EXHAUSTED: 429,
+    ErrorCode.FAILED_PRECONDITION: 400,
+    ErrorCode.ABORTED: 409,
+    ErrorCode.OUT_OF_RANGE: 400,
+    ErrorCode.UNIMPLEMENTED: 501,
+    ErrorCode.INTERNAL: 500,
+    ErrorCode.UNAVAILABLE: 503,
+    ErrorCode.DATA_LOSS: 500,
+    ErrorCode.UNAUTHENTICATED: 401,
+}
+_EXECUTED_CLASSES: dict[ErrorCode | str | None, type[CallError]] = {
+    ErrorCode.UNKNOWN: HandlerFailed,
+    ErrorCode.INTERNAL: SerializationError,
+}
+_ERROR_CLASSES: dict[ErrorCode | str | None, type[CallError]] = {
+    ErrorCode.UNAVAILABLE: NetworkError,
+    ErrorCode.RESOURCE_EXHAUSTED: NetworkError,
+    ErrorCode.CANCELLED: NetworkError,
+    ErrorCode.ABORTED: NetworkError,
+    ErrorCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    ErrorCode.INVALID_ARGUMENT: SerializationError,
+    ErrorCode.INTERNAL: SerializationError,
+    ErrorCode.DATA_LOSS: SerializationError,
+    ErrorCode.UNIMPLEMENTED: NoHandlerError,
+    ErrorCode.UNAUTHENTICATED: AccessDenied,
+    ErrorCode.PERMISSION_DENIED: AccessDenied,
+}
+
+
+def error_class(code: ErrorCode | str | None, delivery: Delivery) -> type[CallError]:
+    """Return the class of the error that fits a failure."""
+    if delivery is Delivery.EXECUTED:
+        return _EXECUTED_CLASSES.get(code, BusinessError)
+    return _ERROR_CLASSES.get(code, CallError)

@@ -11,19 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from catga_sync._json_data import json_data
 from catga_sync._request_id import new_request_id
-from catga_sync.errors import (
-    AccessDenied,
-    BusinessError,
-    CallError,
-    DeadlineExceeded,
-    Delivery,
-    ErrorCode,
-    HandlerFailed,
-    NetworkError,
-    NoHandlerError,
-    SerializationError,
-    parse_code,
-)
+from catga_sync.errors import HTTP_STATUSES, CallError, Delivery, ErrorCode, error_class, parse_code
 
 __all__ = ["INSIDE", "NEVER", "OTHER_NODE", "RETRY", "Attempt", "CatgaResult", "expired_before_start", "succeeded"]
 
@@ -40,7 +28,9 @@ INSIDE = "catga.inside"
 
 #: Held while a result gets its id, so that two threads that read it at once see the same one.
 _naming = threading.Lock()
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: MappingProxyType[str, Any] = MappingProxyType({})
+#: Stands for an attribute that stays as it is.
+_KEPT: Any = object()
 #: To look up the member of an Enum takes a quarter of the time in which a result is made.
 _EXECUTED = Delivery.EXECUTED
 
@@ -87,7 +77,7 @@ class _Cells:
     node_id: str | None
     processing_time_ms: float
     attempts: tuple[Attempt, ...]
-    metadata: Mapping[str, Any]
+    metadata: MappingProxyType[str, Any]
     _request_id: str | _Named | None
 
 
@@ -176,21 +166,53 @@ class CatgaResult(_Cells, Generic[T]):
         """
         return cls(False, None, "" if error is None else error, code, delivery, metadata=metadata)
 
-    def _with(self, **changes: Any) -> CatgaResult[T]:
+    def _with(
+        self,
+        *,
+        value: Any = _KEPT,
+        error: str | None = _KEPT,
+        code: ErrorCode | str | None = _KEPT,
+        delivery: Delivery = _KEPT,
+        request_id: str | _Named | None = _KEPT,
+        node_id: str | None = _KEPT,
+        processing_time_ms: float = _KEPT,
+        attempts: tuple[Attempt, ...] = _KEPT,
+        metadata: MappingProxyType[str, Any] = _KEPT,
+    ) -> CatgaResult[T]:
         """Return a copy with the given attributes changed."""
+        cells = _Cells()
+        cells.is_success = self.is_success
+        cells.value = self.value if value is _KEPT else value
+        cells.error = self.error if error is _KEPT else error
+        cells.code = self.code if code is _KEPT else code
+        cells.delivery = self.delivery if delivery is _KEPT else delivery
+        cells._request_id = self._request_id if request_id is _KEPT else request_id
+        cells.node_id = self.node_id if node_id is _KEPT else node_id
+        cells.processing_time_ms = self.processing_time_ms if processing_time_ms is _KEPT else processing_time_ms
+        cells.attempts = self.attempts if attempts is _KEPT else attempts
+        cells.metadata = self.metadata if metadata is _KEPT else metadata
+        cells.__class__ = CatgaResult
+        return cells  # type: ignore[return-value] # by the line above
+
+    def _of_send(
+        self,
+        request_id: str | _Named | None,
+        delivery: Delivery,
+        attempts: tuple[Attempt, ...],
+        metadata: MappingProxyType[str, Any],
+    ) -> CatgaResult[T]:
+        """Return a copy with what a send to a node adds: ``_with`` in half the time."""
         cells = _Cells()
         cells.is_success = self.is_success
         cells.value = self.value
         cells.error = self.error
         cells.code = self.code
-        cells.delivery = self.delivery
-        cells._request_id = changes.pop("request_id", self._request_id)
+        cells.delivery = delivery
+        cells._request_id = request_id
         cells.node_id = self.node_id
         cells.processing_time_ms = self.processing_time_ms
-        cells.attempts = self.attempts
-        cells.metadata = self.metadata
-        for name, value in changes.items():
-            setattr(cells, name, value)
+        cells.attempts = attempts
+        cells.metadata = metadata
         cells.__class__ = CatgaResult
         return cells  # type: ignore[return-value] # by the line above
 
@@ -273,7 +295,7 @@ class CatgaResult(_Cells, Generic[T]):
         if self.is_success:
             return 200
         if isinstance(self.code, ErrorCode):
-            return _HTTP_STATUSES[self.code]
+            return HTTP_STATUSES[self.code]
         return 422 if self.code is not None or self.delivery is Delivery.EXECUTED else 500
 
     def to_dict(self) -> dict[str, Any]:
@@ -283,11 +305,8 @@ class CatgaResult(_Cells, Generic[T]):
 
     def _to_error(self) -> CallError:
         """Return the error that fits the failure."""
-        if self.delivery is Delivery.EXECUTED:
-            error_class = _EXECUTED_CLASSES.get(self.code, BusinessError)
-        else:
-            error_class = _ERROR_CLASSES.get(self.code, CallError)
-        return error_class(self.error or "", code=self.code, delivery=self.delivery, result=self)
+        kind = error_class(self.code, self.delivery)
+        return kind(self.error or "", code=self.code, delivery=self.delivery, result=self)
 
     def __bool__(self) -> bool:
         return self.is_success
@@ -323,16 +342,24 @@ class CatgaResult(_Cells, Generic[T]):
         return f"CatgaResult.failure({self.error!r}, code={self.code}, delivery={self.delivery})"
 
 
-def succeeded(value: Any, processing_time_ms: float) -> CatgaResult[Any]:
-    """Return ``CatgaResult(True, value, ...)`` for a handler's response, in a fifth of the time."""
+def succeeded(
+    value: Any,
+    processing_time_ms: float,
+    request_id: str | None = None,
+    node_id: str | None = None,
+    metadata: MappingProxyType[str, Any] = _NOTHING,
+) -> CatgaResult[Any]:
+    """Return ``CatgaResult(True, value, ...)`` in a fifth of the time."""
     cells = _Cells()
     cells.is_success = True
     cells.value = value
-    cells.error = cells.code = cells._request_id = cells.node_id = None
+    cells.error = cells.code = None
     cells.delivery = _EXECUTED
+    cells._request_id = request_id
+    cells.node_id = node_id
     cells.processing_time_ms = processing_time_ms
     cells.attempts = ()
-    cells.metadata = _NOTHING
+    cells.metadata = metadata
     cells.__class__ = CatgaResult
     return cells  # type: ignore[return-value] # by the line above
 
@@ -359,39 +386,3 @@ _PUBLIC = (
     "attempts",
     "metadata",
 )
-#: As in the gateway of gRPC, https://github.com/grpc-ecosystem/grpc-gateway (runtime/errors.go).
-_HTTP_STATUSES = {
-    ErrorCode.CANCELLED: 499,
-    ErrorCode.UNKNOWN: 500,
-    ErrorCode.INVALID_ARGUMENT: 400,
-    ErrorCode.DEADLINE_EXCEEDED: 504,
-    ErrorCode.NOT_FOUND: 404,
-    ErrorCode.ALREADY_EXISTS: 409,
-    ErrorCode.PERMISSION_DENIED: 403,
-    ErrorCode.RESOURCE_EXHAUSTED: 429,
-    ErrorCode.FAILED_PRECONDITION: 400,
-    ErrorCode.ABORTED: 409,
-    ErrorCode.OUT_OF_RANGE: 400,
-    ErrorCode.UNIMPLEMENTED: 501,
-    ErrorCode.INTERNAL: 500,
-    ErrorCode.UNAVAILABLE: 503,
-    ErrorCode.DATA_LOSS: 500,
-    ErrorCode.UNAUTHENTICATED: 401,
-}
-_EXECUTED_CLASSES: dict[ErrorCode | str | None, type[CallError]] = {
-    ErrorCode.UNKNOWN: HandlerFailed,
-    ErrorCode.INTERNAL: SerializationError,
-}
-_ERROR_CLASSES: dict[ErrorCode | str | None, type[CallError]] = {
-    ErrorCode.UNAVAILABLE: NetworkError,
-    ErrorCode.RESOURCE_EXHAUSTED: NetworkError,
-    ErrorCode.CANCELLED: NetworkError,
-    ErrorCode.ABORTED: NetworkError,
-    ErrorCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-    ErrorCode.INVALID_ARGUMENT: SerializationError,
-    ErrorCode.INTERNAL: SerializationError,
-    ErrorCode.DATA_LOSS: SerializationError,
-    ErrorCode.UNIMPLEMENTED: NoHandlerError,
-    ErrorCode.UNAUTHENTICATED: AccessDenied,
-    ErrorCode.PERMISSION_DENIED: AccessDenied,
-}

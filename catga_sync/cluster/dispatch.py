@@ -85,7 +85,8 @@ class Dispatcher:
         plan = self._plan(request, entry, call)
         if isinstance(plan, CatgaResult):
             return plan._with(request_id=call.request_id)
-        return _for_caller(plan, self._failover.run(plan))
+        result = self._failover.run(plan)
+        return result if plan.store is None and result._request_id is not None else _for_caller(plan, result)
 
     def number_without_store(self, entry: MessageType, snapshot: Snapshot) -> int:
         """
@@ -213,7 +214,7 @@ class Dispatcher:
 
     def _plan(self, request: Any, entry: MessageType, call: CallContext) -> Plan | CatgaResult[Any]:
         """Return the plan of a request, or the failure of one that no node may take."""
-        here = self._local.handles(entry.cls)
+        here = entry.cls in self._local.chains
         if entry.remote:
             nodes = self._membership.candidates(entry, here, call)
         elif here:
@@ -236,7 +237,8 @@ class Dispatcher:
             )
         store = None if entry.idempotent or len(nodes) == 1 else self._store_of(nodes)
         plan = Plan(request, nodes, call, router, entry.idempotent or store is not None, store)
-        return plan if plan.remaining() > 0.0 else expired_before_start()
+        deadline = call.deadline
+        return plan if deadline is None or deadline.at > deadline.monotonic() else expired_before_start()
 
     def _store_of(self, nodes: Sequence[ClusterNode]) -> str | None:
         """Return the identity of the store in which all of these remember request ids; None where there is none."""

@@ -17,10 +17,11 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from catga_sync._clock import SYSTEM_CLOCK, Clock
@@ -63,16 +64,20 @@ class Plan:
     repeatable: bool
     #: The store in which all of the nodes remember request ids, where it may run twice only because of that.
     store: str | None = None
-    attempts: list[Attempt] = field(default_factory=list)
-    tried: set[str] = field(default_factory=set)
+    attempts: tuple[Attempt, ...] = ()
     unknown: int = 0
     #: The result of the last attempt that may have run; None when there is none.
     unsure: CatgaResult[Any] | None = None
 
+    @property
+    def tried(self) -> set[str]:
+        """The ids of the nodes that had an attempt."""
+        return {attempt.node_id for attempt in self.attempts}
+
     def remaining(self) -> float:
         """Return the seconds left for the call."""
         deadline = self.call.deadline
-        return float("inf") if deadline is None else deadline.at - deadline.monotonic()
+        return math.inf if deadline is None else deadline.at - deadline.monotonic()
 
     def of_another(self, request: Any, call: CallContext) -> Plan:
         """Return the plan of another call of the same type, path and deadline, before any attempt."""
@@ -136,7 +141,10 @@ class Failover:
         if node is None:
             self._budget.pay_in()
             node = self.pick(plan)
-        return self.result(plan, NO_NODE) if node is None else self.go_on(plan, self._attempt(plan, node))
+        if node is None:
+            return self.result(plan, NO_NODE)
+        result = self._attempt(plan, node)
+        return self.result(plan, result) if result.is_success else self.go_on(plan, result)
 
     def go_on(self, plan: Plan, result: CatgaResult[Any]) -> CatgaResult[Any]:
         """Return the result of a request after an attempt with this one, which the plan has already."""
@@ -168,9 +176,10 @@ class Failover:
     def pick(self, plan: Plan) -> ClusterNode | None:
         """Return the node of the next attempt; None when the router gives none."""
         options = plan.nodes if len(plan.nodes) == 1 else self._ejection.usable(plan.nodes)
-        if plan.tried:
-            untried = tuple(node for node in options if node.node_id not in plan.tried)
-            options = untried or tuple(node for node in plan.nodes if node.node_id not in plan.tried) or options
+        if plan.attempts:
+            tried = plan.tried
+            untried = tuple(node for node in options if node.node_id not in tried)
+            options = untried or tuple(node for node in plan.nodes if node.node_id not in tried) or options
         try:
             node = plan.router.route(plan.request, options)
             # By identity: comparing a thousand nodes by value takes longer than all the rest of a call.
@@ -186,9 +195,12 @@ class Failover:
 
     def share(self, plan: Plan, node: ClusterNode) -> float:
         """Return the seconds for an attempt: all that is left, or half if another attempt can follow a silent node."""
-        left = plan.remaining()
+        deadline = plan.call.deadline  # as Plan.remaining, with one call less
+        left = math.inf if deadline is None else deadline.at - deadline.monotonic()
+        if not plan.repeatable or len(plan.nodes) == 1:
+            return left
         another = len(plan.attempts) + 1 < self._max_attempts and len(plan.tried | {node.node_id}) < len(plan.nodes)
-        return left / 2 if plan.repeatable and another and plan.unknown + 1 < _MOST_UNKNOWN else left
+        return left / 2 if another and plan.unknown + 1 < _MOST_UNKNOWN else left
 
     @staticmethod
     def call_of(plan: Plan) -> CallContext:
@@ -197,8 +209,7 @@ class Failover:
 
     def note(self, plan: Plan, node: ClusterNode, result: CatgaResult[Any], elapsed: float) -> None:
         """Record an attempt in the plan and at the router."""
-        plan.tried.add(node.node_id)
-        plan.attempts.append(Attempt(node.node_id, elapsed, result.delivery, result.code, result.error))
+        plan.attempts += (Attempt(node.node_id, elapsed, result.delivery, result.code, result.error),)
         if result.delivery is Delivery.UNKNOWN:
             plan.unknown += 1
             plan.unsure = result
@@ -252,7 +263,7 @@ class Failover:
             if _has_another_store(plan, last):
                 # Report the earlier unknown result, not the store mismatch of the repeat.
                 last = plan.unsure
-        return last._with(attempts=tuple(plan.attempts), delivery=delivery)
+        return last._of_send(last._request_id, delivery, plan.attempts, last.metadata)
 
     def _attempt(self, plan: Plan, node: ClusterNode) -> CatgaResult[Any]:
         time_given = self.share(plan, node)
@@ -264,7 +275,8 @@ class Failover:
             _completed(plan, node, _ABANDONED, self._monotonic() - started)
             raise
         self.note(plan, node, result, self._monotonic() - started)
-        self.learn(node, result, time_given)
+        if result.delivery is not Delivery.EXECUTED or node.node_id in self._ejection.records:
+            self.learn(node, result, time_given)
         if plan.store is not None and self.drops_store(plan, result):
             return self._attempt(plan, node)
         return result

@@ -288,10 +288,9 @@ def _named(result: CatgaResult[Any], call: CallContext) -> CatgaResult[Any]:
 
 def _measured(result: CatgaResult[Any], call: CallContext, waited: float) -> CatgaResult[Any]:
     """Return a result of the invoker with the id of its call, and the seconds that it has waited for a slot."""
-    metadata = MappingProxyType({**result.metadata, "place_ms": waited * 1e3})
-    if result._request_id is not None:
-        return result._with(metadata=metadata)
-    return result._with(metadata=metadata, request_id=call.request_id)
+    metadata = MappingProxyType(result.metadata | {"place_ms": waited * 1e3})
+    request_id = call.request_id if result._request_id is None else result._request_id
+    return result._of_send(request_id, result.delivery, result.attempts, metadata)
 
 
 def _invoker_failed(exc: BaseException, node: ClusterNode, call: CallContext) -> CatgaResult[Any]:

@@ -122,7 +122,10 @@ class ConcurrencyLimiter:
         with self._lock:
             self._average += _WEIGHT * (now - since - self._average)
             self._silent_since = now
-            self._pass_on_locked()
+            if self._waiting:
+                self._pass_on_locked()
+            else:  # nearly always, so without a further call
+                self._free += 1
 
     def _pass_on_locked(self) -> None:
         if self._waiting:

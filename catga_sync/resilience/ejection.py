@@ -88,15 +88,15 @@ class Ejection:
         self._monotonic = SYSTEM_CLOCK.monotonic if monotonic is None else monotonic
         self._rng = random.Random() if rng is None else rng  # noqa: S311 - spreads load, guards nothing
         self._lock = threading.Lock()
-        # Guarded by _lock for writing; read without it where the value may be old.
-        self._records: dict[str, _Record] = {}
+        #: Node id -> its recorded failures. Guarded by _lock for writing; read without it where it may be old.
+        self.records: dict[str, _Record] = {}
         #: id of a tuple of nodes -> that tuple, and its usable nodes
         self._handed_out: dict[int, tuple[tuple[ClusterNode, ...], tuple[ClusterNode, ...]]] = {}
         _fork.watch(self)
 
     def usable(self, nodes: tuple[ClusterNode, ...]) -> tuple[ClusterNode, ...]:
         """Return the nodes that are neither ejected nor avoided; all nodes if none would be left."""
-        if not self._records or len(nodes) < 2:
+        if not self.records or len(nodes) < 2:
             return nodes
         now = self._monotonic()
         with self._lock:
@@ -134,12 +134,12 @@ class Ejection:
 
     def is_ejected(self, node: ClusterNode) -> bool:
         """Return whether a node is ejected."""
-        record = self._records.get(node.node_id)
+        record = self.records.get(node.node_id)
         return record is not None and record.out_until is not None and record.incarnation == node.incarnation
 
     def succeeded(self, node: ClusterNode) -> None:
         """Record a call to which the node responded."""
-        if node.node_id not in self._records:
+        if node.node_id not in self.records:
             return
         with self._lock:
             record = self._of_locked(node)
@@ -152,7 +152,7 @@ class Ejection:
             self._count_locked(record, failed=False)
             clean = not any(failed for _, failed in record.calls)
             if clean and (not record.times_out or self._monotonic() - record.failed_at > FORGIVEN):
-                del self._records[node.node_id]
+                del self.records[node.node_id]
 
     def failed(self, node: ClusterNode) -> None:
         """Record a call to which the node did not respond."""
@@ -230,16 +230,16 @@ class Ejection:
 
     def keep_only(self, nodes: Iterable[ClusterNode]) -> None:
         """Remove the records of all other nodes, and of nodes that were restarted."""
-        if not self._records:
+        if not self.records:
             return
         present = {node.node_id: node for node in nodes}
         recovered = []
         with self._lock:
-            for node_id, record in list(self._records.items()):
+            for node_id, record in list(self.records.items()):
                 node = present.get(node_id)
                 if node is not None and node.incarnation == record.incarnation:
                     continue
-                del self._records[node_id]
+                del self.records[node_id]
                 if node is not None and record.out_until is not None:
                     recovered.append(node)
         for node in recovered:
@@ -250,13 +250,13 @@ class Ejection:
         self._lock = threading.Lock()
 
     def _of_locked(self, node: ClusterNode) -> _Record | None:
-        record = self._records.get(node.node_id)
+        record = self.records.get(node.node_id)
         return record if record is not None and record.incarnation == node.incarnation else None
 
     def _ensure_locked(self, node: ClusterNode) -> _Record:
         record = self._of_locked(node)
         if record is None:
-            record = self._records[node.node_id] = _Record(node.incarnation)
+            record = self.records[node.node_id] = _Record(node.incarnation)
         return record
 
     def _count_locked(self, record: _Record, *, failed: bool) -> None:

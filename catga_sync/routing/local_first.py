@@ -42,6 +42,8 @@ class LocalFirstRouter:
 
     def route(self, message: Any, nodes: tuple[ClusterNode, ...]) -> ClusterNode:
         """See ``Router``."""
+        if len(nodes) == 1:
+            return nodes[0] if nodes[0].node_id == self._node_id else self._otherwise.route(message, nodes)
         this, others = self._split.of(message, nodes)
         if this is not None and (not others or self._has_room is None or self._has_room()):
             return this

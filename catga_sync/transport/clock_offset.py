@@ -16,14 +16,16 @@ more than a day apart give no sample.
 
 from __future__ import annotations
 
+import re
+
 __all__ = ["FARTHEST", "ClockOffset"]
 
 #: Seconds for which a sample counts at least; at most twice as long.
 WINDOW = 30.0
 #: Seconds by which two clocks may differ; an offset beyond is no offset.
 FARTHEST = 86_400.0
-#: Digits of a time in microseconds: enough for the next two hundred years.
-_DIGITS = 16
+#: Two times in microseconds; the digits are enough for the next two hundred years.
+_TIMES = re.compile(r"([0-9]{1,16}),([0-9]{1,16})")
 #: Seconds by which rounding may make a delay negative.
 _ROUNDING = 0.001
 
@@ -59,10 +61,10 @@ class ClockOffset:
         Returns:
             Seconds on the wire, and in the backlog. None where the text cannot be read or cannot be true.
         """
-        first, _, second = times.partition(",")
-        if not (_is_time(first) and _is_time(second)):
+        found = _TIMES.fullmatch(times)
+        if found is None:
             return None
-        received, responded = int(first) / 1e6, int(second) / 1e6
+        received, responded = int(found[1]) / 1e6, int(found[2]) / 1e6
         delay = (came - sent) - (responded - received)
         offset = ((received - sent) + (responded - came)) / 2.0
         if responded < received or delay < -_ROUNDING or abs(offset) > FARTHEST:
@@ -78,7 +80,3 @@ class ClockOffset:
             best = earlier
         self.offset = best[1]
         return best[0], delay - best[0]
-
-
-def _is_time(text: str) -> bool:
-    return text.isdecimal() and text.isascii() and len(text) <= _DIGITS

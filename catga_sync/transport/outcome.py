@@ -21,7 +21,7 @@ from catga_sync.context import CallContext
 from catga_sync.errors import Delivery, ErrorCode, SerializationError
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import error_text, limit_text, unreadable_answer
-from catga_sync.results import INSIDE, NEVER, OTHER_NODE, RETRY, CatgaResult
+from catga_sync.results import INSIDE, NEVER, OTHER_NODE, RETRY, CatgaResult, succeeded
 from catga_sync.transport.base import Response
 from catga_sync.wire.envelope import EnvelopeError, ResponseEnvelope
 from catga_sync.wire.form import JSON, WireForm
@@ -149,13 +149,12 @@ class Outcome:
                     processing_time_ms=float(response.processing_time_ms),
                     metadata=MappingProxyType(dict(self.measured)),
                 )
-        return CatgaResult(
-            True,
+        return succeeded(
             value,
-            request_id=self.call.request_id,
-            node_id=response.processed_by_node_id or self.node.node_id,
-            processing_time_ms=float(response.processing_time_ms),
-            metadata=self.measured,
+            float(response.processing_time_ms),
+            self.call.request_id,
+            response.processed_by_node_id or self.node.node_id,
+            MappingProxyType(dict(self.measured)),
         )
 
     def refused(self, response: ResponseEnvelope, delivery: Delivery, *, retry: str | None = None) -> CatgaResult[Any]:

@@ -77,9 +77,11 @@ class _NotTaken(Exception):
 class _Peer:
     """The streams to one node at one endpoint, and why there are none."""
 
-    __slots__ = ("avoid_until", "waiting", "why")
+    __slots__ = ("avoid_until", "node", "waiting", "why")
 
     def __init__(self) -> None:
+        #: The record that was last found to offer streams here: it is not looked at again, but what may change is.
+        self.node: ClusterNode | None = None
         #: The last one is used first, so that the others become idle. ``append`` and ``pop`` are atomic.
         self.waiting: list[_Stream] = []
         self.why: str | None = None
@@ -158,10 +160,13 @@ class StreamChannel:
         """
         if os.getpid() != _fork.pid:
             _fork.check_process()
-        if self.why_not(node) is not None:
-            return None
         key = _key(node)
-        peer = self._peers.get(key) or self._add_peer(key)
+        peer = self._peers.get(key)
+        if peer is None or peer.node is not node or not peer.waiting or (not self._always and _is_replaced()):
+            if self.why_not(node) is not None:
+                return None
+            peer = peer or self._add_peer(key)
+            peer.node = node
         for _ in range(2):
             stream = self._waiting_stream(peer) or self._open(peer, node, signing, incarnation, expires)
             if stream is None:
@@ -198,7 +203,7 @@ class StreamChannel:
             self._close_waiting(peer, _always)
         for peer in peers:
             # What came while a stream waited says that the node has ended it.
-            self._close_waiting(peer, lambda stream: stream.is_stale(now) or not stream.is_quiet())
+            self._close_waiting(peer, lambda stream: not stream.is_usable(now))
 
     def close(self) -> None:
         """See ``Channel``."""
@@ -226,7 +231,7 @@ class StreamChannel:
                 stream = waiting.pop()
             except IndexError:  # another thread has taken the last one
                 return None
-            if not stream.is_stale(self._monotonic()) and stream.is_quiet():
+            if stream.is_usable(self._monotonic()):
                 return stream
             self._drop(stream)
         return None
@@ -295,13 +300,10 @@ class _Stream:
         self._replace_at = now + age
         self.used_at = now
 
-    def is_stale(self, now: float) -> bool:
-        """Return whether it is not to be used again."""
-        return now - self.used_at > IDLE_LIMIT or now > self._replace_at or self._number >= 2**32 - 2
-
-    def is_quiet(self) -> bool:
-        """Return whether the node has neither ended it nor sent anything."""
-        return not self._poller.poll(0)
+    def is_usable(self, now: float) -> bool:
+        """Return whether it may carry a further call: it is not too old, and the node has neither ended nor used it."""
+        is_old = now - self.used_at > IDLE_LIMIT or now > self._replace_at or self._number >= 2**32 - 2
+        return not (is_old or self._poller.poll(0))
 
     def exchange(self, head: bytes, payload: bytes, expires: float) -> Frame:
         """

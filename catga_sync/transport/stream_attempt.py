@@ -64,7 +64,7 @@ def send_over_stream(
         nonlocal sent
         sent, offset = clock.time(), way.clock.offset
         there = None if offset is None else sent + offset
-        return call_head.write(write_headers(call, expires - clock.monotonic(), sent=there), sent)
+        return call_head.write(write_headers(call, expires - clock.monotonic(), None, there), sent)
 
     try:
         came = streams.call(node, way.signing, way.incarnation, write_head, payload, expires)

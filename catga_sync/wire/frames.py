@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from struct import Struct
 from typing import Any, NamedTuple
 
-from catga_sync.errors import ErrorCode, parse_code
+from catga_sync.errors import parse_code
 from catga_sync.messages import MAX_NAME
 from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope, well_formed_id
 from catga_sync.wire.headers import EXECUTED, REPLAYED, REQUEST_ID, TIMES
@@ -63,6 +63,8 @@ _EXECUTED, _REPLAYED, _TIMES = EXECUTED.lower(), REPLAYED.lower(), TIMES.lower()
 _NOT_CARRIED = frozenset({"content-type", "accept-encoding", "user-agent"})
 
 _MAX_MS = 2**53
+#: Characters of a code and of the id of a node.
+_MOST_SHOWN = 128
 
 # The standard library's alone: a head is short, and all that is used of it is checked.
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -260,12 +262,8 @@ class Response(NamedTuple):
     status: int
     #: Names in lower case.
     headers: Mapping[str, Any]
-
-    @property
-    def executed(self) -> str | None:
-        """What ``Catga-Executed`` says."""
-        value = self.headers.get(_EXECUTED)
-        return value if isinstance(value, str) else None
+    #: What ``Catga-Executed`` says.
+    executed: str | None
 
 
 def write_response(
@@ -320,27 +318,29 @@ def read_response(frame: Frame) -> Response:
     fields = _object(frame.head)
     elapsed, status = fields.get("processingTimeMs", 0), fields.get("status")
     request_id, success = fields.get("requestId"), fields.get("isSuccess")
-    texts = (fields.get("errorMessage"), fields.get("errorCode"), fields.get("processedByNodeId"))
+    message, code, node = fields.get("errorMessage"), fields.get("errorCode"), fields.get("processedByNodeId")
     if type(request_id) is not str or type(success) is not bool:
         raise FrameError("requestId, isSuccess: a text, and true or false are expected")
     if type(elapsed) is not int or not 0 <= elapsed <= _MAX_MS or type(status) is not int or not 100 <= status <= 599:
         raise FrameError("processingTimeMs, status: whole numbers are expected")
-    if not all(text is None or type(text) is str for text in texts):
+    if (
+        (message is not None and type(message) is not str)
+        or (code is not None and type(code) is not str)
+        or (node is not None and type(node) is not str)
+    ):
         raise FrameError("errorMessage, errorCode, processedByNodeId: texts are expected")
-    message, code, node = texts
-    known: ErrorCode | str | None = parse_code(None if code is None else _printable(code))
-    final = fields.get("final") is True
+    executed = fields.get(_EXECUTED)
     envelope = ResponseEnvelope(
         request_id,
         success,
         frame.payload or None,
         message,
-        known,
-        None if node is None else _printable(node),
+        None if code is None else parse_code(_printable(code)),
+        node if node is None or (len(node) <= _MOST_SHOWN and node.isprintable()) else _printable(node),
         elapsed,
-        final,
+        fields.get("final") is True,
     )
-    return Response(envelope, status, fields)
+    return _made(Response, (envelope, status, fields, executed if type(executed) is str else None))
 
 
 def write_going(last: int, reason: str, key: FrameKey | None) -> bytes:
@@ -362,5 +362,5 @@ def _object(head: bytes) -> dict[str, Any]:
 
 
 def _printable(value: str) -> str:
-    cut = value[:128]
+    cut = value[:_MOST_SHOWN]
     return cut if cut.isprintable() else "".join(char if char.isprintable() else "?" for char in cut)

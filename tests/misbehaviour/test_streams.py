@@ -269,7 +269,10 @@ def test_a_stream_that_was_closed_while_it_waited_costs_no_call() -> None:
     with serving(streaming(answers_once)) as peer, invoking() as invoker:
         for _ in range(5):
             assert send(invoker, peer).is_success
-            until(lambda: all(not each.is_quiet() for each in waiting(invoker, peer)), "the peer has closed it")
+            until(
+                lambda: all(not each.is_usable(time.monotonic()) for each in waiting(invoker, peer)),
+                "the peer has closed it",
+            )
         assert kinds(peer) == ["GET", "CALL"] * 5
 
 
@@ -407,6 +410,17 @@ def test_streams_are_used_only_where_they_are_wanted_and_offered() -> None:
         ):
             assert send(invoker, peer).is_success
     assert kinds(peer) == ["POST"] * 3
+
+
+def test_a_stream_that_waits_is_not_used_once_the_node_offers_none_any_more() -> None:
+    with serving(streaming(answers)) as peer, invoking() as invoker:
+        assert send(invoker, peer).is_success
+        silent = ClusterNode("peer", peer.endpoint, handles=frozenset({"x"}))
+        assert invoker.invoke(silent, Order(), timeout=20.0, call=CallContext(REQUEST_ID)).is_success
+        assert invoker._streams is not None
+        assert invoker._streams.call(silent, None, "", lambda: b"", b"", time.monotonic() + 20.0) is None
+        assert send(invoker, peer).is_success
+    assert kinds(peer) == ["GET", "CALL", "POST", "CALL"]
 
 
 def test_a_child_leaves_the_streams_of_its_parent_alone() -> None:
