@@ -45,13 +45,13 @@ _cut_off = CutOff(_max_slow_bodies)
 
 @lru_cache(maxsize=256)  # every request has the same few
 def _header_name(key: str) -> str:
-    """Return the name of the header that has this key in a WSGI environment, in lower case."""
-    return key[5:].replace("_", "-").lower()
+    """Return the name of the header that has this key in a WSGI environment, in lower case; "" if none has it."""
+    return key[5:].replace("_", "-").lower() if key.startswith("HTTP_") else ""
 
 
 def raw_request(environ: WSGIEnvironment) -> RawRequest:
     """Return the request of a WSGI environment; its body is not read yet."""
-    headers = {_header_name(key): value for key, value in environ.items() if key.startswith("HTTP_")}
+    headers = {name: value for key, value in environ.items() if (name := _header_name(key))}
     for key, name in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
         if environ.get(key):
             headers[name] = environ[key]
@@ -75,6 +75,7 @@ def raw_request(environ: WSGIEnvironment) -> RawRequest:
         end_at=None if connection is None else connection.end_at,
         cut=None if connection is None else connection.cut,
         hung_up=None if connection is None else connection.hung_up,
+        arrived=time.monotonic(),
         takes_over=path == STREAM_PATH and lent_socket(environ) is not None,
     )
 

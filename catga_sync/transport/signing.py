@@ -13,6 +13,7 @@ from catga_sync.nodes import UNSIGNED, ClusterNode
 from catga_sync.wire.headers import EXECUTED, SIGNATURE
 from catga_sync.wire.keys import Keys
 from catga_sync.wire.signatures import (
+    SIGNED_AS_WRITTEN,
     SIGNED_HEADERS,
     NotAuthentic,
     is_incarnation,
@@ -111,7 +112,7 @@ class Signing:
             path: The cluster's route.
             node_id: The node that is to run it.
             incarnation: That of the node; "" means unknown.
-            headers: The request's.
+            headers: The request's, named as in ``SIGNED_AS_WRITTEN``.
             body: As it travels.
         """
         nonce = os.urandom(16).hex()
@@ -126,7 +127,7 @@ class Signing:
             body=body,
             nonce=nonce,
         )
-        headers[SIGNATURE] = sign(headers=_lowered(headers), now=time.time())
+        headers[SIGNATURE] = sign(headers=headers, now=time.time(), names=SIGNED_AS_WRITTEN)
         # A copy: what traces an application may add to the headers in place.
         return Signed(nonce, dict(headers), sign)
 

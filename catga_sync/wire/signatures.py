@@ -35,8 +35,7 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from catga_sync.errors import CatgaError
@@ -55,17 +54,18 @@ from catga_sync.wire.headers import (
 from catga_sync.wire.keys import KeyRing, Keys
 
 __all__ = [
-    "LOCAL_REFUSAL", "NONCE_LIFETIME", "REFUSAL", "SIGNED_HEADERS", "WINDOW",
+    "LOCAL_REFUSAL", "NONCE_LIFETIME", "REFUSAL", "SIGNED_AS_WRITTEN", "SIGNED_HEADERS", "WINDOW",
     "KeyRing", "NotAuthentic", "Signer", "Verified",
     "is_incarnation", "sign_request", "sign_response", "signature_fields", "verify_request", "verify_response",
 ]  # fmt: skip
 
-_SIGNED = (
+#: The headers of a request that are signed, in this order, as a caller writes them: all that a node acts on.
+SIGNED_AS_WRITTEN = (
     "Content-Type", "Content-Encoding", TIMEOUT, REQUEST_ID, CHAIN, TRACEPARENT, TRACESTATE, STORE, BAGGAGE,
     ACCEPT_ENCODING, SENT, CONTEXT,
 )  # fmt: skip
-#: The headers of a request that are signed, in this order and in lower case: all that a node acts on.
-SIGNED_HEADERS = tuple(map(str.lower, _SIGNED))
+#: The same in lower case.
+SIGNED_HEADERS = tuple(map(str.lower, SIGNED_AS_WRITTEN))
 
 #: The error text for a caller, whatever the cause.
 REFUSAL = (
@@ -89,6 +89,8 @@ _REQUEST_VERSION = "catga-hmac-v1"
 _RESPONSE_VERSION = "catga-hmac-v1-r"
 
 _MAX_HEADER, _MAX_TEXT = 320, 3 * 8192
+#: What may stand in a line, and what is between two.
+_PRINTABLE = bytes(range(0x20, 0x7F)) + b"\n"
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _NODE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 _INCARNATION = re.compile(r"[A-Za-z0-9._:\-]{0,64}")
@@ -122,8 +124,7 @@ class NotAuthentic(CatgaError):
         return (type(self), (self.cause,))
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(NamedTuple):
     """The signed facts of a request whose signature is good. Immutable. Replays are found with a nonce store."""
 
     nonce: str
@@ -155,6 +156,7 @@ def sign_request(
     body: bytes,
     now: float,
     nonce: str | None = None,
+    names: Sequence[str] = SIGNED_HEADERS,
 ) -> str:
     """
     Return the value of the header ``Catga-Signature`` of a request. Each attempt needs its own: it is let in once.
@@ -166,11 +168,12 @@ def sign_request(
         cluster: The name of the cluster.
         audience: Id of the receiving node; no other accepts the request.
         incarnation: That of the receiving node; "" means unknown.
-        headers: The request's as they travel, names in lower case. Those of ``SIGNED_HEADERS`` are signed, and so is
-            that one of them is absent.
+        headers: The request's as they travel. Those of ``SIGNED_HEADERS`` are signed, and so is that one of them is
+            absent.
         body: What travels: compressed, if it is.
         now: Seconds since the epoch.
         nonce: 32 hex digits that are never used again. None means random ones.
+        names: ``SIGNED_HEADERS`` where the names of ``headers`` are in lower case, else ``SIGNED_AS_WRITTEN``.
 
     Raises:
         ValueError: A value cannot be signed: it is empty, or not printable ASCII.
@@ -184,7 +187,7 @@ def sign_request(
         raise ValueError("now: give seconds since the epoch")
     key_id, stamp = ring.key_ids[0], str(int(now * 1000))
     needed = (key_id, stamp, chosen, method, path, cluster, audience)
-    mac = ring.mac(key_id, _request_text(needed, incarnation, body, headers))
+    mac = ring.mac(key_id, _request_text(needed, incarnation, body, headers, names))
     return f"{_REQUEST_VERSION} key={key_id};ts={stamp};nonce={chosen};incarnation={incarnation};mac={mac}"
 
 
@@ -340,8 +343,14 @@ def _judge(ring: Keys, key_id: str, text: bytes, mac: str) -> None:
         )
 
 
-def _request_text(needed: tuple[str, ...], incarnation: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    signed = list(map(headers.get, SIGNED_HEADERS))
+def _request_text(
+    needed: tuple[str, ...],
+    incarnation: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    names: Sequence[str] = SIGNED_HEADERS,
+) -> bytes:
+    signed = list(map(headers.get, names))
     if signed[-1] is None:
         # Without a context the text is that of nodes that know of none.
         del signed[-1]
@@ -364,14 +373,13 @@ def _digest(body: object) -> str:
 
 def _joined(needed: tuple[str, ...], optional: tuple[str | None, ...]) -> bytes:
     """Return the text of these lines. One look at the whole is enough: a newline in a value is one too many."""
-    lines = list(needed)
-    for line in optional:
-        lines.append("" if line is None else line)  # noqa: PERF401 - on the way of every call, before Python 3.12
+    lines = [*needed, *["" if line is None else line for line in optional]]
     try:
         text = "\n".join(lines)
     except TypeError:
         raise ValueError("something is not text") from None
-    plain = text.isascii() and text.replace("\n", "").isprintable() and "" not in needed and "" not in optional
-    if not plain or text.count("\n") != len(needed) + len(optional) - 1 or len(text) > _MAX_TEXT:
+    joined = text.encode("ascii") if text.isascii() else b"\0"
+    odd = joined.translate(None, _PRINTABLE) or "" in needed or "" in optional
+    if odd or joined.count(b"\n") != len(lines) - 1 or len(joined) > _MAX_TEXT:
         raise ValueError("something is empty, too long, or not printable ASCII")
-    return text.encode("ascii")
+    return joined

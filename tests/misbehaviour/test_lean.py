@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
+import select
 import socket
 import threading
 import time
@@ -117,6 +118,14 @@ RESPONSES = (
     USUAL.replace(b": 5", b": 05"),
     USUAL.replace(b"Server", b"Content-Length: 4\r\nServer"),
     USUAL.replace(b"Server", b"X-B: 1\r\nX-B: 2\r\nServer"),
+    USUAL.replace(b"Server", b"X-B: 1\r\nx-b: 2\r\nServer"),
+    *(
+        USUAL.replace(b"Server", b"X-B: %b\r\nServer" % value)
+        for value in (b"a  b", b" a", b"a ", b"a\tb", b"a: b", b"~")
+    ),
+    USUAL.replace(b"Server", b"X B: 1\r\nServer"),
+    USUAL.replace(b"Server", b" X-B: 1\r\nServer"),
+    USUAL.replace(b"Server", b"X_B: 1\r\nServer"),
     USUAL.replace(b"gunicorn", b"a\r\n folded"),
     USUAL.replace(b"gunicorn", b"a\nX-B: bare"),
     USUAL.replace(b"gunicorn", b"a\rX-B: bare"),
@@ -251,6 +260,52 @@ def test_the_short_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("catga_sync.transport.http.channel.post_directly", None)
         assert exchange(channel, peer.endpoint)[2] == b"usual"  # type: ignore[index]
         assert peer.connections == 1
+
+
+def test_each_look_has_a_poll_object_of_its_own_where_one_is_for_one_thread_as_with_gevent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = []
+
+    class Poll:
+        def __init__(self) -> None:
+            made.append(self)
+            self._real = real()
+            self.register, self.poll = self._real.register, self._real.poll
+
+    real = select.poll
+    with calling(answers_usually) as (channel, peer):
+        monkeypatch.setattr(select, "poll", Poll)
+        exchange(channel, peer.endpoint)
+        before = len(made)
+        monkeypatch.setattr("catga_sync.transport.http.channel.post_directly", None)
+        assert exchange(channel, peer.endpoint)[2] == b"usual"  # type: ignore[index]
+        assert len(made) - before >= 2  # before the request, and for the response
+        assert peer.connections == 1
+
+
+def test_a_system_without_poll_goes_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    with calling(answers_usually) as (channel, peer):
+        monkeypatch.setattr("urllib3.util.wait.wait_for_socket", urllib3.util.wait.select_wait_for_socket)
+        monkeypatch.delattr(select, "poll")
+        for _ in range(3):
+            assert exchange(channel, peer.endpoint)[2] == b"usual"  # type: ignore[index]
+        assert peer.connections == 1
+
+
+def test_a_connection_comes_back_to_a_pool_that_was_closed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    with calling(answers_usually) as (channel, peer):
+        exchange(channel, peer.endpoint)
+
+        def closing(*given: Any) -> None:
+            send_all(*given)
+            channel.close()
+
+        monkeypatch.setattr(lean, "send_all", closing)
+        assert exchange(channel, peer.endpoint)[2] == b"usual"  # type: ignore[index]
+        monkeypatch.undo()
+        assert exchange(channel, peer.endpoint)[2] == b"usual"  # type: ignore[index]
+        assert peer.connections == 2
 
 
 def test_what_a_signal_handler_raises_when_the_kernel_has_the_request_is_no_proof_that_it_was_not_sent(

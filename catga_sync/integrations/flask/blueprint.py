@@ -53,11 +53,13 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster", *,
     blueprint = Blueprint(name, __name__)
 
     def receive() -> Response:
-        received = mediator.receiver.handle(request_of(request.environ))
+        environ = request.environ
+        received = mediator.receiver.handle(request_of(environ))
         if received.stream is not None:
             return _StreamBegins(received, mediator.receiver)
-        response = Response(received.body, status=received.status, headers=dict(received.headers))
-        response.call_on_close(end_writing(request.environ, received.seconds))
+        length = ("Content-Length", str(len(received.body)))
+        response = Response([received.body], received.status, [*received.headers.items(), length])
+        response.call_on_close(end_writing(environ, received.seconds))
         return response
 
     for path in sorted(ROUTES):

@@ -56,6 +56,25 @@ class _Pool(urllib3.HTTPConnectionPool):
         # As keywords: tracing libraries replace this method, and add to ``headers``.
         return super().urlopen(method, url, body=body, headers=headers, retries=retries, **options)
 
+    def take(self) -> Any:
+        """Take the connection that was used last, as urllib3's ``_get_conn`` does; None where none is idle."""
+        waiting = self.pool
+        if waiting is None:
+            return None
+        with waiting.mutex:
+            return waiting.queue.pop() if waiting.queue else None
+
+    def give_back(self, connection: Any) -> None:
+        """Give back what ``take`` has given, as urllib3's ``_put_conn`` does."""
+        waiting = self.pool
+        if waiting is not None and not self.block:  # else a thread may wait for it
+            with waiting.mutex:
+                # Whoever closes the pool takes it away before the queue is emptied.
+                if self.pool is waiting and len(waiting.queue) < waiting.maxsize:
+                    waiting.queue.append(connection)
+                    return
+        self._put_conn(connection)
+
     def close_stale(self) -> None:
         """Close the idle connections that are stale; urllib3 keeps them for ever."""
         waiting = self.pool

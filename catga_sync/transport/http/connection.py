@@ -23,6 +23,7 @@ import contextlib
 import http.client
 import random
 import re
+import select
 import socket
 import ssl
 import threading
@@ -36,7 +37,7 @@ from urllib3.exceptions import ConnectTimeoutError, InvalidHeader, NewConnection
 
 from catga_sync.transport.http.resolver import addresses_of
 
-__all__ = ["IDLE_LIMIT", "Connection", "Exchange", "GuardedConnection", "TlsConnection", "current"]
+__all__ = ["IDLE_LIMIT", "Connection", "DeadlineSocket", "Exchange", "GuardedConnection", "TlsConnection", "current"]
 
 #: Seconds that an idle connection is kept when its server has not said how long it keeps it: half of gunicorn's 2 s.
 IDLE_LIMIT = 1.0
@@ -120,11 +121,14 @@ def _limit(sock: socket.socket) -> None:
         sock.settimeout(exchange.left())
 
 
-class _DeadlineSocket(socket.socket):
+class DeadlineSocket(socket.socket):
     """A socket whose reads and writes end with the deadline of the current exchange."""
 
     #: What was received already, and is to be read once more.
     unread = b""
+    #: Waits until there is something to read, for milliseconds at most, and returns [] if there is not; None where the
+    #: system has no ``poll`` (Windows).
+    readable: Callable[[float], list[Any]] | None = None
 
     def recv_into(self, *args: Any) -> int:
         if self.unread:
@@ -271,11 +275,21 @@ class Connection(GuardedConnection):
     def is_connected(self) -> bool:
         return super().is_connected and not self.sock.unread  # type: ignore[union-attr]
 
-    def begin(self, exchange: Exchange) -> socket.socket:
-        """Have the connection, which is connected, carry an exchange; return its socket, which does not block."""
+    def begin(self, exchange: Exchange) -> DeadlineSocket | None:
+        """
+        Have the connection carry an exchange.
+
+        Returns:
+            Its socket, which does not block; None where it cannot be used as it is.
+        """
+        sock = self.sock
+        if type(sock) is not DeadlineSocket or sock.readable is None or sock.unread or self.debuglevel:
+            return None
+        # What can be read before a request is the end of the connection, or a response to nothing.
+        if self.is_stale or sock.readable(0):
+            return None
         exchange.connection = self
         self._idle_limit = exchange.idle_limit
-        sock = cast("_DeadlineSocket", self.sock)
         if sock.gettimeout() != 0.0:  # http.client sets it before each exchange of its own
             sock.setblocking(False)
         return sock
@@ -286,7 +300,7 @@ class Connection(GuardedConnection):
 
     def take_up(self, path: str, raw: bytes) -> Any:
         """Return the response to a POST that was written to the socket; ``raw`` has come of it."""
-        cast("_DeadlineSocket", self.sock).unread = raw
+        cast("DeadlineSocket", self.sock).unread = raw
         self.send = lambda data: None  # type: ignore[method-assign]  # it was sent
         try:
             # Not ``self.request``: whether the kernel took the whole request is known already.
@@ -299,9 +313,25 @@ class Connection(GuardedConnection):
         sock = super()._new_conn()
         # urllib3 makes a plain socket; this one takes over its descriptor, and its timeout where there is no exchange.
         timeout = sock.gettimeout()
-        made = _DeadlineSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        made = DeadlineSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
         made.settimeout(timeout)
+        made.readable = _look_at(made.fileno())
         return made
+
+
+def _look_at(descriptor: int) -> Callable[[float], list[Any]] | None:
+    """Return ``DeadlineSocket.readable`` for a socket."""
+    if not hasattr(select, "poll"):
+        return None
+    # Once: it takes longer than the look. But that of gevent is for one thread.
+    poller = _poller(descriptor)
+    return poller.poll if type(poller).__module__ == "select" else lambda wait: _poller(descriptor).poll(wait)
+
+
+def _poller(descriptor: int) -> Any:
+    made = select.poll()
+    made.register(descriptor, select.POLLIN)
+    return made
 
 
 class TlsConnection(GuardedConnection, HTTPSConnection):

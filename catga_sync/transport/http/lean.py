@@ -15,10 +15,7 @@ from __future__ import annotations
 
 import http.client
 import logging
-import queue
 import re
-import select
-import socket
 import sys
 from collections.abc import Mapping
 from types import FunctionType
@@ -26,14 +23,13 @@ from typing import Any, NamedTuple
 
 import urllib3
 import urllib3.connection
-from urllib3.util import wait_for_read
 
 from catga_sync._socket_io import NotTaken, send_all
-from catga_sync.transport.http.connection import Connection, Exchange
+from catga_sync.transport.http.connection import Connection, DeadlineSocket, Exchange
 from catga_sync.transport.http.user_session import ResponseTooLong, check_encoding, read_whole
 from catga_sync.wire.headers import ACCEPT_ENCODING
 
-__all__ = ["Lane", "read_lean"]
+__all__ = ["Lane"]
 
 #: Bytes of the longest body, in either direction, for which the way matters.
 _MOST_BYTES = 64 * 1024
@@ -42,10 +38,13 @@ _MOST_PIECES = 16
 #: Of the head of a response; http.client has limits of its own, which are higher.
 _MOST_HEADERS, _LONGEST_HEAD = 50, 16 * 1024
 
-_HEAD = re.compile(rb"HTTP/1\.1 ([2-5]\d\d) [ -~]*\r\n((?:[A-Za-z0-9-]+: [!-~]+(?: [!-~]+)*\r\n)+)\r\n")
+_STATUS = re.compile(r"HTTP/1\.1 ([2-5]\d\d) [ -~]*\r\n")
+_HEADER = re.compile(r"^([A-Za-z0-9-]+): ([!-~](?:[ -~]*[!-~])?)\r\n", re.MULTILINE)
 _LENGTH = re.compile(r"[0-9]{1,5}", re.ASCII)
 #: Statuses whose responses have no body, whatever their headers say.
 _BODILESS = ("204", "304")
+#: What may stand in a line of a head, and what is between two.
+_PRINTABLE = bytes(range(0x20, 0x7F)) + b"\r\n"
 #: A host that stands in the header ``Host`` as it is: no address in brackets, and no dot at its end.
 _NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9_-]", re.ASCII)
 
@@ -73,15 +72,18 @@ def _stock(cls: type, name: str) -> object:
     return method if own else object()
 
 
-_STOCK = tuple((cls, name, _stock(cls, name)) for cls, name in _CARRIERS)
+_CLASSES, _NAMES = zip(*_CARRIERS, strict=True)
+_STOCK = tuple(map(_stock, _CLASSES, _NAMES))
 
 
-class LeanResponse(NamedTuple):
-    """A response that came as a node of ours writes it."""
+class _Head(NamedTuple):
+    """The head of a response that came as a node of ours writes it."""
 
     status: int
     headers: Headers
-    body: bytes
+    #: Where the body begins and ends.
+    begin: int
+    end: int
 
 
 class Headers(dict[str, str]):
@@ -95,7 +97,7 @@ class Headers(dict[str, str]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """See ``dict``."""
-        return super().get(name.lower(), default)
+        return dict.get(self, name.lower(), default)
 
 
 class Lane:
@@ -132,25 +134,35 @@ class Lane:
         """
         # Without ``exchange.finish``: nobody on this way changes a header after it was signed.
         request = self._request(path, body, headers)
-        connection = None if request is None else self._waiting()
-        if request is None or connection is None:
+        if request is None or tuple(map(getattr, _CLASSES, _NAMES)) != _STOCK:
+            return None
+        if _urllib3_log.isEnabledFor(logging.DEBUG):
+            return None
+        connection = self.pool.take()
+        if connection is None:
+            return None
+        sock = connection.begin(exchange) if type(connection) is Connection else None
+        if sock is None:
+            self.pool.give_back(connection)  # the long way connects it anew
             return None
         try:
-            came = _exchanged(connection, request, exchange)
-            if isinstance(came, LeanResponse):
-                check_encoding(came.headers, headers.get(ACCEPT_ENCODING, ""))
-                if len(came.body) > limit:
+            raw, head = _exchanged(sock, request, exchange)
+            if head is not None:
+                connection.end()
+                if "content-encoding" in head.headers:
+                    check_encoding(head.headers, headers.get(ACCEPT_ENCODING, ""))
+                if head.end - head.begin > limit:
                     raise ResponseTooLong
             else:
                 with exchange.run():
-                    response = connection.take_up(path, came)
+                    response = connection.take_up(path, raw)
         except BaseException:
             connection.close()
-            self.pool._put_conn(connection)
+            self.pool.give_back(connection)
             raise
-        if isinstance(came, LeanResponse):
-            self.pool._put_conn(connection)
-            return came
+        if head is not None:
+            self.pool.give_back(connection)
+            return head.status, head.headers, raw[head.begin :]
         # As the pool does: the response gives its connection back.
         response._connection, response._pool = connection, self.pool
         with exchange.run():
@@ -158,37 +170,20 @@ class Lane:
 
     def _request(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes | None:
         """Return the bytes of a request; None where http.client has to write, or to refuse, them."""
-        if len(body) > _MOST_BYTES or not hasattr(select, "poll"):  # Windows has none
+        if len(body) > _MOST_BYTES:
             return None
         try:
             start = self._starts[path]
         except KeyError:
             start = self._starts[path] = _start_of(self.pool, path)
         text = "\r\n".join(map(": ".join, headers.items()))
-        if start is None or not text.isascii() or not text.replace("\r\n", "").isprintable():
+        if start is None or not text.isascii():
             return None
-        if text.count("\n") != len(headers) - 1:
+        lines = text.encode("ascii")
+        breaks = len(headers) - 1
+        if lines.translate(None, _PRINTABLE) or not lines.count(b"\r") == lines.count(b"\n") == breaks:
             return None
-        return b"%b%d\r\n%b\r\n\r\n%b" % (start, len(body), text.encode("ascii"), body)
-
-    def _waiting(self) -> Connection | None:
-        """Take a connection that is there from the pool; None where there is none that can be used as it is."""
-        for cls, name, method in _STOCK:
-            if cls.__dict__.get(name) is not method:
-                return None
-        if _urllib3_log.isEnabledFor(logging.DEBUG):
-            return None
-        waiting = self.pool.pool
-        try:
-            connection = None if waiting is None else waiting.get(block=False)
-        except queue.Empty:
-            return None
-        if connection is None:
-            return None
-        if type(connection) is Connection and not connection.debuglevel and connection.is_connected:
-            return connection
-        self.pool._put_conn(connection)  # the long way connects it anew
-        return None
+        return b"%b%d\r\n%b\r\n\r\n%b" % (start, len(body), lines, body)
 
 
 def _start_of(pool: Any, path: str) -> bytes | None:
@@ -200,41 +195,40 @@ def _start_of(pool: Any, path: str) -> bytes | None:
     return f"POST {path} HTTP/1.1\r\nHost: {where}\r\nContent-Length: ".encode("ascii")
 
 
-def _exchanged(connection: Connection, request: bytes, exchange: Exchange) -> LeanResponse | bytes:
-    """Return the response, or what has come of one that http.client is to read."""
-    sock = connection.begin(exchange)
+def _exchanged(sock: DeadlineSocket, request: bytes, exchange: Exchange) -> tuple[bytes, _Head | None]:
+    """Return a response and its head; without one, what has come of a response that http.client is to read."""
     exchange.left()  # when the time is up, nothing is written
-    sys.audit("http.client.send", connection, request)
+    sys.audit("http.client.send", exchange.connection, request)
     # Beforehand: what a signal handler raises may come when the kernel has all.
     exchange.request_complete = True
     try:
         send_all(sock, request, exchange.expires)
     except (BrokenPipeError, ConnectionResetError):
         exchange.request_complete = False
-        return b""  # the peer may have responded before it closed the connection
+        return b"", None  # the peer may have responded before it closed the connection
     except NotTaken:
         exchange.request_complete = False
         raise
-    raw = b""
+    raw, head = b"", None
     for _ in range(_MOST_PIECES):
         piece = _next_piece(sock, exchange)
         raw += piece
         try:
-            response = read_lean(raw)
+            head = head or _read_head(raw)
         except _UnusualError:
             break
-        if response is not None:
-            connection.end()
-            return response
+        if head is not None and len(raw) >= head.end:
+            return raw, head if len(raw) == head.end else None
         if not piece:
             break
-    return raw
+    return raw, None
 
 
-def _next_piece(sock: socket.socket, exchange: Exchange) -> bytes:
+def _next_piece(sock: DeadlineSocket, exchange: Exchange) -> bytes:
     """Return what comes next; b"" at the end. The socket is not waited for longer than the exchange lasts."""
+    readable = sock.readable
     while True:
-        if wait_for_read(sock, exchange.left()):
+        if readable is None or readable(exchange.left() * 1000.0 + 1.0):
             try:
                 return sock.recv(_MOST_BYTES)
             except BlockingIOError:
@@ -245,33 +239,38 @@ class _UnusualError(Exception):
     """A response is none that is read here."""
 
 
-def read_lean(raw: bytes) -> LeanResponse | None:
+def _read_head(raw: bytes) -> _Head | None:
     """
-    Return a response if it is complete, else None.
+    Return the head of a response, None if it has not come yet.
 
     Raises:
         _UnusualError: A node of ours would not write it so.
     """
-    head = _HEAD.match(raw)
-    if head is None:
-        if b"\r\n\r\n" in raw or len(raw) > _MOST_BYTES:
+    begin = raw.find(b"\r\n\r\n") + 4
+    if begin < 4:
+        if len(raw) > _LONGEST_HEAD:
             raise _UnusualError
         return None
-    status, lines = head.group(1).decode("ascii"), head.group(2).decode("ascii").split("\r\n")[:-1]
-    headers = {name.lower(): value for name, value in [line.split(": ", 1) for line in lines]}
+    try:
+        text = raw[: begin - 2].decode("ascii")
+    except UnicodeDecodeError:
+        raise _UnusualError from None
+    status = _STATUS.match(text)
+    if status is None:
+        raise _UnusualError
+    lines = _HEADER.findall(text, status.end())
+    headers = {name.lower(): value for name, value in lines}
     length = headers.get("content-length", "")
     usual = (
-        len(headers) == len(lines) <= _MOST_HEADERS  # none came twice
-        and head.end() <= _LONGEST_HEAD
-        and status not in _BODILESS
+        len(headers) == len(lines) == text.count("\n") - 1  # each line is a header, and none came twice
+        and len(lines) <= _MOST_HEADERS
+        and begin <= _LONGEST_HEAD
+        and status[1] not in _BODILESS
         and "transfer-encoding" not in headers
         and headers.get("connection", "keep-alive").lower() == "keep-alive"
         and _LENGTH.fullmatch(length) is not None
         and int(length) <= _MOST_BYTES
-        and len(raw) <= head.end() + int(length)
     )
     if not usual:
         raise _UnusualError
-    if len(raw) < head.end() + int(length):
-        return None
-    return LeanResponse(int(status), Headers(headers), raw[head.end() :])
+    return _Head(int(status[1]), Headers(headers), begin, begin + int(length))

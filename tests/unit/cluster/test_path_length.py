@@ -133,8 +133,8 @@ def test_a_warm_send_runs_few_functions_until_its_last_byte_is_sent(options: dic
     assert 12 < len(functions) <= most, f"{len(functions)} functions:\n" + "\n".join(functions)
 
 
-@pytest.mark.parametrize("options", [{"insecure": True}, {"secret": "s" * 32}])
-def test_a_warm_send_over_a_stream_makes_few_calls(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 58), ({"secret": "s" * 32}, 60)])
+def test_a_warm_send_over_a_stream_makes_few_calls(options: dict[str, Any], most: int, monkeypatch: pytest.MonkeyPatch):
     local = Mediator()
     local.register(Ask, answer)
     port = free_port()
@@ -153,7 +153,7 @@ def test_a_warm_send_over_a_stream_makes_few_calls(options: dict[str, Any], monk
         for _ in range(3):
             assert caller.send(Ask("tea")).unwrap() == "tea"
         made = min((_calls(caller) for _ in range(5)), key=len)
-    assert 12 < len(made) <= 58, f"{len(made)} calls:\n" + "\n".join(made)
+    assert 12 < len(made) <= most, f"{len(made)} calls:\n" + "\n".join(made)
 
 
 class _Watches:
