@@ -222,11 +222,17 @@ def call_of(attributes: dict[str, Any]) -> CallContext:
     return call
 
 
-def call_within(seconds: float, node_id: str) -> CallContext:
-    """Return what ``nested_call`` returns where no call is around; its id is made when it is read."""
+def call_within(at: float, node_id: str) -> CallContext:
+    """
+    Return what ``nested_call`` returns where no call is around; its id is made when it is read.
+
+    Args:
+        at: When its time is up, in seconds on the monotonic clock.
+        node_id: As for ``nested_call``.
+    """
     # As ``call_of``, for the deadline, too: on the way of every local call of a cluster.
     deadline = object.__new__(Deadline)
-    deadline.__dict__["at"] = time.monotonic() + seconds
+    deadline.__dict__["at"] = at
     call = object.__new__(CallContext)
     attributes = call.__dict__
     attributes["deadline"] = deadline

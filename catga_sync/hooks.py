@@ -258,7 +258,7 @@ class Hooks:
                 self._failed(name, exc)
 
     def watch(
-        self, watchers: Sequence[Watcher], details: SendDetails, run: Callable[..., CatgaResult[T]], *message: object
+        self, watchers: Sequence[Watcher], details: SendDetails, send: Callable[..., CatgaResult[T]], message: object
     ) -> CatgaResult[T]:
         """
         Send a message while hooks watch. What the end of the process cuts short has the result CANCELLED.
@@ -266,13 +266,13 @@ class Hooks:
         Args:
             watchers: The hooks.
             details: What they are told.
-            run: Sends it; called with ``message`` and the call, which has what hooks have put into the carrier.
-            message: The message, and what else ``run`` needs of it.
+            send: Sends it; called with it and the call, which has what hooks have put into the carrier.
+            message: The message.
         """
         told = self.begin(watchers, details)
         result: CatgaResult[Any] = CUT_SHORT
         try:
-            result = run(*message, carried(details) if details.carrier else details.call)
+            result = send(message, carried(details) if details.carrier else details.call)
         finally:
             if result is CUT_SHORT:
                 result = result._with(request_id=details.call.request_id)
@@ -304,32 +304,32 @@ class Hooks:
         return results
 
     def watch_handling(
-        self, name: str, call: CallContext, received: bool, run: Callable[..., CatgaResult[T]], *message: object
+        self, name: str, call: CallContext, received: bool, run: Callable[[Any], CatgaResult[T]], message: object
     ) -> CatgaResult[T]:
         """
         Run a handler or subscribers, as the current call, while hooks watch. The end of the process is as above.
+
+        The result has the id of the call, the node, and the time that the run took, as hooks are told them.
 
         Args:
             name: Wire name of the message type.
             call: The current call.
             received: Whether another node has sent the message.
-            run: Runs it; called with ``message`` and the call.
-            message: The message, and what else ``run`` needs of it.
+            run: Runs it.
+            message: The message.
         """
         waited = None if call.sent is None else queue_ms(call.sent, time.time())
         details = made(HandleDetails, (name, call, received, waited, {}))
         told = self.begin(tuple(self.handle), details)
         token = enter_call(carried(details)) if details.carrier else None
         result: CatgaResult[Any] = CUT_SHORT
+        began = time.perf_counter()
         try:
-            try:
-                result = run(*message, call)
-            finally:
-                if token is not None:
-                    leave_call(token)
+            result = run(message)
         finally:
-            if result is CUT_SHORT:
-                result = result._with(request_id=call.request_id)
+            result = result._of_call(call, call.node_id, (time.perf_counter() - began) * 1e3)
+            if token is not None:
+                leave_call(token)
             self.end(told, result)
         return result
 

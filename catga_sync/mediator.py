@@ -380,8 +380,8 @@ class Mediator(AsyncSends):
         if not steps or not self._handle_watchers:
             return run_subscribers(steps, event, current_call())
         name = self.registry.by_type(type(event)).name
-        watch = self._hooks.watch_handling
-        return within_call(lambda call: watch(name, call, received, run_subscribers, steps, event))
+        watch, run = self._hooks.watch_handling, partial(run_subscribers, steps)
+        return within_call(lambda call: watch(name, call, received, run, event))
 
     def no_handler(self, request_type: type) -> CatgaResult[Any]:
         """Return the failure for a request type that has no handler here."""

@@ -161,16 +161,9 @@ def watched_step(hooks: Hooks, name: str, handle: Handler, *, received: bool) ->
         call = current_call()
         if call is None:  # a hook was added between a look at the hooks and the look-up of the handler
             return within_call(lambda _: run(request))
-        return watch(name, call, received, _named, handle, request)
+        return watch(name, call, received, handle, request)
 
     return run
-
-
-def _named(handle: Handler, request: Any, call: CallContext) -> CatgaResult[Any]:
-    """Run a handler; its result has the id of its call and the node, as hooks are told them."""
-    started = perf_counter()
-    result = handle(request)
-    return result._of_call(call, call.node_id, (perf_counter() - started) * 1e3)
 
 
 def run_and_write(handle: Handler, write: WriteResponse, request: Any) -> CatgaResult[Any]:
@@ -179,11 +172,12 @@ def run_and_write(handle: Handler, write: WriteResponse, request: Any) -> CatgaR
 
 
 def run_subscribers(steps: Sequence[Handler], event: Any, call: CallContext | None = None) -> CatgaResult[None]:
-    """Run subscribers; return one result for all, with the id of the call if there is one."""
+    """Run subscribers; return one result for all. Where there is a call, it has its id and node, and the time taken."""
+    began = perf_counter()
     results = [step(event) for step in steps]
     failed = next((result for result in results if not result.is_success), None)
     result: CatgaResult[None] = CatgaResult(True) if failed is None else failed
-    return result if call is None else result._with(request_id=call.request_id)
+    return result if call is None else result._of_call(call, call.node_id, (perf_counter() - began) * 1e3)
 
 
 def local_step(chain: Handler, request_codec: Codec | None, response_codec: Codec | None, name: str) -> Handler:

@@ -35,7 +35,7 @@ _KEPT: Any = object()
 _EXECUTED = Delivery.EXECUTED
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One attempt at one node, in ``CatgaResult.attempts``. Immutable."""
 
@@ -46,6 +46,18 @@ class Attempt:
     #: None if the attempt succeeded.
     code: ErrorCode | str | None = None
     error: str | None = None
+
+
+class _AttemptCells:
+    """The attributes of an attempt while they are set; see ``_Cells``."""
+
+    __slots__ = ("code", "delivery", "elapsed", "error", "node_id")
+
+    node_id: str
+    elapsed: float
+    delivery: Delivery
+    code: ErrorCode | str | None
+    error: str | None
 
 
 class _Cells:
@@ -248,15 +260,14 @@ class CatgaResult(_Cells, Generic[T]):
         cells.node_id = node_id
         cells.processing_time_ms = elapsed * 1e3 if self.node_id is None else self.processing_time_ms
         cells.metadata = self.metadata
-        attempt = object.__new__(Attempt)
-        told = attempt.__dict__
-        told["node_id"] = node_id
-        told["elapsed"] = elapsed
-        told["delivery"] = self.delivery
-        if self.code is not None or self.error is not None:  # a behaviour may tell them of a success
-            told["code"] = self.code
-            told["error"] = self.error
-        cells.attempts = (attempt,)
+        attempt = _AttemptCells()
+        attempt.node_id = node_id
+        attempt.elapsed = elapsed
+        attempt.delivery = self.delivery
+        attempt.code = self.code  # with the error, a behaviour may tell it of a success
+        attempt.error = self.error
+        attempt.__class__ = Attempt  # type: ignore[assignment] # of the same layout
+        cells.attempts = (attempt,)  # type: ignore[assignment] # by the line above
         cells.__class__ = CatgaResult
         return cells  # type: ignore[return-value] # by the line above
 

@@ -279,8 +279,7 @@ def assemble(
         hooks,
         prefers_this=options.router == "local-first",
         timeout=options.request_timeout,
-        is_running=lifecycle.is_running,
-        monotonic=clock.monotonic,
+        runs=lifecycle.runs,
     )
     receiver = Receiver(
         local,

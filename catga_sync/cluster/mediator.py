@@ -393,7 +393,7 @@ class ClusterMediator(AsyncSends):
         """Send a request with hooks and behaviours around it."""
         send = self._behaviors.send if self._behaviors.added else self._dispatcher.send
         details = SendDetails(entry.name, call, False, {})
-        return self._hooks.watch(self._send_watchers, details, send, request, entry)
+        return self._hooks.watch(self._send_watchers, details, lambda item, call: send(item, entry, call), request)
 
     def _troubles(self) -> tuple[str, ...]:
         own = () if self.trouble is None else (f"this node is not visible to other nodes: {self.trouble}",)

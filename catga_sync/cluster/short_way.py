@@ -6,11 +6,13 @@ node takes a request anyway, nothing of that is left to decide: the handler runs
 Rules of this file:
 1. The result is that of the long way, whichever way a call takes, and so is what hooks are told.
 2. What may differ from call to call is looked at in each; what the nodes and the type decide, once a snapshot.
+3. The clock is the system's, that of the deadlines of calls. It is read once before the handler, and once after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from catga_sync.cluster.dispatch import Dispatcher
@@ -25,8 +27,7 @@ from catga_sync.mediator import Mediator
 from catga_sync.messages import Request
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
-from catga_sync.results import Attempt, CatgaResult
-from catga_sync.serialization import MessageType
+from catga_sync.results import Attempt, CatgaResult, expired_before_start
 
 __all__ = ["ShortWay"]
 
@@ -48,8 +49,7 @@ class ShortWay:
         hooks: Watch the sends that start here, and their attempts.
         prefers_this: Whether the router is the ``local-first`` of the options; any other one is asked in each call.
         timeout: Seconds of a call that was given none.
-        is_running: Returns whether the background thread runs in this process; it keeps the snapshot up to date.
-        monotonic: The clock, in seconds.
+        runs: Returns at a moment whether the background thread runs; it keeps the snapshot up to date.
     """
 
     def __init__(
@@ -64,8 +64,7 @@ class ShortWay:
         *,
         prefers_this: bool,
         timeout: float,
-        is_running: Callable[[], bool],
-        monotonic: Callable[[], float],
+        runs: Callable[[float], bool],
     ) -> None:
         self._local = local
         self._local_node = local_node
@@ -79,8 +78,7 @@ class ShortWay:
         self._send_watchers, self._attempt_watchers = hooks.send, hooks.attempt
         self._prefers_this = prefers_this
         self._timeout = timeout
-        self._is_running = is_running
-        self._monotonic = monotonic
+        self._runs = runs
         # A cache, read and filled without a lock: the snapshot that was looked at, and how many candidates it has for
         # each request type; 0 for a type that goes the long way.
         self._numbers: tuple[Snapshot | None, dict[type, int]] = (None, {})
@@ -106,44 +104,58 @@ class ShortWay:
             if not isinstance(request, Request):
                 return None
             number = known[1][kind] = self._number(kind, snapshot)
-        chain = self._local.chains.get(kind) if number else None
-        if chain is None or current_call() is not None or not self._is_running():
+        began = monotonic()
+        if not number or current_call() is not None or not self._runs(began):
             return None
         seconds = self._timeout if timeout is None else check_timeout(timeout)
         if seconds < _SHORTEST or (number > 1 and self._local_node.room == 0) or not self._is_complete():
             return None
-        call = call_within(seconds, self._node_id)
+        call = call_within(began + seconds, self._node_id)
         if self._send_watchers:
-            entry = self._local.registry.ensure(kind)
-            details = made(SendDetails, (entry.name, call, False, {}))
-            return self._hooks.watch(self._send_watchers, details, self._attempt, request, entry)
-        if self._attempt_watchers:
-            return self._attempt(request, self._local.registry.ensure(kind), call)
-        self._pay_in()
-        began = self._monotonic()
+            details = made(SendDetails, (self._local.registry.ensure(kind).name, call, False, {}))
+            return self._hooks.watch(self._send_watchers, details, self._run_watched, request)
+        return self._attempt(request, call, began) if self._attempt_watchers else self._run(request, call, began)
+
+    def _run_watched(self, request: Any, call: CallContext) -> CatgaResult[Any]:
+        """Run a request here after hooks were told of the call."""
+        began = monotonic()
+        if call.deadline.at <= began:  # type: ignore[union-attr] # it has one, and a hook has used it up
+            return self._dispatcher.send(request, self._local.registry.ensure(type(request)), call)
+        return self._attempt(request, call, began) if self._attempt_watchers else self._run(request, call, began)
+
+    def _run(self, request: Any, call: CallContext, began: float) -> CatgaResult[Any]:
+        """Run a request here, as an attempt that nobody watches."""
+        self._pay_in(began)
         token = enter_call(call)
         try:
-            result = chain(request)
+            result = self._local.chains[type(request)](request)
         finally:
             leave_call(token)
-        result = result._of_attempt(call, self._node_id, self._monotonic() - began)
+        result = result._of_attempt(call, self._node_id, monotonic() - began)
         # What has run is never sent again, failed or not.
         return result if result.delivery is Delivery.EXECUTED else self._dispatcher.go_on(request, call, result)
 
-    def _attempt(self, request: Any, entry: MessageType, call: CallContext) -> CatgaResult[Any]:
+    def _attempt(self, request: Any, call: CallContext, began: float) -> CatgaResult[Any]:
         """Run a request here while hooks watch the attempt."""
-        if call.deadline.remaining() <= 0.0:  # type: ignore[union-attr] # it has one, and a hook has used it up
-            return self._dispatcher.send(request, entry, call)
-        self._pay_in()
-        began = self._monotonic()
-        details = made(AttemptDetails, (entry.name, call, self._this, "local", None, False, {}))
+        self._pay_in(began)
+        name = self._local.registry.ensure(type(request)).name
+        details = made(AttemptDetails, (name, call, self._this, "local", None, False, {}))
         told = self._hooks.begin(self._attempt_watchers, details)
+        running, started = carried(details) if details.carrier else call, monotonic()
+        token = enter_call(running)
         result: CatgaResult[Any] = CUT_SHORT
         try:
-            result = self._local.dispatch(request, carried(details) if details.carrier else call, self._node_id)
+            if call.deadline.at > started:  # type: ignore[union-attr] # it has one
+                result = self._local.chains[type(request)](request)
+                # Unless hooks were told it already.
+                if result._request_id is not running or result.node_id != self._node_id:
+                    result = result._of_call(running, self._node_id, (monotonic() - started) * 1e3)
+            else:
+                result = expired_before_start()._with(request_id=call.request_id)
         finally:
+            leave_call(token)
             self._hooks.end(told, result)
-        elapsed = self._monotonic() - began
+        elapsed = monotonic() - began
         if result.delivery is Delivery.EXECUTED:
             return result._of_attempt(call, self._node_id, elapsed)
         attempt = Attempt(self._node_id, elapsed, result.delivery, result.code, result.error)

@@ -20,7 +20,7 @@ except ImportError as exc:
         "metrics need the prometheus_client package: pip install catga-sync[prometheus]", name=exc.name
     ) from exc
 
-from catga_sync.observability._values import BUCKETS, Values, told_together
+from catga_sync.observability._values import BUCKETS, Values
 
 __all__ = ["OTHER", "Bounded", "Family", "Metrics", "are_shared", "metrics_of", "write_page"]
 
@@ -102,22 +102,19 @@ class Outcomes(dict[tuple[str, ...], Callable[[float], None]]):
         counted: The counter of the outcomes.
         times: The histogram of the seconds.
         places: Which of the label values are those of the histogram.
-        running: A gauge of what has no outcome yet. None means that there is none.
     """
 
-    __slots__ = ("_counted", "_places", "_running", "_times")
+    __slots__ = ("_counted", "_places", "_times")
 
-    def __init__(self, counted: Family, times: Family, *places: int, running: Any = None) -> None:
+    def __init__(self, counted: Family, times: Family, *places: int) -> None:
         super().__init__()
         self._counted = counted
         self._times = times
         self._places = places
-        self._running = running
 
     def __missing__(self, values: tuple[str, ...]) -> Callable[[float], None]:
-        times = self._times[tuple(values[place] for place in self._places)]
-        together = _one_by_one if are_shared() else told_together
-        tell = self[values] = together(self._counted[values], times, self._running)
+        number, times = self._counted[values], self._times[tuple(values[place] for place in self._places)]
+        tell = self[values] = _one_by_one(number, times) if are_shared() else number.timed(times)
         return tell
 
     def drop(self, place: int, value: str) -> None:
@@ -127,12 +124,10 @@ class Outcomes(dict[tuple[str, ...], Callable[[float], None]]):
             self.pop(values, None)
 
 
-def _one_by_one(number: Any, times: Any, running: Any) -> Callable[[float], None]:
-    """Do as ``told_together``, with metrics of prometheus_client."""
+def _one_by_one(number: Any, times: Any) -> Callable[[float], None]:
+    """Do as ``timed`` of a number in ``_values.py``, with metrics of prometheus_client."""
 
     def tell(seconds: float) -> None:
-        if running is not None:
-            running.dec()
         number.inc()
         times.observe(seconds)
 
@@ -172,7 +167,6 @@ class Metrics:
             counter("catga_sends_total", "Calls that were sent from here", "type", "code", "delivery"),
             histogram("catga_send_seconds", "Time of a whole call, all attempts included", "type"),
             0,
-            running=self.sends_in_flight,
         )
         #: By type, node, way, code and delivery.
         self.attempts = Outcomes(
@@ -196,7 +190,6 @@ class Metrics:
             counter("catga_handled_total", "Handlers that ran here", "type", "code", "source"),
             histogram("catga_handler_seconds", "Time of a handler with its behaviours", "type"),
             0,
-            running=self.handlers_in_flight,
         )
         self.queue_seconds = histogram(
             "catga_queue_seconds", "Time from the sending of a call to the start of its handler"

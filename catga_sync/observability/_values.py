@@ -4,9 +4,9 @@ prometheus_client reads them as it reads any collector, when a page is made. Wor
 them: what is in the memory of a worker ends with it.
 
 Rules of this file:
-1. What happens is noted in a queue, for which a thread takes no lock. It is counted when the queue has grown, or a page
-   is read: a lock for each number would take longer than all the rest.
-2. One lock guards all values of a registry, and is held while what was noted is counted.
+1. What happens is noted in a queue of its child, for which a thread takes no lock. It is counted when the queue has
+   grown, or a page is read: a lock for each number would take longer than all the rest.
+2. One lock guards all values of a registry, and is held while what was noted is counted, by one thread at a time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import threading
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import accumulate
 from typing import Any, cast
 
@@ -23,58 +22,37 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from catga_sync import _fork
 
-__all__ = ["BUCKETS", "Values", "told_together"]
+__all__ = ["BUCKETS", "Values"]
 
 #: Upper ends of the buckets, in seconds: less than a call over loopback takes, up to half a minute.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ENDS = (*map(str, BUCKETS), "+Inf")
-#: What may be noted and not counted.
-_MOST_NOTED = 256
+#: What may be noted of one child and not counted.
+_MOST_NOTED = 64
 
 
 class Values:
     """A collector with all metrics of one registry. Thread-safe, and safe after a fork."""
 
     def __init__(self) -> None:
-        # Re-entrant: a signal handler may send while this thread counts.
+        # Re-entrant: a signal handler may read a page while this thread counts.
         self.lock = threading.RLock()
-        #: What is to be counted: a function, and the amount for it.
-        self._noted: deque[tuple[Callable[[float], None], float]] = deque()
         self._kinds: list[_Kind] = []
+        # Guarded by lock: whether the thread that holds it is counting.
+        self._counts = False
         _fork.watch(self)
 
     def after_fork_in_child(self) -> None:
         """See ``AcrossForks``."""
         self.lock = threading.RLock()
-
-    def note(self, count: Callable[[float], None], amount: float) -> None:
-        """Have ``count(amount)`` called with the lock held, before a page is read."""
-        noted = self._noted
-        noted.append((count, amount))
-        if len(noted) >= _MOST_NOTED:
-            self.settle()
-
-    def noting(self, count: Callable[[float], None]) -> Callable[[], None]:
-        """Return a function that notes one; it leaves it to ``note`` to look at how much is noted."""
-        return partial(self._noted.append, (count, 1.0))
-
-    def settle(self) -> None:
-        """Count what is noted."""
-        noted = self._noted
-        with self.lock:
-            for _ in range(len(noted)):
-                try:
-                    count, amount = noted.popleft()
-                except IndexError:  # a signal handler has settled it
-                    break
-                count(amount)
+        self._counts = False
 
     def counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Any:
         """Return a metric, whose children only grow; without names of labels, its only child."""
         return self._add(_Kind(self, _Number, CounterMetricFamily, name, text, labels))
 
     def gauge(self, name: str, text: str) -> Any:
-        """Return a number that grows by one at a time, and shrinks with the outcomes; see ``told_together``."""
+        """Return a number that grows and shrinks by one at a time."""
         return self._add(_Kind(self, _Running, GaugeMetricFamily, name, text, ()))
 
     def histogram(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Any:
@@ -92,8 +70,24 @@ class Values:
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client for a page: return the metrics as they are now."""
-        self.settle()
-        return iter([kind.family() for kind in self._kinds])
+        with self.lock:
+            # All are counted before any is read: an outcome is counted in two metrics.
+            for kind in self._kinds:
+                self.settle_locked(*kind.children())
+            return iter([kind.family() for kind in self._kinds])
+
+    def settle_locked(self, *children: _Child) -> None:
+        """Count what is noted of some children. Their values change at no other place."""
+        if self._counts:  # this is a signal handler of the thread that counts: what it has noted is counted later
+            return
+        self._counts = True
+        try:
+            for child in children:
+                if child.noted:
+                    take = child.noted.popleft
+                    child.count([take() for _ in range(len(child.noted))])
+        finally:
+            self._counts = False
 
 
 class _Kind:
@@ -125,97 +119,111 @@ class _Kind:
         """Forget a child."""
         self._children.pop(values, None)
 
+    def children(self) -> list[_Number | _Running | _Times]:
+        """Return all children."""
+        return list(self._children.values())
+
     def family(self) -> Metric:
-        """Return all children, as prometheus_client writes them."""
-        with self._values.lock:
-            read = [(values, child.read()) for values, child in list(self._children.items())]
+        """Return all children, as prometheus_client writes them. The lock is held."""
         family = self._family(self._name, self._text, labels=self.names)
-        for values, given in read:
-            family.add_metric(values, *given)
+        for values, child in list(self._children.items()):
+            family.add_metric(values, *child.read())
         return cast("Metric", family)
 
 
-def told_together(number: _Number, times: _Times, running: _Running | None) -> Callable[[float], None]:
-    """
-    Return a function that notes an outcome and its time in one step.
+class _Child:
+    """The values for one set of label values, and what is noted for them and not counted. Thread-safe."""
 
-    Args:
-        number: Grows by one.
-        times: Gets the seconds with which the function is called.
-        running: One is taken off it. None means: of none.
-    """
-    counts = times.counts
-
-    def add(seconds: float) -> None:
-        # As the methods ``add``, without a call of each.
-        number.value += 1.0
-        counts[bisect_left(BUCKETS, seconds)] += 1
-        times.sum += seconds
-        if running is not None:
-            running.value -= 1.0
-
-    return partial(number.values.note, add)
-
-
-class _Number:
-    """A number that only grows. Thread-safe."""
-
-    __slots__ = ("value", "values")
+    __slots__ = ("_values", "noted")
 
     def __init__(self, values: Values) -> None:
-        self.values = values
+        self._values = values
+        self.noted: deque[float] = deque()
+
+    def note(self, amount: float = 1.0) -> None:
+        """Have an amount counted before a page is read."""
+        noted = self.noted
+        noted.append(amount)
+        # Where another thread counts, or makes a page, one of the next amounts has all of them counted.
+        if len(noted) >= _MOST_NOTED and (lock := self._values.lock).acquire(blocking=False):
+            try:
+                self._values.settle_locked(self)
+            finally:
+                lock.release()
+
+    def count(self, amounts: list[float]) -> None:
+        """Count what was noted. The lock is held."""
+
+
+class _Number(_Child):
+    """A number that only grows."""
+
+    __slots__ = ("_times", "value")
+
+    def __init__(self, values: Values) -> None:
+        super().__init__(values)
         self.value = 0.0
+        self._times: _Times | None = None
 
-    def inc(self, amount: float = 1.0) -> None:
-        """Add to it."""
-        self.values.note(self.add, amount)
+    #: Adds an amount.
+    inc = _Child.note
 
-    def add(self, amount: float) -> None:
-        """Add to it at once. The lock is held."""
-        self.value += amount
+    def timed(self, times: _Times) -> Callable[[float], None]:
+        """Return a function that adds one, with the seconds that it took for ``times``; nothing else may add then."""
+        self._times = times
+        return self.note
+
+    def count(self, amounts: list[float]) -> None:
+        """See ``_Child``."""
+        if self._times is None:
+            self.value += sum(amounts)
+        else:
+            self.value += len(amounts)
+            self._times.count(amounts)
 
     def read(self) -> tuple[float]:
         """Return what ``add_metric`` takes."""
         return (self.value,)
 
 
-class _Running:
-    """How much has begun and has no outcome yet. Thread-safe."""
+class _Running(_Child):
+    """How much has begun and has not ended."""
 
-    __slots__ = ("inc", "value")
+    __slots__ = ("_begun", "dec", "inc")
 
     def __init__(self, values: Values) -> None:
-        self.value = 0.0
-        #: Adds one.
-        self.inc = values.noting(self.add)
-
-    def add(self, amount: float) -> None:
-        """Add to it at once. The lock is held."""
-        self.value += amount
+        super().__init__(values)
+        # An item for each: to add one or to take one off is one step, which needs no lock.
+        self._begun: list[int] = []
+        #: Adds one, which is to be given.
+        self.inc = self._begun.append
+        #: Takes one off.
+        self.dec = self._begun.pop
 
     def read(self) -> tuple[float]:
         """Return what ``add_metric`` takes."""
-        return (self.value,)
+        return (float(len(self._begun)),)
 
 
-class _Times:
-    """How many times were in each bucket, and their sum. Thread-safe."""
+class _Times(_Child):
+    """How many times were in each bucket, and their sum."""
 
-    __slots__ = ("counts", "sum", "values")
+    __slots__ = ("counts", "sum")
 
     def __init__(self, values: Values) -> None:
-        self.values = values
+        super().__init__(values)
         self.counts = [0] * len(_ENDS)
         self.sum = 0.0
 
-    def observe(self, seconds: float) -> None:
-        """Count a time."""
-        self.values.note(self.add, seconds)
+    #: Counts a time.
+    observe = _Child.note
 
-    def add(self, seconds: float) -> None:
-        """Count it at once. The lock is held."""
-        self.counts[bisect_left(BUCKETS, seconds)] += 1
-        self.sum += seconds
+    def count(self, amounts: list[float]) -> None:
+        """See ``_Child``."""
+        counts = self.counts
+        for seconds in amounts:
+            counts[bisect_left(BUCKETS, seconds)] += 1
+        self.sum += sum(amounts)
 
     def read(self) -> tuple[list[tuple[str, float]], float]:
         """Return what ``add_metric`` takes: in each bucket are all shorter times as well."""

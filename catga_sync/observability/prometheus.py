@@ -25,7 +25,7 @@ from catga_sync.observability._metrics import OTHER, Bounded, are_shared, metric
 from catga_sync.results import CatgaResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from django.http import HttpRequest, HttpResponse
@@ -59,7 +59,10 @@ class PrometheusHook:
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self._metrics = metrics_of(registry)
+        self._metrics = metrics = metrics_of(registry)
+        self._sends, self._attempts, self._handled = metrics.sends, metrics.attempts, metrics.handled
+        self._send_begins, self._send_ends = metrics.sends_in_flight.inc, metrics.sends_in_flight.dec
+        self._handler_begins, self._handler_ends = metrics.handlers_in_flight.inc, metrics.handlers_in_flight.dec
         self._types = Bounded(_MOST_NAMES)
         self._nodes = Bounded(_MOST_NAMES)
         self._codes = Bounded(_MOST_CODES, "OK", "NONE")
@@ -72,23 +75,23 @@ class PrometheusHook:
 
     def on_send(self, details: SendDetails) -> Told:
         """See ``Hook``."""
-        metrics, type_name = self._metrics, self._types[details.type_name]
-        metrics.sends_in_flight.inc()
+        type_name = self._types[details.type_name]
+        self._send_begins(1)
         began = perf_counter()
 
         def told(result: CatgaResult[Any]) -> None:
             elapsed = perf_counter() - began
+            self._send_ends()
             code = "OK" if result.is_success else self._code(result)
-            metrics.sends[type_name, code, result.delivery](elapsed)
+            self._sends[type_name, code, result.delivery](elapsed)
             if len(result.attempts) > 1:
-                metrics.retries[type_name,].inc(len(result.attempts) - 1)
+                self._metrics.retries[type_name,].inc(len(result.attempts) - 1)
 
         return told
 
     def on_attempt(self, details: AttemptDetails) -> Told:
         """See ``Hook``."""
-        metrics, way = self._metrics, details.way
-        type_name, node_id = self._types[details.type_name], details.node.node_id
+        type_name, node_id, way = self._types[details.type_name], details.node.node_id, details.way
         self._nodes[node_id]
         began = perf_counter()
 
@@ -96,37 +99,23 @@ class PrometheusHook:
             elapsed = perf_counter() - began
             node = self._nodes.get(node_id, OTHER)  # it may have left meanwhile
             code = "OK" if result.is_success else self._code(result)
-            metrics.attempts[type_name, node, way, code, result.delivery](elapsed)
-            measured = result.metadata
-            if not measured:
-                return
-            place, wire = measured.get("place_ms"), measured.get("wire_ms")
-            if place is not None:
-                metrics.place_seconds[way,].observe(place / 1e3)
-            if wire is not None:
-                metrics.wire_seconds[way,].observe(wire / 1e3)
-                metrics.backlog_seconds[way,].observe(measured["backlog_ms"] / 1e3)
-            sent, received = measured.get("sent_bytes"), measured.get("received_bytes")
-            if sent:
-                metrics.bytes["out", "client"].inc(sent)
-            if received:
-                metrics.bytes["in", "client"].inc(received)
+            self._attempts[type_name, node, way, code, result.delivery](elapsed)
+            if result.metadata:
+                self._count_measured(way, result.metadata)
 
         return told
 
     def on_handle(self, details: HandleDetails) -> Told:
         """See ``Hook``."""
-        metrics, type_name = self._metrics, self._types[details.type_name]
-        source = "remote" if details.received else "local"
+        type_name, received = self._types[details.type_name], details.received
         if details.queue_ms is not None:
-            metrics.queue_seconds.observe(details.queue_ms / 1e3)
-        metrics.handlers_in_flight.inc()
-        began = perf_counter()
+            self._metrics.queue_seconds.observe(details.queue_ms / 1e3)
+        self._handler_begins(1)
 
         def told(result: CatgaResult[Any]) -> None:
-            elapsed = perf_counter() - began
+            self._handler_ends()
             code = "OK" if result.is_success else self._code(result)
-            metrics.handled[type_name, code, source](elapsed)
+            self._handled[type_name, code, "remote" if received else "local"](result.processing_time_ms / 1e3)
 
         return told
 
@@ -172,6 +161,21 @@ class PrometheusHook:
         statuses = Tally(seen.values())
         for status in NodeStatus:
             self._metrics.nodes.labels(status.name).set(statuses[status])
+
+    def _count_measured(self, way: str, measured: Mapping[str, Any]) -> None:
+        """Count what an attempt at another node has measured."""
+        metrics = self._metrics
+        place, wire = measured.get("place_ms"), measured.get("wire_ms")
+        if place is not None:
+            metrics.place_seconds[way,].observe(place / 1e3)
+        if wire is not None:
+            metrics.wire_seconds[way,].observe(wire / 1e3)
+            metrics.backlog_seconds[way,].observe(measured["backlog_ms"] / 1e3)
+        sent, received = measured.get("sent_bytes"), measured.get("received_bytes")
+        if sent:
+            metrics.bytes["out", "client"].inc(sent)
+        if received:
+            metrics.bytes["in", "client"].inc(received)
 
     def _code(self, result: CatgaResult[Any]) -> str:
         """Return the label value for the code of a failure."""

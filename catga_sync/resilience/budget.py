@@ -53,12 +53,15 @@ class RetryBudget:
         self._slot = 0
         _fork.watch(self)
 
-    def pay_in(self) -> None:
-        """Count a call."""
-        second = int(self._monotonic())
-        if second > self._second:
-            with self._lock:
+    def pay_in(self, now: float | None = None) -> None:
+        """Count a call that begins at this time of its clock; None means: now."""
+        second = int(self._monotonic() if now is None else now)
+        # Without waiting: a thread of before a fork in C may hold the lock; see ``Background.runs``.
+        if second > self._second and self._lock.acquire(blocking=False):
+            try:
                 self._turn_locked(second)
+            finally:
+                self._lock.release()
         # On the way of every call, so without the lock: a call that another thread overwrites is a tenth of a retry.
         self._calls[self._slot] += 1
 

@@ -318,6 +318,30 @@ def test_hooks_are_told_the_same(make: Make, others: Any, function: Any, number:
     assert len({result.request_id for result in short.results}) == 1
 
 
+class Attempts(Notes):
+    """Notes attempts alone."""
+
+    on_send = on_handle = None
+
+
+@pytest.mark.parametrize("kind", [Notes, Attempts])
+def test_the_result_of_another_call_that_a_behaviour_returns_is_told_as_that_of_this_call(make: Make, kind: Any):
+    other = CatgaResult(True, 5, node_id="other", request_id="f" * 32)
+    notes: list[Notes] = []
+
+    def send(mediator: ClusterMediator) -> CatgaResult[Any]:
+        notes.append(kind())
+        mediator.local.add_behavior(lambda next_: lambda request: other)
+        mediator.add_hook(notes[-1])
+        return mediator.send(Ask(1))
+
+    result = both(make, handlers={Ask: crash}, send=send)
+    assert (result.value, result.node_id) == (5, "me")
+    assert notes[0].noted == notes[1].noted
+    assert all(ended for step, _, ended, *_ in notes[0].noted[len(notes[0].noted) // 2 :])
+    assert {each.request_id for each in (*notes[1].results, *notes[0].results)}.isdisjoint({"f" * 32})
+
+
 @pytest.mark.parametrize("late", ["send", "attempt"])
 def test_a_hook_that_takes_all_the_time_of_a_call_has_its_handler_not_started(make: Make, late: str):
     notes: list[Notes] = []

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from catga_sync import CatgaResult, ClusterNode, Delivery, ErrorCode, Mediator, Query, create_cluster
+from catga_sync import CatgaResult, ClusterNode, Delivery, ErrorCode, Event, Mediator, Query, create_cluster
 from catga_sync.cluster.events import ClusterEvent, EventKind
 from catga_sync.hooks import ServedDetails
 from tests.conftest import require_module
@@ -36,6 +36,11 @@ from catga_sync.observability.prometheus import PrometheusHook, metrics_app, met
 @dataclass(frozen=True)
 class Ask(Query[int]):
     number: int
+
+
+@dataclass(frozen=True)
+class Asked(Event):
+    pass
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,22 @@ def test_what_runs_at_once_is_in_flight(counted: Counted):
     assert counted["catga_place_seconds_count"] == {}
 
 
+def test_the_time_of_a_handler_and_of_subscribers_is_that_of_their_result(counted: Counted):
+    local = Mediator()
+    local.register(Ask, lambda request: request.number)
+    local.subscribe(Asked, lambda event: None)
+    with over(counted.hook, local=local) as mediator:
+        asked = mediator.local.send(Ask(1))
+        told = mediator.publish(Asked())["caller"]
+    assert (asked.node_id, told.node_id) == (None, "caller")
+    seconds = counted["catga_handler_seconds_sum"]
+    assert seconds == {
+        (ASK,): asked.processing_time_ms / 1e3,
+        (f"{__name__}.Asked",): told.processing_time_ms / 1e3,
+    }
+    assert min(seconds.values()) > 0.0
+
+
 @pytest.mark.parametrize(
     ("response", "code"),
     [([Price(1)], "OK"), (Price(1), "INTERNAL"), (["1"], "INTERNAL"), ([Price("1")], "INTERNAL")],  # type: ignore[arg-type]
@@ -226,6 +247,11 @@ def test_times_are_in_the_buckets_in_which_prometheus_client_has_them():
             assert own.get_sample_value(sample.name, sample.labels) == sample.value, sample
 
 
+def total(page: str, name: str) -> float:
+    families = text_string_to_metric_families(page)
+    return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+
 def test_no_count_of_many_threads_is_lost():
     registry = CollectorRegistry()
     metrics = Metrics(registry)
@@ -234,12 +260,17 @@ def test_no_count_of_many_threads_is_lost():
     def count() -> None:
         start.wait()
         for number in range(2_000):
-            metrics.sends_in_flight.inc()
+            metrics.sends_in_flight.inc(1)
             metrics.sends["t", "OK", str(number % 7)](0.3)
+            metrics.sends_in_flight.dec()
 
     threads = [threading.Thread(target=count) for _ in range(8)]
     for thread in threads:
         thread.start()
+    while any(thread.is_alive() for thread in threads):
+        # Of one moment: an outcome is in both metrics or in none.
+        page = generate_latest(registry).decode()
+        assert total(page, "catga_sends_total") == total(page, "catga_send_seconds_count")
     for thread in threads:
         thread.join()
     samples = {(each.name, *each.labels.values()): each.value for it in registry.collect() for each in it.samples}
@@ -387,22 +418,28 @@ def test_a_node_that_left_during_an_attempt_has_no_label_of_its_own_any_more() -
 _FORKS = """
 import os
 import signal
+from collections import deque
+from types import SimpleNamespace
 
 from prometheus_client import CollectorRegistry
 
 from catga_sync.observability._metrics import Metrics
 
-metrics = Metrics(CollectorRegistry())
-sends = metrics.sends["t", "OK", "EXECUTED"]
+registry = CollectorRegistry()
+metrics = Metrics(registry)
 values = metrics.retries._metric._values
-with values.lock:  # as a thread holds it that is counting at that moment
+
+def count(amounts):
     pid = os.fork()
     if not pid:
         signal.alarm(20)
-        sends(0.3)
-        print("counted", flush=True)
+        metrics.sends["t", "OK", "EXECUTED"](0.3)
+        print(registry.get_sample_value("catga_send_seconds_sum", {"type": "t"}), flush=True)
         os._exit(0)
-os.waitpid(pid, 0)
+    os.waitpid(pid, 0)
+
+with values.lock:
+    values.settle_locked(SimpleNamespace(noted=deque([1.0]), count=count))
 """
 
 
@@ -414,4 +451,24 @@ def test_a_child_counts_though_its_parent_was_counting_when_it_forked():
         timeout=60,
         env=clean_environment(),
     )
-    assert done.stdout.split() == ["counted"], done.stderr
+    assert done.stdout.split() == ["0.3"], done.stderr
+
+
+def test_a_signal_handler_may_count_and_read_a_page_while_its_thread_counts():
+    registry = CollectorRegistry()
+    sends = Metrics(registry).sends["t", "OK", "EXECUTED"]
+
+    class Interrupted(float):
+        """Seconds that are interrupted while they are added to others."""
+
+        def __radd__(self, other: float) -> float:
+            for _ in range(200):
+                sends(0.25)
+            generate_latest(registry)
+            return other + float(self)
+
+    sends(Interrupted(0.25))
+    generate_latest(registry)
+    page = generate_latest(registry).decode()
+    assert total(page, "catga_sends_total") == total(page, "catga_send_seconds_count") == 201
+    assert total(page, "catga_send_seconds_sum") == 201 * 0.25

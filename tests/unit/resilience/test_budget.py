@@ -36,6 +36,17 @@ def test_a_call_that_another_thread_has_overtaken_takes_nothing_back() -> None:
     assert granted(budget, 50) == 5
 
 
+def test_a_call_waits_for_no_lock_and_counts_all_the_same() -> None:
+    clock = FakeClock()
+    budget = RetryBudget(reserve=0.0, monotonic=clock.monotonic)
+    budget.pay_in()
+    clock.advance(1.0)
+    with budget._lock:  # as in the child of a fork in C, where nobody lets go of it
+        for _ in range(100):
+            budget.pay_in(clock.monotonic())
+    assert granted(budget, 50) == 10
+
+
 def test_a_retry_that_is_not_granted_is_reported() -> None:
     denied: list[str] = []
     clock = FakeClock()
