@@ -20,6 +20,7 @@ import catga_sync
 from catga_sync import errors
 from catga_sync.errors import CallError, CatgaError, Delivery, ErrorCode
 from tests.processes import clean_environment
+from tests.tables import every_row
 
 #: As API.md lists them.
 NAMES = [
@@ -113,7 +114,7 @@ BASES = {"Request", "Query", "Event"}
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_row("name", NAMES)
 def test_every_name_is_at_the_root(name: str) -> None:
     assert hasattr(catga_sync, name)
     assert name in catga_sync.__all__
@@ -130,7 +131,7 @@ def test_what_is_exported_exists_once_and_has_one_home() -> None:
     assert set(catga_sync.__all__) <= set(namespace)
 
 
-@pytest.mark.parametrize("name", [cls.__name__ for cls in ERRORS])
+@every_row("name", [cls.__name__ for cls in ERRORS])
 def test_every_error_is_at_the_root(name: str) -> None:
     assert name in catga_sync.__all__
 
@@ -147,14 +148,14 @@ def test_the_version_is_that_of_the_package() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+([a-z0-9.+]*)", catga_sync.__version__)
 
 
-@pytest.mark.parametrize("call", CALLS)
+@every_row("call", CALLS)
 def test_both_mediators_have_every_call_with_the_same_parameters(call: str) -> None:
     here, there = (inspect.signature(getattr(cls, call)) for cls in (catga_sync.Mediator, catga_sync.ClusterMediator))
     assert list(here.parameters) == list(there.parameters)
     assert [each.kind for each in here.parameters.values()] == [each.kind for each in there.parameters.values()]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("cls", "names"),
     [("ClusterMediator", MORE), ("CatgaResult", RESULT), ("ClusterNode", NODE), ("ClusterOptions", OPTIONS)],
 )
@@ -164,7 +165,7 @@ def test_a_class_has_what_is_promised_of_it(cls: str, names: list[str]) -> None:
     assert [name for name in names if not hasattr(found, name) and name not in fields] == []
 
 
-@pytest.mark.parametrize("call", ["send", "send_batch", "broadcast", "drain"])
+@every_row("call", ["send", "send_batch", "broadcast", "drain"])
 def test_a_timeout_is_given_by_name(call: str) -> None:
     timeout = inspect.signature(getattr(catga_sync.ClusterMediator, call)).parameters["timeout"]
     assert timeout.default is None
@@ -182,7 +183,7 @@ def test_the_parameters_of_message_are_these() -> None:
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cls", ERRORS)
+@every_row("cls", ERRORS)
 def test_there_is_one_root_of_errors(cls: type[CatgaError]) -> None:
     assert issubclass(cls, CatgaError)
     assert not issubclass(CatgaError, (ValueError, TypeError, OSError))
@@ -198,8 +199,8 @@ def made(cls: type[CatgaError]) -> CatgaError:
     return cls("no seat left")
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("cls", ERRORS)
+@every_row("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@every_row("cls", ERRORS)
 def test_every_error_pickles_with_code_and_delivery(cls: type[CatgaError], protocol: int) -> None:
     error = made(cls)
     error.__notes__ = ["with a note"]
@@ -209,8 +210,8 @@ def test_every_error_pickles_with_code_and_delivery(cls: type[CatgaError], proto
         assert getattr(twin, name, None) == getattr(error, name, None)
 
 
-@pytest.mark.parametrize("code", list(ErrorCode))
-@pytest.mark.parametrize("delivery", list(Delivery))
+@every_row("code", list(ErrorCode))
+@every_row("delivery", list(Delivery))
 def test_what_unwrap_raises_pickles_with_its_result(code: ErrorCode, delivery: Delivery) -> None:
     result = catga_sync.CatgaResult[int].failure("no", code, delivery=delivery)
     with pytest.raises(CallError) as caught:
@@ -222,12 +223,12 @@ def test_what_unwrap_raises_pickles_with_its_result(code: ErrorCode, delivery: D
 # -- docstrings --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cls", [cls for cls in CLASSES if cls.__name__ not in BASES])
+@every_row("cls", [cls for cls in CLASSES if cls.__name__ not in BASES])
 def test_a_public_class_says_whether_threads_may_share_it(cls: type) -> None:
     assert re.search(r"thread-safe|immutable", inspect.getdoc(cls) or "", re.IGNORECASE)
 
 
-@pytest.mark.parametrize("name", [name for name in catga_sync.__all__ if name not in ("Delivery", "ErrorCode")])
+@every_row("name", [name for name in catga_sync.__all__ if name not in ("Delivery", "ErrorCode")])
 def test_every_public_thing_says_what_it_is(name: str) -> None:
     assert len((getattr(catga_sync, name).__doc__ or "").strip()) > 20
 
@@ -391,7 +392,7 @@ def test_importing_the_root_loads_no_framework() -> None:
     assert loaded == []
 
 
-@pytest.mark.parametrize(
+@every_row(
     "module",
     ["catga_sync.integrations.flask", "catga_sync.integrations.wsgi", "catga_sync.behaviors", "catga_sync.transport",
      "catga_sync.discovery", "catga_sync.routing", "catga_sync.observability.logs", "catga_sync.testing"],

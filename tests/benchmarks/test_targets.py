@@ -12,11 +12,12 @@ from benchmarks.bench.measure import Measured
 from benchmarks.bench.remote import WAYS, cases_of
 from benchmarks.bench.report import read, table, write
 from benchmarks.bench.targets import TARGETS, Target, judge
+from tests.tables import every_row
 
 MEASURED = Measured({"ours": [1.0, 2.0, 3.0], "theirs": [2.0, 4.0, 6.0]})
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("target", "status"),
     [
         (Target("p", "ours", "theirs", most=0.5), "ok"),
@@ -33,7 +34,7 @@ def test_a_target_is_judged_by_the_median(target: Target, status: str) -> None:
     assert judge(target, MEASURED).status == status
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("target", "bound"),
     [
         (Target("p", "a", "b", most=0.3, stretch=0.2), "<= 0.3 [0.2]"),
@@ -56,7 +57,7 @@ def test_every_target_of_remote_has_its_cases() -> None:
     assert wanted - cases == set()
 
 
-@pytest.mark.parametrize("part", PARTS)
+@every_row("part", PARTS)
 def test_every_part_is_there_under_its_name(part: str) -> None:
     assert importlib.import_module(f"benchmarks.bench.{part}").PART.name == part
 

@@ -39,6 +39,7 @@ from tests.contracts.receiver import (
     payload_of,
     replies_of,
 )
+from tests.tables import every_row
 
 __all__ = ["AdapterContract"]
 
@@ -143,7 +144,7 @@ class AdapterContract(Exchanges):
         assert (context.baggage, dict(context.context)) == ("a=1", {"tenant": "Jörg"})
         assert 50 < left <= 60
 
-    @pytest.mark.parametrize(
+    @every_row(
         "text", ["", " ", "1.5", "1e9", "abc", "+5", "0x10", "1,2", "5, 6", "1 0", "--1", "\u00b2", "9" * 21, "NaN"]
     )
     def test_a_time_that_is_no_whole_number_is_400(self, node: ClusterMediator, ran: list[Any], text: str) -> None:
@@ -151,12 +152,12 @@ class AdapterContract(Exchanges):
         self.refused(node, call, 400, ErrorCode.INVALID_ARGUMENT)
         assert ran == []
 
-    @pytest.mark.parametrize("text", ["tenant", "=a", "a=b,a=c", "a=b c", "a=%", "a=%FF", "a=" + "b" * 4_100, ","])
+    @every_row("text", ["tenant", "=a", "a=b,a=c", "a=b c", "a=%", "a=%FF", "a=" + "b" * 4_100, ","])
     def test_a_context_that_cannot_be_read_is_400(self, node: ClusterMediator, ran: list[Any], text: str) -> None:
         self.refused(node, invocation(headers={"Catga-Context": text}), 400, ErrorCode.INVALID_ARGUMENT)
         assert ran == []
 
-    @pytest.mark.parametrize("value", ["a b", "x" * 129, "é", "", '"'])
+    @every_row("value", ["a b", "x" * 129, "é", "", '"'])
     def test_a_header_that_is_no_request_id_is_not_echoed(self, node: ClusterMediator, value: str) -> None:
         self.refused(node, Call(b"{", {"Catga-Request-Id": value}), 400, ErrorCode.INVALID_ARGUMENT, "unknown")
 
@@ -171,7 +172,7 @@ class AdapterContract(Exchanges):
             self.refused(node, Call(body, headers, length="300"), 401, ErrorCode.UNAUTHENTICATED, "unknown")
         assert body.taken == 0
 
-    @pytest.mark.parametrize(
+    @every_row(
         "changes",
         [
             {"remote_address": "10.0.0.1"},
@@ -193,7 +194,7 @@ class AdapterContract(Exchanges):
 
     # -- the body ------------------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize(
+    @every_row(
         "content_type",
         [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json",
          "application/jsonp", "application/json5", "json", "x, application/json"],
@@ -214,7 +215,7 @@ class AdapterContract(Exchanges):
     def test_a_charset_and_the_letter_case_change_nothing(self, node: ClusterMediator, content_type: str) -> None:
         assert self.exchange(node, changed(invocation(), content_type=content_type)).status == 200
 
-    @pytest.mark.parametrize("coding", ["deflate", "gzip, gzip", "identity, gzip", "x"])
+    @every_row("coding", ["deflate", "gzip, gzip", "identity, gzip", "x"])
     def test_a_coding_that_was_not_offered_is_415_with_those_that_are(
         self, node: ClusterMediator, ran: list[Any], coding: str
     ) -> None:
@@ -235,7 +236,7 @@ class AdapterContract(Exchanges):
         answer = self.exchange(node, changed(call, body=gzip.compress(call.body)))
         assert [each["executed"] for each in replies_of(answer)] == ["1", "1", "1"]
 
-    @pytest.mark.parametrize(
+    @every_row(
         "damage",
         [
             lambda body: whole(),
@@ -299,12 +300,11 @@ class AdapterContract(Exchanges):
             assert "Content-Encoding" not in self.exchange(node, asking).headers
             assert not node._local_node.describe().features & {"gzip", "br"}
 
-    @pytest.mark.parametrize(
+    @every_row(
         "length",
         [str(LIMIT + 1), "1" + "0" * 18, "9" * 19, "1" + "0" * 19, "9" * 30, "0" * 30 + "9" * 30, "9" * 5000],
-        ids=lambda length: f"{length[:4]}-{len(length)}",
     )
-    @pytest.mark.parametrize("terminated", [True, False])
+    @every_row("terminated", [True, False])
     def test_a_body_that_is_announced_too_long_is_413_and_not_read_though_it_is_valid(
         self, node: ClusterMediator, ran: list[Any], length: str, terminated: bool
     ) -> None:
@@ -331,8 +331,8 @@ class AdapterContract(Exchanges):
         assert self.exchange(node, Call(full + b" ")).status == 413
         assert self.exchange(node, Call(full + b" ", length="", terminated=True)).status == 413
 
-    @pytest.mark.parametrize("path", [INVOKE_PATH, BATCH_PATH, DRAIN_PATH])
-    @pytest.mark.parametrize("headers", [{}, {"Transfer-Encoding": "chunked"}], ids=["no word of it", "chunked"])
+    @every_row("path", [INVOKE_PATH, BATCH_PATH, DRAIN_PATH])
+    @every_row("headers", [{}, {"Transfer-Encoding": "chunked"}], ids=["no word of it", "chunked"])
     def test_a_body_whose_end_nobody_knows_is_411_and_not_read_and_says_what_to_do(
         self, node: ClusterMediator, path: str, headers: dict[str, str]
     ) -> None:
@@ -344,8 +344,8 @@ class AdapterContract(Exchanges):
         assert text.startswith("Content-Length: missing")
         assert "send the length (not Transfer-Encoding: chunked)" in text
 
-    @pytest.mark.parametrize("length", ["abc", "-1", "+5", "1.5", "0x10", "5, 5", "1_0", " ", "\u00b2"])
-    @pytest.mark.parametrize("terminated", [True, False])
+    @every_row("length", ["abc", "-1", "+5", "1.5", "0x10", "5, 5", "1_0", " ", "\u00b2"])
+    @every_row("terminated", [True, False])
     def test_a_length_that_is_no_number_is_400_even_where_the_server_knows_the_end(
         self, node: ClusterMediator, ran: list[Any], length: str, terminated: bool
     ) -> None:
@@ -377,8 +377,8 @@ class AdapterContract(Exchanges):
         assert self.exchange(node, Call(body, length=str(len(whole.body)))).status == 200
         assert body.taken == len(whole.body)
 
-    @pytest.mark.parametrize("error", [OSError("reset"), EOFError(), ValueError("chunk"), TimeoutError()])
-    @pytest.mark.parametrize("terminated", [True, False])
+    @every_row("error", [OSError("reset"), EOFError(), ValueError("chunk"), TimeoutError()])
+    @every_row("terminated", [True, False])
     def test_a_body_that_breaks_off_is_400_and_runs_nothing(
         self, node: ClusterMediator, ran: list[Any], error: Exception, terminated: bool
     ) -> None:
@@ -390,12 +390,12 @@ class AdapterContract(Exchanges):
 
     # -- methods -------------------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "FOO"])
+    @every_row("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "FOO"])
     def test_another_method_is_405(self, node: ClusterMediator, ran: list[Any], method: str) -> None:
         self.refused(node, changed(invocation(), method=method), 405, ErrorCode.UNIMPLEMENTED, "unknown")
         assert ran == []
 
-    @pytest.mark.parametrize(("path", "method"), [(NODE_PATH, "POST"), (DRAIN_PATH, "GET"), (BATCH_PATH, "GET")])
+    @every_row(("path", "method"), [(NODE_PATH, "POST"), (DRAIN_PATH, "GET"), (BATCH_PATH, "GET")])
     def test_each_route_has_its_own_method(self, node: ClusterMediator, path: str, method: str) -> None:
         call = changed(invocation(), path=path, method=method)
         self.refused(node, call, 405, ErrorCode.UNIMPLEMENTED, "unknown")

@@ -27,6 +27,7 @@ from catga_sync.results import CatgaResult
 from catga_sync.wire.envelope import ResponseEnvelope
 from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH
 from catga_sync.wire.signatures import REFUSAL
+from tests.tables import every_row
 
 __all__ = [
     "LIMIT", "SECRET", "Answer", "Body", "Call", "Exchanges", "GetUser", "ReceiverContract", "Unhandled", "batch",
@@ -372,7 +373,7 @@ class ReceiverContract(Exchanges):
 
     # -- types ---------------------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("name", HOSTILE_NAMES)
+    @every_row("name", HOSTILE_NAMES)
     def test_a_type_that_nobody_knows_is_looked_up_and_nothing_else(
         self, node: ClusterMediator, ran: list[Any], name: str
     ) -> None:
@@ -395,14 +396,14 @@ class ReceiverContract(Exchanges):
         self.refused(node, invocation("users.Secret", {}), 403, ErrorCode.PERMISSION_DENIED)
         assert ran == []
 
-    @pytest.mark.parametrize("name", ["int", "none", "users.Get", "Unknown", f"{__name__}.User2", "os.system"])
+    @every_row("name", ["int", "none", "users.Get", "Unknown", f"{__name__}.User2", "os.system"])
     def test_a_response_type_that_does_not_belong_to_the_request_is_refused(
         self, node: ClusterMediator, ran: list[Any], name: str
     ) -> None:
         self.refused(node, invocation(responseTypeName=name), 200, ErrorCode.INVALID_ARGUMENT)
         assert ran == []
 
-    @pytest.mark.parametrize("payload", BAD_PAYLOADS, ids=lambda payload: ascii(payload)[:40])
+    @every_row("payload", BAD_PAYLOADS)
     def test_a_payload_that_does_not_fit_is_refused(
         self, node: ClusterMediator, ran: list[Any], payload: bytes
     ) -> None:
@@ -419,12 +420,12 @@ class ReceiverContract(Exchanges):
 
     # -- the envelope --------------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("body", BAD_ENVELOPES.values(), ids=BAD_ENVELOPES)
+    @every_row("body", BAD_ENVELOPES.values(), ids=BAD_ENVELOPES)
     def test_what_is_no_envelope_is_400(self, node: ClusterMediator, ran: list[Any], body: bytes) -> None:
         self.refused(node, Call(body), 400, ErrorCode.INVALID_ARGUMENT, "unknown")
         assert ran == []
 
-    @pytest.mark.parametrize(("name", "value"), BAD_PROPERTIES, ids=lambda value: ascii(value)[:20])
+    @every_row(("name", "value"), BAD_PROPERTIES)
     def test_a_wrong_property_is_400_and_named(
         self, node: ClusterMediator, ran: list[Any], name: str, value: Any
     ) -> None:
@@ -432,7 +433,7 @@ class ReceiverContract(Exchanges):
         assert (answer.reply.error_message or "").startswith(f"{name}: ")
         assert ran == []
 
-    @pytest.mark.parametrize("value", BAD_IDS, ids=lambda value: ascii(value)[:20])
+    @every_row("value", BAD_IDS)
     def test_a_wrong_request_id_is_400_and_never_echoed(self, node: ClusterMediator, value: Any) -> None:
         answer = self.refused(node, invocation(requestId=value), 400, ErrorCode.INVALID_ARGUMENT, "unknown")
         assert b"forged" not in answer.body
@@ -501,7 +502,7 @@ class ReceiverContract(Exchanges):
         "same origin": {"headers": {"Sec-Fetch-Site": "same-origin"}},
     }
 
-    @pytest.mark.parametrize("changes", STRANGERS.values(), ids=STRANGERS)
+    @every_row("changes", STRANGERS.values(), ids=STRANGERS)
     def test_an_unsigned_call_that_does_not_come_straight_from_loopback_is_403_and_not_read(
         self, node: ClusterMediator, ran: list[Any], changes: dict[str, Any]
     ) -> None:
@@ -510,7 +511,7 @@ class ReceiverContract(Exchanges):
         assert body.taken == 0
         assert ran == []
 
-    @pytest.mark.parametrize("changes", STRANGERS.values(), ids=STRANGERS)
+    @every_row("changes", STRANGERS.values(), ids=STRANGERS)
     def test_a_stranger_does_not_get_the_description_of_the_node_either(
         self, node: ClusterMediator, changes: dict[str, Any]
     ) -> None:
@@ -543,7 +544,7 @@ class ReceiverContract(Exchanges):
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("text", ["0", "-1", "-0", "-1000000", " 0 ", "-" + "9" * 20])
+    @every_row("text", ["0", "-1", "-0", "-1000000", " 0 ", "-" + "9" * 20])
     def test_a_call_whose_time_is_up_is_504_and_not_started(
         self, node: ClusterMediator, ran: list[Any], text: str
     ) -> None:
@@ -723,7 +724,7 @@ class ReceiverContract(Exchanges):
         ]  # fmt: skip
         assert ran == [GetUser("1"), GetUser("8")]
 
-    @pytest.mark.parametrize(
+    @every_row(
         "body",
         [b"", b"[]", b"{}", b'{"requests":[]}', b'{"requests":{}}', b'{"requests":null}', b'{"requests":"x"}', b"\xff"],
     )
@@ -808,12 +809,12 @@ class ReceiverContract(Exchanges):
 
     # -- going offline ---------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("changes", STRANGERS.values(), ids=STRANGERS)
+    @every_row("changes", STRANGERS.values(), ids=STRANGERS)
     def test_a_node_goes_offline_for_no_stranger(self, node: ClusterMediator, changes: dict[str, Any]) -> None:
         self.refused(node, Call(path=DRAIN_PATH, **changes), 403, ErrorCode.PERMISSION_DENIED, "unknown")
         assert not node._local_node.draining
 
-    @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
+    @every_row("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
     def test_what_any_page_may_send_takes_no_node_offline(
         self, node: ClusterMediator, content_type: str | None
     ) -> None:

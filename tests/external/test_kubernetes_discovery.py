@@ -25,6 +25,7 @@ require_module("kubernetes")
 from tests.external.kubernetes_api import Handler, KubernetesApi  # noqa: E402 - see above
 from tests.external.kubernetes_case import Discover, KubernetesCase, Pauses, ids, until_ids  # noqa: E402
 from tests.external.kubernetes_objects import endpoint_slice, pod  # noqa: E402
+from tests.tables import every_row  # noqa: E402
 
 
 def followers() -> list[threading.Thread]:
@@ -260,7 +261,7 @@ class TestOptions:
         discovery: Discovery = KubernetesDiscovery("kubernetes://shop/users")
         assert discovery.refresh_interval == 0.25
 
-    @pytest.mark.parametrize(
+    @every_row(
         ("options", "text"),
         [
             ({"api_server": "http://10.0.0.1:8001"}, r"^api_server: give https://host:port \(http:// is for loopback"),

@@ -20,6 +20,7 @@ yaml = require_module("yaml")
 # isort: split
 
 from tests.external.kubernetes_objects import judged  # noqa: E402 - see above
+from tests.tables import every_row  # noqa: E402
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "kubernetes"
 
@@ -67,7 +68,7 @@ def environment(container: dict[str, Any]) -> dict[str, str]:
     return filled
 
 
-@pytest.mark.parametrize("item", objects(), ids=lambda item: f"{item['kind']}-{item['metadata']['name']}")
+@every_row("item", objects())
 def test_is_read_whole_by_the_official_client(item: dict[str, Any]) -> None:
     assert judged(item, _KINDS[item["apiVersion"], item["kind"]])
     assert item["metadata"]["namespace"] == "shop"

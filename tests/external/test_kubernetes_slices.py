@@ -19,6 +19,7 @@ require_module("kubernetes")
 # isort: split
 
 from tests.external.kubernetes_objects import endpoint_slice, judged, pod, port, written  # noqa: E402 - see above
+from tests.tables import every_row  # noqa: E402
 from tests.thorough import thorough  # noqa: E402 - see above
 
 USERS = Service("shop", "users")
@@ -36,7 +37,7 @@ def problems(item: Any, service: Service = USERS) -> str:
 
 
 class TestUrl:
-    @pytest.mark.parametrize(
+    @every_row(
         ("url", "service"),
         [
             ("kubernetes://shop/users", Service("shop", "users")),
@@ -49,7 +50,7 @@ class TestUrl:
     def test_names_a_service(self, url: str, service: Service) -> None:
         assert parse_url(url) == service
 
-    @pytest.mark.parametrize(
+    @every_row(
         "url",
         [
             "kubernetes://users",
@@ -78,7 +79,7 @@ class TestUrl:
 
 
 class TestCondition:
-    @pytest.mark.parametrize(
+    @every_row(
         ("ready", "serving", "terminating", "expected"),
         [
             (True, True, False, ONLINE),
@@ -108,7 +109,7 @@ class TestNode:
         assert (record.node.node_id, record.node.incarnation) == ("users-7d9f-abcde", "f81d4fae-7dec")
         assert (record.node.handles, record.node.subscribes, record.age, record.seq) == (None, None, None, 0)
 
-    @pytest.mark.parametrize(
+    @every_row(
         ("target", "node_id"),
         [
             (pod(None, "10.0.0.1"), "10-0-0-1"),
@@ -134,7 +135,7 @@ class TestNode:
     def test_is_where_the_first_address_says(self) -> None:
         assert said(endpoint_slice("a", pod("users-0", "10.0.0.1", "10.0.0.2")))["users-0"][0] == "http://10.0.0.1:8000"
 
-    @pytest.mark.parametrize(
+    @every_row(
         ("address", "family"),
         [
             ("169.254.169.254", "IPv4"),
@@ -240,7 +241,7 @@ class TestSeveralSlices:
 
 
 class TestNotASlice:
-    @pytest.mark.parametrize(
+    @every_row(
         "change",
         [
             {"kind": "Endpoints"},
@@ -254,7 +255,6 @@ class TestNotASlice:
             {"ports": 8000},
             {"ports": [8000]},
         ],
-        ids=lambda change: next(iter(change)),
     )
     def test_is_an_error(self, change: dict[str, Any]) -> None:
         item = written(endpoint_slice("a", pod("users-0", "10.0.0.1")))

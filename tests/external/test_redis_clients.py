@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -69,8 +67,7 @@ print(json.dumps([connection() == mine, others == mine, sorted(each.node.node_id
 
 @pytest.mark.parametrize("how", ["os.fork", "a fork in C"])
 def test_a_forked_child_has_a_connection_of_its_own_and_leaves_the_parents_alone(server: RedisServer, how: str) -> None:
-    command = [sys.executable, "-W", "error", "-c", FORK, server.url, how]
-    done = subprocess.run(command, env=processes.clean_environment(), capture_output=True, text=True, timeout=60)
+    done = processes.run("-W", "error", "-c", FORK, server.url, how)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [True, False, ["child", "parent"]]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -15,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.conftest import require_service
-from tests.processes import clean_environment
 
 ATTACKER = 65534
 
@@ -110,14 +108,7 @@ def thief() -> Iterator[tuple[str, list[str]]]:
 
 def run(script: str, shared: Path, *arguments: str, **variables: str) -> tuple[str, str]:
     """Return what a script writes to its output, and to its log."""
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        env=clean_environment({"TMPDIR": str(shared), **variables}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = processes.run("-c", script, *arguments, env={"TMPDIR": str(shared), **variables})
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
 

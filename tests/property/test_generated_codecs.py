@@ -25,6 +25,7 @@ from catga_sync import Request, message
 from catga_sync.errors import SerializationError
 from catga_sync.serialization import CatgaSchema, Codec, MessageRegistry
 from catga_sync.serialization.reader import UNREAD
+from tests.tables import every_row
 from tests.thorough import thorough
 
 
@@ -357,7 +358,7 @@ def test_of_data_of_another_type_the_same_is_read_and_said(data: st.DataObject) 
         assert outcome(fast.decode, raw) == outcome(plain.decode, raw)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "raw",
     [
         b'{"text":"a","text":"b","number":1}', b'{"text" :"a","text" :"b","number":1}',
@@ -376,7 +377,7 @@ def test_of_an_object_the_same_is_read_and_said(raw: bytes) -> None:
             assert outcome(fast.decode, whole) == outcome(plain.decode, whole)
 
 
-@pytest.mark.parametrize("annotation", [*SCALARS, Leaf, Slotted, Checked], ids=repr)
+@every_row("annotation", [*SCALARS, Leaf, Slotted, Checked])
 def test_of_each_token_the_same_is_read_and_said(annotation: Any) -> None:
     for kind, form in ((annotation, b"%s"), (list[annotation], b"[%s]"), (dict[str, annotation], b'{"a":%s}')):
         fast, plain = codecs_of(kind)
@@ -399,7 +400,7 @@ ODD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("annotation", [*SCALARS, Leaf, Slotted, Checked], ids=repr)
+@every_row("annotation", [*SCALARS, Leaf, Slotted, Checked])
 def test_of_each_odd_value_the_same_is_written_and_said(annotation: Any) -> None:
     for value in ODD:
         for kind, whole in ((annotation, value), (list[annotation], [value]), (dict[str, annotation], {"a": value})):
@@ -407,10 +408,9 @@ def test_of_each_odd_value_the_same_is_written_and_said(annotation: Any) -> None
             assert outcome(fast.encode, whole) == outcome(plain.encode, whole), value
 
 
-@pytest.mark.parametrize(
+@every_row(
     "annotation",
     [list[int], tuple[int, ...], tuple[int, int], frozenset[int], dict[int, int], list[datetime]],
-    ids=repr,
 )
 def test_of_each_collection_the_same_is_written_and_said(annotation: Any) -> None:
     fast, plain = codecs_of(annotation)
@@ -446,7 +446,7 @@ USUAL: list[tuple[Any, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("annotation", "value"), USUAL, ids=repr)
+@every_row(("annotation", "value"), USUAL)
 def test_usual_values_are_written_and_read_by_generated_functions(annotation: Any, value: Any) -> None:
     raw = same(annotation, value)
     assert raw is not None

@@ -13,13 +13,13 @@ from typing import Any, Literal, NewType, Optional
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from catga_sync import Request, message
 from catga_sync.serialization import CatgaSchema, Codec, MessageRegistry
 from catga_sync.serialization.roundtrip import compile_round_trip
+from tests.tables import every_row
 from tests.thorough import thorough
 
 Name = NewType("Name", str)
@@ -174,7 +174,7 @@ def test_what_is_promised_comes_back_equal_and_of_the_same_type(value: Any) -> N
             assert alike(codec.decode(codec.encode(value)), value), codec
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("annotation", "value"),
     [
         (str, "x"), (str, "Grüße 🙂"), (int, 7), (float, 0.5), (bool, False), (bytes, b"x"), (Decimal, Decimal("1.50")),
@@ -186,13 +186,12 @@ def test_what_is_promised_comes_back_equal_and_of_the_same_type(value: Any) -> N
         (dict[int, Leaf], {1: Leaf("x")}), (Any, {"a": [1, 2.5, None, True, {"b": "c"}]}), (list[list[str]], [["x"]]),
         (list[int | None], [1, None]), (Endless, Endless(None)),
     ],
-    ids=repr,
 )  # fmt: skip
 def test_plain_values_are_promised(annotation: Any, value: Any) -> None:
     assert codec_of(annotation).round_trips(value)
 
 
-@pytest.mark.parametrize("annotation", [Checked, Counted, Making, Setting, Endless, WithSchema, Bits], ids=repr)
+@every_row("annotation", [Checked, Counted, Making, Setting, Endless, WithSchema, Bits])
 def test_of_classes_that_do_more_than_hold_their_fields_nothing_is_promised(annotation: Any) -> None:
     value = {
         Checked: lambda: Checked("x"), Counted: lambda: Counted("x"), Making: lambda: Making("x"),

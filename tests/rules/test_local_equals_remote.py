@@ -31,6 +31,7 @@ from catga_sync.results import CatgaResult
 from catga_sync.testing import LocalCluster
 from tests.conftest import require_module
 from tests.processes import free_port, until
+from tests.tables import every_row
 from tests.unit.serving import serving
 
 
@@ -453,7 +454,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 FORGOTTEN = ["nothing for a dataclass", "nothing for an int", "a result of nothing"]
 
 
-@pytest.mark.parametrize("case", FORGOTTEN)
+@every_row("case", FORGOTTEN)
 def test_a_handler_without_a_return_is_a_fault_everywhere(world: World, case: str) -> None:
     for result in ways(world, TABLE[case][0](case)).values():
         assert (result.code, result.delivery) == (ErrorCode.INTERNAL, Delivery.EXECUTED)
@@ -486,14 +487,14 @@ def assert_equal(results: dict[str, CatgaResult[Any]]) -> None:
         assert outcome(result) == outcome(first) or isinstance(first.value, (int, float))
 
 
-@pytest.mark.parametrize("case", TABLE)
+@every_row("case", TABLE)
 def test_the_same_handler_gives_the_same_result_on_every_way(world: World, case: str) -> None:
     results = ways(world, TABLE[case][0](case))
     assert_equal(results)
     assert "hunter2" not in repr(results)
 
 
-@pytest.mark.parametrize("case", [["an int"], None, 7, "\ud800"], ids=["list", "None", "int", "surrogate"])
+@every_row("case", [["an int"], None, 7, "\ud800"], ids=["list", "None", "int", "surrogate"])
 def test_a_request_that_does_not_fit_its_class_is_the_same_everywhere(world: World, case: Any) -> None:
     first, *others = ways(world, AsInt(case)).values()
     assert (first.code, first.delivery) == (ErrorCode.INVALID_ARGUMENT, Delivery.NOT_EXECUTED)
@@ -501,7 +502,7 @@ def test_a_request_that_does_not_fit_its_class_is_the_same_everywhere(world: Wor
     assert "AsInt.case" in (first.error or "")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("request_", "said"),
     [
         (Carry(-0.0, Decimal("-0")), "ratio=-0.0, price=Decimal('-0')"),
@@ -515,7 +516,6 @@ def test_a_request_that_does_not_fit_its_class_is_the_same_everywhere(world: Wor
         (Carry(count=10**4300), "Carry.count: has more than 4300 digits"),
         (Carry(plain={"a": [10**4300]}), "Carry.plain: has more than 4300 digits"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_request_is_the_same_to_its_handler_on_every_way(world: World, request_: Carry, said: str) -> None:
     first, *others = ways(world, request_).values()
@@ -532,19 +532,19 @@ def test_a_remote_result_knows_where_it_comes_from(world: World) -> None:
     assert result.processing_time_ms >= 0
 
 
-@pytest.mark.parametrize("timeout", [60, 5.5, 10**6])
+@every_row("timeout", [60, 5.5, 10**6])
 def test_a_timeout_that_is_not_up_changes_nothing(world: World, timeout: float) -> None:
     for mediator in (world.local, world.a, world.client):
         assert mediator.send(AsInt("an int"), timeout=timeout) == CatgaResult.success(7)
 
 
-@pytest.mark.parametrize("timeout", [math.inf, 1e300, 10**30])
+@every_row("timeout", [math.inf, 1e300, 10**30])
 def test_a_timeout_may_be_as_long_as_one_likes(world: World, timeout: float) -> None:
     for mediator in (world.local, world.a, world.client):
         assert mediator.send(AsInt("an int"), timeout=timeout) == CatgaResult.success(7)
 
 
-@pytest.mark.parametrize("timeout", [0, -1])
+@every_row("timeout", [0, -1])
 def test_a_call_whose_time_is_up_is_not_started_anywhere(world: World, timeout: float) -> None:
     for mediator in (world.local, world.a, world.client):
         result = mediator.send(AsInt("an int"), timeout=timeout)
@@ -565,7 +565,7 @@ def test_a_local_type_stays_where_it_is(world: World) -> None:
     assert (result.code, result.delivery) == (ErrorCode.UNIMPLEMENTED, Delivery.NOT_EXECUTED)
 
 
-@pytest.mark.parametrize("argument", [None, "x", Happened(), AsInt])
+@every_row("argument", [None, "x", Happened(), AsInt])
 def test_an_argument_that_is_no_request_is_a_type_error_everywhere(world: World, argument: Any) -> None:
     for mediator in (world.local, world.a, world.client):
         with pytest.raises(TypeError, match=r"^request: "):
@@ -619,7 +619,7 @@ def test_a_subscriber_that_fails_is_the_same_everywhere(world: World) -> None:
 # -- a handler that sends ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("timeout", [None, 1000.0])
+@every_row("timeout", [None, 1000.0])
 def test_a_nested_send_has_what_its_caller_has_left(world: World, timeout: float | None) -> None:
     assert world.client.send(Outer(timeout), timeout=25).value == "inner"
     assert world.seen["outer left"] <= 25

@@ -199,6 +199,7 @@ def test_a_url_with_a_password_is_shown_by_no_check_of_an_address(told: Told) ->
         told.by(lambda url=url: KubernetesDiscovery(url))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "command",
     [
@@ -220,7 +221,7 @@ def test_a_command_that_is_used_wrongly_shows_no_password(
     monkeypatch.setenv("CATGA_RUNTIME_DIR", str(tmp_path))
     # With a host these would be used.
     wrong = [url for url in URLS if "@host:6379" not in url or not url.startswith("redis")]
-    for url in [*wrong[::7], *([PLAIN] if "--secret" in command else [])]:
+    for url in [*wrong[:: len(wrong) // tried(len(wrong))], *([PLAIN] if "--secret" in command else [])]:
         told.by(lambda url=url: main([part.replace("{}", url) for part in command.split(" ")]))
 
 
@@ -233,11 +234,13 @@ def test_a_command_still_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) 
     assert "invalid choice: *** (choose from " in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["SECRET", "DISCOVERY", "IDEMPOTENCY", "ENDPOINT", "PEERS", "REQUEST_TIMEOUT"])
 def test_a_command_shows_no_key_and_no_password_of_its_environment(
     told: Told, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = KEYS if name == "SECRET" else [url for url in URLS[::5] if "\0" not in url]
+    urls = [url for url in URLS if "\0" not in url]
+    values = KEYS if name == "SECRET" else urls[:: len(urls) // tried(len(urls))]
     for value in values:
         monkeypatch.setenv(f"CATGA_{name}", value)
         told.by(lambda: main(["nodes"]))

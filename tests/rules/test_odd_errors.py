@@ -26,6 +26,7 @@ from catga_sync import (
     message,
 )
 from catga_sync.errors import HandlerFailed
+from tests.tables import every_row
 from tests.unit.ending import ended_by_server
 from tests.unit.serving import three_ways
 
@@ -378,7 +379,7 @@ def test_the_log_says_why_an_error_has_lost_its_text_or_code(
     assert isinstance(record.exc_info[1], RuntimeError)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "error",
     [
         OutOfStock("A-1", wanted=3), OutOfStock(sku="A-1"), Frozen("A-1"), Slotted("A-1"), OwnText("A-1"),
@@ -386,7 +387,6 @@ def test_the_log_says_why_an_error_has_lost_its_text_or_code(
         ClassCode("no"), ClassCode("no", code="shop.given"), PropertyCode("no"), ManyBases("no"),
         BusinessError("no", code="x", delivery=Delivery.UNKNOWN, result=CatgaResult.failure("no")),
     ],
-    ids=lambda error: f"{type(error).__name__}",
 )  # fmt: skip
 def test_an_error_is_the_same_after_pickling_and_copying(error: Any) -> None:
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):

@@ -328,8 +328,12 @@ def test_the_threads_end_with_a_mediator_that_is_dropped() -> None:
     assert asyncio.run(local.asend(Double(1)))
     threads = threads_of(local._threads._pools[0])
     del local
-    gc.collect()
-    until(lambda: not any(each.is_alive() for each in threads), "the threads end")
+
+    def ended() -> bool:
+        gc.collect()  # each time: a thread has its last call, which has the mediator, until a moment after the answer
+        return not any(each.is_alive() for each in threads)
+
+    until(ended, "the threads end")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -16,6 +16,7 @@ from catga_sync.context import (
     usable_baggage,
 )
 from catga_sync.deadline import NESTED_MARGIN, Deadline
+from tests.tables import every_row
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 GIVEN = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -112,9 +113,7 @@ def test_the_parts_of_a_call_have_ids_of_their_own_and_one_deadline():
 # -- traces ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "given", [GIVEN, GIVEN[:-2] + "00", "cc" + GIVEN[2:], "01" + GIVEN[2:] + "-what.the.future.brings"]
-)
+@every_row("given", [GIVEN, GIVEN[:-2] + "00", "cc" + GIVEN[2:], "01" + GIVEN[2:] + "-what.the.future.brings"])
 def test_a_trace_that_came_is_carried_on_as_it_is(given):
     call = CallContext(new_request_id(), traceparent=given, tracestate="vendor=x")
     assert call.trace() == (given, "vendor=x")
@@ -123,7 +122,7 @@ def test_a_trace_that_came_is_carried_on_as_it_is(given):
     assert inner.trace() == (given, "vendor=x")
 
 
-@pytest.mark.parametrize(
+@every_row(
     "given",
     [
         None, "", "t", "ff" + GIVEN[2:], GIVEN.upper(), GIVEN[:-3], GIVEN + "0", f"00-{'0' * 32}-b7ad6b7169203331-01",
@@ -138,7 +137,7 @@ def test_a_trace_begins_where_none_came_that_can_be_read(given):
     assert tracestate is None
 
 
-@pytest.mark.parametrize("request_id", ["r-1", "0" * 32, "A" * 32, "x" * 128, "a" * 16 + "0" * 16])
+@every_row("request_id", ["r-1", "0" * 32, "A" * 32, "x" * 128, "a" * 16 + "0" * 16])
 def test_a_trace_that_begins_with_a_foreign_id_has_an_id_of_the_right_form_all_the_same(request_id):
     call = CallContext(request_id)
     assert len(call.trace_id) == 32
@@ -168,9 +167,7 @@ def test_a_call_takes_from_a_carrier_what_is_well_formed():
     assert call.carrying({}) == call
 
 
-@pytest.mark.parametrize(
-    "traceparent", ["", "00-x", CARRIED + "\n", CARRIED.upper(), "01" + CARRIED[2:] + "-\u00e4", 7]
-)
+@every_row("traceparent", ["", "00-x", CARRIED + "\n", CARRIED.upper(), "01" + CARRIED[2:] + "-\u00e4", 7])
 def test_a_traceparent_that_is_none_leaves_the_trace_of_the_call(traceparent):
     taken = CallContext("a", traceparent=GIVEN, tracestate="s").carrying(
         {"traceparent": traceparent, "tracestate": "v"}
@@ -178,20 +175,20 @@ def test_a_traceparent_that_is_none_leaves_the_trace_of_the_call(traceparent):
     assert (taken.traceparent, taken.tracestate) == (GIVEN, "s")
 
 
-@pytest.mark.parametrize("tracestate", [None, "", "v=\u00e4", "v\r\nHost: x", "v" * 3000, b"v"])
+@every_row("tracestate", [None, "", "v=\u00e4", "v\r\nHost: x", "v" * 3000, b"v"])
 def test_a_trace_state_that_is_none_is_left_out(tracestate):
     carrier = {"traceparent": CARRIED} if tracestate is None else {"traceparent": CARRIED, "tracestate": tracestate}
     taken = CallContext("a", traceparent=GIVEN, tracestate="s").carrying(carrier)
     assert (taken.traceparent, taken.tracestate) == (CARRIED, None)
 
 
-@pytest.mark.parametrize("baggage", ["", "t=\u00e4", "t=1\r\nHost: x", "t" * 9000, b"t=1", None])
+@every_row("baggage", ["", "t=\u00e4", "t=1\r\nHost: x", "t" * 9000, b"t=1", None])
 def test_a_baggage_that_is_none_takes_that_of_the_call_away(baggage):
     assert usable_baggage(baggage) is None
     assert CallContext("a", baggage="tenant=1").carrying({"baggage": baggage}).baggage is None
 
 
-@pytest.mark.parametrize(
+@every_row(
     "lengths", [[1], [MAX_BAGGAGE], [4_000, 4_159], [4_000, 4_160], [4_000, 4_159, 1], [8_000, 100, 100], [1] * 9_000]
 )
 def test_of_a_baggage_that_is_too_long_the_last_members_are_left_out(lengths):

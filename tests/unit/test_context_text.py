@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from catga_sync._context_text import read_context, write_context
 from catga_sync.context import CallContext
+from tests.tables import every_row
 
 KEYS = st.from_regex(r"[A-Za-z0-9._\-]{1,64}", fullmatch=True)
 VALUES = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
@@ -38,7 +39,7 @@ def test_any_other_line_is_read_or_refused(text: str) -> None:
     assert read_context(write_context(entries)) == entries
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("context", "text"),
     [
         ({f"k{n}": "" for n in range(33)}, "context: 33 entries, and a call carries at most 32"),
@@ -58,7 +59,7 @@ def test_more_than_a_call_carries_is_refused_by_name(context: dict[str, str], te
     assert text in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("context", "text"),
     [
         ("tenant=1", "context: give a mapping of text to text, not str"),

@@ -5,16 +5,17 @@ import math
 import pytest
 
 from catga_sync.deadline import NESTED_MARGIN, Deadline, check_timeout
+from tests.tables import every_row
 
 
-@pytest.mark.parametrize(("given", "seconds"), [(1, 1.0), (0.25, 0.25), (0, 0.0), (-3, -3.0)])
+@every_row(("given", "seconds"), [(1, 1.0), (0.25, 0.25), (0, 0.0), (-3, -3.0)])
 def test_a_timeout_is_a_number_of_seconds(given, seconds):
     checked = check_timeout(given)
     assert checked == seconds
     assert type(checked) is float
 
 
-@pytest.mark.parametrize("wrong", ["1", None, True, False, [], 1j, object()])
+@every_row("wrong", ["1", None, True, False, [], 1j, object()])
 def test_anything_else_is_a_type_error_that_starts_with_its_name(wrong):
     with pytest.raises(TypeError, match=r"^timeout: give seconds"):
         check_timeout(wrong)

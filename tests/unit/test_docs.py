@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from catga_sync.cli.main import main
+from tests.tables import every_row
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What paths in docs/architecture.md are relative to.
@@ -31,7 +32,7 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@every_row("page", PAGES)
 def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
     text = read(page)
     lost = []
@@ -45,7 +46,7 @@ def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
     assert not lost
 
 
-@pytest.mark.parametrize("page", PAGES)
+@every_row("page", PAGES)
 def test_every_file_that_a_page_names_is_there(page: str) -> None:
     named = re.findall(r"`((?:catga_sync|docs|tests|benchmarks|examples)/[\w/.]*)`", read(page))
     assert [name for name in named if not (ROOT / name).exists()] == []
@@ -82,7 +83,7 @@ def test_imports_point_down_as_the_architecture_shows_it() -> None:
     assert homes - {"py.typed"} == set(floors)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@every_row("page", PAGES)
 def test_every_name_of_the_package_on_a_page_is_there(page: str) -> None:
     named = set(re.findall(r"`(catga_sync(?:\.\w+)+)`", read(page)))
     assert sorted(name for name in named if not is_there(name)) == []
@@ -96,7 +97,7 @@ def is_there(name: str) -> bool:
     return importlib.util.find_spec(name) is not None or hasattr(importlib.import_module(module), attribute)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@every_row("page", PAGES)
 def test_every_command_on_a_page_is_there(page: str) -> None:
     code = "\n".join(re.findall(r"`([^`\n]+)`", read(page)) + re.findall(r"^\$ (.*)", read(page), re.MULTILINE))
     targets = " ".join(re.findall(r"^([a-z ]+):", read("Makefile"), re.MULTILINE)).split()
@@ -121,7 +122,7 @@ def test_the_page_has_the_commands_of_a_flask_app(capsys: pytest.CaptureFixture[
 LOG_LINES = re.findall(r"^\| `([^`]+)`[^|`]* \| `(catga_sync\.[\w.]+)` \|", read("docs/operations.md"), re.MULTILINE)
 
 
-@pytest.mark.parametrize(("line", "logger"), LOG_LINES)
+@every_row(("line", "logger"), LOG_LINES)
 def test_a_line_of_the_log_is_written_by_the_logger_that_the_page_names(line: str, logger: str) -> None:
     source = re.sub(r"\"\s*f?\"", "", read(f"{logger.replace('.', '/')}.py"))
     words = max(re.findall(r"[a-z]+(?: [a-z]+)*", re.sub(r"\w+[=.]\S+", "", line)), key=len)

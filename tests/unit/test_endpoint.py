@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from catga_sync._endpoint import check_endpoint, is_loopback, is_loopback_host
 from catga_sync.errors import ConfigurationError
+from tests.tables import every_row
 from tests.thorough import thorough
 
 GOOD_ENDPOINTS = [
@@ -34,13 +35,13 @@ BAD_ENDPOINTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("endpoint", GOOD_ENDPOINTS)
+@every_row("endpoint", GOOD_ENDPOINTS)
 def test_an_endpoint_is_scheme_host_and_port(endpoint):
     assert check_endpoint(endpoint) == endpoint
     assert check_endpoint(endpoint + "/") == endpoint
 
 
-@pytest.mark.parametrize("endpoint", BAD_ENDPOINTS, ids=lambda given: ascii(given)[:40])
+@every_row("endpoint", BAD_ENDPOINTS)
 def test_anything_else_is_no_endpoint_and_the_error_starts_with_its_name(endpoint):
     with pytest.raises(ConfigurationError, match=r"^endpoint: "):
         check_endpoint(endpoint)
@@ -48,7 +49,7 @@ def test_anything_else_is_no_endpoint_and_the_error_starts_with_its_name(endpoin
         check_endpoint(endpoint, "peers['a']")
 
 
-@pytest.mark.parametrize(
+@every_row(
     "endpoint",
     [
         # Before 3.13 urlsplit reads these as the host ::1.
@@ -128,14 +129,12 @@ def test_an_address_is_accepted_unless_no_node_can_have_it(address):
         assert not impossible
 
 
-@pytest.mark.parametrize(
-    "host", ["localhost", "LocalHost", "localhost.", "a.localhost", "127.0.0.1", "127.255.0.1", "::1", "[::1]"]
-)
+@every_row("host", ["localhost", "LocalHost", "localhost.", "a.localhost", "127.0.0.1", "127.255.0.1", "::1", "[::1]"])
 def test_loopback_is_judged_by_the_text_of_a_host(host):
     assert is_loopback_host(host)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "host",
     [
         "", ".", "localhost.example.com", "mylocalhost", "127.0.0.1.example.com", "128.0.0.1", "0.0.0.0", "::", "::2",

@@ -29,6 +29,7 @@ from catga_sync.errors import (
     parse_code,
 )
 from catga_sync.wire.envelope import EnvelopeError
+from tests.tables import every_row
 
 GRPC = [
     "CANCELLED",
@@ -63,7 +64,7 @@ def test_there_are_three_kinds_of_delivery():
     assert [kind.name for kind in Delivery] == ["EXECUTED", "NOT_EXECUTED", "UNKNOWN"]
 
 
-@pytest.mark.parametrize("name", GRPC)
+@every_row("name", GRPC)
 def test_a_text_that_is_the_name_of_a_code_becomes_that_code(name):
     assert parse_code(name) is ErrorCode[name]
 
@@ -87,12 +88,12 @@ def test_an_enum_that_is_a_text_stays_that_text():
     assert parse_code(Code("shop.sold_out")) == "shop.sold_out"
 
 
-@pytest.mark.parametrize("code", ["users.taken", "unavailable", "", None, ErrorCode.ABORTED])
+@every_row("code", ["users.taken", "unavailable", "", None, ErrorCode.ABORTED])
 def test_any_other_code_stays_as_it_is(code):
     assert parse_code(code) is code
 
 
-@pytest.mark.parametrize("cls", CALL_ERRORS)
+@every_row("cls", CALL_ERRORS)
 def test_a_call_error_has_a_code_even_when_none_was_given(cls):
     assert cls("no").code is cls.default_code
     assert cls("no", code="mine").code == "mine"
@@ -101,7 +102,7 @@ def test_a_call_error_has_a_code_even_when_none_was_given(cls):
     assert cls("no").delivery is None
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("cls", "code"),
     [
         (CallError, ErrorCode.UNKNOWN),
@@ -176,7 +177,7 @@ def raised_by(function):
     return caught.value
 
 
-@pytest.mark.parametrize(
+@every_row(
     "handler",
     [lambda number, frame: Server().end(0, None), Server().end, Server(), functools.partial(Server.end, Server())],
     ids=["a function", "a method", "an object", "a partial"],

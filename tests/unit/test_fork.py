@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
-import subprocess
 import sys
 import threading
 import types
@@ -17,7 +16,7 @@ import pytest
 from catga_sync import Mediator, _fork, _server_info, _uwsgi, create_cluster
 from catga_sync._server_info import ServerInfo, server_info, tell_server_info
 from catga_sync.cluster.background import Background
-from tests.processes import clean_environment, until
+from tests.processes import run, until
 
 pytestmark = pytest.mark.skipif(not hasattr(ctypes.PyDLL(None), "fork"), reason="forks of POSIX")
 
@@ -103,14 +102,7 @@ os._exit(0)
 
 @pytest.mark.parametrize("where", ["not started", "inside the store", "every lock held"])
 def test_calls_in_a_child_that_was_forked_in_c_end_in_time_and_its_thread_is_there(where: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, where],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    done = run("-c", SCRIPT, where)
     assert done.stdout, done.stderr
     said = json.loads(done.stdout)
     assert said.pop("stuck") == 0
@@ -286,8 +278,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 @pytest.mark.parametrize("how", ["os.fork", "a fork in C"])
 def test_what_a_mediator_was_given_is_told_of_a_fork(how: str) -> None:
-    command = [sys.executable, "-c", GIVEN, how]
-    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False)
+    done = run("-c", GIVEN, how)
     assert done.returncode == 0, done.stderr
 
 
@@ -316,8 +307,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 
 
 def test_a_thread_that_a_hook_starts_does_not_call_the_hooks_again() -> None:
-    command = [sys.executable, "-c", THREAD]
-    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False)
+    done = run("-c", THREAD)
     assert done.returncode == 0, done.stderr
 
 

@@ -30,6 +30,7 @@ from catga_sync.hooks import AttemptDetails, HandleDetails, SendDetails, ServedD
 from catga_sync.receiver.receiver import RawRequest
 from catga_sync.wire.routes import INVOKE_PATH
 from tests.processes import free_port, until
+from tests.tables import every_row
 from tests.unit.cluster.fakes import FakeInvoker
 from tests.unit.serving import serving
 
@@ -204,7 +205,7 @@ def test_each_item_of_a_batch_goes_on_with_its_own_carrier():
     assert {each.call.baggage for each in handled} == {"tenant=7"}
 
 
-@pytest.mark.parametrize("value", [None, 7, b"x", "x\r\nHost: y", "\u00e4", "x" * 100_000])
+@every_row("value", [None, 7, b"x", "x\r\nHost: y", "\u00e4", "x" * 100_000])
 def test_nothing_that_a_hook_puts_into_a_carrier_harms_the_call(value: Any):
     class Careless:
         def on_send(self, details: Any) -> None:
@@ -348,7 +349,7 @@ def test_a_call_that_waits_in_the_queue_tells_how_long():
     assert 0.0 <= waited < 60_000.0
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "waited"),
     [
         ("1000000000", 500.0),
@@ -497,7 +498,7 @@ def test_a_hook_may_have_some_of_the_methods():
     assert hook.seen == 2
 
 
-@pytest.mark.parametrize("wrong", [Notes, object(), None, 7, "on_send"])
+@every_row("wrong", [Notes, object(), None, 7, "on_send"])
 def test_what_is_no_hook_is_refused(wrong: Any):
     with pytest.raises(RegistrationError, match=r"^hooks: give objects with on_send"):
         local().add_hook(wrong)
@@ -505,7 +506,7 @@ def test_what_is_no_hook_is_refused(wrong: Any):
         create_cluster(Mediator(), hooks=[wrong], environ={})
 
 
-@pytest.mark.parametrize("wrong", [Notes(), "x", None, {}])
+@every_row("wrong", [Notes(), "x", None, {}])
 def test_the_hooks_of_the_options_are_a_list(wrong: Any):
     with pytest.raises(ConfigurationError, match=r"^hooks: give a list of hooks"):
         create_cluster(Mediator(), hooks=wrong, environ={})

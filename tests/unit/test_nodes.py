@@ -12,15 +12,16 @@ from catga_sync._endpoint import check_endpoint
 from catga_sync.errors import ConfigurationError
 from catga_sync.nodes import MAX_RECORD, ClusterNode, NodeRecord, NodeStatus, check_node_id
 from catga_sync.serialization import jsontext
+from tests.tables import every_row
 from tests.thorough import thorough
 
 
-@pytest.mark.parametrize("value", ["a", "node-1", "A.b_c:9", "x" * 128])
+@every_row("value", ["a", "node-1", "A.b_c:9", "x" * 128])
 def test_a_node_id_is_1_to_128_plain_characters(value):
     assert check_node_id(value) == value
 
 
-@pytest.mark.parametrize("value", ["", " ", "a b", "a\n", "ä", "x" * 129, "a/b", None, 7, ["a"], b"a"])
+@every_row("value", ["", " ", "a b", "a\n", "ä", "x" * 129, "a/b", None, 7, ["a"], b"a"])
 def test_no_other_node_id_is_accepted(value):
     with pytest.raises(ConfigurationError, match=r"^node_id: "):
         check_node_id(value)
@@ -134,7 +135,7 @@ def nested(levels):
     return value
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "values"),
     [
         ("nodeId", [None, "", "a b", 7, "x" * 129, []]),
@@ -164,13 +165,13 @@ def test_a_record_with_a_wrong_property_is_refused_whatever_its_type(name, value
         NodeRecord.from_mapping({**LEAST, name: value})
 
 
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", "-1"])
+@every_row("value", ["NaN", "Infinity", "1e999", "-1"])
 def test_a_keep_alive_time_is_a_number_of_seconds(value):
     with pytest.raises(ConfigurationError):
         NodeRecord.from_text(f'{{"nodeId": "a", "endpoint": "http://localhost:1", "keepAlive": {value}}}')
 
 
-@pytest.mark.parametrize("text", ["", "{", "null", "[]", "7", '"x"', "[" * 10**5, '{"a":' * 10**5, "\ud800"])
+@every_row("text", ["", "{", "null", "[]", "7", '"x"', "[" * 10**5, '{"a":' * 10**5, "\ud800"])
 def test_a_text_that_is_no_json_object_is_no_record(text):
     with pytest.raises(ConfigurationError, match=r"^record: "):
         NodeRecord.from_text(text)

@@ -16,6 +16,7 @@ from catga_sync.discovery import MemoryDiscovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.mediator import Mediator
 from catga_sync.options import ClusterOptions, OptionValues
+from tests.tables import every_row
 
 LOCAL = "http://localhost:5001"
 OPEN = "http://users.internal:5001"
@@ -51,7 +52,7 @@ DEFAULTS = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), DEFAULTS.items())
+@every_row(("name", "value"), DEFAULTS.items())
 def test_the_default_is_the_one_that_is_documented(name, value):
     found = getattr(ClusterOptions(), name)
     assert found == value
@@ -106,7 +107,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), WRONG, ids=lambda value: ascii(value)[:30])
+@every_row(("name", "value"), WRONG)
 def test_a_wrong_option_is_an_error_that_starts_with_its_name(name, value):
     with pytest.raises(ConfigurationError, match=f"^{name}") as caught:
         create_cluster(Mediator(), **{name: value})
@@ -140,7 +141,7 @@ def test_options_are_copied_and_changed_like_any_dataclass():
     assert dataclasses.replace(options, node_id="b").metadata == {"zone": "x"}
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "value"),
     [
         ("node_id", "a.b_c:9-D"),
@@ -199,7 +200,7 @@ def test_the_mappings_in_the_options_cannot_be_changed(name):
 # -- who may be reached ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@every_row(
     "endpoint",
     ["http://localhost:1", "http://127.0.0.1:1", "http://127.9.9.9:1", "http://[::1]:1", "http://a.localhost:1"],
 )
@@ -207,7 +208,7 @@ def test_a_loopback_endpoint_works_out_of_the_box(endpoint):
     assert ClusterOptions(endpoint=endpoint).endpoint == endpoint
 
 
-@pytest.mark.parametrize(
+@every_row(
     "endpoint",
     [OPEN, "http://10.0.0.1:1", "https://example.com", "http://localhost.example.com:1", "http://[2001:db8::1]:1"],
 )
@@ -245,7 +246,7 @@ def test_a_static_list_needs_peers_and_peers_a_static_list():
     assert ClusterOptions(discovery="static", peers={}).peers == {}
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("given", "says"),
     [
         ({}, "give an endpoint, or a mapping .* not one without url"),
@@ -275,7 +276,7 @@ def test_what_is_declared_of_a_peer_may_come_from_the_environment_and_cannot_be_
 # -- unknown options ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "nearest"),
     [("node_ids", "node_id"), ("nodeid", "node_id"), ("end_point", "endpoint"), ("max_retry", "max_retries"),
      ("heartbeat_intervall", "heartbeat_interval")],
@@ -343,12 +344,12 @@ def test_texts_of_the_environment_become_values():
     assert options.verify == "/etc/ca.pem"
 
 
-@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("ON", True), ("0", False), ("no", False)])
+@every_row(("text", "value"), [("true", True), ("1", True), ("ON", True), ("0", False), ("no", False)])
 def test_true_and_false_are_written_as_one_would(text, value):
     assert ClusterOptions.from_env({"CATGA_VERIFY": text}).verify is value
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "text"),
     [
         ("request_timeout", "soon"), ("request_timeout", ""), ("request_timeout", "nan"), ("request_timeout", "inf"),
@@ -400,7 +401,7 @@ NOT_OURS = [
 ]
 
 
-@pytest.mark.parametrize("found", NOT_OURS, ids=lambda found: next(iter(found)))
+@every_row("found", NOT_OURS)
 def test_variables_with_our_prefix_that_others_set_are_no_options(found):
     given = {"CATGA_NODE_ID": "a", "CATGA_MAX_RETRIES": "5", **found}
     expected = ClusterOptions(node_id="a", max_retries=5)
@@ -409,7 +410,7 @@ def test_variables_with_our_prefix_that_others_set_are_no_options(found):
     assert ClusterOptions.from_mapping({**found, "CATGA_NODE_ID": "a", "CATGA_MAX_RETRIES": 5}) == expected
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "text", "near"),
     [
         ("CATGA_PORT", "5001", ""), ("CATGA_NODE_PORT", "5001", ""), ("CATGA_NODE_NAME", "a", ""),

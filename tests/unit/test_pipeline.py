@@ -10,6 +10,7 @@ from catga_sync import pipeline
 from catga_sync.errors import BusinessError, CallError, Delivery, ErrorCode, HandlerFailed, NetworkError
 from catga_sync.pipeline import MAX_ERROR_TEXT, handler_step, limit_text
 from catga_sync.results import CatgaResult
+from tests.tables import every_row
 from tests.unit.ending import ended_by_server
 
 SECRET = "password=hunter2 /srv/app/secret.py"
@@ -41,8 +42,8 @@ def test_none_is_a_success_where_the_type_of_the_answer_allows_it(check):
     assert run(lambda request: None, check) == CatgaResult.success(None)
 
 
-@pytest.mark.parametrize("answer", [None, CatgaResult.success(None)], ids=["None", "a result of None"])
-@pytest.mark.parametrize(("check", "named"), [((int,), "int"), ((float, int), "float or int"), ((list,), "list")])
+@every_row("answer", [None, CatgaResult.success(None)], ids=["None", "a result of None"])
+@every_row(("check", "named"), [((int,), "int"), ((float, int), "float or int"), ((list,), "list")])
 def test_none_is_a_fault_of_the_handler_where_the_type_of_the_answer_does_not_allow_it(answer, check, named):
     result = run(lambda request: answer, check, answers_none=False)
     text = f"the handler of the.Type returned None, not {named}; add a return, or make the response type Optional"
@@ -117,7 +118,7 @@ def test_a_result_that_came_from_another_node_becomes_the_handler_s_own():
     assert (result.error, result.code) == ("down", ErrorCode.UNAVAILABLE)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("error", "code"),
     [
         (BusinessError("sold out"), ErrorCode.FAILED_PRECONDITION),

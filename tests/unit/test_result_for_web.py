@@ -12,6 +12,7 @@ import pytest
 
 from catga_sync import CatgaResult, Delivery, ErrorCode
 from catga_sync.results import Attempt
+from tests.tables import every_row
 
 # As the gateway of gRPC maps them: https://github.com/grpc-ecosystem/grpc-gateway, runtime/errors.go.
 STATUSES = {
@@ -34,7 +35,7 @@ STATUSES = {
 }
 
 
-@pytest.mark.parametrize("code", list(ErrorCode))
+@every_row("code", list(ErrorCode))
 def test_a_code_of_grpc_has_the_status_of_its_gateway(code):
     assert CatgaResult.failure("no", code).http_status == STATUSES[code]
 
@@ -121,7 +122,7 @@ class Opaque:
 Point = namedtuple("Point", "x y")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("value", "expected"),
     [
         (True, True),
@@ -150,7 +151,6 @@ Point = namedtuple("Point", "x y")
         (Opaque(), "opaque"),
         (Item, str(Item)),
     ],
-    ids=lambda value: type(value).__name__,
 )
 def test_a_value_is_plain_json_data(value, expected):
     found = CatgaResult.success(value).to_dict()["value"]

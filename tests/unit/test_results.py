@@ -9,6 +9,7 @@ import pytest
 from catga_sync import errors, results
 from catga_sync.errors import CallError, Delivery, ErrorCode
 from catga_sync.results import Attempt, CatgaResult
+from tests.tables import every_row
 
 CELLS = ["is_success", "value", "error", "code", "delivery", "request_id", "node_id", "processing_time_ms", "attempts"]
 
@@ -57,7 +58,7 @@ def test_a_failure_says_executed_unless_told_otherwise():
     assert CatgaResult.failure("no", delivery=Delivery.UNKNOWN).delivery is Delivery.UNKNOWN
 
 
-@pytest.mark.parametrize("code", list(ErrorCode))
+@every_row("code", list(ErrorCode))
 def test_a_code_given_as_text_becomes_the_member_of_that_name(code):
     assert CatgaResult.failure("no", code.name).code is code
     assert CatgaResult.failure("no", code).code is code
@@ -67,12 +68,12 @@ def test_so_it_does_in_a_result_that_is_made_directly():
     assert CatgaResult(False, error="no", code="NOT_FOUND").code is ErrorCode.NOT_FOUND
 
 
-@pytest.mark.parametrize("code", ["unavailable", "Unavailable", "UNAVAILABLE ", "users.taken", ""])
+@every_row("code", ["unavailable", "Unavailable", "UNAVAILABLE ", "users.taken", ""])
 def test_any_other_text_stays_the_application_s_own_code(code):
     assert CatgaResult.failure("no", code).code == code
 
 
-@pytest.mark.parametrize("name", [*CELLS, "metadata", "_request_id", "brand_new"])
+@every_row("name", [*CELLS, "metadata", "_request_id", "brand_new"])
 def test_nothing_of_a_result_can_be_set_or_deleted(name):
     result = full()
     before = {cell: getattr(result, cell) for cell in CELLS}
@@ -104,7 +105,7 @@ def test_equal_means_value_error_code_and_delivery_whatever_the_circumstances():
     assert (here != there) is False
 
 
-@pytest.mark.parametrize(
+@every_row(
     "other",
     [
         CatgaResult.success(1),
@@ -170,7 +171,7 @@ def test_two_threads_that_read_a_request_id_first_get_the_same_one(monkeypatch):
     assert seen == [mine] == [result.request_id]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("delivery", "code", "raised"),
     [
         (Delivery.EXECUTED, ErrorCode.UNKNOWN, errors.HandlerFailed),

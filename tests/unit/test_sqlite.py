@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +14,7 @@ import pytest
 
 from catga_sync import _sqlite
 from catga_sync._sqlite import SqliteFile
-from tests.processes import clean_environment
+from tests.processes import run
 
 POSIX = pytest.mark.skipif(not hasattr(ctypes.PyDLL(None), "fork"), reason="forks of POSIX")
 
@@ -163,8 +161,7 @@ store.close()
 @POSIX
 @pytest.mark.parametrize("closes", [pytest.param("closes", marks=pytest.mark.slow), "calls"])
 def test_a_process_that_inherited_a_connection_opens_no_other_and_says_what_to_do(path: Path, closes: str) -> None:
-    command = [sys.executable, "-W", "error", "-c", FORK, str(path), closes]
-    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False)
+    done = run("-W", "error", "-c", FORK, path, closes)
     assert done.returncode == 0, done.stderr
 
 
@@ -199,6 +196,5 @@ assert count() == 1
 @pytest.mark.slow
 @POSIX
 def test_a_fork_waits_for_a_call_that_is_under_way(path: Path) -> None:
-    command = [sys.executable, "-c", BUSY, str(path)]
-    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False)
+    done = run("-c", BUSY, path)
     assert done.returncode == 0, done.stderr

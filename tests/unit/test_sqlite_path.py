@@ -8,6 +8,7 @@ from catga_sync._sqlite import sqlite_path
 from catga_sync.discovery import create_discovery
 from catga_sync.errors import ConfigurationError
 from catga_sync.idempotency import create_idempotency
+from tests.tables import every_row
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ def test_a_url_as_sqlalchemy_takes_it_names_the_same_file(monkeypatch: pytest.Mo
     assert str(sqlite_path(url, "discovery", "memory")) == path
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("url", "says"),
     [
         *[(url, "is in memory, which no other process sees; write sqlite:///relative/path or .*, or .*memory")

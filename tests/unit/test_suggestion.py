@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-
 from catga_sync._suggestion import nearest
+from tests.tables import every_row
 
 KNOWN = frozenset(
     {"shop.stock.GetStock", "shop.stock.PlaceOrder", "shop.users.GetUser.v2", "Shop.Orders.Get_Order, Shop"}
 )
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "meant"),
     [
         ("stock.GetStock", "shop.stock.GetStock"),
@@ -28,9 +27,7 @@ def test_a_name_is_like_another_that_differs_in_module_case_ending_or_by_a_slip(
     assert nearest(name, KNOWN)[0] == meant
 
 
-@pytest.mark.parametrize(
-    "name", ["shop.stock.CancelReservation", "billing.Invoice", "x", "", "...", "shop.stock.GetStock"]
-)
+@every_row("name", ["shop.stock.CancelReservation", "billing.Invoice", "x", "", "...", "shop.stock.GetStock"])
 def test_a_name_that_is_like_none_or_known_is_told_nothing(name: str) -> None:
     assert "shop.stock.PlaceOrder" not in nearest(name, KNOWN)
     assert "shop.stock.GetStock" not in nearest(name, KNOWN)

@@ -8,11 +8,12 @@ import pytest
 
 import catga_sync
 from catga_sync import CatgaResult, ClusterEvent, ClusterNode, Delivery, ErrorCode, NodeStatus
+from tests.tables import every_row
 
 MEMBERS = [*Delivery, *ErrorCode, *NodeStatus, *type(ClusterEvent.NODE_LEFT)]
 
 
-@pytest.mark.parametrize("member", MEMBERS, ids=repr)
+@every_row("member", MEMBERS)
 def test_a_member_is_the_text_of_its_name(member):
     assert isinstance(member, str)
     assert member == member.name == member.value
@@ -23,7 +24,7 @@ def test_a_member_is_the_text_of_its_name(member):
     assert {member.name: 1}[member] == 1
 
 
-@pytest.mark.parametrize("member", MEMBERS, ids=repr)
+@every_row("member", MEMBERS)
 def test_a_member_stays_itself_through_copies(member):
     assert type(member)(member.name) is member
     assert copy.deepcopy(member) is member

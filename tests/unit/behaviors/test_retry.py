@@ -12,6 +12,7 @@ from catga_sync.errors import ConfigurationError, Delivery, ErrorCode
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Query, Request, message
 from catga_sync.results import NEVER, RETRY, Attempt, CatgaResult
+from tests.tables import every_row
 
 RUN, NOT_RUN, MAYBE = Delivery.EXECUTED, Delivery.NOT_EXECUTED, Delivery.UNKNOWN
 
@@ -61,7 +62,7 @@ def run(request, *results, attempts=3, delay=0.0, waits=None):
     return handle(request), steps.calls
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("request_", "code", "delivery", "repeated"),
     [
         (Command(), ErrorCode.UNAVAILABLE, NOT_RUN, True),
@@ -121,13 +122,13 @@ def test_no_wait_goes_beyond_the_deadline_of_the_call():
     assert (result, calls, waits) == (failed(), 1, [])
 
 
-@pytest.mark.parametrize("attempts", [0, -1, 1.5, "3", None, True])
+@every_row("attempts", [0, -1, 1.5, "3", None, True])
 def test_attempts_must_be_a_whole_number_of_at_least_one(attempts):
     with pytest.raises(ConfigurationError, match=r"^attempts: "):
         retry_behavior(attempts)
 
 
-@pytest.mark.parametrize("delay", [-1, -0.001, "1", None, True, float("nan"), float("inf")])
+@every_row("delay", [-1, -0.001, "1", None, True, float("nan"), float("inf")])
 def test_the_delay_must_be_seconds(delay):
     with pytest.raises(ConfigurationError, match=r"^delay: "):
         retry_behavior(delay=delay)

@@ -15,6 +15,7 @@ from catga_sync.nodes import ClusterNode
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.resilience.ejection import Ejection
 from catga_sync.results import NEVER, OTHER_NODE, RETRY, CatgaResult
+from tests.tables import every_row
 from tests.unit.cluster.fakes import FakeClock, ids, node
 
 RUN, NOT_RUN, MAYBE = Delivery.EXECUTED, Delivery.NOT_EXECUTED, Delivery.UNKNOWN
@@ -123,7 +124,7 @@ CODES = [
 ]
 
 
-@pytest.mark.parametrize(("code", "delivery", "again"), [(code, delivery, again) for code, delivery, again, _ in CODES])
+@every_row(("code", "delivery", "again"), [(code, delivery, again) for code, delivery, again, _ in CODES])
 def test_a_plain_request_is_tried_again_only_when_it_provably_did_not_run(
     code: ErrorCode | str | None, delivery: Delivery, again: bool
 ) -> None:
@@ -133,7 +134,7 @@ def test_a_plain_request_is_tried_again_only_when_it_provably_did_not_run(
     assert result == (OK if again else failed(code, delivery))
 
 
-@pytest.mark.parametrize(("code", "delivery", "again"), [(code, delivery, again) for code, delivery, _, again in CODES])
+@every_row(("code", "delivery", "again"), [(code, delivery, again) for code, delivery, _, again in CODES])
 def test_a_query_is_tried_again_when_it_was_left_without_an_answer_too(
     code: ErrorCode | str | None, delivery: Delivery, again: bool
 ) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from catga_sync._runtime_dir import RUNTIME_DIR
 from catga_sync.cluster.local_key import LocalKeys
 from catga_sync.errors import ConfigurationError
 from catga_sync.wire.keys import KeyRing
+from tests.processes import talking
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes of POSIX")
 
@@ -63,15 +62,13 @@ def test_processes_that_start_at_once_have_the_same_key() -> None:
     code = (
         "import sys; from catga_sync.cluster.local_key import LocalKeys; sys.stdin.read(1); print(*LocalKeys().key_ids)"
     )
-    started = [
-        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    for each in started:  # all are at the same line now, or come to it
-        assert each.stdin is not None
-        each.stdin.write("x")
-        each.stdin.flush()
-    found = {each.communicate(timeout=60)[0].strip() for each in started}
+    with contextlib.ExitStack() as stack:
+        started = [stack.enter_context(talking("-c", code)) for _ in range(4)]
+        for each in started:  # all are at the same line now, or come to it
+            assert each.stdin is not None
+            each.stdin.write("x")
+            each.stdin.flush()
+        found = {each.stdout.read().strip() for each in started if each.stdout is not None}
     assert len(found) == 1
     assert found == {" ".join(LocalKeys().key_ids)}
 

@@ -69,8 +69,8 @@ def only(results: dict[str, CatgaResult[Any]]) -> CatgaResult[Any]:
 
 #: Each makes a call that finds no place.
 CALLS: dict[str, Callable[[ClusterMediator], CatgaResult[Any]]] = {
-    "send": lambda node: node.send(Ask(), timeout=0.01),
-    "broadcast": lambda node: only(node.broadcast(Ask(), timeout=0.01)),
+    "send": lambda node: node.send(Ask(), timeout=0.2),
+    "broadcast": lambda node: only(node.broadcast(Ask(), timeout=0.2)),
 }
 
 
@@ -163,7 +163,7 @@ def test_a_hook_that_reads_the_id_of_a_result_sees_that_of_the_call_and_so_does_
 def test_a_hook_changes_no_id_of_a_call_without_a_place(full: Full) -> None:
     hook = Reading()
     full.mediator.add_hook(hook)
-    result = full.mediator.send(Ask(), timeout=0.01)
+    result = full.mediator.send(Ask(), timeout=0.2)
     assert hook.seen == [(result.request_id, result.request_id)]
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ import pytest
 from catga_sync.cluster import group_files
 from catga_sync.cluster.worker_group import WorkerGroup, any_process_of
 from catga_sync.testing.clock import FakeClock
-from tests.processes import clean_environment, until
+from tests.processes import talking, until
 
 fcntl = pytest.importorskip("fcntl", reason="locks of POSIX")
 
@@ -48,14 +46,8 @@ for line in sys.stdin:
 
 class Worker:
     def __init__(self, folder: Path, key: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(folder), key],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=clean_environment(),
-            start_new_session=True,
-        )
+        self.open = contextlib.ExitStack()
+        self.process = self.open.enter_context(talking("-c", SCRIPT, folder, key))
 
     def __call__(self, word: str) -> str:
         assert self.process.stdin is not None
@@ -95,10 +87,7 @@ def start(folder: Path) -> Iterator[Start]:
     for worker in started:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.process.pid, signal.SIGKILL)
-        worker.process.wait(30)
-        for stream in (worker.process.stdin, worker.process.stdout):
-            with contextlib.suppress(OSError):
-                stream.close()  # type: ignore[union-attr]
+        worker.open.close()
 
 
 # -- within one process: each open file is a place of its own ----------------------------------------------------------

@@ -19,6 +19,7 @@ from catga_sync.errors import ConfigurationError
 from tests.conftest import require_module
 from tests.contracts.discovery import LONG, record
 from tests.processes import until
+from tests.tables import every_row
 
 redis = require_module("redis")
 
@@ -34,7 +35,7 @@ def settings(url: str, **options: Any) -> dict[str, Any]:
 # -- the URL --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("url", "expected"),
     [
         ("redis://", {"host": "localhost", "port": 6379, "db": 0, "login": None}),
@@ -64,7 +65,7 @@ def test_options_win_over_the_url() -> None:
     assert (found["login"], found["ssl_ca_certs"]) == (("v", "q"), "b")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("url", "says"),
     [
         (f"http://u:{SECRET}@h", "no Redis URL|write redis://"),
@@ -92,7 +93,7 @@ def test_a_wrong_url_says_what_to_write_and_never_the_password(url: str, says: s
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("options", "says"),
     [
         ({"prefix": "a{b}"}, "^prefix: give 1 to 64 characters"),

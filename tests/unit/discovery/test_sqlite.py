@@ -6,8 +6,6 @@ import contextlib
 import os
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,8 +211,7 @@ print(*sorted(each.node.node_id for each in store.nodes()))
 
 def run(program: str, *arguments: object) -> str:
     """Run a program that needs nothing but the package; return what it printed."""
-    command = [sys.executable, "-W", "error", "-c", program, *map(str, arguments)]
-    done = subprocess.run(command, env=processes.clean_environment(), capture_output=True, text=True, timeout=60)
+    done = processes.run("-W", "error", "-c", program, *map(str, arguments))
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -9,6 +9,7 @@ import pytest
 from catga_sync.discovery.static import StaticDiscovery
 from catga_sync.errors import ConfigurationError
 from tests.contracts.discovery import LONG, ids, record
+from tests.tables import every_row
 
 PEERS = {"node-2": "http://host-2:5000", "node-3": "https://host-3:5000/"}
 
@@ -49,7 +50,7 @@ def test_the_list_is_a_copy() -> None:
     assert ids(store) == ["node-2", "node-3"]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("peers", "says"),
     [
         (["http://host-2:5000"], "peers: give a mapping"),

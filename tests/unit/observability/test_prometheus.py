@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -19,7 +17,7 @@ from catga_sync import CatgaResult, ClusterNode, Delivery, ErrorCode, Event, Med
 from catga_sync.cluster.events import ClusterEvent, EventKind
 from catga_sync.hooks import ServedDetails
 from tests.conftest import require_module
-from tests.processes import clean_environment
+from tests.processes import run
 from tests.unit.cluster.fakes import FakeInvoker
 from tests.unit.serving import three_ways
 
@@ -387,8 +385,7 @@ print(metrics_view(RequestFactory().post("/metrics")).status_code)
 def test_django_serves_the_default_registry():
     require_module("django")
     # In a process of its own: where Django is set up, each call gets what Django puts around a request.
-    command = [sys.executable, "-W", "error", "-c", _DJANGO]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean_environment())
+    done = run("-W", "error", "-c", _DJANGO)
     assert done.stdout.split() == ["200", "text/plain", "True", "405"], done.stderr
 
 
@@ -444,13 +441,7 @@ with values.lock:
 
 
 def test_a_child_counts_though_its_parent_was_counting_when_it_forked():
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", _FORKS],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=clean_environment(),
-    )
+    done = run("-W", "error", "-c", _FORKS)
     assert done.stdout.split() == ["0.3"], done.stderr
 
 

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.conftest import require_module
 
 require_module("prometheus_client")
@@ -20,6 +18,7 @@ from prometheus_client import CollectorRegistry  # noqa: E402
 
 from catga_sync.observability._metrics import Metrics  # noqa: E402
 from catga_sync.receiver.refusal import Reason  # noqa: E402
+from tests.tables import every_row  # noqa: E402
 
 FOLDER = Path(__file__).parents[3] / "docs" / "observability"
 PAGE = FOLDER.parent / "observability.md"
@@ -82,7 +81,7 @@ def groupings(node: Any) -> Iterator[tuple[list[str], Any]]:
         yield from groupings(child)
 
 
-@pytest.mark.parametrize("query", QUERIES)
+@every_row("query", QUERIES)
 def test_a_query_asks_for_metrics_and_labels_that_are_there(query: str):
     series, parsed = known(), promql.parse(query)
     read = list(selectors(parsed))
@@ -101,7 +100,7 @@ def test_what_is_no_metric_of_ours_would_be_found():
     assert wrong.name not in known()
 
 
-@pytest.mark.parametrize("query", QUERIES)
+@every_row("query", QUERIES)
 def test_the_reasons_of_a_query_are_reasons_of_the_receiver(query: str):
     for matcher in (each for one in selectors(promql.parse(query)) for each in one.matchers.matchers):
         if matcher.name == "reason":

@@ -3,12 +3,13 @@
 import pytest
 
 from catga_sync.receiver.authentication import unsigned_refusal
+from tests.tables import every_row
 
 LOCAL = {"host": "localhost:5001"}
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"])
-@pytest.mark.parametrize(
+@every_row("address", ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"])
+@every_row(
     "host",
     ["localhost", "localhost:5001", "LOCALHOST:1", "localhost.", "node.localhost:80", "127.0.0.1:5001", "[::1]:5001"],
 )
@@ -16,7 +17,7 @@ def test_a_direct_call_from_loopback_is_let_in(address, host):
     assert unsigned_refusal(address, {"host": host, "user-agent": "catga-sync"}) is None
 
 
-@pytest.mark.parametrize(
+@every_row(
     "address",
     [
         "10.0.0.1", "192.168.1.7", "8.8.8.8", "::ffff:10.0.0.1", "fe80::1", "0.0.0.0", "::", "128.0.0.1", "", None,
@@ -27,7 +28,7 @@ def test_a_call_from_anywhere_else_is_refused(address):
     assert unsigned_refusal(address, LOCAL) is not None
 
 
-@pytest.mark.parametrize(
+@every_row(
     "host",
     [
         "example.com", "example.com:80", "localhost.example.com", "127.0.0.1.example.com", "10.0.0.1", "evil-localhost",
@@ -47,7 +48,7 @@ def test_a_name_with_a_loopback_address_in_it_is_not_loopback(host):
     assert unsigned_refusal("127.0.0.1", {"host": host}) is not None
 
 
-@pytest.mark.parametrize(
+@every_row(
     "header",
     [
         "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
@@ -56,7 +57,7 @@ def test_a_name_with_a_loopback_address_in_it_is_not_loopback(host):
         "x-envoy-external-address",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("value", ["127.0.0.1", "10.0.0.1", ""])
+@every_row("value", ["127.0.0.1", "10.0.0.1", ""])
 def test_what_a_proxy_passes_on_is_refused_whatever_it_says(header, value):
     assert "proxy" in unsigned_refusal("127.0.0.1", {**LOCAL, header: value})
 
@@ -75,7 +76,7 @@ def test_what_our_own_callers_send_is_let_in():
     assert unsigned_refusal("127.0.0.1", {**LOCAL, **dict.fromkeys(names, "x")}) is None
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("header", "value"),
     [
         ("origin", "http://evil.example"), ("origin", "null"), ("origin", "http://localhost:5001"), ("origin", ""),

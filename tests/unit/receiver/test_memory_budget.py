@@ -21,6 +21,7 @@ from catga_sync.receiver.refusal import Refused
 from catga_sync.wire.envelope import ResponseEnvelope
 from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
 from tests.processes import until
+from tests.tables import every_row
 from tests.unit.serving_node import local_node
 
 #: Seconds that no test waits for.
@@ -192,7 +193,7 @@ def test_a_large_text_without_a_share_is_refused_as_a_call_above_the_limit_is():
     assert budget.free == 99
 
 
-@pytest.mark.parametrize("item", [b"{},", b"[],", b'{"a":1},', b'"ab",', b"0.5,"])
+@every_row("item", [b"{},", b"[],", b'{"a":1},', b'"ab",', b"0.5,"])
 def test_many_values_weigh_more_than_a_text(item):
     assert weight_of(item * 1000) > weight_of(b"x" * len(item) * 1000) + 100_000
 

@@ -4,14 +4,13 @@ import re
 from http import HTTPStatus
 from pathlib import Path
 
-import pytest
-
 import catga_sync.receiver
 from catga_sync.errors import ErrorCode
 from catga_sync.receiver.refusal import Reason, Refused
+from tests.tables import every_row
 
 
-@pytest.mark.parametrize("reason", Reason)
+@every_row("reason", Reason)
 def test_a_reason_is_a_member_of_its_own_with_a_status_and_a_code(reason):
     assert Reason[reason.name] is reason
     assert HTTPStatus(reason.status)

@@ -13,6 +13,7 @@ from catga_sync.errors import BusinessError, Delivery, ErrorCode
 from catga_sync.pipeline import failure_of
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.results import CatgaResult
+from tests.tables import every_row
 
 REQUEST: ContextVar[str] = ContextVar("request")
 MARK: ContextVar[str] = ContextVar("mark", default="none")
@@ -139,8 +140,8 @@ def test_an_error_on_the_way_in_is_a_call_that_did_not_run(way: int) -> None:
     assert [str(each) for each in log] == ["in", "no database at 10.0.0.1", "out"]
 
 
-@pytest.mark.parametrize("way", [0, 1], ids=["received", "here"])
-@pytest.mark.parametrize("error", [OSError("cut"), BusinessError("too late"), KeyError()])
+@every_row("way", [0, 1], ids=["received", "here"])
+@every_row("error", [OSError("cut"), BusinessError("too late"), KeyError()])
 def test_an_error_on_the_way_out_fails_a_call_that_had_succeeded(way: int, error: Exception) -> None:
     """A commit may happen there: what did not become true must not be told as a success."""
     result = ways(around(Recorder([], leaving=error)))[way](success, "shop.Buy")

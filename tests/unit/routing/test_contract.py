@@ -2,10 +2,9 @@
 
 import random
 
-import pytest
-
 from catga_sync.routing import create_router, router_names
 from tests.contracts.router import HeldClock, RouterContract
+from tests.tables import every_row
 
 
 class TestRoundRobin(RouterContract):
@@ -60,7 +59,7 @@ class TestConsistentHashWithoutKeys(RouterContract):
         return create_router("consistent-hash", key_of=lambda message: None, otherwise="p2c-ewma")
 
 
-@pytest.mark.parametrize("name", router_names())
+@every_row("name", router_names())
 def test_no_built_in_router_is_left_out(name):
     made = [contract().make() for contract in RouterContract.__subclasses__()]
     assert type(create_router(name)) in map(type, made)

@@ -10,6 +10,7 @@ from catga_sync import ClusterNode
 from catga_sync.errors import ConfigurationError
 from catga_sync.routing import create_router, router_names, router_options
 from tests.contracts.router import GetThing, nodes_named
+from tests.tables import every_row
 
 OPTIONS = {
     "consistent-hash": {"otherwise", "key_of"},
@@ -23,7 +24,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@every_row("name", OPTIONS)
 def test_every_built_in_router_is_made_by_its_name_alone(name):
     nodes = nodes_named("a", "b")
     assert create_router(name).route(GetThing(), nodes) in nodes
@@ -34,7 +35,7 @@ def test_the_names_and_the_options_are_known():
     assert {name: set(router_options(name)) for name in router_names()} == OPTIONS
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "text"),
     [
         ("round-robbin", r"^router: 'round-robbin' is not one of .*; did you mean 'round-robin'\?$"),
@@ -52,7 +53,7 @@ def test_an_unknown_name_suggests_the_nearest(name, text):
         create_router(name)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "options", "text"),
     [
         ("round-robin", {"rng": 1}, r"^rng: round-robin has no such option; it has none$"),
@@ -95,8 +96,8 @@ class First:
         return nodes[0]
 
 
-@pytest.mark.parametrize("otherwise", ["random", "p2c-ewma", "consistent-hash", First(), None])
-@pytest.mark.parametrize("name", ["local-first", "consistent-hash"])
+@every_row("otherwise", ["random", "p2c-ewma", "consistent-hash", First(), None])
+@every_row("name", ["local-first", "consistent-hash"])
 def test_the_other_router_is_given_by_name_or_as_an_object(name, otherwise):
     if otherwise == name:
         otherwise = "round-robin"
@@ -104,7 +105,7 @@ def test_the_other_router_is_given_by_name_or_as_an_object(name, otherwise):
     assert create_router(name, otherwise=otherwise).route(object(), nodes) in nodes
 
 
-@pytest.mark.parametrize("name", [name for name in catga_sync.routing.__all__ if name.endswith("Router")])
+@every_row("name", [name for name in catga_sync.routing.__all__ if name.endswith("Router")])
 def test_every_class_that_is_exported_is_there(name):
     assert getattr(catga_sync.routing, name).__name__ == name
 

@@ -8,6 +8,7 @@ import pytest
 
 from catga_sync.routing import create_router
 from tests.contracts.router import GetThing, nodes_named
+from tests.tables import every_row
 
 
 def test_every_node_has_the_same_chance():
@@ -18,7 +19,7 @@ def test_every_node_has_the_same_chance():
     assert sum((count - 10_000) ** 2 / 10_000 for count in taken.values()) < 21.7
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+@every_row("size", [1, 2, 3, 1000])
 def test_the_highest_lot_takes_the_last_node(size):
     class Highest(random.Random):
         def random(self):

@@ -13,6 +13,7 @@ import pytest
 
 from catga_sync.routing.ring import Ring, key_bytes, points_for
 from tests.ring_shares import ring_shares
+from tests.tables import every_row
 
 KEYS = [str(number).encode() for number in range(20_000)]
 
@@ -21,7 +22,7 @@ def ring(size, prefix="node-"):
     return Ring({f"{prefix}{number}": points_for(1.0) for number in range(size)})
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("key", "owner"),
     [
         ("", "node-8"),
@@ -63,7 +64,7 @@ def test_the_order_of_the_members_does_not_matter():
     assert [one.owner(key) for key in KEYS[:500]] == [other.owner(key) for key in KEYS[:500]]
 
 
-@pytest.mark.parametrize("size", [3, 4, 10, 30])
+@every_row("size", [3, 4, 10, 30])
 def test_a_node_that_joins_takes_its_share_and_nothing_else_moves(size):
     before, after = ring(size), ring(size + 1)
     moved = [(before.owner(key), after.owner(key)) for key in KEYS if before.owner(key) != after.owner(key)]
@@ -72,7 +73,7 @@ def test_a_node_that_joins_takes_its_share_and_nothing_else_moves(size):
     assert len({old for old, _ in moved}) == size  # every other node gives some
 
 
-@pytest.mark.parametrize("size", [3, 4, 10, 30])
+@every_row("size", [3, 4, 10, 30])
 def test_a_node_that_leaves_gives_its_share_to_all_others_and_nothing_else_moves(size):
     before = ring(size)
     after = Ring({node_id: points for node_id, points in before.members.items() if node_id != "node-1"})
@@ -105,13 +106,13 @@ def test_a_node_of_three_times_the_weight_owns_three_times_as_much():
     assert shares["b"] == pytest.approx(0.6, rel=0.1)
 
 
-@pytest.mark.parametrize(("weight", "points"), [(1.0, 64), (0.5, 32), (0.001, 1), (2, 128), (1000.0, 4096)])
+@every_row(("weight", "points"), [(1.0, 64), (0.5, 32), (0.001, 1), (2, 128), (1000.0, 4096)])
 def test_points_follow_the_weight_within_bounds(weight, points):
     assert points_for(weight) == points
 
 
-@pytest.mark.parametrize("size", [2, 3, 10, 40])
-@pytest.mark.parametrize("present", [1, 2, 7])
+@every_row("size", [2, 3, 10, 40])
+@every_row("present", [1, 2, 7])
 def test_among_some_of_its_nodes_a_key_has_the_owner_it_would_have_in_a_ring_of_these(size, present):
     whole = ring(size)
     some = {f"node-{number}": 64 for number in range(0, size, max(1, size // present))}
@@ -146,7 +147,7 @@ class Place:
     number: int
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("key", "expected"),
     [
         ("user-1", b"user-1"),

@@ -2,13 +2,12 @@
 
 from collections import Counter
 
-import pytest
-
 from catga_sync.routing import create_router
 from tests.contracts.router import GetThing, Keyless, in_threads, nodes_named
+from tests.tables import every_row
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@every_row("size", [1, 2, 3, 7])
 def test_in_as_many_calls_as_there_are_nodes_each_is_taken_once(size):
     router = create_router("round-robin")
     nodes = nodes_named(*"abcdefg"[:size])

@@ -9,6 +9,7 @@ import pytest
 from catga_sync import ClusterNode
 from catga_sync.routing import create_router
 from tests.contracts.router import GetThing, Keyless, in_threads
+from tests.tables import every_row
 
 LOADS = {"idle": 10, "busy": 50, "full": 80}
 SHARES = {"idle": 90 / 160, "busy": 50 / 160, "full": 20 / 160}
@@ -34,7 +35,7 @@ def furthest_off(taken, shares, window=160):
     return off
 
 
-@pytest.mark.parametrize("seed", range(10))
+@every_row("seed", range(10))
 def test_loads_of_10_50_80_get_90_50_20_within_3_points_in_any_160_calls(seed):
     router, nodes = made(seed), loaded(**LOADS)
     taken = [router.route(GetThing(), nodes).node_id for _ in range(2000)]
@@ -93,7 +94,7 @@ def test_it_does_not_take_one_node_many_times_and_then_the_other():
     assert "bb" not in taken.replace("c", "")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("load", "weight", "expected"),
     [
         (0, None, 100),

@@ -17,6 +17,7 @@ from catga_sync.errors import RegistrationError
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Query, message
 from catga_sync.serialization import CatgaSchema, MessageRegistry, MessageType
+from tests.tables import every_row
 
 THIS = sys.modules[__name__]
 
@@ -142,7 +143,7 @@ def known_of(entry: MessageType) -> tuple[Any, ...]:
     return (entry.contract, entry.response_name, entry.response_check, entry.response_codec.label)
 
 
-@pytest.mark.parametrize("form", [evaluated, postponed])
+@every_row("form", [evaluated, postponed])
 @pytest.mark.parametrize(("plain", "spelling"), EACH + EACH_OF_312)
 def test_every_spelling_of_a_type_is_the_same_as_a_field_and_as_an_answer(
     plain: str, spelling: str, form: Callable[[str], Any]
@@ -150,7 +151,7 @@ def test_every_spelling_of_a_type_is_the_same_as_a_field_and_as_an_answer(
     assert known_of(entry_of(form(spelling))) == known_of(entry_of(evaluated(plain)))
 
 
-@pytest.mark.parametrize("form", [evaluated, postponed])
+@every_row("form", [evaluated, postponed])
 @pytest.mark.parametrize(("plain", "spelling"), [*EACH, *((plain, plain) for plain in SPELLINGS), *EACH_OF_312])
 def test_every_spelling_of_a_type_is_what_a_handler_may_return(
     plain: str, spelling: str, form: Callable[[str], Any]

@@ -19,6 +19,7 @@ from marshmallow import Schema
 from catga_sync import messages
 from catga_sync.errors import CallError, SerializationError
 from catga_sync.serialization import MessageRegistry
+from tests.tables import every_row
 
 T = TypeVar("T")
 UserId = NewType("UserId", str)
@@ -242,7 +243,7 @@ def test_a_generic_class_is_bound_by_its_parameter():
         load(Page[int], '{"items":["1"]}')
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("annotation", "raw", "says"),
     [
         (int, "true", "expected int, not bool"),
@@ -304,7 +305,7 @@ def test_what_does_not_fit_is_refused_and_the_field_named(annotation, raw, says)
     assert str(caught.value).startswith(f"{__name__}.C")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("annotation", "value", "says"),
     [
         (int, True, "expected int, not bool"),
@@ -335,7 +336,7 @@ def test_what_could_not_be_read_is_not_written(annotation, value, says):
         dump(annotation, value)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("annotation", "raw", "value"),
     [
         (float, "1", 1.0),
@@ -362,7 +363,7 @@ def test_what_dotnet_writes_is_read(annotation, raw, value):
     assert type(found) is type(value)
 
 
-@pytest.mark.parametrize("text", ["1.10", "12345678901234567890123456789.123456789", "1E+400", "0.10", "-0.0", "5"])
+@every_row("text", ["1.10", "12345678901234567890123456789.123456789", "1E+400", "0.10", "-0.0", "5"])
 def test_a_decimal_keeps_its_digits(text):
     assert dump(Decimal, Decimal(text)) == text.encode()
     assert str(load(Decimal, text)) == text
@@ -443,15 +444,13 @@ def test_no_error_shows_a_value():
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "raw", [b"", b"[", b"\xff", b"nul", b"[]", b"1", b'"x"', b"{" * 1000, b'{"zip":' + b"9" * 5000 + b"}"]
-)
+@every_row("raw", [b"", b"[", b"\xff", b"nul", b"[]", b"1", b'"x"', b"{" * 1000, b'{"zip":' + b"9" * 5000 + b"}"])
 def test_bytes_that_are_no_such_message_are_refused_with_its_name(raw):
     with pytest.raises(SerializationError, match=r"^[\w.]+\.Address"):
         codec(Address).decode(raw)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "answer",
     [None, Any, Address | None, Optional[Address], Annotated[int | None, "x"], Literal["a", None]],  # noqa: UP045
 )
@@ -466,7 +465,7 @@ def test_none_is_an_answer_where_its_type_says_so(answer):
     assert entry.response_codec.decode(b" null ") is None
 
 
-@pytest.mark.parametrize("answer", [Address, int, list[Address], list[int | None], Annotated[int, "x"], Literal["a"]])
+@every_row("answer", [Address, int, list[Address], list[int | None], Annotated[int, "x"], Literal["a"]])
 def test_none_is_no_answer_of_any_other_type(answer):
     @dataclass
     class Get(messages.Request[answer]):
@@ -538,7 +537,7 @@ class Mixed:
     anything: Any
 
 
-@pytest.mark.parametrize(
+@every_row(
     "anything", ["0.5", "[0.5]", '{"a":[1,{"b":0.5}],"c":[0.5,[0.25]]}', '[[],{},{"a":null},"x",true,-0.0]', "[]"]
 )
 def test_anything_beside_a_decimal_has_floats_however_deep(anything):

@@ -6,13 +6,12 @@ from dataclasses import make_dataclass
 from decimal import Decimal
 from typing import Any
 
-import pytest
-
 from catga_sync.cluster.snapshot import reason_against
 from catga_sync.messages import Request, message
 from catga_sync.nodes import ClusterNode
 from catga_sync.serialization import MessageRegistry
 from catga_sync.serialization.contract import differences
+from tests.tables import every_row
 
 
 def contract(request: dict[str, Any], response: Any = int) -> str:
@@ -29,7 +28,7 @@ def response(**fields: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("here", "there", "expected"),
     [
         ({"sku": str}, {"sku": str, "tenant": str}, "`tenant` is required there, absent here"),
@@ -45,7 +44,7 @@ def test_what_another_node_cannot_read_of_a_request_is_named_by_field(
     assert differences(contract(here), contract(there)) == (expected,)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("here", "there", "expected"),
     [
         (response(total=int), response(sum=int), "`total` of the response is required here, absent there"),
@@ -60,7 +59,7 @@ def test_what_this_node_cannot_read_of_a_response_is_named_by_field(here: Any, t
     assert expected in differences(contract({}, here), contract({}, there))
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("here", "there"),
     [
         ({"sku": str}, {"sku": str}),
@@ -74,7 +73,7 @@ def test_forms_that_can_be_read_have_no_difference(here: dict[str, Any], there: 
     assert differences(contract(here), contract(there)) == ()
 
 
-@pytest.mark.parametrize("there", ["", "a", "a:1!|b:2!|c", "a!|", "|a"])
+@every_row("there", ["", "a", "a:1!|b:2!|c", "a!|", "|a"])
 def test_a_text_that_is_no_contract_is_a_difference(there: str) -> None:
     assert differences("a:1!|b:2!", there) == ("its contract has a format that this version cannot read",)
 

@@ -13,6 +13,7 @@ from marshmallow import Schema, fields
 
 from catga_sync.messages import Request
 from catga_sync.serialization import MessageRegistry
+from tests.tables import every_row
 
 
 def of(annotations, answer=int, **defaults):
@@ -35,7 +36,7 @@ def test_the_order_of_fields_and_the_names_of_classes_do_not_count():
 BASE = {"a": int, "b": Optional[str]}
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("annotations", "answer", "defaults"),
     [
         ({"a": int}, int, {}),

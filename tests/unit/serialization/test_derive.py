@@ -16,6 +16,7 @@ import pytest
 from catga_sync.errors import RegistrationError, SerializationError
 from catga_sync.messages import Event, Query, Request, message
 from catga_sync.serialization import MessageRegistry
+from tests.tables import every_row
 
 if TYPE_CHECKING:
     from decimal import Context  # noqa: F401  # what cannot be resolved at run time
@@ -51,7 +52,7 @@ def register(annotation):
     return MessageRegistry().register(dataclass(cls))
 
 
-@pytest.mark.parametrize(
+@every_row(
     "annotation",
     [
         complex,
@@ -123,7 +124,7 @@ def test_two_fields_with_one_wire_name_are_an_error():
         MessageRegistry().register(C)
 
 
-@pytest.mark.parametrize("base", [Request[int], Query[int], Event, object])
+@every_row("base", [Request[int], Query[int], Event, object])
 def test_a_class_that_is_no_dataclass_says_what_to_add(base):
     class C(base):
         pass
@@ -159,7 +160,7 @@ def test_a_request_that_is_an_event_is_an_error():
         MessageRegistry().register(Both)
 
 
-@pytest.mark.parametrize("annotation", [object, Plain, Union[int, str], complex])
+@every_row("annotation", [object, Plain, Union[int, str], complex])
 def test_an_answer_that_cannot_be_derived_is_an_error(annotation):
     @dataclass
     class Get(Request[annotation]):

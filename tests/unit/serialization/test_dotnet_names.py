@@ -18,6 +18,7 @@ from catga_sync.errors import RegistrationError
 from catga_sync.messages import Event, Query, message
 from catga_sync.serialization import MAX_NAME, MessageRegistry, MessageType
 from catga_sync.serialization.dotnet import parse_name
+from tests.tables import every_row
 
 T = TypeVar("T")
 CONTRACTS = ", Shop.Contracts, Version=1.0.0.0, Culture=neutral, PublicKeyToken=null"
@@ -102,7 +103,7 @@ SENT = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "name"), SENT)
+@every_row(("annotation", "name"), SENT)
 def test_a_request_for_dotnet_says_a_type_that_dotnet_finds_and_accepts_it_itself(annotation: Any, name: str) -> None:
     entry = entry_of(annotation)
     assert entry.response_name == name
@@ -161,8 +162,8 @@ ACCEPTED = [
 ]
 
 
-@pytest.mark.parametrize("alias", [False, True], ids=["by its name", "by an alias"])
-@pytest.mark.parametrize(("annotation", "names"), ACCEPTED)
+@every_row("alias", [False, True], ids=["by its name", "by an alias"])
+@every_row(("annotation", "names"), ACCEPTED)
 def test_every_form_that_dotnet_may_send_is_accepted(annotation: Any, names: list[str], alias: bool) -> None:
     dotnet = f"Shop.Contracts.Get{CONTRACTS}"
     entry = entry_of(annotation, name="shop.get", aliases=[dotnet]) if alias else entry_of(annotation)
@@ -187,7 +188,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "names"), REFUSED)
+@every_row(("annotation", "names"), REFUSED)
 def test_what_is_the_name_of_something_else_or_of_nothing_is_refused(annotation: Any, names: list[str]) -> None:
     entry = entry_of(annotation)
     assert [name for name in names if entry.accepts_response(name)] == []
@@ -209,8 +210,8 @@ def test_a_request_between_python_nodes_is_answered_under_the_name_that_they_kno
     assert entry.accepts_response(f"{LIST}[[shop.Price, Shop]]")
 
 
-@pytest.mark.parametrize("annotation", [int, list[Price], dict[str, Any], Price, None])
-@pytest.mark.parametrize("name", ["shop.get", f"Shop.Contracts.Get{CONTRACTS}"])
+@every_row("annotation", [int, list[Price], dict[str, Any], Price, None])
+@every_row("name", ["shop.get", f"Shop.Contracts.Get{CONTRACTS}"])
 def test_a_response_name_is_sent_and_accepted_in_full_and_in_short(annotation: Any, name: str) -> None:
     given = f"System.Collections.Generic.IReadOnlyList`1[[Shop.Other.Price{CONTRACTS}]]{CORE}"
     entry = entry_of(annotation, name=name, response_name=given)
@@ -237,7 +238,7 @@ def test_a_response_name_is_said_by_the_decorator_or_at_registration() -> None:
         registry.register(Get, response_name="Shop.Prices, Shop")
 
 
-@pytest.mark.parametrize("response_name", ["", "a\nb", "x" * 1025, 7, ","])
+@every_row("response_name", ["", "a\nb", "x" * 1025, 7, ","])
 def test_a_response_name_that_cannot_be_is_an_error(response_name: Any) -> None:
     with pytest.raises(RegistrationError, match="Get: response_name: give "):
         entry_of(int, response_name=response_name)

@@ -7,11 +7,12 @@ import pytest
 
 from catga_sync.errors import SerializationError
 from catga_sync.serialization import check_depth, check_values, count_values
+from tests.tables import every_row
 
 BLOCK = 64 * 1024
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("value", "count"),
     [(1, 0), ([], 1), ([1], 1), ([1, 2, 3], 3), ({"a": 1}, 2), ({"a": 1, "b": []}, 5), ([[], {}], 4), ("a,b", 1)],
 )
@@ -26,13 +27,13 @@ def test_more_values_than_the_limit_are_refused():
         check_values(raw, 99)
 
 
-@pytest.mark.parametrize("text", [",:[{" * 50, '",",' * 50, "\\" * 51 + "[,", '\\",\\', "x" * BLOCK + ",,,,"])
+@every_row("text", [",:[{" * 50, '",",' * 50, "\\" * 51 + "[,", '\\",\\', "x" * BLOCK + ",,,,"])
 def test_what_stands_in_a_text_is_no_value(text):
     check_values(json.dumps([text, {text: text}]).encode(), 5)
 
 
-@pytest.mark.parametrize("shift", range(8))
-@pytest.mark.parametrize("text", ["[", '"[', "\\[", '\\"[', "]"])
+@every_row("shift", range(8))
+@every_row("text", ["[", '"[', "\\[", '\\"[', "]"])
 def test_a_text_may_stand_across_the_blocks_in_which_texts_are_looked_for(shift, text):
     raw = b" " * shift + json.dumps([text * 40_000, [text]] * 4).encode()
     check_depth(raw, 2)

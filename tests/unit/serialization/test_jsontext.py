@@ -10,6 +10,7 @@ import pytest
 
 from catga_sync.errors import SerializationError
 from catga_sync.serialization import check_depth, dumps, loads
+from tests.tables import every_row
 
 
 def nested(levels):
@@ -21,7 +22,7 @@ def test_thirty_two_levels_are_read(raw):
     assert loads(raw) == json.loads(raw)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "raw",
     [
         nested(33),
@@ -37,7 +38,7 @@ def test_more_than_thirty_two_levels_are_refused(raw):
         loads(raw)
 
 
-@pytest.mark.parametrize("text", ["[" * 100, '"[' * 50, "\\" * 99 + "[{" * 50, 'a\\"[[[[' * 20, "\\", "]]]]" * 40])
+@every_row("text", ["[" * 100, '"[' * 50, "\\" * 99 + "[{" * 50, 'a\\"[[[[' * 20, "\\", "]]]]" * 40])
 def test_brackets_in_a_text_do_not_count(text):
     raw = json.dumps([text, {text: [text]}]).encode()
     check_depth(raw, 3)
@@ -50,7 +51,7 @@ def test_the_limit_is_an_argument():
         check_depth(nested(5), 4)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "raw",
     [
         b'"' * 1_000_000,
@@ -68,7 +69,7 @@ def test_the_depth_of_text_made_to_be_slow_is_found_in_linear_time(raw):
     assert time.perf_counter() - started < 60.0  # quadratic would be hours
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("raw", "says"),
     [
         (b"", "Expecting value"),
@@ -118,9 +119,7 @@ def test_json_is_written_compact_and_in_utf_8():
     assert dumps({"a": [1, 2.5, None, True, "é\u2028"], "b": {}}) == '{"a":[1,2.5,null,true,"é\u2028"],"b":{}}'.encode()
 
 
-@pytest.mark.parametrize(
-    "text", ["1.10", "0.1000000000000000000000000000000000001", "-0", "1E+30", "1E-30", "123456789" * 5]
-)
+@every_row("text", ["1.10", "0.1000000000000000000000000000000000001", "-0", "1E+30", "1E-30", "123456789" * 5])
 def test_a_decimal_is_written_as_a_number_with_all_its_digits(text):
     assert dumps({"a": Decimal(text), "b": "x"}) == b'{"a":%s,"b":"x"}' % text.encode()
 
@@ -137,7 +136,7 @@ def test_what_contains_itself_is_refused():
         dumps(itself)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "value",
     [float("nan"), float("inf"), Decimal("NaN"), Decimal("-Infinity"), "\ud800", {"\udfff": 1}, object(), {1, 2}, b"x"],
 )

@@ -9,9 +9,10 @@ from marshmallow import ValidationError
 from catga_sync.errors import RegistrationError
 from catga_sync.serialization.propertynames import WireKeys, camel_case, fold
 from catga_sync.serialization.typenames import check_name, default_name, short_name
+from tests.tables import every_row
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "wire"),
     [
         ("user_id", "userId"),
@@ -34,7 +35,7 @@ def test_an_attribute_is_written_in_camel_case(name, wire):
     assert fold(wire) == fold(name)
 
 
-@pytest.mark.parametrize("spelling", ["userId", "user_id", "USERID", "UserId", "User_ID", "userid", "user_id_"])
+@every_row("spelling", ["userId", "user_id", "USERID", "UserId", "User_ID", "userid", "user_id_"])
 def test_any_spelling_of_a_property_finds_its_field(spelling):
     assert WireKeys({"user_id": "userId"}, "C").match({spelling: 1}) == {"userId": 1}
 
@@ -65,7 +66,7 @@ def test_two_fields_that_are_one_name_on_the_wire_cannot_be(names):
         WireKeys(names, "m.C")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "short"),
     [
         ("messages.GetUser", "messages.GetUser"),
@@ -85,7 +86,7 @@ def test_the_short_form_of_a_name_has_no_assembly(name, short):
     assert short_name(short) == short
 
 
-@pytest.mark.parametrize("name", ["", "x" * 1025, "a\nb", "a\0b", "\u202ename", ", Assembly", 7, None])
+@every_row("name", ["", "x" * 1025, "a\nb", "a\0b", "\u202ename", ", Assembly", 7, None])
 def test_a_name_that_cannot_be_is_refused(name):
     with pytest.raises(RegistrationError, match=r"^m\.C: name:"):
         check_name(name, "m.C")

@@ -13,6 +13,7 @@ from marshmallow import Schema, fields
 from catga_sync.errors import RegistrationError, UnknownTypeError
 from catga_sync.messages import Event, Query, Request, message
 from catga_sync.serialization import MessageKind, MessageRegistry, MessageType
+from tests.tables import every_row
 
 T = TypeVar("T")
 DOTNET = "Acme.Users.GetUserRequest, Acme.Users, Version=1.0.0.0, Culture=neutral, PublicKeyToken=null"
@@ -212,7 +213,7 @@ def test_the_name_of_an_answer_is_accepted_in_all_its_forms():
 Identifier = NewType("Identifier", int)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("annotation", "name", "check"),
     [
         (User, f"{__name__}.User", (User,)),

@@ -11,6 +11,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, post_load, valid
 from catga_sync.errors import RegistrationError, SerializationError
 from catga_sync.messages import Request, message
 from catga_sync.serialization import CatgaSchema, MessageRegistry
+from tests.tables import every_row
 
 
 @dataclass
@@ -194,7 +195,7 @@ def test_what_a_schema_dumps_must_be_json():
         codec(Point, Odd).encode(Point(object()))
 
 
-@pytest.mark.parametrize(
+@every_row(
     "schema",
     [
         type("A", (Schema,), {"it": fields.Decimal(allow_none=True)}),
@@ -229,7 +230,7 @@ class G(CatgaSchema):
     other = fields.Decimal()
 
 
-@pytest.mark.parametrize("schema", [7, User, "UserSchema", UserSchema(many=True)])
+@every_row("schema", [7, User, "UserSchema", UserSchema(many=True)])
 def test_what_is_no_schema_is_an_error(schema):
     with pytest.raises(RegistrationError, match=r"User: schema: "):
         MessageRegistry().register(User, schema=schema)
@@ -277,7 +278,7 @@ def test_a_decimal_written_as_text_stays_text():
     assert found.encode(Point(Decimal("1.10"))) == b'{"x_pos":"1.10"}'
 
 
-@pytest.mark.parametrize("name", ["x" * 100_000, "\\ud800", "a\\nb", "a\\u202eb"])
+@every_row("name", ["x" * 100_000, "\\ud800", "a\\nb", "a\\u202eb"])
 def test_an_error_about_a_property_of_any_name_is_short_and_printable(name):
     with pytest.raises(SerializationError, match="Unknown field") as caught:
         codec(Point, PlainSchema).decode(f'{{"x_pos":1,"{name}":1}}'.encode())

@@ -16,6 +16,7 @@ from catga_sync.errors import Delivery, ErrorCode
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Event, Query, message
 from catga_sync.testing import ChangedOnTheWire, transparent
+from tests.tables import every_row
 
 
 @dataclass
@@ -106,7 +107,7 @@ def at(zone: tzinfo | None) -> datetime:
     return datetime(2026, 1, 31, tzinfo=zone)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("request_", "change"),
     [
         (Kinds(anything=Size.BIG), r"anything: <Size.BIG: 2> \(Size\) is read as 2 \(int\)"),
@@ -123,7 +124,7 @@ def test_a_part_that_is_equal_and_of_another_kind_is_reported(request_: Kinds, c
         assert local.send(request_)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "request_",
     [
         Kinds(1, 1, Size.BIG, None, {2: 2}, {2}),

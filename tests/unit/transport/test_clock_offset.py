@@ -7,6 +7,7 @@ import random
 import pytest
 
 from catga_sync.transport.clock_offset import FARTHEST, WINDOW, ClockOffset
+from tests.tables import every_row
 
 NOW = 1_700_000_000.0
 
@@ -24,7 +25,7 @@ def test_an_unknown_clock_has_no_offset():
     assert ClockOffset().offset is None
 
 
-@pytest.mark.parametrize("ahead", [0.0, 5.0, -5.0, 3_600.0])
+@every_row("ahead", [0.0, 5.0, -5.0, 3_600.0])
 def test_a_symmetric_exchange_shows_the_offset_exactly(ahead: float):
     clock = ClockOffset()
     found = exchange(clock, NOW, ahead=ahead)
@@ -68,7 +69,7 @@ def test_a_clock_here_that_is_set_back_begins_anew():
     assert clock.offset == pytest.approx(1_000.0, abs=1e-5)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "text",
     [
         "",

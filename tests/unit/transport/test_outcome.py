@@ -15,6 +15,7 @@ from catga_sync.results import NEVER, OTHER_NODE, RETRY
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport.outcome import Outcome
 from catga_sync.wire.envelope import ResponseEnvelope
+from tests.tables import every_row
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ def test_a_success_of_nothing_is_no_answer_where_the_type_of_the_answer_does_not
     assert (result.error or "").endswith("Count cannot be read: int: may not be null")
 
 
-@pytest.mark.parametrize("payload", [None, b"null"])
-@pytest.mark.parametrize("kind", [Maybe, Nothing, Anything])
+@every_row("payload", [None, b"null"])
+@every_row("kind", [Maybe, Nothing, Anything])
 def test_a_success_of_nothing_is_an_answer_where_its_type_says_so(kind: type, payload: bytes | None) -> None:
     outcome = outcome_of(kind)
     result = outcome.responded(ResponseEnvelope("r-1", True, payload=payload), 200, None)
@@ -113,9 +114,9 @@ def test_what_has_run_has_run_at_a_node(outcome: Outcome, reply: ResponseEnvelop
 # -- an answer without the request's id -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("request_id", ["unknown", ""])
-@pytest.mark.parametrize("executed", [None, "0", "1", "unknown"])
-@pytest.mark.parametrize(
+@every_row("request_id", ["unknown", ""])
+@every_row("executed", [None, "0", "1", "unknown"])
+@every_row(
     ("status", "code"),
     [
         (500, ErrorCode.INTERNAL),

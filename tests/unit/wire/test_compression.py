@@ -25,6 +25,7 @@ from catga_sync.wire.compression import (
     shared,
 )
 from tests.conftest import require_module
+from tests.tables import every_row
 
 MIB = 1024 * 1024
 BODIES = {
@@ -47,7 +48,7 @@ def _has_coding(request: pytest.FixtureRequest) -> None:
 
 
 @with_each_coding
-@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+@every_row("body", BODIES.values(), ids=BODIES)
 def test_a_body_comes_back_as_it_was(coding: str, body: bytes) -> None:
     made = compress(coding, body)
     assert decompress(coding, made, len(body)) == body
@@ -55,17 +56,15 @@ def test_a_body_comes_back_as_it_was(coding: str, body: bytes) -> None:
 
 
 @with_each_coding
-@pytest.mark.parametrize(
-    "body", [body for body in BODIES.values() if body], ids=[name for name in BODIES if BODIES[name]]
-)
+@every_row("body", [body for body in BODIES.values() if body], ids=[name for name in BODIES if BODIES[name]])
 def test_a_body_may_be_as_long_as_the_limit_and_not_a_byte_longer(coding: str, body: bytes) -> None:
     with pytest.raises(DecompressedTooLong, match=f"longer than {len(body) - 1} bytes"):
         decompress(coding, compress(coding, body), len(body) - 1)
 
 
 @with_each_coding
-@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-@pytest.mark.parametrize(
+@every_row("body", BODIES.values(), ids=BODIES)
+@every_row(
     "change",
     [
         lambda made: b"",

@@ -21,6 +21,7 @@ from catga_sync.wire.envelope import (
     well_formed_id,
     write_batch_response,
 )
+from tests.tables import every_row
 
 DOTNET_TYPE = "Acme.Users.GetUserRequest, Acme.Users, Version=1.0.0.0, Culture=neutral, PublicKeyToken=null"
 PAYLOAD = b'{"userId":"7"}'
@@ -87,7 +88,7 @@ def test_an_item_of_a_batch_may_have_a_traceparent_of_its_own():
     assert RequestEnvelope.decode(envelope.encode()) == envelope
 
 
-@pytest.mark.parametrize("value", ["null", "7", "[]", '"\u00e4"', '"%s"' % ("a" * 300)])
+@every_row("value", ["null", "7", "[]", '"\u00e4"', '"%s"' % ("a" * 300)])
 def test_a_property_of_that_name_that_is_no_traceparent_is_ignored(value):
     raw = RequestEnvelope("a", "b", b"", "r-1", None, NOON).encode()
     found = RequestEnvelope.decode(raw[:-1] + f',"traceparent":{value}}}'.encode())
@@ -118,7 +119,7 @@ def test_an_application_s_own_code_is_written_as_it_is():
     assert b'"errorCode":"shop.sold_out"' in ResponseEnvelope("r", False, error_code="shop.sold_out").encode()
 
 
-@pytest.mark.parametrize(
+@every_row(
     "text", ["Grüße", "\u202eevil", "line\nbreak", "\x00", "\ud800", "emoji 🙂", "</script>", '"quoted"', "back\\slash"]
 )
 def test_what_is_written_is_ascii_on_one_line_and_comes_back_the_same(text):
@@ -158,9 +159,7 @@ def test_an_answer_as_dotnet_writes_it_is_read():
     assert ResponseEnvelope.decode(raw) == ResponseEnvelope("r-1", False, None, "\"Grüße\" <&> '+'", None, "node-1", 12)
 
 
-@pytest.mark.parametrize(
-    "spell", [str.lower, str.upper, str.swapcase, str.title, lambda name: name[0].upper() + name[1:]]
-)
+@every_row("spell", [str.lower, str.upper, str.swapcase, str.title, lambda name: name[0].upper() + name[1:]])
 def test_property_names_may_have_any_letter_case(spell):
     raw = json.dumps({spell(name): value for name, value in GOOD.items()}).encode()
     assert RequestEnvelope.decode(raw) == read()
@@ -173,13 +172,13 @@ def test_names_may_be_escaped():
     assert RequestEnvelope.decode(raw) == read()
 
 
-@pytest.mark.parametrize("value", [None, 1, "x", [1, [2]], {"a": {"b": None}}, True])
+@every_row("value", [None, 1, "x", [1, [2]], {"a": {"b": None}}, True])
 def test_properties_that_nobody_knows_are_ignored(value):
     assert read(**{"x-trace": value, "": value}) == read()
     assert read_reply(**{"x-trace": value, "": value}) == read_reply()
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "seconds"),
     [
         ("2026-01-31T12:00:00Z", 0.0),
@@ -217,7 +216,7 @@ def test_the_earliest_and_the_latest_time_that_dotnet_has_are_times_that_can_be_
     assert shown.year in (1, 9999)
 
 
-@pytest.mark.parametrize("given", ["a", "A.b_c:d-9", "0" * 128, "0f8fad5bd9cb469fa16570867728950e", ":", "."])
+@every_row("given", ["a", "A.b_c:d-9", "0" * 128, "0f8fad5bd9cb469fa16570867728950e", ":", "."])
 def test_an_id_is_any_of_1_to_128_plain_characters(given):
     assert well_formed_id(given)
     assert read(requestId=given, sourceNodeId=given).request_id == given
@@ -229,7 +228,7 @@ BAD_IDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("given", BAD_IDS, ids=lambda given: ascii(given)[:20])
+@every_row("given", BAD_IDS)
 def test_no_other_request_id_is_accepted(given):
     with pytest.raises(EnvelopeError) as caught:
         read(requestId=given)
@@ -240,9 +239,7 @@ def test_no_other_request_id_is_accepted(given):
         assert not well_formed_id(given)
 
 
-@pytest.mark.parametrize(
-    "given", [each for each in BAD_IDS if each not in (None, ABSENT)], ids=lambda given: ascii(given)[:20]
-)
+@every_row("given", [each for each in BAD_IDS if each not in (None, ABSENT)])
 def test_a_source_that_is_no_id_is_nobody(given):
     if isinstance(given, str):
         assert read(sourceNodeId=given).source_node_id is None
@@ -269,8 +266,8 @@ NO_ENVELOPES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("raw", NO_ENVELOPES, ids=lambda raw: ascii(raw)[:30])
-@pytest.mark.parametrize("kind", [RequestEnvelope, ResponseEnvelope])
+@every_row("raw", NO_ENVELOPES)
+@every_row("kind", [RequestEnvelope, ResponseEnvelope])
 def test_what_is_no_json_object_is_no_envelope(kind, raw):
     with pytest.raises(EnvelopeError) as caught:
         kind.decode(raw)
@@ -284,16 +281,16 @@ def test_an_envelope_error_is_a_serialization_error():
         RequestEnvelope.decode(b"")
 
 
-@pytest.mark.parametrize("name", ["requestTypeName", "responseTypeName", "payloadData", "timestamp"])
-@pytest.mark.parametrize("value", [None, ABSENT, 7, 1.5, True, [], {}, ["x"]], ids=lambda value: ascii(value)[:20])
+@every_row("name", ["requestTypeName", "responseTypeName", "payloadData", "timestamp"])
+@every_row("value", [None, ABSENT, 7, 1.5, True, [], {}, ["x"]])
 def test_a_property_that_is_missing_or_of_another_type_is_named(name, value):
     with pytest.raises(EnvelopeError, match=f"^{name}: ") as caught:
         read(**{name: value})
     assert caught.value.request_id == "r-1"
 
 
-@pytest.mark.parametrize("name", ["requestTypeName", "responseTypeName"])
-@pytest.mark.parametrize("value", ["", "x" * 1025, "x" * 2**20, "a\nb", "a\x00", "\ud800", "a\u202eb", "\u2028"])
+@every_row("name", ["requestTypeName", "responseTypeName"])
+@every_row("value", ["", "x" * 1025, "x" * 2**20, "a\nb", "a\x00", "\ud800", "a\u202eb", "\u2028"])
 def test_a_type_name_is_1_to_1024_printable_characters(name, value):
     with pytest.raises(EnvelopeError, match=f"^{name}: "):
         read(**{name: value})
@@ -306,7 +303,7 @@ def test_the_padding_of_a_payload_is_counted(value):
         read(payloadData=value)
 
 
-@pytest.mark.parametrize("value", ["a", "ab", "abc", "ab==cd==", "a b=", "YQ==\n", "YQ", "ÄÖ==", "YQ-_", "\x00"])
+@every_row("value", ["a", "ab", "abc", "ab==cd==", "a b=", "YQ==\n", "YQ", "ÄÖ==", "YQ-_", "\x00"])
 def test_a_payload_is_strict_base64(value):
     with pytest.raises(EnvelopeError, match=r"^payloadData: not base64"):
         read(payloadData=value)
@@ -318,7 +315,7 @@ def test_a_payload_may_be_empty():
     assert read(payloadData="").payload == b""
 
 
-@pytest.mark.parametrize(
+@every_row(
     "text",
     [
         "", "now", "2026-01-31", "12:00:00", "1769860800", "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z",
@@ -331,7 +328,6 @@ def test_a_payload_may_be_empty():
         "2026-01-31T12:00:00+99:00", "2026-01-31T12:00:00+24:00", "2026-01-31T12:00:00+01:99",
         "0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-23:59",
     ],
-    ids=lambda text: ascii(text)[:40],
 )  # fmt: skip
 def test_a_timestamp_that_is_no_time_is_refused(text):
     with pytest.raises(EnvelopeError, match=r"^timestamp: ") as caught:
@@ -340,7 +336,7 @@ def test_a_timestamp_that_is_no_time_is_refused(text):
     assert len(str(caught.value)) < 200
 
 
-@pytest.mark.parametrize(
+@every_row(
     "raw",
     [
         b'{"requestId":"a","requestId":"a"}',
@@ -351,7 +347,7 @@ def test_a_timestamp_that_is_no_time_is_refused(text):
         b'{"requestId":"a","requestId":"a","payloadData":null}',
     ],
 )
-@pytest.mark.parametrize("kind", [RequestEnvelope, ResponseEnvelope])
+@every_row("kind", [RequestEnvelope, ResponseEnvelope])
 def test_a_property_that_stands_twice_in_it_makes_it_no_envelope(kind, raw):
     with pytest.raises(EnvelopeError, match="twice") as caught:
         kind.decode(raw)
@@ -373,7 +369,7 @@ def test_a_code_that_is_one_of_ours_becomes_that_member(name, code):
     assert read_reply(isSuccess=False, errorCode=name).error_code == code
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "values"),
     [
         ("requestId", [None, ABSENT, 7, True, []]),
@@ -421,15 +417,15 @@ def test_that_a_response_is_final_is_written_only_where_it_is_and_is_false_for_w
 # -- how many values ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("read_one", [read, read_reply])
-@pytest.mark.parametrize("many", [[[]] * 600, [0] * 1000, [{"a": 1}] * 400, {str(number): 0 for number in range(500)}])
+@every_row("read_one", [read, read_reply])
+@every_row("many", [[[]] * 600, [0] * 1000, [{"a": 1}] * 400, {str(number): 0 for number in range(500)}])
 def test_an_envelope_of_more_than_a_thousand_values_is_refused_before_it_is_parsed(read_one, many):
     with pytest.raises(EnvelopeError, match="more than 1000 values"):
         read_one(more=many)
 
 
-@pytest.mark.parametrize("read_one", [read, read_reply])
-@pytest.mark.parametrize("some", [[0] * 900, ",:[{" * 10_000, {"a": '",",",' * 1000}])
+@every_row("read_one", [read, read_reply])
+@every_row("some", [[0] * 900, ",:[{" * 10_000, {"a": '",",",' * 1000}])
 def test_what_is_ignored_in_an_envelope_may_have_some_values_and_any_text(read_one, some):
     assert read_one(more=some).request_id == "r-1"
 
@@ -445,8 +441,8 @@ def test_a_batch_may_have_all_its_requests_and_all_their_responses():
     assert len(read_batch_response(write_batch_response([reply] * MAX_BATCH))) == MAX_BATCH
 
 
-@pytest.mark.parametrize("read_all", [read_batch, read_batch_response])
-@pytest.mark.parametrize("item", [b"{}", b'{"x":[0,0,0,0]}'])
+@every_row("read_all", [read_batch, read_batch_response])
+@every_row("item", [b"{}", b'{"x":[0,0,0,0]}'])
 def test_a_batch_of_more_values_than_its_requests_need_is_refused_before_it_is_parsed(read_all, item):
     with pytest.raises(EnvelopeError, match="more than 200000 values"):
         read_all(b'{"requests":[%b]}' % b",".join([item] * 110_000))

@@ -29,6 +29,7 @@ from catga_sync.wire.frames import (
 )
 from catga_sync.wire.keys import KeyRing
 from catga_sync.wire.stream_keys import FrameKey, stream_keys
+from tests.tables import every_row
 
 KEY = FrameKey(b"k" * 32)
 HEADERS = {
@@ -119,7 +120,7 @@ def test_a_frame_that_is_too_long_is_refused_before_it_is_there() -> None:
         reader.feed((2**31).to_bytes(4, "big"))
 
 
-@pytest.mark.parametrize(
+@every_row(
     "raw",
     [
         struct.pack(">I", 0),
@@ -163,7 +164,7 @@ def test_a_call_has_what_a_post_has() -> None:
     assert envelope.source_node_id is None
 
 
-@pytest.mark.parametrize(
+@every_row(
     "changes",
     [
         {"catga-request-id": None},
@@ -185,7 +186,7 @@ def test_a_call_that_cannot_be_read_is_refused(changes: dict[str, str | int | No
         read_call(Frame(CALL, 1, call(**changes), b"{}"))
 
 
-@pytest.mark.parametrize(
+@every_row(
     "head", [b"", b"{} ", b" {}", b"{}{}", b"[]", b"null", b"{", b"\xff", b"[" * 1000, b'{"a":' * 1000, b"1" * 5000]
 )
 def test_a_head_that_is_no_object_is_refused(head: bytes) -> None:
@@ -194,7 +195,7 @@ def test_a_head_that_is_no_object_is_refused(head: bytes) -> None:
             reads(Frame(CALL, 1, head, b"{}"))
 
 
-@pytest.mark.parametrize(
+@every_row(
     "envelope",
     [
         ResponseEnvelope("r-1", True, b'"tea"', None, None, "n1", 3),
@@ -205,8 +206,8 @@ def test_a_head_that_is_no_object_is_refused(head: bytes) -> None:
         ResponseEnvelope("r-1", False, None, "no", "CLOSED", None, 0),
     ],
 )
-@pytest.mark.parametrize("replayed", [False, True])
-@pytest.mark.parametrize("status", [200, 503])
+@every_row("replayed", [False, True])
+@every_row("status", [200, 503])
 def test_a_response_comes_out_as_it_went_in(envelope: ResponseEnvelope, status: int, *, replayed: bool) -> None:
     frame = read(write_response(4, envelope, status, "unknown", None, replayed=replayed))
     assert frame is not None
@@ -216,7 +217,7 @@ def test_a_response_comes_out_as_it_went_in(envelope: ResponseEnvelope, status: 
     assert found.headers.get("catga-replayed") == ("1" if replayed else None)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "changes",
     [
         {"requestId": 1},

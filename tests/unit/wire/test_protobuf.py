@@ -20,6 +20,7 @@ from catga_sync.wire.catga_pb2 import InvokeBatchRequest, InvokeBatchResponse, I
 from catga_sync.wire.envelope import MAX_BATCH, EnvelopeError, RequestEnvelope, ResponseEnvelope  # noqa: E402
 from catga_sync.wire.form import JSON  # noqa: E402
 from catga_sync.wire.protobuf import PROTOBUF  # noqa: E402
+from tests.tables import every_row  # noqa: E402
 
 FORMS = pytest.mark.parametrize("form", [JSON, PROTOBUF], ids=["JSON", "protobuf"])
 
@@ -70,7 +71,7 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
 GOOD = {"request_type_name": "a", "response_type_name": "b", "request_id": "r1"}
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("changes", "text"),
     [
         ({"request_id": ""}, "request_id: "),

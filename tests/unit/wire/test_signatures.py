@@ -38,6 +38,7 @@ from catga_sync.wire.signatures import (
     verify_request,
     verify_response,
 )
+from tests.tables import every_row
 from tests.unit.serving_node import local_node
 
 OLD = "0f" * 32
@@ -260,12 +261,12 @@ def test_what_was_signed_is_let_in():
     assert check(answer()) == ("node-1", RUN)
 
 
-@pytest.mark.parametrize("skew", [0, 1, -1, 59, -59, 60, -60])
+@every_row("skew", [0, 1, -1, 59, -59, 60, -60])
 def test_a_clock_may_be_wrong_by_a_minute(skew):
     assert verify(sign(), now=NOW + skew).age == skew
 
 
-@pytest.mark.parametrize("skew", [60.01, -60.01, 61, -61, 3600, -3600, float("inf"), float("-inf"), float("nan")])
+@every_row("skew", [60.01, -60.01, 61, -61, 3600, -3600, float("inf"), float("-inf"), float("nan")])
 def test_a_clock_may_not_be_wrong_by_more(skew):
     assert "clock" in refuses(verify, sign(), now=NOW + skew)
 
@@ -292,14 +293,14 @@ def test_a_nonce_outlives_all_that_may_come_with_it():
 # -- what is not ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("field", REQUEST)
+@every_row("field", REQUEST)
 def test_no_bit_of_a_request_can_be_changed(field):
     header = sign()
     for changed in flips(REQUEST[field]):
         refuses(verify, header, **{field: changed})
 
 
-@pytest.mark.parametrize("field", ["nonce", "executed", "content_type", "content_encoding", "body"])
+@every_row("field", ["nonce", "executed", "content_type", "content_encoding", "body"])
 def test_no_bit_of_a_reply_can_be_changed(field):
     header = answer()
     for changed in flips(REPLY[field]):
@@ -313,7 +314,7 @@ def test_no_bit_of_a_signature_can_be_changed():
         refuses(check, changed)
 
 
-@pytest.mark.parametrize("field", REQUEST)
+@every_row("field", REQUEST)
 def test_no_header_of_a_request_can_be_taken_away_or_emptied_or_doubled(field):
     header = sign()
     value = REQUEST[field]
@@ -358,7 +359,7 @@ def test_a_request_and_a_reply_name_a_run_of_a_node_that_nobody_else_can_change(
         refuses(check, answer().replace(RUN, changed))
 
 
-@pytest.mark.parametrize("incarnation", [None, 7, "a b", "a;b", "a\n", "n" * 65, "\u0661", b"a"])
+@every_row("incarnation", [None, 7, "a b", "a;b", "a\n", "n" * 65, "\u0661", b"a"])
 def test_an_incarnation_is_a_short_name(incarnation):
     with pytest.raises(ValueError, match=r"^incarnation: "):
         sign(incarnation=incarnation)
@@ -370,7 +371,7 @@ def test_a_reply_is_for_the_request_that_was_made():
     refuses(check, answer(), nonce="f" * 32)
 
 
-@pytest.mark.parametrize("changes", [{"status": 503}, {"executed": "0"}, {"executed": None}, {"content_type": None}])
+@every_row("changes", [{"status": 503}, {"executed": "0"}, {"executed": None}, {"content_type": None}])
 def test_a_reply_says_what_it_said(changes):
     refuses(check, answer(), **changes)
 
@@ -413,14 +414,14 @@ SIGNATURES = [
 ]
 
 
-@pytest.mark.parametrize("header", SIGNATURES, ids=lambda header: repr(header)[:20])
+@every_row("header", SIGNATURES)
 def test_whatever_is_no_signature_is_refused_alike(header):
     for good, call in ((sign(), verify), (answer(), check)):
         wrong = header.replace("@", good) if isinstance(header, str) else header
         refuses(call, wrong)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("old", "new"),
     [
         ("catga-hmac-v1", "catga-hmac-v2"),
@@ -472,24 +473,24 @@ def test_the_longest_signature_there_can_be_is_read():
 JUNK = [None, 7, "200", 1.5, True, object(), [], {}, b"\xff", bytearray(b"x"), "\ud800", 10**400, 10**5000]
 
 
-@pytest.mark.parametrize("field", REQUEST)
-@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: type(junk).__name__)
+@every_row("field", REQUEST)
+@every_row("junk", JUNK)
 def test_a_value_of_the_wrong_kind_is_refused_and_nothing_else(field, junk):
     refuses(verify, sign(), **{field: junk})
 
 
-@pytest.mark.parametrize("field", REPLY)
-@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: type(junk).__name__)
+@every_row("field", REPLY)
+@every_row("junk", JUNK)
 def test_a_value_of_a_reply_of_the_wrong_kind_is_refused_and_nothing_else(field, junk):
     refuses(check, answer(), **{field: junk})
 
 
-@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: type(junk).__name__)
+@every_row("junk", JUNK)
 def test_a_time_of_the_wrong_kind_is_refused_and_nothing_else(junk):
     refuses(verify, sign(), now=junk)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "wrong",
     [
         {"method": None},
@@ -508,32 +509,31 @@ def test_a_time_of_the_wrong_kind_is_refused_and_nothing_else(junk):
         {"catga-request-id": "x" * 30_000},
         {"tracestate": "\u00e4"},
     ],
-    ids=lambda wrong: next(iter(wrong)),
 )
 def test_what_cannot_be_signed_is_an_error_of_the_signer(wrong):
     with pytest.raises(ValueError):
         sign(**wrong)
 
 
-@pytest.mark.parametrize("nonce", ["", "0" * 31, "0" * 33, "G" * 32, "A" * 32, "0" * 32 + "\n", 7, b"0" * 32])
+@every_row("nonce", ["", "0" * 31, "0" * 33, "G" * 32, "A" * 32, "0" * 32 + "\n", 7, b"0" * 32])
 def test_a_nonce_is_32_hex_digits(nonce):
     with pytest.raises(ValueError, match=r"^nonce: "):
         sign_request(RING, **request(), incarnation=RUN, now=NOW, nonce=nonce)
 
 
-@pytest.mark.parametrize("now", [0, -1, float("nan"), float("inf"), 1e13])
+@every_row("now", [0, -1, float("nan"), float("inf"), 1e13])
 def test_the_time_is_a_time(now):
     with pytest.raises(ValueError, match=r"^now: "):
         sign(now=now)
 
 
-@pytest.mark.parametrize("status", ["200", None, True, 0, 99, 1000, 2.0])
+@every_row("status", ["200", None, True, 0, 99, 1000, 2.0])
 def test_a_reply_has_a_status(status):
     with pytest.raises(ValueError, match=r"^status: "):
         answer(status=status)
 
 
-@pytest.mark.parametrize("node_id", ["", "a b", "a;b", "a\n", "n" * 129, None])
+@every_row("node_id", ["", "a b", "a;b", "a\n", "n" * 129, None])
 def test_a_reply_has_a_node(node_id):
     with pytest.raises(ValueError, match=r"^node_id: "):
         sign_response(RING, **REPLY, node_id=node_id, incarnation=RUN)
@@ -631,13 +631,13 @@ NO_KEYS = [
 ]
 
 
-@pytest.mark.parametrize("secret", NO_KEYS, ids=lambda secret: type(secret).__name__)
+@every_row("secret", NO_KEYS)
 def test_what_is_no_good_key_is_refused(secret):
     with pytest.raises(ConfigurationError, match=r"^secret: "):
         KeyRing(secret)
 
 
-@pytest.mark.parametrize("secret", ["x" * 31, None, [], ["x"], 7])
+@every_row("secret", ["x" * 31, None, [], ["x"], 7])
 def test_the_refusal_says_how_to_make_one(secret):
     with pytest.raises(ConfigurationError, match=r'python -c "import secrets; print\(secrets.token_hex\(32\)\)"$'):
         KeyRing(secret)
@@ -654,7 +654,7 @@ def test_a_key_ring_is_immutable():
     assert copy.copy(RING) is copy.deepcopy(RING) is RING
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@every_row("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_key_ring_is_not_pickled(protocol):
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps([RING], protocol)
@@ -697,7 +697,7 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.parametrize("secret", MALFORMED, ids=lambda secret: type(secret).__name__)
+@every_row("secret", MALFORMED)
 def test_no_error_shows_a_key(secret):
     with pytest.raises(ConfigurationError) as caught:
         KeyRing(secret)

@@ -7,8 +7,6 @@ import pkgutil
 from dataclasses import dataclass
 from typing import Any, Optional
 
-import pytest
-
 from catga_sync.messages import Query
 from catga_sync.serialization import MessageRegistry, fields
 from catga_sync.serialization.fields.base import StrictField, TextualField
@@ -17,6 +15,7 @@ from catga_sync.serialization.fields.number import IntField
 from catga_sync.serialization.fields.object import Shape, ShapeField
 from catga_sync.serialization.fields.text import StrField
 from catga_sync.serialization.roundtrip import compile_round_trip
+from tests.tables import every_row
 
 
 def kinds() -> list[type[StrictField]]:
@@ -64,7 +63,7 @@ class Reversed(ListField):
         return super().to_wire(value)[::-1]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("make", "value"),
     [
         (lambda kind: kind(), 1),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from catga_sync.errors import SerializationError
+from tests.tables import every_row
 from tests.unit.serialization.codecs import codec_of
 
 
@@ -58,7 +59,7 @@ SPELLINGS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "text", "member"), SPELLINGS)
+@every_row(("kind", "text", "member"), SPELLINGS)
 def test_a_name_of_several_words_is_read_in_every_spelling_as_value_and_as_key(
     kind: Any, text: str, member: enum.Enum
 ) -> None:
@@ -67,14 +68,14 @@ def test_a_name_of_several_words_is_read_in_every_spelling_as_value_and_as_key(
     assert codec_of(dict[kind, int]).decode(json.dumps({text: 1}).encode()) == {member: 1}
 
 
-@pytest.mark.parametrize("text", ["Abc", "abC", "ab_c", "ABC"])
+@every_row("text", ["Abc", "abC", "ab_c", "ABC"])
 def test_a_spelling_that_two_members_share_is_refused_as_value_and_as_key(text: str) -> None:
     for annotation, data in ((Twins, text), (dict[Twins, int], {text: 1})):
         with pytest.raises(SerializationError, match="expected one of 1, 2, 3"):
             codec_of(annotation).decode(json.dumps(data).encode())
 
 
-@pytest.mark.parametrize("text", ["_VERY_HIGH", "very-high", "very high", "VeryHigher", "", "_"])
+@every_row("text", ["_VERY_HIGH", "very-high", "very high", "VeryHigher", "", "_"])
 def test_what_is_no_spelling_of_a_name_is_refused(text: str) -> None:
     with pytest.raises(SerializationError, match="expected one of 0, 3"):
         codec_of(Priority).decode(json.dumps(text).encode())
@@ -85,7 +86,7 @@ def test_two_spellings_of_one_key_are_refused() -> None:
         codec_of(dict[Priority, int]).decode(b'{"VeryHigh":1,"VERY_HIGH":2}')
 
 
-@pytest.mark.parametrize("member", [*Priority, *Mood, *Rank, *Twins])
+@every_row("member", [*Priority, *Mood, *Rank, *Twins])
 def test_a_member_is_written_as_its_value(member: enum.Enum) -> None:
     codec = codec_of(type(member))
     assert json.loads(codec.encode(member)) == member.value

@@ -21,6 +21,7 @@ from catga_sync.mediator import Mediator
 from catga_sync.messages import Request
 from catga_sync.serialization import dumps
 from catga_sync.serialization.fields.hashes import DICT, FEW, SET, build, check_hashes
+from tests.tables import every_row
 from tests.unit.serialization.codecs import codec_of
 
 #: The hash of an int is the rest of a division by this.
@@ -70,7 +71,7 @@ FLOODS = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "chosen"), FLOODS, ids=lambda each: str(each) if "[" in str(each) else "")
+@every_row(("annotation", "chosen"), FLOODS)
 def test_values_of_one_hash_are_refused_and_a_few_of_them_are_not(annotation, chosen):
     codec = codec_of(annotation)
     codec.decode(dumps(chosen(FEW)))
@@ -160,7 +161,7 @@ def test_a_local_call_refuses_what_a_remote_one_refuses():
     assert "values that collide" in result.error
 
 
-@pytest.mark.parametrize(("count", "shift"), [(1, 0), (5, 3), (20, 40), (300, 0), (4_000, 3), (4_000, 40), (60_000, 3)])
+@every_row(("count", "shift"), [(1, 0), (5, 3), (20, 40), (300, 0), (4_000, 3), (4_000, 40), (60_000, 3)])
 def test_a_set_is_laid_out_as_the_check_believes(count, shift):
     values = [j << shift for j in range(-count // 3, count)]
     random.Random(count).shuffle(values)

@@ -6,11 +6,12 @@ from datetime import date, datetime, time, timedelta, timezone
 import pytest
 
 from catga_sync.serialization.fields import isotext
+from tests.tables import every_row
 
 UTC = timezone.utc
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "moment"),
     [
         ("2024-02-29T12:30:45", datetime(2024, 2, 29, 12, 30, 45)),
@@ -34,7 +35,7 @@ def test_a_moment_is_read_with_any_fraction_and_zone(text, moment):
     assert found.utcoffset() == moment.utcoffset()
 
 
-@pytest.mark.parametrize(
+@every_row(
     "text",
     [
         "",
@@ -72,7 +73,7 @@ def test_a_time_of_day_is_read():
         isotext.parse_time("12")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("span", "text"),
     [
         (timedelta(0), "00:00:00"),
@@ -95,9 +96,7 @@ def test_a_span_is_read_with_any_fraction():
     assert isotext.parse_timedelta("00:00:00.1234567") == timedelta(microseconds=123456)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "1", "24:00:00", "00:60:00", "00:00:60", "00:00", "1 day, 0:00:00", "+00:00:01", "P1D"]
-)
+@every_row("text", ["", "1", "24:00:00", "00:60:00", "00:00:60", "00:00", "1 day, 0:00:00", "+00:00:01", "P1D"])
 def test_what_is_no_span_is_refused(text):
     with pytest.raises(ValueError):
         isotext.parse_timedelta(text)

@@ -15,6 +15,7 @@ from marshmallow import fields
 from catga_sync.errors import SerializationError
 from catga_sync.messages import message
 from catga_sync.serialization import CatgaSchema, loads
+from tests.tables import every_row
 from tests.unit.serialization.codecs import codec_of, refusals
 
 # -- the sign of a zero -----------------------------------------------------------------------------------------------
@@ -49,7 +50,7 @@ def signs(value: Any) -> list[bool]:
     return [math.copysign(1, value) < 0] if isinstance(value, (float, Decimal)) else []
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("annotation", "value"),
     [
         (float, -0.0),
@@ -66,7 +67,6 @@ def signs(value: Any) -> list[bool]:
         (Both, Both(-0.0, Decimal("-0"))),
         (WithSchema, WithSchema(-0.0, Decimal("-0"))),
     ],
-    ids=repr,
 )
 def test_a_zero_keeps_its_sign(annotation: Any, value: Any) -> None:
     codec = codec_of(annotation)
@@ -75,7 +75,7 @@ def test_a_zero_keeps_its_sign(annotation: Any, value: Any) -> None:
     assert signs(read) == signs(value)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("annotation", "text", "expected"),
     [
         (float, "-0", [True]),
@@ -92,7 +92,7 @@ def test_a_negative_zero_that_dotnet_writes_is_read_as_one(annotation: Any, text
     assert signs(codec_of(annotation).decode(text.encode())) == expected
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("annotation", "text", "expected"),
     [(int, "-0", 0), (list[int], "[7,-0]", [7, 0]), (dict[str, int], '{"a":-0}', {"a": 0}), (Any, "[7,-0]", [7, 0])],
 )
@@ -132,7 +132,7 @@ class Amounts:
     amounts: list[Decimal]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("annotation", "value", "place"),
     [
         (Decimal, LONG, ""),
@@ -149,7 +149,6 @@ class Amounts:
         (Any, 10**4300, ""),
         (Any, {"a": [10**4300]}, ""),
     ],
-    ids=lambda value: type(value).__name__,
 )
 def test_a_number_of_too_many_digits_is_refused_here_and_there_with_one_text(
     annotation: Any, value: Any, place: str
@@ -161,7 +160,7 @@ def test_a_number_of_too_many_digits_is_refused_here_and_there_with_one_text(
     assert there.endswith(": has more than 4300 digits")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("annotation", "value"),
     [
         (Decimal, Decimal("1" * 4300)),
@@ -173,7 +172,6 @@ def test_a_number_of_too_many_digits_is_refused_here_and_there_with_one_text(
         (dict[int, int], {10**4299: 1}),
         (Any, [10**4299]),
     ],
-    ids=lambda value: type(value).__name__,
 )
 def test_a_number_of_many_digits_or_a_huge_exponent_is_kept(annotation: Any, value: Any) -> None:
     codec = codec_of(annotation)
@@ -200,7 +198,7 @@ def test_a_long_number_is_left_to_the_codec_that_knows_the_limit_of_the_process(
         sys.set_int_max_str_digits(before)
 
 
-@pytest.mark.parametrize("value", [Fraction(1, 3), 1.5, "1.5", 1 + 0j, True])
+@every_row("value", [Fraction(1, 3), 1.5, "1.5", 1 + 0j, True])
 def test_what_is_no_decimal_is_refused_here_and_there(value: Any) -> None:
     here, there = refusals(codec_of(Decimal), value)
     assert here == there

@@ -11,13 +11,14 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from catga_sync.errors import RegistrationError
+from tests.tables import every_row
 from tests.unit.serialization.codecs import codec_of, refusals
 
 UTC = timezone.utc
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("annotation", "value", "text"),
     [
         (datetime, datetime(2026, 1, 31, 12, tzinfo=UTC), "2026-01-31T12:00:00Z"),
@@ -40,7 +41,7 @@ def test_utc_is_written_as_z_and_every_other_zone_as_its_offset(annotation: Any,
     assert (read, read.utcoffset()) == (value, value.utcoffset())
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("annotation", "value", "written"),
     [
         (list[datetime], [datetime(2026, 1, 31, tzinfo=UTC)], ["2026-01-31T00:00:00Z"]),
@@ -74,7 +75,7 @@ class Shift:
     starts: time
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("annotation", "value", "place"),
     [
         (time, time(12, tzinfo=BERLIN), ""),
@@ -84,7 +85,6 @@ class Shift:
         (datetime, datetime(2026, 1, 31, tzinfo=Nowhere()), ""),
         (dict[datetime, int], {datetime(2026, 1, 31, tzinfo=Nowhere()): 1}, "[datetime.datetime("),
     ],
-    ids=lambda value: type(value).__name__,
 )
 def test_a_zone_that_would_be_lost_is_refused_here_and_there(annotation: Any, value: Any, place: str) -> None:
     codec = codec_of(annotation)

@@ -15,6 +15,7 @@ from tests.misbehaviour import peers
 from tests.misbehaviour.calls import Order, invoke, invoking
 from tests.misbehaviour.peers import serving
 from tests.processes import free_port
+from tests.tables import every_row
 
 
 class Failing(BaseAdapter):
@@ -38,7 +39,7 @@ def through(change: Callable[[requests.Session], object], endpoint: str) -> Catg
             return invoke(invoker, endpoint, Order())
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("error", "words"),
     [
         (
@@ -83,7 +84,7 @@ def test_a_host_that_authentication_asks_is_named_without_its_secrets(endpoint: 
     assert "secret" not in str(result.error)
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "localhost.", "127.0.0.1", "[::1]"])
+@every_row("host", ["localhost", "LOCALHOST", "localhost.", "127.0.0.1", "[::1]"])
 def test_the_node_itself_is_not_named_twice(host: str) -> None:
     endpoint = f"http://{host}:{free_port()}"
     with invoking(None) as invoker:

@@ -8,6 +8,7 @@ import pytest
 
 from catga_sync.transport.http.diagnosis import trouble_of
 from catga_sync.transport.http.probe import Probe, ProbeOutcome
+from tests.tables import every_row
 
 PATH = "/catga/cluster/node"
 URL = f"http://localhost:5001{PATH}"
@@ -45,7 +46,7 @@ def test_what_another_server_says_cannot_write_lines_of_its_own(said: dict[str, 
     assert len(text) < 1200
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("address", "listening", "cure"),
     [
         ("[::1]:5001", ["127.0.0.1:5001"], "give endpoint='http://127.0.0.1:5001'"),
@@ -62,7 +63,7 @@ def test_a_name_that_leads_past_this_process_is_replaced_by_its_address(
     assert cure in text
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("address", "listening"),
     [
         ("127.0.0.1:5001", ["127.0.0.1:5001"]),
@@ -87,7 +88,7 @@ def test_a_peer_is_never_told_where_this_process_listens() -> None:
     )
 
 
-@pytest.mark.parametrize("status", [*range(200, 600, 1)])
+@every_row("status", [*range(200, 600, 1)])
 def test_every_status_has_a_cure(status: int) -> None:
     for own in (True, False):
         for authentic in (True, False):
