@@ -94,10 +94,12 @@ class Background:
         """
         if now < self._sure_until:
             return True
-        if not self.is_running():
-            return False
+        # Before the look: what stops the thread meanwhile takes it back.
         self._sure_until = now + _SURE
-        return True
+        if self.is_running():
+            return True
+        self._sure_until = 0.0
+        return False
 
     def ensure(self) -> bool:
         """Start the thread if it is not running; return whether it runs. After ``stop`` it does not."""

@@ -277,9 +277,10 @@ def assemble(
         budget,
         surroundings,
         hooks,
-        prefers_this=options.router == "local-first",
+        prefers_this=options.router == "local-first" and clock is SYSTEM_CLOCK,
         timeout=options.request_timeout,
         runs=lifecycle.runs,
+        monotonic=clock.monotonic,
     )
     receiver = Receiver(
         local,

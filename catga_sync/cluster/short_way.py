@@ -6,13 +6,13 @@ node takes a request anyway, nothing of that is left to decide: the handler runs
 Rules of this file:
 1. The result is that of the long way, whichever way a call takes, and so is what hooks are told.
 2. What may differ from call to call is looked at in each; what the nodes and the type decide, once a snapshot.
-3. The clock is the system's, that of the deadlines of calls. It is read once before the handler, and once after it.
+3. The clock is that of the deadlines of calls. Where no hook watches, it is read once before the handler, and once
+   after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
 from catga_sync.cluster.dispatch import Dispatcher
@@ -25,6 +25,7 @@ from catga_sync.errors import Delivery
 from catga_sync.hooks import CUT_SHORT, AttemptDetails, Hooks, SendDetails, carried, made
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Request
+from catga_sync.pipeline import Handler
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.results import Attempt, CatgaResult, expired_before_start
@@ -48,8 +49,10 @@ class ShortWay:
         surroundings: What the framework puts around a call that runs here.
         hooks: Watch the sends that start here, and their attempts.
         prefers_this: Whether the router is the ``local-first`` of the options; any other one is asked in each call.
+            False as well where ``monotonic`` is not the clock of the deadlines, which is the system's.
         timeout: Seconds of a call that was given none.
         runs: Returns at a moment whether the background thread runs; it keeps the snapshot up to date.
+        monotonic: The clock of ``budget``, in seconds.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class ShortWay:
         prefers_this: bool,
         timeout: float,
         runs: Callable[[float], bool],
+        monotonic: Callable[[], float],
     ) -> None:
         self._local = local
         self._local_node = local_node
@@ -79,6 +83,7 @@ class ShortWay:
         self._prefers_this = prefers_this
         self._timeout = timeout
         self._runs = runs
+        self._monotonic = monotonic
         # A cache, read and filled without a lock: the snapshot that was looked at, and how many candidates it has for
         # each request type; 0 for a type that goes the long way.
         self._numbers: tuple[Snapshot | None, dict[type, int]] = (None, {})
@@ -104,8 +109,10 @@ class ShortWay:
             if not isinstance(request, Request):
                 return None
             number = known[1][kind] = self._number(kind, snapshot)
-        began = monotonic()
-        if not number or current_call() is not None or not self._runs(began):
+        # Looked up in each call: a test may have replaced a handler for a while, and taken it away again.
+        chain = self._local.chains.get(kind) if number else None
+        began = self._monotonic()
+        if chain is None or current_call() is not None or not self._runs(began):
             return None
         seconds = self._timeout if timeout is None else check_timeout(timeout)
         if seconds < _SHORTEST or (number > 1 and self._local_node.room == 0) or not self._is_complete():
@@ -114,48 +121,53 @@ class ShortWay:
         if self._send_watchers:
             details = made(SendDetails, (self._local.registry.ensure(kind).name, call, False, {}))
             return self._hooks.watch(self._send_watchers, details, self._run_watched, request)
-        return self._attempt(request, call, began) if self._attempt_watchers else self._run(request, call, began)
+        run = self._attempt if self._attempt_watchers else self._run
+        return run(request, call, began, chain)
 
     def _run_watched(self, request: Any, call: CallContext) -> CatgaResult[Any]:
         """Run a request here after hooks were told of the call."""
-        began = monotonic()
-        if call.deadline.at <= began:  # type: ignore[union-attr] # it has one, and a hook has used it up
+        chain, began = self._local.chains.get(type(request)), self._monotonic()
+        # A call has a deadline, and a hook may have used it up.
+        if chain is None or call.deadline.at <= began:  # type: ignore[union-attr]
             return self._dispatcher.send(request, self._local.registry.ensure(type(request)), call)
-        return self._attempt(request, call, began) if self._attempt_watchers else self._run(request, call, began)
+        run = self._attempt if self._attempt_watchers else self._run
+        return run(request, call, began, chain)
 
-    def _run(self, request: Any, call: CallContext, began: float) -> CatgaResult[Any]:
-        """Run a request here, as an attempt that nobody watches."""
+    def _run(self, request: Any, call: CallContext, began: float, chain: Handler) -> CatgaResult[Any]:
+        """Run a request here by the chain of its type, as an attempt that no hook watches."""
         self._pay_in(began)
         token = enter_call(call)
         try:
-            result = self._local.chains[type(request)](request)
+            result = chain(request)
         finally:
             leave_call(token)
-        result = result._of_attempt(call, self._node_id, monotonic() - began)
+        result = result._of_attempt(call, self._node_id, self._monotonic() - began)
         # What has run is never sent again, failed or not.
         return result if result.delivery is Delivery.EXECUTED else self._dispatcher.go_on(request, call, result)
 
-    def _attempt(self, request: Any, call: CallContext, began: float) -> CatgaResult[Any]:
+    def _attempt(self, request: Any, call: CallContext, began: float, chain: Handler) -> CatgaResult[Any]:
         """Run a request here while hooks watch the attempt."""
         self._pay_in(began)
         name = self._local.registry.ensure(type(request)).name
         details = made(AttemptDetails, (name, call, self._this, "local", None, False, {}))
         told = self._hooks.begin(self._attempt_watchers, details)
-        running, started = carried(details) if details.carrier else call, monotonic()
-        token = enter_call(running)
         result: CatgaResult[Any] = CUT_SHORT
+        token = None
         try:
+            running, started = carried(details) if details.carrier else call, self._monotonic()
+            token = enter_call(running)
             if call.deadline.at > started:  # type: ignore[union-attr] # it has one
-                result = self._local.chains[type(request)](request)
+                result = chain(request)
                 # Unless hooks were told it already.
                 if result._request_id is not running or result.node_id != self._node_id:
-                    result = result._of_call(running, self._node_id, (monotonic() - started) * 1e3)
+                    result = result._of_call(running, self._node_id, (self._monotonic() - started) * 1e3)
             else:
                 result = expired_before_start()._with(request_id=call.request_id)
         finally:
-            leave_call(token)
+            if token is not None:
+                leave_call(token)
             self._hooks.end(told, result)
-        elapsed = monotonic() - began
+        elapsed = self._monotonic() - began
         if result.delivery is Delivery.EXECUTED:
             return result._of_attempt(call, self._node_id, elapsed)
         attempt = Attempt(self._node_id, elapsed, result.delivery, result.code, result.error)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
+import queue
 import re
 import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +27,7 @@ from catga_sync.transport.base import ExchangeFailed
 from catga_sync.transport.http import lean
 from catga_sync.transport.http.channel import HttpChannel
 from catga_sync.transport.http.lean import Lane
+from tests.conftest import require_module
 from tests.misbehaviour.peers import PEERS, Peer, Script, read_request, serving
 from tests.thorough import thorough
 
@@ -241,11 +246,22 @@ def test_whoever_replaces_a_method_of_the_long_way_sees_every_request(
         exchange(channel, peer.endpoint)
         before: Callable[..., object] = getattr(cls, name)
 
-        def watched(*given: Any, **options: Any) -> object:
-            seen.append(name)
-            return before(*given, **options)
+        class Watched:
+            """Equals what it wraps, as the proxies of ``wrapt`` do, with which tracing libraries replace methods."""
 
-        monkeypatch.setattr(cls, name, watched)
+            def __get__(self, instance: object, owner: type) -> object:
+                return functools.partial(self, instance) if instance is not None else self
+
+            def __call__(self, *given: Any, **options: Any) -> object:
+                seen.append(name)
+                return before(*given, **options)
+
+            def __eq__(self, other: object) -> bool:
+                return other == before
+
+            __hash__ = object.__hash__
+
+        monkeypatch.setattr(cls, name, Watched())
         exchange(channel, peer.endpoint)
         assert len(seen) == 1
         monkeypatch.undo()
@@ -281,6 +297,40 @@ def test_each_look_has_a_poll_object_of_its_own_where_one_is_for_one_thread_as_w
         monkeypatch.setattr("catga_sync.transport.http.channel.post_directly", None)
         assert exchange(channel, peer.endpoint)[2] == b"usual"  # type: ignore[index]
         assert len(made) - before >= 2  # before the request, and for the response
+        assert peer.connections == 1
+
+
+class _OtherQueue:
+    """A queue without the inside of the standard library's, as gevent's is, and as a user may give a pool."""
+
+    def __init__(self, maxsize: int) -> None:
+        self._real: queue.LifoQueue[Any] = queue.LifoQueue(maxsize)
+        self.get, self.put = self._real.get, self._real.put
+        self.qsize, self.full, self.maxsize = self._real.qsize, self._real.full, maxsize
+
+    @property
+    def queue(self) -> list[Any]:
+        return self._real.queue
+
+
+def test_a_pool_with_another_queue_takes_the_short_way_and_keeps_its_connection(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(urllib3.HTTPConnectionPool, "QueueCls", _OtherQueue)
+    with calling(answers_usually) as (channel, peer):
+        exchange(channel, peer.endpoint)
+        monkeypatch.setattr("catga_sync.transport.http.channel.post_directly", None)
+        for _ in range(3):
+            assert exchange(channel, peer.endpoint)[2] == b"usual"  # type: ignore[index]
+        assert peer.connections == 1
+
+
+def test_pools_of_another_class_go_the_long_way(monkeypatch: pytest.MonkeyPatch):
+    class Pool(urllib3.HTTPConnectionPool):
+        pass
+
+    monkeypatch.setitem(urllib3.poolmanager.pool_classes_by_scheme, "http", Pool)
+    with calling(answers_usually) as (channel, peer):
+        for _ in range(3):
+            assert exchange(channel, peer.endpoint)[2] == b"usual"  # type: ignore[index]
         assert peer.connections == 1
 
 
@@ -337,3 +387,27 @@ def test_a_response_is_too_long_by_both_ways(short: bool, monkeypatch: pytest.Mo
     first, second = outcomes(first_usual(usual_then()), short=short)[0]
     assert first == second
     assert first[1] == "RESOURCE_EXHAUSTED"  # type: ignore[index]
+
+
+_UNDER_GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import sys, time
+from catga_sync.nodes import ClusterNode
+from catga_sync.transport.http.channel import HttpChannel
+
+channel, node = HttpChannel(), ClusterNode("n", sys.argv[1], keep_alive=60.0)
+for _ in range(3):
+    print(channel.exchange(node, "/p", {"A": "b"}, b"{}", time.monotonic() + 20.0).body.decode())
+channel.close()
+"""
+
+
+def test_every_exchange_of_a_process_that_gevent_has_patched_arrives():
+    require_module("gevent")
+    with serving(answers_usually) as peer:
+        done = subprocess.run(
+            [sys.executable, "-c", _UNDER_GEVENT, peer.endpoint], capture_output=True, text=True, timeout=60
+        )
+    assert done.stdout.split() == ["usual"] * 3, done.stderr
+    assert peer.connections == 1

@@ -14,6 +14,7 @@ import pytest
 from catga_sync import CatgaResult, ClusterMediator, ErrorCode, Mediator, Query, Request, create_cluster, message
 from catga_sync.context import CallContext, current_call, enter_call, leave_call
 from catga_sync.errors import BusinessError, Delivery
+from catga_sync.testing import override_handler
 from tests.unit.cluster.fakes import FakeInvoker, FakeStore, record
 
 
@@ -386,3 +387,14 @@ def test_what_the_end_of_the_process_cuts_short_is_told_to_hooks(make: Make, rou
         mediator.send(Ask())
     assert [result.code for result in notes.results] == [ErrorCode.CANCELLED] * 3
     assert current_call() is None
+
+
+@pytest.mark.parametrize("watched", [False, True], ids=["no hook", "hooks"])
+def test_a_handler_that_a_test_has_lent_is_not_sought_after_it_is_gone(make: Make, watched: bool) -> None:
+    cluster = make(handlers={Do: lambda request: 1})
+    if watched:
+        cluster.add_hook(Notes())
+    with override_handler(cluster, Ask, lambda request: 7):
+        assert cluster.send(Ask()).value == 7
+    result = cluster.send(Ask())
+    assert (result.code, result.delivery) == (ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
