@@ -1,8 +1,7 @@
 """The one place where objects with state of one process register, and are called at a fork.
 
 Python reports ``os.fork`` (``os.register_at_fork``). A fork in C, as in uWSGI, is not reported: the child finds another
-process id at the beginning of a call, or within a second where nothing of the parent's is used, and the same is done
-then, once.
+process id at the beginning of a call, and the same is done then, once.
 
 Rules of this file:
 1. Python keeps its fork hooks for good, so it gets one set of them, and the objects are held weakly.

@@ -24,8 +24,6 @@ __all__ = ["Background"]
 
 #: Seconds to wait for a step to end before a fork or at the end.
 _PATIENCE = 2.0
-#: Seconds: to ask the kernel for the process in each call would take a tenth of a local call.
-_SURE = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -73,8 +71,6 @@ class Background:
         self._wake = threading.Event()
         #: The process in which the thread runs, 0 for none; read without the lock, on the way of every call.
         self._pid = 0
-        #: Up to when ``runs`` does not look at the process; 0.0 where the thread does not run.
-        self._sure_until = 0.0
         self._warned = False
         self._awaits_fork = False
         _fork.watch(self)
@@ -82,24 +78,6 @@ class Background:
     def is_running(self) -> bool:
         """Return whether the thread runs in this process."""
         return self._pid == os.getpid()
-
-    def runs(self, now: float) -> bool:
-        """
-        Return whether the thread runs in this process, in a third of the time that ``is_running`` takes.
-
-        Of a fork in C it may take a second to be noticed.
-
-        Args:
-            now: Seconds on the monotonic clock.
-        """
-        if now < self._sure_until:
-            return True
-        # Before the look: what stops the thread meanwhile takes it back.
-        self._sure_until = now + _SURE
-        if self.is_running():
-            return True
-        self._sure_until = 0.0
-        return False
 
     def ensure(self) -> bool:
         """Start the thread if it is not running; return whether it runs. After ``stop`` it does not."""
@@ -160,7 +138,7 @@ class Background:
         with self._lock:
             self._closed = self._closed or closed
             thread, self._thread = self._thread, None
-            self._pid, self._sure_until = 0, 0.0
+            self._pid = 0
             self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(_PATIENCE)
@@ -196,7 +174,7 @@ class Background:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread = None
-        self._pid, self._sure_until = 0, 0.0
+        self._pid = 0
         if not self._closed and self._starts_in_child():
             self._start()
 

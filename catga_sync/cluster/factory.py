@@ -279,7 +279,7 @@ def assemble(
         hooks,
         prefers_this=options.router == "local-first" and clock is SYSTEM_CLOCK,
         timeout=options.request_timeout,
-        runs=lifecycle.runs,
+        is_running=lifecycle.is_running,
         monotonic=clock.monotonic,
     )
     receiver = Receiver(

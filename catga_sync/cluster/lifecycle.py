@@ -65,7 +65,6 @@ class Lifecycle:
         )
         #: Returns whether the background thread runs in this process; for the way of every call.
         self.is_running = self._background.is_running
-        self.runs = self._background.runs
 
     def serve_streams(self, streams: Streams) -> None:
         """Have these streams end with this node, and as soon as it takes no more calls."""

@@ -196,7 +196,7 @@ class LocalNode:
 
     def admit(self, patience: float | None = None, chain: Iterable[Hop] = ()) -> AbstractContextManager[None]:
         """
-        Count a received call in, or refuse it.
+        Return a context in which a received call runs: it is counted in, or refused, and at its end counted out.
 
         Args:
             patience: Seconds for which a call of a stream waits for room where ``max_concurrency`` is None. None means
@@ -204,12 +204,13 @@ class LocalNode:
             chain: The way that the call has come. One that has come through this node waits for nothing where
                 ``max_concurrency`` is None: a call that runs here waits for it.
 
-        Returns:
-            A context in which the call runs. At its end the call is counted out.
-
         Raises:
-            Refused: The node is going offline, or has no room.
+            Refused: As the context is entered: the node is going offline, or has no room.
         """
+        return _Admitted(self, patience, chain)
+
+    def count_in(self, patience: float | None, chain: Iterable[Hop]) -> bool:
+        """Count a received call in, as ``admit`` does; return whether it is one of those that wait for room."""
         with self._lock:
             most = self.max_concurrency
             patience = patience if most is None else None
@@ -226,7 +227,7 @@ class LocalNode:
                 raise Refused(Reason.BUSY, f"node {self.node_id} is busy; ask another node")
             self._running += 1
             self._bounded += bounded
-        return _Admitted(self, bounded)
+        return bounded
 
     def count_out(self, bounded: bool) -> None:
         """Note that a received call has ended; ``bounded`` as it was counted in."""
@@ -297,16 +298,17 @@ class LocalNode:
 
 
 class _Admitted:
-    """A received call that was counted in; counts it out at its end. Immutable."""
+    """The time of a received call at a node; see ``LocalNode.admit``. Used by one thread."""
 
-    __slots__ = ("_bounded", "_node")
+    __slots__ = ("_bounded", "_chain", "_node", "_patience")
 
-    def __init__(self, node: LocalNode, bounded: bool) -> None:
+    def __init__(self, node: LocalNode, patience: float | None, chain: Iterable[Hop]) -> None:
         self._node = node
-        self._bounded = bounded
+        self._patience = patience
+        self._chain = chain
 
     def __enter__(self) -> None:
-        """Do nothing: the call is counted in already."""
+        self._bounded = self._node.count_in(self._patience, self._chain)
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
         self._node.count_out(self._bounded)

@@ -51,7 +51,7 @@ class ShortWay:
         prefers_this: Whether the router is the ``local-first`` of the options; any other one is asked in each call.
             False as well where ``monotonic`` is not the clock of the deadlines, which is the system's.
         timeout: Seconds of a call that was given none.
-        runs: Returns at a moment whether the background thread runs; it keeps the snapshot up to date.
+        is_running: Returns whether the background thread runs in this process; it keeps the snapshot up to date.
         monotonic: The clock of ``budget``, in seconds.
     """
 
@@ -67,7 +67,7 @@ class ShortWay:
         *,
         prefers_this: bool,
         timeout: float,
-        runs: Callable[[float], bool],
+        is_running: Callable[[], bool],
         monotonic: Callable[[], float],
     ) -> None:
         self._local = local
@@ -80,9 +80,10 @@ class ShortWay:
         self._is_complete = surroundings.complete
         self._hooks = hooks
         self._send_watchers, self._attempt_watchers = hooks.send, hooks.attempt
-        self._prefers_this = prefers_this
+        # A mediator whose own ``dispatch`` sees each request, such as ``FakeMediator``, sees those of a node, too.
+        self._prefers_this = prefers_this and type(local).dispatch is Mediator.dispatch
         self._timeout = timeout
-        self._runs = runs
+        self._is_running = is_running
         self._monotonic = monotonic
         # A cache, read and filled without a lock: the snapshot that was looked at, and how many candidates it has for
         # each request type; 0 for a type that goes the long way.
@@ -111,12 +112,12 @@ class ShortWay:
             number = known[1][kind] = self._number(kind, snapshot)
         # Looked up in each call: a test may have replaced a handler for a while, and taken it away again.
         chain = self._local.chains.get(kind) if number else None
-        began = self._monotonic()
-        if chain is None or current_call() is not None or not self._runs(began):
+        if chain is None or current_call() is not None or not self._is_running():
             return None
         seconds = self._timeout if timeout is None else check_timeout(timeout)
         if seconds < _SHORTEST or (number > 1 and self._local_node.room == 0) or not self._is_complete():
             return None
+        began = self._monotonic()
         call = call_within(began + seconds, self._node_id)
         if self._send_watchers:
             details = made(SendDetails, (self._local.registry.ensure(kind).name, call, False, {}))

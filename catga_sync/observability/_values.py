@@ -116,8 +116,11 @@ class _Kind:
         return self._children.setdefault(values, self._child(self._values))
 
     def remove(self, *values: str) -> None:
-        """Forget a child."""
-        self._children.pop(values, None)
+        """Forget a child, once what it has noted is counted: other metrics are told by it, too."""
+        child = self._children.pop(values, None)
+        if child is not None:
+            with self._values.lock:
+                self._values.settle_locked(child)
 
     def children(self) -> list[_Number | _Running | _Times]:
         """Return all children."""

@@ -217,10 +217,12 @@ class Stream:
                     raise FrameError("a frame came too slowly")
                 self._reason = "no call came for a long time"
                 break
+            looked = now
             found = self._poller.poll((until - now) * 1000.0 + 1.0)
             now = monotonic()
-            if _END_OF_STREAM and len(found) == 1 and not found[0][1] & _END_OF_STREAM:
-                self._seen_open = now
+            is_open = _END_OF_STREAM and len(found) == 1 and not found[0][1] & _END_OF_STREAM
+            # From before the look: afterwards the thread may have waited for the interpreter.
+            self._seen_open = looked if is_open else -_STILL
             try:
                 data = self._sock.recv(_PIECE)
             except BlockingIOError:

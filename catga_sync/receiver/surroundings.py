@@ -15,9 +15,10 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, ExitStack
 from contextvars import Context, ContextVar, Token, copy_context
+from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from catga_sync.errors import Delivery, ErrorCode, ends_process
@@ -129,7 +130,7 @@ def _run_within(scopes: tuple[Scope, ...], run: Callable[[], CatgaResult[T]], na
     raised: list[BaseException] = []
     token: Token[list[BaseException] | None] | None = None
     try:
-        with scopes[0].enter() if len(scopes) == 1 else _nested(scopes):
+        with scopes[0].enter() if len(scopes) == 1 else _Nested(scopes):
             token = raised_in_call.set(raised)
             result = run()
             if not result.is_success:
@@ -151,7 +152,7 @@ def _run_within(scopes: tuple[Scope, ...], run: Callable[[], CatgaResult[T]], na
         if token is not None:
             raised_in_call.reset(token)
         del failure, raised  # their tracebacks hold this frame
-    if token is None:  # an outer scope may have swallowed the error of an inner one
+    if token is None:
         return CatgaResult.failure(
             f"the surroundings of {name} could not be made; the log of the node that was to run it has the details",
             ErrorCode.INTERNAL,
@@ -162,12 +163,29 @@ def _run_within(scopes: tuple[Scope, ...], run: Callable[[], CatgaResult[T]], na
     return result
 
 
-@contextmanager
-def _nested(scopes: tuple[Scope, ...]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for scope in scopes:
-            stack.enter_context(scope.enter())
-        yield
+class _Nested:
+    """Several scopes, one within the other. Used by one thread, once."""
+
+    __slots__ = ("_entered", "_scopes")
+
+    def __init__(self, scopes: tuple[Scope, ...]) -> None:
+        self._scopes = scopes
+
+    def __enter__(self) -> None:
+        failure: BaseException | None = None
+        with ExitStack() as entering:
+            try:
+                for scope in self._scopes:
+                    entering.enter_context(scope.enter())
+            except BaseException as exc:
+                failure = exc
+                raise
+            self._entered = entering.pop_all()
+        if failure is not None:  # an outer scope has swallowed it, and the inner one is not there
+            raise failure
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> bool:
+        return bool(self._entered.__exit__(kind, exc, at))
 
 
 def _without(hidden: Collection[ContextVar[Any]], context: Context) -> Context:

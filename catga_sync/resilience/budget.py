@@ -56,7 +56,7 @@ class RetryBudget:
     def pay_in(self, now: float | None = None) -> None:
         """Count a call that begins at this time of its clock; None means: now."""
         second = int(self._monotonic() if now is None else now)
-        # Without waiting: a thread of before a fork in C may hold the lock; see ``Background.runs``.
+        # Without waiting: another thread that has the lock does the same.
         if second > self._second and self._lock.acquire(blocking=False):
             try:
                 self._turn_locked(second)

@@ -105,21 +105,6 @@ def test_stopped_it_is_gone_and_does_not_come_back(make: Make) -> None:
     assert steps.count == 1
 
 
-def test_whether_it_runs_at_a_moment_is_known_at_once_and_of_a_fork_in_c_a_second_later(make: Make) -> None:
-    steps = Steps()
-    background = make(steps)
-    assert background.runs(100.0) is False
-    background.ensure()
-    assert steps.reached(1)
-    assert background.runs(100.0) is True
-    background._pid += 1  # as if another process had started it
-    assert [background.runs(now) for now in (100.9, 101.0, 101.1)] == [True, False, False]
-    background._pid -= 1
-    assert background.runs(101.2) is True
-    background.stop(closed=False)
-    assert background.runs(101.3) is False
-
-
 def test_reopened_it_comes_back_when_it_is_needed(make: Make) -> None:
     steps = Steps()
     background = make(steps)
@@ -158,7 +143,7 @@ def test_a_step_may_stop_its_own_thread(make: Make) -> None:
 # -- forks, in a process of their own: this one has threads that are none of our business ------------------------------
 
 SCRIPT = """
-import json, os, sys, threading, time
+import json, os, sys, threading
 from catga_sync.cluster.background import Background
 
 options = json.loads(sys.argv[1])
@@ -182,7 +167,6 @@ background = Background(
 if options["running"]:
     background.ensure()
     assert stepped.wait(10)
-    assert background.runs(time.monotonic())
 if options.get("closed"):
     background.stop()
 stepped.clear()
@@ -192,7 +176,6 @@ os.register_at_fork(before=lambda: alone.append(threading.active_count()))
 # Registered last, it runs first; ours has not stopped the thread yet. So look from inside the fork, too.
 
 def state():
-    assert background.runs(time.monotonic()) == background.is_running()
     if background.is_running():
         assert stepped.wait(10)
     threads = sum(thread.name == "catga-test" for thread in threading.enumerate())

@@ -117,3 +117,12 @@ def test_where_the_limit_is_known_nothing_waits() -> None:
     with node.admit(20.0), pytest.raises(Refused) as caught, node.admit(20.0):
         pytest.fail("it runs")
     assert caught.value.reason is Reason.BUSY
+
+
+def test_a_call_that_was_interrupted_before_it_began_is_not_counted():
+    node = local_node()
+    node.admit()  # left unused, as by what a signal handler raises
+    assert node.in_flight == 0
+    with node.admit():
+        assert node.in_flight == 1
+    assert node.in_flight == 0

@@ -412,6 +412,16 @@ def test_a_node_that_left_during_an_attempt_has_no_label_of_its_own_any_more() -
     assert bounded.get("a", OTHER) == OTHER
 
 
+def test_the_times_of_attempts_outlive_the_labels_of_a_node_that_leaves() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    for _ in range(5):
+        metrics.attempts["t", "n1", "post", "OK", "EXECUTED"](0.5)
+    metrics.forget_node("n1")
+    page = generate_latest(registry).decode()
+    assert (total(page, "catga_attempts_total"), total(page, "catga_attempt_seconds_count")) == (0, 5)
+
+
 _FORKS = """
 import os
 import signal

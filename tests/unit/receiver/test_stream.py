@@ -253,6 +253,75 @@ def test_the_look_that_finds_a_call_counts_once_and_for_a_moment() -> None:
     assert told[4:] == [True, True]  # it has found the end of what the caller sends
 
 
+class Looked(Jumps):
+    """A clock that tells when it is read, and can hold its reader after a look at the connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+        self.may_read = threading.Event()
+        self.may_read.set()
+
+    def __call__(self) -> float:
+        self.reads += 1
+        assert self.may_read.wait(20)
+        return super().__call__()
+
+
+class Asks(Handler):
+    """Asks at its first moment whether the caller has hung up, which every look but the first would find."""
+
+    def __init__(self, clock: Looked) -> None:
+        super().__init__()
+        self.clock = clock
+        self.told: list[bool] = []
+
+    def __call__(self, raw: RawRequest, envelope: RequestEnvelope) -> ServedCall:
+        assert raw.hung_up is not None
+        self.clock.ahead -= 0.5  # however slow the machine is, no time goes by from the look on
+        self.told.append(raw.hung_up())
+        return super().__call__(raw, envelope)
+
+
+@contextlib.contextmanager
+def _asking() -> Iterator[tuple[Looked, Asks, Streams, Caller]]:
+    clock = Looked()
+    asks = Asks(clock)
+    streams = Streams(1, max_body_bytes=300_000, monotonic=clock)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        streams.start(ours, None, asks, remote_address="peer", hung_up=lambda _: True)
+        theirs.settimeout(20)
+        caller = Caller(theirs, None)
+        yield clock, asks, streams, caller
+    until(lambda: not streams.open_streams, "the stream has ended")
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux tells of a hang-up with the call")
+def test_a_look_is_as_old_as_its_beginning_for_its_thread_may_wait_for_the_interpreter_afterwards():
+    with _asking() as (clock, asks, _, caller):
+        until(lambda: clock.reads == 2, "the stream waits for a call")  # read once as it was made
+        clock.ahead += 1.0
+        caller.sock.sendall(caller.call(1))
+        assert caller.read() is not None
+    assert asks.told == [True]
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux tells of a hang-up with the call")
+def test_a_later_look_that_finds_a_hang_up_is_what_counts():
+    with _asking() as (clock, asks, streams, caller):
+        until(lambda: clock.reads == 2, "the stream waits for a call")  # read once as it was made
+        clock.may_read.clear()
+        raw = caller.call(1, b'"' + b"x" * 150_000 + b'"')
+        caller.sock.sendall(raw[:10])
+        until(lambda: clock.reads == 3, "the stream has found the first bytes")
+        caller.sock.sendall(raw[10:])
+        caller.sock.shutdown(socket.SHUT_WR)
+        clock.may_read.set()
+        until(lambda: not streams.open_streams, "the stream has ended")
+    assert asks.told == [True]
+
+
 def test_there_are_no_more_streams_than_there_may_be(handler: Handler) -> None:
     with serving(handler, most=2) as (streams, _), _opened(streams, handler) as second:
         second.sock.sendall(second.call(1))

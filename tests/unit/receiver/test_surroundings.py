@@ -180,7 +180,10 @@ class Swallows(Recorder):
 
 
 @pytest.mark.parametrize("way", [0, 1], ids=["received", "here"])
-def test_a_call_does_not_run_without_a_scope_whose_error_another_one_has_swallowed(way: int) -> None:
+def test_a_call_does_not_run_without_a_scope_whose_error_another_one_has_swallowed(
+    way: int, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = around(Swallows([]), Inner([], entering=OSError("no database")))
     result = ways(broken)[way](lambda: pytest.fail("it ran"), "shop.Buy")
     assert (result.code, result.delivery) == (ErrorCode.INTERNAL, Delivery.NOT_EXECUTED)
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["no database"]

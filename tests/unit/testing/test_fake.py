@@ -383,6 +383,18 @@ def test_what_an_app_asks_of_a_clusters_mediator_it_can_ask_of_a_fake(fake: Fake
     assert fake.closed
 
 
+def test_it_sees_every_send_of_a_cluster_that_hooks_watch(fake: FakeMediator) -> None:
+    class Watches:
+        def on_attempt(self, details: Any) -> None:
+            pass
+
+    with create_cluster(fake, node_id="faked", discovery="memory://", environ={}, hooks=(Watches(),)) as cluster:
+        cluster.start().nodes()
+        sent = [GetUser(str(number)) for number in range(3)]
+        assert [cluster.send(each).value for each in sent] == [ADA] * 3
+    assert fake.sent == tuple(sent)
+
+
 def test_threads_may_share_it(fake: FakeMediator) -> None:
     fake.when(GetUser).returns(lambda request: User(request.user_id, "x"))
     wrong: list[Any] = []
