@@ -35,6 +35,9 @@ from catga_sync.wire.call_path import LONGEST, full_nodes
 
 __all__ = ["Dispatcher"]
 
+#: Nodes, and the store in which all of them remember request ids, where that decides whether a request may run twice.
+_Candidates = tuple[tuple[ClusterNode, ...], "str | None"]
+
 _log = logging.getLogger(__name__)
 
 
@@ -79,6 +82,9 @@ class Dispatcher:
         self._routers = routers
         self._surroundings = surroundings
         self._timeout = timeout
+        # A cache, read and filled without a lock: the snapshot that was looked at, and the candidates in it by the
+        # type, and whether it is handled here.
+        self._found: tuple[Snapshot | None, dict[tuple[type, bool], _Candidates]] = (None, {})
 
     def send(self, request: Any, entry: MessageType, call: CallContext) -> CatgaResult[Any]:
         """Run a request of a type on whichever node may take it."""
@@ -216,9 +222,11 @@ class Dispatcher:
         """Return the plan of a request, or the failure of one that no node may take."""
         here = entry.cls in self._local.chains
         if entry.remote:
-            nodes = self._membership.candidates(entry, here, call)
+            snapshot, known = self._membership.known, self._found
+            found = known[1].get((entry.cls, here)) if known[0] is snapshot else None
+            nodes, store = self._candidates(entry, here, call, snapshot) if found is None else found
         elif here:
-            nodes = (self._this,)
+            nodes, store = (self._this,), None
         else:
             return self._local.no_handler(entry.cls)
         if call.chain and nodes:
@@ -227,6 +235,7 @@ class Dispatcher:
                 return self._would_wait_for_itself(entry, call)
             if full:
                 nodes = tuple(node for node in nodes if node.node_id not in full)
+                store = None if entry.idempotent else self._store_of(nodes)
         if not nodes:
             return self._no_candidate(entry, call)
         try:
@@ -235,14 +244,24 @@ class Dispatcher:
             return CatgaResult.failure(
                 f"the route of {entry.name} is wrong: {exc}", ErrorCode.INTERNAL, delivery=Delivery.NOT_EXECUTED
             )
-        store = None if entry.idempotent or len(nodes) == 1 else self._store_of(nodes)
         plan = Plan(request, nodes, call, router, entry.idempotent or store is not None, store)
         deadline = call.deadline
         return plan if deadline is None or deadline.at > deadline.monotonic() else expired_before_start()
 
+    def _candidates(self, entry: MessageType, here: bool, call: CallContext, snapshot: Snapshot | None) -> _Candidates:
+        """Find the candidates for a request, and the store because of which it may run twice; None for no store."""
+        known = self._found
+        if known[0] is not snapshot:
+            known = self._found = (snapshot, {})
+        nodes = self._membership.candidates(entry, here, call)
+        found = (nodes, None if entry.idempotent else self._store_of(nodes))
+        if nodes and snapshot is not None:
+            known[1][entry.cls, here] = found
+        return found
+
     def _store_of(self, nodes: Sequence[ClusterNode]) -> str | None:
         """Return the identity of the store in which all of these remember request ids; None where there is none."""
-        if len(nodes) == 1 or not self._failover.repeats:
+        if len(nodes) < 2 or not self._failover.repeats:
             return None
         store = next((each for each in nodes[0].features if each.startswith(SHARED_IDEMPOTENCY)), None)
         if store is None or not all(store in node.features for node in nodes):

@@ -144,7 +144,9 @@ class Failover:
         if node is None:
             return self.result(plan, NO_NODE)
         result = self._attempt(plan, node)
-        return self.result(plan, result) if result.is_success else self.go_on(plan, result)
+        if result.is_success:  # ``result`` has nothing to decide then
+            return result._of_send(result._request_id, result.delivery, plan.attempts, result.metadata)
+        return self.go_on(plan, result)
 
     def go_on(self, plan: Plan, result: CatgaResult[Any]) -> CatgaResult[Any]:
         """Return the result of a request after an attempt with this one, which the plan has already."""
@@ -195,8 +197,7 @@ class Failover:
 
     def share(self, plan: Plan, node: ClusterNode) -> float:
         """Return the seconds for an attempt: all that is left, or half if another attempt can follow a silent node."""
-        deadline = plan.call.deadline  # as Plan.remaining, with one call less
-        left = math.inf if deadline is None else deadline.at - deadline.monotonic()
+        left = plan.remaining()
         if not plan.repeatable or len(plan.nodes) == 1:
             return left
         another = len(plan.attempts) + 1 < self._max_attempts and len(plan.tried | {node.node_id}) < len(plan.nodes)
@@ -213,7 +214,14 @@ class Failover:
         if result.delivery is Delivery.UNKNOWN:
             plan.unknown += 1
             plan.unsure = result
-        _completed(plan, node, result, elapsed)
+        try:
+            completed = getattr(plan.router, "completed", None)
+            if completed is not None:
+                completed(node, plan.request, result, elapsed)
+        except BaseException as exc:
+            if ends_process(exc):
+                raise
+            _log.exception("the router's completed() failed: %s", plan.call.ids)
 
     def drops_store(self, plan: Plan, result: CatgaResult[Any]) -> bool:
         """
@@ -266,13 +274,17 @@ class Failover:
         return last._of_send(last._request_id, delivery, plan.attempts, last.metadata)
 
     def _attempt(self, plan: Plan, node: ClusterNode) -> CatgaResult[Any]:
-        time_given = self.share(plan, node)
+        deadline = plan.call.deadline
+        if deadline is not None and (not plan.repeatable or len(plan.nodes) == 1):  # ``share`` has nothing to decide
+            time_given = deadline.at - deadline.monotonic()
+        else:
+            time_given = self.share(plan, node)
         started = self._monotonic()
         try:
             call = plan.call if plan.store is None else self.call_of(plan)
             result = self._sender.send(node, plan.request, time_given, call)
         except BaseException:
-            _completed(plan, node, _ABANDONED, self._monotonic() - started)
+            self.note(plan, node, _ABANDONED, self._monotonic() - started)
             raise
         self.note(plan, node, result, self._monotonic() - started)
         if result.delivery is not Delivery.EXECUTED or node.node_id in self._ejection.records:
@@ -327,14 +339,3 @@ NO_NODE: CatgaResult[Any] = CatgaResult.failure(
 )
 #: What a router gets as the result of an attempt that was cut short by the end of the process.
 _ABANDONED: CatgaResult[Any] = CatgaResult.failure("abandoned", ErrorCode.CANCELLED, delivery=Delivery.UNKNOWN)
-
-
-def _completed(plan: Plan, node: ClusterNode, result: CatgaResult[Any], elapsed: float) -> None:
-    try:
-        completed = getattr(plan.router, "completed", None)
-        if completed is not None:
-            completed(node, plan.request, result, elapsed)
-    except BaseException as exc:
-        if ends_process(exc):
-            raise
-        _log.exception("the router's completed() failed: %s", plan.call.ids)

@@ -94,7 +94,8 @@ class Membership:
         self._nobody = Snapshot((), this)
         #: Set after the first refresh of the background thread, which asks the nodes to describe themselves, too.
         self._complete = threading.Event()
-        self._is_ready = False
+        #: The present one where that takes no time; None before a first call has looked.
+        self.known: Snapshot | None = None
         #: Of the background thread: missing nodes that have responded.
         self._lost: frozenset[str] = frozenset()
         _fork.watch(self)
@@ -103,11 +104,6 @@ class Membership:
     def snapshot(self) -> Snapshot:
         """The present one; see ``look``."""
         return self.look(None)
-
-    @property
-    def known(self) -> Snapshot | None:
-        """The present one where that takes no time; None before a first call has looked."""
-        return self._snapshot if self._is_ready else None
 
     def look(self, call: CallContext | None) -> Snapshot:
         """
@@ -118,7 +114,7 @@ class Membership:
         Args:
             call: The call within whose time it waits; None means that it waits for as long as it takes.
         """
-        if not self._is_ready:
+        if self.known is None:
             self._get_ready(call)
         # Without one the store is down and has never been up: there is no node but this one.
         return self._nobody if self._snapshot is None else self._snapshot
@@ -132,9 +128,7 @@ class Membership:
             here: Whether this node handles it.
             call: As in ``look``.
         """
-        snapshot = self._snapshot
-        if snapshot is None or not self._is_ready:
-            snapshot = self.look(call)
+        snapshot = self.look(call) if self.known is None else self.known
         found = snapshot.candidates(entry.name, entry.contract, here)
         if not found:
             # A node may have just joined: read the store once more before the call fails.
@@ -188,7 +182,8 @@ class Membership:
             self.refresh(_FIRST_LOOKS, call=call)
         if self._snapshot is not None and any(node.handles is None for node in self._snapshot.nodes):
             self._complete.wait(_within(call, _FIRST_WAIT))
-        self._is_ready = self._snapshot is not None
+        while self.known is not self._snapshot:  # a refresh may have swapped it meanwhile
+            self.known = self._snapshot
 
     def _refresh(self, max_age: float, call: CallContext | None) -> None:
         # The background thread waits for its turn; a call does not, whatever the other thread is at.
@@ -267,6 +262,8 @@ class Membership:
         nodes = tuple(sorted(self._with_missing_locked(found, before, set(believed)), key=lambda node: node.node_id))
         if self._snapshot is None or self._snapshot.nodes != nodes:
             self._snapshot = Snapshot(nodes, self._this)
+            if self.known is not None:
+                self.known = self._snapshot
         return before, self._snapshot
 
     def _read_locked(self) -> Iterable[ClusterNode]:

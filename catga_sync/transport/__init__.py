@@ -66,7 +66,7 @@ def create_invoker(
     streams = None
     if channel is None:
         if stream == "on" or (stream == "auto" and session is None):
-            streams = StreamChannel(max_body_bytes=max_body_bytes, always=stream == "on")
+            streams = StreamChannel(max_body_bytes=max_body_bytes, always=stream == "on", clock=clock)
         http = HttpChannel(
             pool_size=pool_size, max_body_bytes=max_body_bytes, session=session, verify=verify, cert=cert
         )

@@ -83,7 +83,17 @@ class Outcome:
             if status != 200 or executed == "0":
                 text = f"{self.where} reports success with HTTP status {status}"
                 return self.failed("network", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
-            return self.succeeded(response)
+            node_id, took = response.processed_by_node_id or self.node.node_id, float(response.processing_time_ms)
+            measured = MappingProxyType(dict(self.measured))
+            try:
+                raw = b"null" if response.payload is None else response.payload
+                value = None if self.decode is None else self.decode(raw)
+            except SerializationError as exc:
+                unreadable = unreadable_answer(self.type_name, exc, self.call)
+                return unreadable._with(
+                    request_id=self.call.request_id, node_id=node_id, processing_time_ms=took, metadata=measured
+                )
+            return succeeded(value, took, self.call.request_id, node_id, measured)
         if executed == "0":
             # A body that is too long for a node stays too long for it; another may allow more.
             return self.refused(
@@ -136,26 +146,6 @@ class Outcome:
         """Judge a request that cannot be written, and so was not sent."""
         code, delivery = ErrorCode.INVALID_ARGUMENT, Delivery.NOT_EXECUTED
         return self.failed("serialization", str(exc), code, delivery, inside=False)
-
-    def succeeded(self, response: ResponseEnvelope) -> CatgaResult[Any]:
-        value = None
-        if self.decode is not None:
-            try:
-                value = self.decode(b"null" if response.payload is None else response.payload)
-            except SerializationError as exc:
-                return unreadable_answer(self.type_name, exc, self.call)._with(
-                    request_id=self.call.request_id,
-                    node_id=response.processed_by_node_id or self.node.node_id,
-                    processing_time_ms=float(response.processing_time_ms),
-                    metadata=MappingProxyType(dict(self.measured)),
-                )
-        return succeeded(
-            value,
-            float(response.processing_time_ms),
-            self.call.request_id,
-            response.processed_by_node_id or self.node.node_id,
-            MappingProxyType(dict(self.measured)),
-        )
 
     def refused(self, response: ResponseEnvelope, delivery: Delivery, *, retry: str | None = None) -> CatgaResult[Any]:
         error = error_text(response.error_message or "")

@@ -12,7 +12,7 @@ __all__ = ["write_headers"]
 
 
 def write_headers(
-    call: CallContext, left: float, content_type: str | None = JSON.content_type, sent: float | None = None
+    call: CallContext, left: float, content_type: str = JSON.content_type, sent: float | None = None
 ) -> dict[str, str]:
     """
     Return the headers of a request.
@@ -20,14 +20,16 @@ def write_headers(
     Args:
         call: The call, or the first of those that travel together.
         left: Seconds that it has left.
-        content_type: Of its body; None for a call over a stream, which has the headers of the call alone.
+        content_type: Of its body.
         sent: Now, in seconds since the epoch by the clock of the node; None where that is not known.
     """
-    headers: dict[str, str] = {}
-    if content_type is not None:
-        headers = {"Content-Type": content_type, "Accept-Encoding": "identity", "User-Agent": "catga-sync"}
-    headers[REQUEST_ID] = call.request_id
-    headers[TIMEOUT] = str(max(1, min(MAX_TIME_MS, int(left * 1000))))
+    headers = {
+        "Content-Type": content_type,
+        "Accept-Encoding": "identity",
+        "User-Agent": "catga-sync",
+        REQUEST_ID: call.request_id,
+        TIMEOUT: str(max(1, min(MAX_TIME_MS, int(left * 1000)))),
+    }
     if call.chain:
         headers[CHAIN] = write_chain(call.chain)
     if call.store is not None:

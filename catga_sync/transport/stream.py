@@ -30,18 +30,21 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from catga_sync import _fork
+from catga_sync._clock import SYSTEM_CLOCK, Clock
 from catga_sync._redaction import escaped
 from catga_sync._socket_io import send_all
+from catga_sync.context import CallContext
 from catga_sync.errors import ErrorCode, ends_process
 from catga_sync.nodes import STREAM, ClusterNode
 from catga_sync.transport.base import ExchangeFailed
 from catga_sync.transport.http.user_session import STOCK_GET_ADAPTER, STOCK_SEND
-from catga_sync.transport.signing import Signing
 from catga_sync.transport.stream_opening import SHORT_PAUSE, NoStream, open_connection
+from catga_sync.transport.way import Way
 from catga_sync.wire.frames import (
     CALL,
     GOING,
     RESPONSE,
+    CallHead,
     Frame,
     FrameError,
     FrameReader,
@@ -95,7 +98,7 @@ class StreamChannel:
     Args:
         max_body_bytes: The longest response that is read.
         always: Whether they are used where the user has replaced a method of ``requests``, too.
-        monotonic: The clock.
+        clock: None means the system's.
 
     .. versionadded:: 0.1
     """
@@ -105,11 +108,12 @@ class StreamChannel:
         *,
         max_body_bytes: int = 4 * 1024 * 1024,
         always: bool = False,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
     ) -> None:
         self._max_body_bytes = max_body_bytes
         self._always = always
-        self._monotonic = monotonic
+        clock = SYSTEM_CLOCK if clock is None else clock
+        self._monotonic, self._time = clock.monotonic, clock.time
         self._lock = threading.Lock()
         # Guarded by _lock where it grows or shrinks; read without it. And every stream there is, for a fork.
         self._peers: dict[_Key, _Peer] = {}
@@ -133,47 +137,58 @@ class StreamChannel:
 
     def call(
         self,
-        node: ClusterNode,
-        signing: Signing | None,
-        incarnation: str,
-        write_head: Callable[[], bytes],
+        way: Way,
+        head: CallHead,
+        call: CallContext,
         payload: bytes,
         expires: float,
-    ) -> tuple[Response, Callable[[], None]] | None:
+    ) -> tuple[Response, float] | None:
         """
         Send one call, and wait for its response.
 
         Args:
-            node: Where to.
-            signing: Signs the request for a stream; None means that nothing is signed.
-            incarnation: That of the node in the signature.
-            write_head: Returns the head of the call as it is sent now.
+            way: The way to the node.
+            head: What the calls of its type have in common.
+            call: The call.
             payload: The JSON of the request.
             expires: Monotonic time at which it ends.
 
         Returns:
-            The response, and a function that closes the stream of one that cannot be trusted. None if nothing of the
-            call was taken: it may go by POST.
+            The response, and when the call was sent, in seconds since the epoch. None if nothing of the call was taken:
+            it may go by POST.
 
         Raises:
             ExchangeFailed: No response came; see ``Channel.exchange``.
         """
         if os.getpid() != _fork.pid:
             _fork.check_process()
-        key = _key(node)
+        node = way.node
+        key = (node.node_id, node.endpoint or "")
         peer = self._peers.get(key)
         if peer is None or peer.node is not node or not peer.waiting or (not self._always and _is_replaced()):
             if self.why_not(node) is not None:
                 return None
             peer = peer or self._add_peer(key)
             peer.node = node
-        for _ in range(2):
-            stream = self._waiting_stream(peer) or self._open(peer, node, signing, incarnation, expires)
-            if stream is None:
-                return None
+        used = 0
+        while used < 2:
             try:
-                frame = stream.exchange(write_head(), payload, expires)
-                response = read_response(frame)
+                stream: _Stream | None = peer.waiting.pop()
+            except IndexError:  # none waits, or another thread has taken the last one
+                stream = None
+            if stream is None:
+                stream = self._open(peer, way, expires)
+                if stream is None:
+                    return None
+            elif not stream.is_usable(self._monotonic()):
+                self._drop(stream)
+                continue
+            used += 1
+            sent, offset = self._time(), way.clock.offset
+            there = None if offset is None else sent + offset
+            try:
+                raw = head.write(call, expires - self._monotonic(), sent, there)
+                response = read_response(stream.exchange(raw, payload, expires))
             except _NotTaken as exc:
                 self._drop(stream)
                 peer.why = f"the node has ended a stream: {exc}"
@@ -184,11 +199,14 @@ class StreamChannel:
             except BaseException:
                 self._drop(stream)
                 raise
+            if response.envelope.request_id != call.request_id:
+                self._drop(stream)
+                return response, sent
             stream.used_at = self._monotonic()
             peer.waiting.append(stream)
             if self._peers.get(key) is not peer:  # closed meanwhile
-                self._retire(peer, stream)
-            return response, lambda stream=stream: self._retire(peer, stream)
+                self._close_waiting(peer, _always)
+            return response, sent
         return None
 
     def tidy(self, nodes: Iterable[ClusterNode]) -> None:
@@ -224,26 +242,12 @@ class StreamChannel:
         with self._lock:
             return self._peers.setdefault(key, _Peer())
 
-    def _waiting_stream(self, peer: _Peer) -> _Stream | None:
-        waiting = peer.waiting
-        while waiting:
-            try:
-                stream = waiting.pop()
-            except IndexError:  # another thread has taken the last one
-                return None
-            if stream.is_usable(self._monotonic()):
-                return stream
-            self._drop(stream)
-        return None
-
-    def _open(
-        self, peer: _Peer, node: ClusterNode, signing: Signing | None, incarnation: str, expires: float
-    ) -> _Stream | None:
+    def _open(self, peer: _Peer, way: Way, expires: float) -> _Stream | None:
         until = time.monotonic() + OPENING_TIME
         if until > expires or self._monotonic() < peer.avoid_until:  # too little time says nothing of the node
             return None
         try:
-            sock, rest, keys = open_connection(node, signing, incarnation, until)
+            sock, rest, keys = open_connection(way.node, way.signing, way.incarnation, until)
         except BaseException as exc:
             if ends_process(exc):
                 raise
@@ -257,13 +261,6 @@ class StreamChannel:
         with self._lock:
             self._streams.add(stream)
         return stream
-
-    def _retire(self, peer: _Peer, stream: _Stream) -> None:
-        try:
-            peer.waiting.remove(stream)
-        except ValueError:  # another call uses it already
-            return
-        self._drop(stream)
 
     def _drop(self, stream: _Stream) -> None:
         with self._lock:
@@ -324,8 +321,23 @@ class _Stream:
             raise ExchangeFailed("", sent=False, code=ErrorCode.DEADLINE_EXCEEDED) from exc
         except OSError as exc:
             raise _NotTaken("the connection is broken") from exc
+        reader = self._reader
         while True:
-            frame = self._next_frame(expires)
+            frame = reader.feed(b"") if reader.waiting else None
+            while frame is None:
+                left = expires - time.monotonic()
+                if left <= 0:
+                    raise ExchangeFailed("", sent=True, code=ErrorCode.DEADLINE_EXCEEDED)
+                self._poller.poll(left * 1000.0 + 1.0)
+                try:
+                    data = self._sock.recv(_PIECE)
+                except BlockingIOError:
+                    continue
+                except OSError as exc:
+                    raise _lost(exc.strerror or type(exc).__name__) from exc
+                if not data:
+                    raise _lost("the connection was closed without a response")
+                frame = reader.feed(data)
             if frame.kind == GOING and frame.number < number:
                 raise _NotTaken("it was going")
             if frame.kind == RESPONSE and frame.number == number:
@@ -333,24 +345,6 @@ class _Stream:
             if frame.kind != GOING or frame.number > number:
                 raise FrameError(f"frame {frame.number} of kind {frame.kind} came, and not response {number}")
             # The node has taken this call, and takes no more: its response is still to come.
-
-    def _next_frame(self, expires: float) -> Frame:
-        frame = self._reader.feed(b"")
-        while frame is None:
-            left = expires - time.monotonic()
-            if left <= 0:
-                raise ExchangeFailed("", sent=True, code=ErrorCode.DEADLINE_EXCEEDED)
-            self._poller.poll(left * 1000.0 + 1.0)
-            try:
-                data = self._sock.recv(_PIECE)
-            except BlockingIOError:
-                continue
-            except OSError as exc:
-                raise _lost(exc.strerror or type(exc).__name__) from exc
-            if not data:
-                raise _lost("the connection was closed without a response")
-            frame = self._reader.feed(data)
-        return frame
 
     def close(self) -> None:
         """Close the connection, whatever other process has a descriptor of it."""

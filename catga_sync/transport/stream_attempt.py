@@ -10,7 +10,6 @@ from catga_sync._redaction import shown
 from catga_sync.results import CatgaResult
 from catga_sync.transport.base import ExchangeFailed
 from catga_sync.transport.outcome import Outcome
-from catga_sync.transport.request_headers import write_headers
 from catga_sync.transport.stream import StreamChannel
 from catga_sync.transport.way import Way
 from catga_sync.wire.frames import CallHead
@@ -58,16 +57,8 @@ def send_over_stream(
     if node.handles is None or len(payload) * 4 // 3 + _ENVELOPE > max_body_bytes:
         # It has yet to prove that it signs; or it may be too long, which the other way judges to the byte.
         return None
-    sent = 0.0
-
-    def write_head() -> bytes:
-        nonlocal sent
-        sent, offset = clock.time(), way.clock.offset
-        there = None if offset is None else sent + offset
-        return call_head.write(write_headers(call, expires - clock.monotonic(), None, there), sent)
-
     try:
-        came = streams.call(node, way.signing, way.incarnation, write_head, payload, expires)
+        came = streams.call(way, call_head, call, payload, expires)
     except ExchangeFailed as exc:
         _log.debug("%s: %s", call.ids, shown(exc.__cause__))
         if exc.sent:
@@ -75,12 +66,10 @@ def send_over_stream(
         return outcome.broken(what=exc.what, sent=exc.sent, code=exc.code, layer=exc.layer)
     if came is None:
         return None
-    response, retire = came
+    response, sent = came
     measured["sent_bytes"], measured["received_bytes"] = len(payload), len(response.envelope.payload or b"")
     times = response.headers.get(_TIMES)
     found = way.clock.sample(sent, clock.time(), times) if isinstance(times, str) else None
     if found is not None:
         measured["wire_ms"], measured["backlog_ms"] = found[0] * 1e3, found[1] * 1e3
-    if response.envelope.request_id != call.request_id:
-        retire()
     return outcome.responded(response.envelope, response.status, response.executed)

@@ -28,10 +28,25 @@ from collections.abc import Mapping
 from struct import Struct
 from typing import Any, NamedTuple
 
+from catga_sync.context import CallContext
 from catga_sync.errors import parse_code
 from catga_sync.messages import MAX_NAME
-from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope, well_formed_id
-from catga_sync.wire.headers import EXECUTED, REPLAYED, REQUEST_ID, TIMES
+from catga_sync.wire.call_path import write_chain
+from catga_sync.wire.envelope import MAX_TIME_MS, RequestEnvelope, ResponseEnvelope, well_formed_id
+from catga_sync.wire.headers import (
+    BAGGAGE,
+    CHAIN,
+    CONTEXT,
+    EXECUTED,
+    REPLAYED,
+    REQUEST_ID,
+    SENT,
+    STORE,
+    TIMEOUT,
+    TIMES,
+    TRACEPARENT,
+    TRACESTATE,
+)
 from catga_sync.wire.stream_keys import FrameKey
 
 __all__ = [
@@ -56,11 +71,10 @@ _AFTER_LENGTH = _START.size - 4
 OVERHEAD = _START.size + MAX_HEAD + _MAC_LENGTH
 
 _TYPE, _RESPONSE_TYPE, _SOURCE = "catga-request-type", "catga-response-type", "catga-source-node"
-_SENT = "catga-timestamp-ms"
-_REQUEST_ID = REQUEST_ID.lower()
+_TIMESTAMP = "catga-timestamp-ms"
+_REQUEST_ID, _TIMEOUT, _SENT = REQUEST_ID.lower(), TIMEOUT.lower(), SENT.lower()
+_CHAIN, _STORE, _CONTEXT = CHAIN.lower(), STORE.lower(), CONTEXT.lower()
 _EXECUTED, _REPLAYED, _TIMES = EXECUTED.lower(), REPLAYED.lower(), TIMES.lower()
-#: What has nothing to do with a stream, or stands in the frame itself.
-_NOT_CARRIED = frozenset({"content-type", "accept-encoding", "user-agent"})
 
 _MAX_MS = 2**53
 #: Characters of a code and of the id of a node.
@@ -116,18 +130,19 @@ class FrameReader:
         begun: Bytes that have come already.
     """
 
-    __slots__ = ("_key", "_least", "_most", "_waiting")
+    __slots__ = ("_key", "_least", "_most", "waiting")
 
     def __init__(self, key: FrameKey | None, limit: int, begun: bytes = b"") -> None:
         self._key = key
         self._least = _AFTER_LENGTH + (0 if key is None else _MAC_LENGTH)
         self._most = limit + OVERHEAD
-        self._waiting = bytearray(begun)
+        #: What has come of the frames that were not read yet.
+        self.waiting = bytearray(begun)
 
     @property
     def has_part(self) -> bool:
         """Whether the beginning of a frame has come, and not yet its end."""
-        return bool(self._waiting)
+        return bool(self.waiting)
 
     def feed(self, data: bytes) -> Frame | None:
         """
@@ -138,32 +153,26 @@ class FrameReader:
             UnsignedFrame: Its MAC is wrong.
             FrameError: It is no frame.
         """
-        waiting = self._waiting
-        if not waiting and len(data) >= 4 and len(data) == 4 + int.from_bytes(data[:4], "big"):
-            # Nearly always: all of a frame, and no more.
-            return self._read(data)
-        waiting += data
-        if len(waiting) < 4:
-            return None
-        size = int.from_bytes(waiting[:4], "big")
+        waiting = self.waiting
+        # Nearly always: all of a frame, and no more.
+        is_whole = not waiting and len(data) >= 4 and len(data) == 4 + int.from_bytes(data[:4], "big")
+        if not is_whole:
+            waiting += data
+            if len(waiting) < 4:
+                return None
+        size = len(data) - 4 if is_whole else int.from_bytes(waiting[:4], "big")
         if size > self._most:
             raise FrameTooLong(f"a frame of {size} bytes is longer than the {self._most} that are allowed")
         if size < self._least:
             raise FrameError(f"a frame of {size} bytes is too short")
-        if len(waiting) < 4 + size:
-            return None
-        whole = bytes(waiting[: 4 + size])
-        del waiting[: 4 + size]
-        return self._read(whole)
-
-    def _read(self, raw: bytes) -> Frame:
-        size = len(raw) - 4
-        if size > self._most:
-            raise FrameTooLong(f"a frame of {size} bytes is longer than the {self._most} that are allowed")
-        if size < self._least:
-            raise FrameError(f"a frame of {size} bytes is too short")
+        end = 4 + size
+        raw = data
+        if not is_whole:
+            if len(waiting) < end:
+                return None
+            raw = bytes(waiting[:end])
+            del waiting[:end]
         key = self._key
-        end = len(raw)
         if key is not None:
             end -= _MAC_LENGTH
             if not hmac.compare_digest(key.mac(raw[:end]), raw[end:]):
@@ -193,31 +202,34 @@ class CallHead:
             fields[_SOURCE] = source_node_id
         self._begin = _encode(fields)[:-1]
 
-    def write(self, headers: Mapping[str, str], now: float) -> bytes:
+    def write(self, call: CallContext, left: float, now: float, there: float | None = None) -> bytes:
         """
-        Return the head of a call.
+        Return the head of a call: what ``write_headers`` writes for a POST, as members.
 
         Args:
-            headers: Those that a POST would have.
+            call: The call.
+            left: Seconds that it has left.
             now: Seconds since the epoch.
+            there: The same by the clock of the node; None where that is not known.
         """
-        text = f'{self._begin},"{_SENT}":"{int(now * 1000)}"'
-        for name, value in headers.items():
-            begin = _begins.get(name)
-            if begin is None:
-                begin = _begins[name] = _begin_of(name)
-            if begin:
-                text = f"{text}{begin}{_quote(value)}"
+        traceparent, tracestate = call.trace()
+        text = (
+            f'{self._begin},"{_TIMESTAMP}":"{int(now * 1000)}","{_REQUEST_ID}":{_quote(call.request_id)},'
+            f'"{_TIMEOUT}":"{max(1, min(MAX_TIME_MS, int(left * 1000)))}","{TRACEPARENT}":{_quote(traceparent)}'
+        )
+        if there is not None:
+            text = f'{text},"{_SENT}":"{int(there * 1e6)}"'
+        if call.chain:
+            text = f'{text},"{_CHAIN}":{_quote(write_chain(call.chain))}'
+        if call.store is not None:
+            text = f'{text},"{_STORE}":{_quote(call.store)}'
+        if tracestate is not None:
+            text = f'{text},"{TRACESTATE}":{_quote(tracestate)}'
+        if call.baggage is not None:
+            text = f'{text},"{BAGGAGE}":{_quote(call.baggage)}'
+        if call.context_text is not None:
+            text = f'{text},"{_CONTEXT}":{_quote(call.context_text)}'
         return f"{text}}}".encode("ascii")
-
-
-#: Name of a header -> how its member of a head begins; "" where it is not carried. As many as there are such names.
-_begins: dict[str, str] = {}
-
-
-def _begin_of(name: str) -> str:
-    low = name.lower()
-    return "" if low in _NOT_CARRIED else f",{_quote(low)}:"
 
 
 def read_call(frame: Frame) -> tuple[Mapping[str, str], RequestEnvelope]:
@@ -238,14 +250,14 @@ def read_call(frame: Frame) -> tuple[Mapping[str, str], RequestEnvelope]:
         for name, value in headers.items():
             if not value.isascii() and name not in (_TYPE, _RESPONSE_TYPE):
                 raise FrameError("a header of a call is not ASCII")
-    request_id, source, sent = headers.get(_REQUEST_ID), headers.get(_SOURCE), headers.get(_SENT, "")
+    request_id, source, sent = headers.get(_REQUEST_ID), headers.get(_SOURCE), headers.get(_TIMESTAMP, "")
     if request_id is None or not well_formed_id(request_id):
         raise FrameError(f"{_REQUEST_ID}: give 1 to 128 characters of A-Z a-z 0-9 . _ : -")
     request_type, response_type = headers.get(_TYPE, ""), headers.get(_RESPONSE_TYPE, "")
     if not (1 <= len(request_type) <= MAX_NAME and 1 <= len(response_type) <= MAX_NAME):
         raise FrameError(f"{_TYPE}, {_RESPONSE_TYPE}: give 1 to {MAX_NAME} characters")
     if not (sent.isdecimal() and len(sent) <= 15):
-        raise FrameError(f"{_SENT}: give milliseconds since the epoch")
+        raise FrameError(f"{_TIMESTAMP}: give milliseconds since the epoch")
     if not well_formed_id(source):
         source = None
     return headers, _made(

@@ -1,6 +1,7 @@
 """The names of the headers that travel with requests and responses.
 
-The values are written by ``write_headers`` in ``transport/request_headers.py``.
+The values are written by ``write_headers`` in ``transport/request_headers.py``, and for a call over a stream by
+``CallHead`` in ``frames.py``.
 
 Names are sent as they stand here. HTTP accepts them in any letter case: a ``RawRequest`` has them in lower case, so
 they are looked up there by ``name.lower()``.

@@ -19,7 +19,16 @@ from catga_sync.serialization import MessageRegistry
 from catga_sync.transport import EnvelopeInvoker, create_invoker
 from catga_sync.transport.signing import Signing
 from catga_sync.wire.envelope import ResponseEnvelope
-from catga_sync.wire.frames import CALL, Frame, FrameReader, read_call, write_frame, write_going, write_response
+from catga_sync.wire.frames import (
+    CALL,
+    CallHead,
+    Frame,
+    FrameReader,
+    read_call,
+    write_frame,
+    write_going,
+    write_response,
+)
 from catga_sync.wire.keys import KeyRing
 from catga_sync.wire.signatures import sign_response, signature_fields
 from catga_sync.wire.stream_keys import StreamKeys, stream_keys
@@ -418,7 +427,8 @@ def test_a_stream_that_waits_is_not_used_once_the_node_offers_none_any_more() ->
         silent = ClusterNode("peer", peer.endpoint, handles=frozenset({"x"}))
         assert invoker.invoke(silent, Order(), timeout=20.0, call=CallContext(REQUEST_ID)).is_success
         assert invoker._streams is not None
-        assert invoker._streams.call(silent, None, "", lambda: b"", b"", time.monotonic() + 20.0) is None
+        way, head, call = invoker._ways.to(silent), CallHead("x", "none", None), CallContext(REQUEST_ID)
+        assert invoker._streams.call(way, head, call, b"", time.monotonic() + 20.0) is None
         assert send(invoker, peer).is_success
     assert kinds(peer) == ["GET", "CALL", "POST", "CALL"]
 

@@ -133,7 +133,7 @@ def test_a_warm_send_runs_few_functions_until_its_last_byte_is_sent(options: dic
     assert 12 < len(functions) <= most, f"{len(functions)} functions:\n" + "\n".join(functions)
 
 
-@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 58), ({"secret": "s" * 32}, 60)])
+@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 43), ({"secret": "s" * 32}, 45)])
 def test_a_warm_send_over_a_stream_makes_few_calls(options: dict[str, Any], most: int, monkeypatch: pytest.MonkeyPatch):
     local = Mediator()
     local.register(Ask, answer)

@@ -110,9 +110,9 @@ def _send_over_a_stream(node: ClusterMediator, number: int) -> None:
         theirs.settimeout(20)
         reader = FrameReader(keys.responses, 100_000)
         for each in range(1, number + 1):
-            headers = write_headers(CallContext(new_request_id(), chain=(("web", 5),)), 5.0)
+            call = CallContext(new_request_id(), chain=(("web", 5),))
             payload = entry.codec.encode(Ask("tea"))
-            theirs.sendall(write_frame(CALL, each, head.write(headers, time.time()), payload, keys.calls))
+            theirs.sendall(write_frame(CALL, each, head.write(call, 5.0, time.time()), payload, keys.calls))
             frame = reader.feed(theirs.recv(65_536))
             assert frame is not None
             assert frame.payload == b'"tea"'

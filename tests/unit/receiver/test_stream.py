@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from catga_sync.context import CallContext
 from catga_sync.receiver.request import RawRequest
 from catga_sync.receiver.stream import IDLE_TIME, ServedCall
 from catga_sync.receiver.streams import Streams
@@ -55,8 +56,8 @@ class Caller:
         self.key = None if keys is None else keys.calls
         self.reader = FrameReader(None if keys is None else keys.responses, 100_000)
 
-    def call(self, number: int, payload: bytes = b"{}", **headers: str) -> bytes:
-        head = HEAD.write({"Catga-Request-Id": f"r-{number}", "Catga-Timeout-Ms": "5000", **headers}, time.time())
+    def call(self, number: int, payload: bytes = b"{}", request_id: str | None = None) -> bytes:
+        head = HEAD.write(CallContext(request_id or f"r-{number}"), 5.0, time.time())
         return write_frame(CALL, number, head, payload, self.key)
 
     def read(self) -> Frame | None:
@@ -135,7 +136,7 @@ def hostile(caller: Caller) -> dict[str, bytes]:
         "another kind": write_frame(RESPONSE, 2, b"{}", b"", caller.key),
         "kind 0": write_frame(0, 2, b"{}", b"", caller.key),
         "no object": write_frame(CALL, 2, b"[]", b"", caller.key),
-        "no id": caller.call(2, **{"Catga-Request-Id": "no id"}),
+        "no id": caller.call(2, request_id="no id"),
         "too long": (2**32 - 1).to_bytes(4, "big") + b"x" * 100,
         "too short": bytes(4),
         "longer than allowed": write_frame(CALL, 2, b"{}", b"x" * 200_000, caller.key),

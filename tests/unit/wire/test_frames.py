@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from catga_sync.context import CallContext
 from catga_sync.errors import ErrorCode
+from catga_sync.transport.request_headers import write_headers
 from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope
 from catga_sync.wire.frames import (
     CALL,
@@ -32,14 +34,11 @@ from catga_sync.wire.stream_keys import FrameKey, stream_keys
 from tests.tables import every_row
 
 KEY = FrameKey(b"k" * 32)
-HEADERS = {
-    "Content-Type": "application/json",
-    "Accept-Encoding": "identity",
-    "User-Agent": "catga-sync",
-    "Catga-Request-Id": "r-1",
-    "Catga-Timeout-Ms": "5000",
-    "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01",
-}
+PARENT = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+#: What has nothing to do with a stream.
+HTTP = {"content-type", "accept-encoding", "user-agent"}
+#: What the envelope of a POST says.
+ENVELOPE = {"catga-request-type", "catga-response-type", "catga-source-node", "catga-timestamp-ms"}
 
 
 def read(raw: bytes, key: FrameKey | None = None, limit: int = 1000) -> Frame | None:
@@ -47,7 +46,7 @@ def read(raw: bytes, key: FrameKey | None = None, limit: int = 1000) -> Frame | 
 
 
 def call(**changes: str | int | None) -> bytes:
-    head = json.loads(CallHead("t.Ask", "t.Answer", "web").write(HEADERS, 12.5))
+    head = json.loads(CallHead("t.Ask", "t.Answer", "web").write(CallContext("r-1", traceparent=PARENT), 5.0, 12.5))
     head.update(changes)
     return json.dumps({name: value for name, value in head.items() if value is not None}).encode()
 
@@ -150,17 +149,34 @@ def test_no_bit_of_a_signed_frame_can_be_changed() -> None:
             read(resized, KEY)
 
 
-def test_a_call_has_what_a_post_has() -> None:
-    head = CallHead("t.Ask", "t.Änswer", "web").write(HEADERS, 12.5)
-    headers, envelope = read_call(Frame(CALL, 1, head, b"{}"))
-    assert envelope == RequestEnvelope("t.Ask", "t.Änswer", b"{}", "r-1", "web", 12.5)
-    assert headers["catga-timeout-ms"] == "5000"
-    assert headers["traceparent"] == HEADERS["traceparent"]
-    assert not {"content-type", "accept-encoding", "user-agent"} & set(headers)
-    odd = {**HEADERS, "tracestate": 'a="b",c=\\d'}
-    headers, _ = read_call(Frame(CALL, 1, CallHead("t.Ask", "t.Answer", "web").write(odd, 12.5), b"{}"))
-    assert headers["tracestate"] == odd["tracestate"]
-    _, envelope = read_call(Frame(CALL, 1, CallHead("a", "b", None).write(HEADERS, 1.0), b"{}"))
+@every_row(
+    "context",
+    [
+        CallContext("r-1"),
+        CallContext("a" * 32, traceparent=PARENT),
+        CallContext(
+            "r-1",
+            traceparent=PARENT,
+            tracestate='a="b",c=\\d',
+            chain=(("web", 5), ("users", None)),
+            store="redis-1",
+            baggage='user="a"',
+            context_text="tenant=a%22b",
+        ),
+    ],
+)
+def test_a_call_has_what_a_post_has(context: CallContext) -> None:
+    for left, there in ((5.0, None), (1e9, 1234.5), (-1.0, 1234.5)):
+        head = CallHead("t.Ask", "t.Änswer", "web").write(context, left, 12.5, there)
+        headers, envelope = read_call(Frame(CALL, 1, head, b"{}"))
+        assert envelope == RequestEnvelope("t.Ask", "t.Änswer", b"{}", context.request_id, "web", 12.5)
+        posted = {name.lower(): value for name, value in write_headers(context, left, sent=there).items()}
+        carried = {name: value for name, value in headers.items() if name not in ENVELOPE}
+        assert carried == {name: value for name, value in posted.items() if name not in HTTP}
+
+
+def test_a_node_without_an_id_sends_none() -> None:
+    _, envelope = read_call(Frame(CALL, 1, CallHead("a", "b", None).write(CallContext("r-1"), 5.0, 1.0), b"{}"))
     assert envelope.source_node_id is None
 
 
