@@ -13,7 +13,10 @@ from catga_sync.wire.frames import PROTOCOL
 from catga_sync.wire.headers import STREAM_NONCE
 from catga_sync.wire.stream_keys import StreamKeys
 
-__all__ = ["CallMeta", "Progress", "StreamOpening"]
+__all__ = ["UNKNOWN", "CallMeta", "Progress", "StreamOpening"]
+
+#: The id of a request that has none yet.
+UNKNOWN = "unknown"
 
 
 @dataclass(slots=True)  # to make it frozen would take each call a microsecond
@@ -61,8 +64,8 @@ class StreamOpening:
 class Progress:
     """The state of one request while it is served. Not thread-safe; one request has one thread."""
 
-    #: "unknown" until it is read.
-    request_id: str = "unknown"
+    #: ``UNKNOWN`` until it is read.
+    request_id: str = UNKNOWN
     #: Seconds that the caller gives the call; None where the header is missing or unreadable.
     timeout: float | None = None
     #: When it came, on the clock of ``time.monotonic``.

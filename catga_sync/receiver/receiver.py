@@ -35,18 +35,18 @@ from catga_sync.receiver.call import Progress, StreamOpening
 from catga_sync.receiver.compression import Compression
 from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.executor import Executor, Handlers
-from catga_sync.receiver.memory_budget import BUDGET, MemoryBudget
+from catga_sync.receiver.memory_budget import BUDGET, SMALL, MemoryBudget
 from catga_sync.receiver.refusal import FAULT_TEXT, OK, Reason, Refused
 from catga_sync.receiver.request import RawRequest, call_meta, deadline_of, in_memory, read_body, timeout_of
-from catga_sync.receiver.response import RawResponse, fitting, served_details, times_of
+from catga_sync.receiver.response import RawResponse, fitting, name_request, served_details, times_of
 from catga_sync.receiver.stream import ServedCall
 from catga_sync.receiver.streams import Streams
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.wire.compression import THRESHOLD
-from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, ResponseEnvelope, well_formed_id
+from catga_sync.wire.envelope import EnvelopeError, RequestEnvelope, ResponseEnvelope
 from catga_sync.wire.form import JSON
 from catga_sync.wire.frames import PROTOCOL
-from catga_sync.wire.headers import EXECUTED, REPLAYED, REQUEST_ID, TIMES, TRACEPARENT
+from catga_sync.wire.headers import EXECUTED, REPLAYED, TIMES, TRACEPARENT
 from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, STREAM_PATH
 
 __all__ = ["RawRequest", "RawResponse", "Receiver"]
@@ -59,8 +59,6 @@ _LAST_WORD = 1.0
 SWITCHING = 101
 #: Bytes that are kept for a response in a batch, beside its ids, its payload and its text.
 _LEAST = 200
-
-_REQUEST_ID = REQUEST_ID.lower()
 
 _TOO_LONG = "the responses of the batch are together longer than max_body_bytes allows"
 
@@ -154,14 +152,10 @@ class Receiver:
 
     def handle(self, raw: RawRequest) -> RawResponse:
         """Serve one request. Raises nothing but what the server raises to end its process."""
-        headers = raw.headers
-        timeout = timeout_of(headers)
+        timeout = timeout_of(raw.headers)
         if raw.seconds_left is not None and (timeout is None or raw.seconds_left < timeout):
             timeout = raw.seconds_left
         progress = Progress(timeout=timeout, arrived=raw.arrived or time.monotonic())
-        given = headers.get(_REQUEST_ID)
-        if given is not None and well_formed_id(given):
-            progress.request_id = given
         extra: Mapping[str, str] = {}
         status = OK
         self._on_request()
@@ -173,6 +167,7 @@ class Receiver:
             if progress.stream is not None:
                 status, extra = SWITCHING, progress.stream.headers
         except Refused as exc:
+            name_request(raw, progress)
             self._log_refusal(raw, progress, exc)
             progress.caller = exc.caller or progress.caller
             status, extra = exc.reason.status, exc.headers
@@ -181,6 +176,7 @@ class Receiver:
             if ends_process(exc):
                 raise
             status = Reason.FAULT.status
+            name_request(raw, progress)
             body = raw.form.write_response(self._fault(raw, progress))
         executed = progress.executed_header
         content_type = raw.form.content_type
@@ -254,8 +250,11 @@ class Receiver:
             if raw.headers.get("content-encoding") is not None:
                 body = self._compression.decoded(raw, body, lambda: self._seconds_left(progress))
             try:
-                with self._memory.share(body, lambda: self._seconds_left(progress)):
+                if len(body) < SMALL:
                     envelope = raw.form.read_request(body)
+                else:
+                    with self._memory.share(body, lambda: self._seconds_left(progress)):
+                        envelope = raw.form.read_request(body)
             except EnvelopeError as exc:
                 progress.request_id = exc.request_id or progress.request_id
                 raise Refused(Reason.UNREADABLE, limit_text(str(exc))) from exc
@@ -372,7 +371,8 @@ class Receiver:
 
     def _body(self, raw: RawRequest, progress: Progress) -> bytes:
         """Return the body of a request whose caller is verified."""
-        self._let_in(raw, "POST")
+        if not raw.let_in:
+            self._let_in(raw, "POST")
         body = read_body(raw, self._limits.get(raw.path, self._max_body_bytes), progress.timeout)
         progress.body_bytes = len(body)
         progress.caller = self._guard.verify(raw, body, self._node_id)

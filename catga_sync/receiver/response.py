@@ -8,14 +8,15 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from catga_sync.hooks import ServedDetails
-from catga_sync.receiver.call import Progress, StreamOpening
+from catga_sync.receiver.call import UNKNOWN, Progress, StreamOpening
 from catga_sync.receiver.refusal import OK, Reason
 from catga_sync.receiver.request import RawRequest
-from catga_sync.wire.envelope import ResponseEnvelope
+from catga_sync.wire.envelope import ResponseEnvelope, well_formed_id
 from catga_sync.wire.form import WireForm
+from catga_sync.wire.headers import REQUEST_ID
 from catga_sync.wire.routes import BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, STREAM_PATH
 
-__all__ = ["RawResponse", "fitting", "served_details", "times_of"]
+__all__ = ["RawResponse", "fitting", "name_request", "served_details", "times_of"]
 
 #: What hooks call the routes.
 _ROUTE_NAMES = {
@@ -26,6 +27,8 @@ _ROUTE_NAMES = {
     STREAM_PATH: "stream",
 }
 
+
+_REQUEST_ID = REQUEST_ID.lower()
 
 #: What hooks are told as the status of a response that nobody is there to read; proxies log it so.
 _CALLER_GONE = 499
@@ -69,6 +72,13 @@ def fitting(
         response = response._replace(error_message="", error_code=Reason.RESPONSE_TOO_LONG.code)
         item = form.batch_item(response, executed)
     return item
+
+
+def name_request(raw: RawRequest, progress: Progress) -> None:
+    """Note the id in the head of a request that is refused, unless that in its envelope is noted."""
+    given = raw.headers.get(_REQUEST_ID)
+    if progress.request_id == UNKNOWN and well_formed_id(given):
+        progress.request_id = str(given)
 
 
 def served_details(raw: RawRequest, progress: Progress, status: int, bytes_out: int) -> ServedDetails:

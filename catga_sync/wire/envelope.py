@@ -8,9 +8,8 @@ Rules of this file:
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
+from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 from catga_sync.errors import ErrorCode, SerializationError, parse_code
 from catga_sync.messages import MAX_NAME
 from catga_sync.serialization import check_values, jsontext
-from catga_sync.wire.plain_envelope import ID, plain_request, plain_response
+from catga_sync.wire.plain_envelope import ID, plain_request, plain_response, read_base64
 
 __all__ = [
     "MAX_BATCH", "MAX_TIME_MS", "STAMP_LENGTH", "EnvelopeError", "RequestEnvelope", "RequestHead", "ResponseEnvelope",
@@ -91,7 +90,7 @@ class RequestHead:
         quoted = _text(request_id)
         if traceparent is not None:
             quoted += b',"traceparent":%b' % _text(traceparent)
-        return b'%b%b%b%b,"timestamp":"' % (self._before, base64.b64encode(payload), self._after, quoted)
+        return b'%b%b%b%b,"timestamp":"' % (self._before, b2a_base64(payload, newline=False), self._after, quoted)
 
 
 class RequestEnvelope(NamedTuple):
@@ -172,7 +171,7 @@ class ResponseEnvelope(NamedTuple):
             % (
                 _text(self.request_id),
                 b"true" if self.is_success else b"false",
-                b"null" if self.payload is None else b'"%b"' % base64.b64encode(self.payload),
+                b"null" if self.payload is None else b'"%b"' % b2a_base64(self.payload, newline=False),
                 _text(self.error_message),
                 _text(self.processed_by_node_id),
                 self.processing_time_ms,
@@ -361,11 +360,9 @@ def _name(name: str, value: str) -> str:
 
 
 def _payload(text: str) -> bytes:
-    if len(text) % 4:  # superfluous padding, which Python 3.10 lets through
-        raise EnvelopeError("payloadData: not base64")
     try:
-        return base64.b64decode(text.encode("ascii"), validate=True)
-    except (ValueError, binascii.Error) as exc:
+        return read_base64(text.encode("ascii"))
+    except ValueError as exc:
         raise EnvelopeError("payloadData: not base64") from exc
 
 

@@ -47,7 +47,7 @@ from catga_sync.wire.headers import (
     TRACEPARENT,
     TRACESTATE,
 )
-from catga_sync.wire.stream_keys import FrameKey
+from catga_sync.wire.mac import MacKey
 
 __all__ = [
     "CALL", "GOING", "MAX_HEAD", "OVERHEAD", "PROTOCOL", "RESPONSE",
@@ -111,7 +111,7 @@ class Frame(NamedTuple):
     payload: bytes
 
 
-def write_frame(kind: int, number: int, head: bytes, payload: bytes, key: FrameKey | None) -> bytes:
+def write_frame(kind: int, number: int, head: bytes, payload: bytes, key: MacKey | None) -> bytes:
     """Return a frame; ``key`` makes its MAC, and None means that the stream is not signed."""
     size = _AFTER_LENGTH + len(head) + len(payload)
     if key is None:
@@ -132,7 +132,7 @@ class FrameReader:
 
     __slots__ = ("_key", "_least", "_most", "waiting")
 
-    def __init__(self, key: FrameKey | None, limit: int, begun: bytes = b"") -> None:
+    def __init__(self, key: MacKey | None, limit: int, begun: bytes = b"") -> None:
         self._key = key
         self._least = _AFTER_LENGTH + (0 if key is None else _MAC_LENGTH)
         self._most = limit + OVERHEAD
@@ -283,7 +283,7 @@ def write_response(
     envelope: ResponseEnvelope,
     status: int,
     executed: str,
-    key: FrameKey | None,
+    key: MacKey | None,
     *,
     replayed: bool = False,
     times: str | None = None,
@@ -355,7 +355,7 @@ def read_response(frame: Frame) -> Response:
     return _made(Response, (envelope, status, fields, executed if type(executed) is str else None))
 
 
-def write_going(last: int, reason: str, key: FrameKey | None) -> bytes:
+def write_going(last: int, reason: str, key: MacKey | None) -> bytes:
     """Return the frame that ends a stream; ``last`` is the number of the last call that the node has taken, or 0."""
     return write_frame(GOING, last, _encode({"reason": reason}).encode("ascii"), b"", key)
 

@@ -7,7 +7,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import hmac
 import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from typing import NoReturn, Protocol
 
 from catga_sync._redaction import Secret
 from catga_sync.errors import ConfigurationError
+from catga_sync.wire.mac import MacKey
 
 __all__ = ["KeyRing", "Keys"]
 
@@ -59,8 +59,8 @@ class KeyRing:
 
     #: A name for each key, the signing one first. Derived from the key, without revealing it.
     key_ids: tuple[str, ...]
-    _keys: Mapping[str, hmac.HMAC]
-    _unknown: hmac.HMAC
+    _keys: Mapping[str, MacKey]
+    _unknown: MacKey
 
     def __init__(self, secret: Secret | str | bytes | Sequence[str | bytes]) -> None:
         held = secret.reveal() if isinstance(secret, Secret) else secret
@@ -69,17 +69,14 @@ class KeyRing:
             raise ConfigurationError(f"secret: give a key, or a list of one or more; {_HOW_TO}")
         keys = {}
         for each in given:
-            # Once and not for each call: the two blocks that HMAC makes of a key before it sees any text.
-            key = hmac.new(_key_bytes(each), digestmod="sha256")
-            label = key.copy()
-            label.update(b"catga-key-id")
-            keys[label.hexdigest()[:16]] = key
+            key = MacKey(_key_bytes(each))
+            keys[key.mac(b"catga-key-id").hex()[:16]] = key
         if len(keys) < len(given):
             raise ConfigurationError("secret: the same key stands in it twice; a rotation needs two different ones")
         fill = object.__setattr__
         fill(self, "key_ids", tuple(keys))
         fill(self, "_keys", MappingProxyType(keys))
-        fill(self, "_unknown", hmac.new(os.urandom(_KEY_BYTES), digestmod="sha256"))
+        fill(self, "_unknown", MacKey(os.urandom(_KEY_BYTES)))
 
     def present(self) -> KeyRing:
         """See ``Keys``."""
@@ -92,9 +89,7 @@ class KeyRing:
     def mac(self, key_id: str, text: bytes) -> str | None:
         """Return the MAC of a text in 64 hex digits, or None, after the same work, when there is no such key."""
         key = self._keys.get(key_id)
-        made = (self._unknown if key is None else key).copy()
-        made.update(text)
-        digits = made.hexdigest()
+        digits = (self._unknown if key is None else key).mac(text).hex()
         return None if key is None else digits
 
     def __setattr__(self, name: str, value: object = None) -> NoReturn:

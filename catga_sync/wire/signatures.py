@@ -181,7 +181,7 @@ def sign_request(
     chosen = os.urandom(16).hex() if nonce is None else nonce
     if not isinstance(chosen, str) or _NONCE.fullmatch(chosen) is None:
         raise ValueError("nonce: give 32 hex digits in lower case, or None")
-    if not is_incarnation(incarnation):
+    if not isinstance(incarnation, str) or _INCARNATION.fullmatch(incarnation) is None:
         raise ValueError("incarnation: give up to 64 characters of A-Z a-z 0-9 . _ : -")
     if not 0.001 <= now < 1e12:
         raise ValueError("now: give seconds since the epoch")
@@ -290,7 +290,7 @@ def sign_response(
     chosen = ring.key_ids[0] if key_id is None else key_id
     if not isinstance(node_id, str) or _NODE_ID.fullmatch(node_id) is None:
         raise ValueError("node_id: give 1 to 128 characters of A-Z a-z 0-9 . _ : -")
-    if not is_incarnation(incarnation):
+    if not isinstance(incarnation, str) or _INCARNATION.fullmatch(incarnation) is None:
         raise ValueError("incarnation: give up to 64 characters of A-Z a-z 0-9 . _ : -")
     fields = (nonce, status, executed, node_id, incarnation, content_type, content_encoding, body)
     mac = ring.mac(chosen, _response_text(chosen, fields))

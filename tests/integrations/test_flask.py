@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import socket
 import threading
 import uuid
 from collections import Counter
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, current_app, g
+from flask import Flask, Response, current_app, g
 
 from catga_sync import ClusterMediator, Event, Mediator, Query, create_cluster
 from catga_sync.errors import ConfigurationError, RegistrationError
+from catga_sync.integrations import wsgi
 from catga_sync.integrations.flask import CatgaCluster, cluster_blueprint, mediator
 from catga_sync.wire.routes import NODE_PATH
 from tests.processes import free_port, until
@@ -55,6 +57,24 @@ def test_an_extension_may_be_given_the_app_and_nothing_else(app: Flask) -> None:
         assert mediator.node.node_id == "node-1"
     with app.test_client().get(NODE_PATH) as answer:
         assert answer.json["nodeId"] == "node-1"
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["as it is", "replaced by a hook"])
+def test_a_response_of_the_blueprint_is_watched_while_it_is_written_and_no_longer(replaced: bool) -> None:
+    def watched() -> list[object]:
+        return [each.sock for each in wsgi._cut_off._writing.values()]
+
+    app = Flask(__name__)
+    if replaced:
+        app.after_request(lambda response: Response("no", 418))
+    ours, theirs = socket.socketpair()
+    options: dict[str, Any] = {"discovery": "memory://flask", "insecure": True, "environ": {}}
+    with ours, theirs, create_cluster(Mediator(), node_id="node-1", endpoint="http://127.0.0.1:1", **options) as node:
+        app.register_blueprint(cluster_blueprint(node))
+        with app.test_client().get(NODE_PATH, environ_base={"gunicorn.socket": ours}) as answer:
+            assert answer.status_code == (418 if replaced else 200)
+            assert (ours in watched()) is not replaced
+        assert ours not in watched()
 
 
 def test_the_app_and_the_local_mediator_may_be_given_both(app: Flask) -> None:

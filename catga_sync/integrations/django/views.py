@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from django.db import connections, transaction
@@ -20,13 +21,24 @@ _NO_WSGI = "the cluster's routes are served under WSGI only; run this node with 
 
 
 class _Response(HttpResponse):
-    """A response with a limit on the time of writing it."""
+    """
+    A response of the receiver.
 
-    written: Callable[[], object] = staticmethod(lambda: None)
+    Its time for writing begins when the server asks for its parts, and not before: a middleware may replace it.
+    """
+
+    begin: Callable[[], Callable[[], object]]
+    written: Callable[[], object] | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self.written is None:
+            self.written = self.begin()
+        return super().__iter__()
 
     def close(self) -> None:
         super().close()
-        self.written()
+        if self.written is not None:
+            self.written()
 
 
 @csrf_exempt
@@ -48,7 +60,7 @@ def receive(request: HttpRequest) -> HttpResponse:
     response["Content-Length"] = str(len(received.body))
     # Neither Django's cache nor one between is to keep it: it is signed for one request.
     response["Cache-Control"] = "no-store, private"
-    response.written = end_writing(environ, received.seconds)
+    response.begin = partial(end_writing, environ, received.seconds)
     return response
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flask import Blueprint, Flask, Response, current_app, request
 from flask.blueprints import BlueprintSetupState
+from werkzeug.datastructures import Headers
 
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import ConfigurationError
@@ -53,14 +54,8 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster", *,
     blueprint = Blueprint(name, __name__)
 
     def receive() -> Response:
-        environ = request.environ
-        received = mediator.receiver.handle(request_of(environ))
-        if received.stream is not None:
-            return _StreamBegins(received, mediator.receiver)
-        length = ("Content-Length", str(len(received.body)))
-        response = Response([received.body], received.status, [*received.headers.items(), length])
-        response.call_on_close(end_writing(environ, received.seconds))
-        return response
+        received = mediator.receiver.handle(request_of(request.environ))
+        return _Served(received) if received.stream is None else _StreamBegins(received, mediator.receiver)
 
     for path in sorted(ROUTES):
         blueprint.add_url_rule(path, path.rpartition("/")[2], receive, provide_automatic_options=False)
@@ -88,6 +83,26 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster", *,
 
     blueprint.record(attach)
     return blueprint
+
+
+class _Served(Response):
+    """
+    A response of the receiver.
+
+    Its time for writing begins when the server asks for it, and not before: a hook of the app may replace it.
+    """
+
+    def __init__(self, received: RawResponse) -> None:
+        headers = Headers()
+        headers[:] = [*received.headers.items(), ("Content-Length", str(len(received.body)))]
+        super().__init__([received.body], received.status, headers)
+        self._seconds = received.seconds
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Limit the time for writing, too."""
+        parts = super().__call__(environ, start_response)
+        self.call_on_close(end_writing(environ, self._seconds))
+        return parts
 
 
 class _StreamBegins(Response):

@@ -119,7 +119,7 @@ def _functions_until_sent(caller: ClusterMediator) -> list[str]:
     return [f"{code.co_filename.removeprefix(_PACKAGE)}:{code.co_firstlineno} {code.co_name}" for code in until_sent]
 
 
-@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 42), ({"secret": "s" * 32}, 51), ({}, 51)])
+@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 40), ({"secret": "s" * 32}, 49), ({}, 49)])
 def test_a_warm_send_runs_few_functions_until_its_last_byte_is_sent(options: dict[str, Any], most: int):
     with _node(**options) as endpoint:
         peers = {"node": endpoint}

@@ -28,8 +28,9 @@ from catga_sync.receiver.request import RawRequest
 from catga_sync.transport.request_headers import write_headers
 from catga_sync.wire.envelope import RequestEnvelope
 from catga_sync.wire.frames import CALL, CallHead, FrameReader, write_frame
+from catga_sync.wire.mac import MacKey
 from catga_sync.wire.routes import INVOKE_PATH
-from catga_sync.wire.stream_keys import FrameKey, StreamKeys
+from catga_sync.wire.stream_keys import StreamKeys
 
 _PACKAGE = catga_sync.__path__[0]
 
@@ -75,7 +76,7 @@ def _functions_until_handled(node: ClusterMediator, incarnation: str, ran: dict[
 
 # A shared key takes a dozen functions (who signed, is it the key of now, the MAC, for which run), a payload six, the
 # store of request ids three.
-@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 46), ({}, 55)], ids=["insecure", "shared key"])
+@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 38), ({}, 49)], ids=["insecure", "shared key"])
 def test_a_warm_received_request_runs_few_functions_until_its_handler(
     options: dict[str, Any], most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,7 +104,7 @@ def _send_over_a_stream(node: ClusterMediator, number: int) -> None:
     """Have a node serve so many calls of one stream, one after the other."""
     entry = node.local.registry.ensure(Ask)
     head = CallHead(entry.name, entry.response_name, "web")
-    keys = StreamKeys(FrameKey(b"c" * 32), FrameKey(b"r" * 32))
+    keys = StreamKeys(MacKey(b"c" * 32), MacKey(b"r" * 32))
     ours, theirs = socket.socketpair()
     with theirs:
         node.receiver.streams.start(ours, keys, node.receiver.serve_call, remote_address="peer", hung_up=hung_up)

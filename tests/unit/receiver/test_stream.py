@@ -20,10 +20,11 @@ from catga_sync.receiver.stream import IDLE_TIME, ServedCall
 from catga_sync.receiver.streams import Streams
 from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope
 from catga_sync.wire.frames import CALL, GOING, RESPONSE, CallHead, Frame, FrameReader, read_response, write_frame
-from catga_sync.wire.stream_keys import FrameKey, StreamKeys
+from catga_sync.wire.mac import MacKey
+from catga_sync.wire.stream_keys import StreamKeys
 from tests.processes import until
 
-KEYS = StreamKeys(FrameKey(b"c" * 32), FrameKey(b"r" * 32))
+KEYS = StreamKeys(MacKey(b"c" * 32), MacKey(b"r" * 32))
 HEAD = CallHead("t.Ask", "t.Answer", "web")
 
 
@@ -162,7 +163,7 @@ def test_a_frame_that_cannot_be_trusted_ends_the_stream_and_nothing_of_it_runs(h
 
 
 def test_a_frame_of_another_stream_runs_nothing(handler: Handler) -> None:
-    other = StreamKeys(FrameKey(b"o" * 32), KEYS.responses)
+    other = StreamKeys(MacKey(b"o" * 32), KEYS.responses)
     with serving(handler, other) as (_, caller):
         recorded = Caller(None, KEYS)
         caller.sock.sendall(recorded.call(1))
