@@ -173,7 +173,12 @@ class CallContext:
             timeout: Seconds for all of them together, as for ``nested``.
         """
         alike = self.nested("", timeout).__dict__
-        return [call_of({**alike, "request_id": new_request_id()}) for _ in range(number)]
+        calls = []
+        for _ in range(number):
+            call = call_of(alike)
+            call.__dict__["request_id"] = new_request_id()
+            calls.append(call)
+        return calls
 
     def carrying(self, carrier: Mapping[str, str]) -> CallContext:
         """

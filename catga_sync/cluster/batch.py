@@ -65,8 +65,11 @@ class Batch:
         for index, node in due:
             if node is not None:
                 key = (node.node_id, self._plans[index].store)
-                if key in groups or self._sender.takes_batches(node):
-                    groups.setdefault(key, (node, []))[1].append(index)
+                group = groups.get(key)
+                if group is None and self._sender.takes_batches(node):
+                    group = groups[key] = (node, [])
+                if group is not None:
+                    group[1].append(index)
                     continue
             alone.append((index, node))
         if first:
@@ -109,6 +112,8 @@ class Batch:
         ran = next((result for result in results if result.delivery is Delivery.EXECUTED), results[0])
         self._failover.learn(node, ran, time_given)
         found = dict(zip(indexes, results, strict=True))
+        if plans[0].store is None:  # as that of all of them
+            return found
         again = [index for index in indexes if self._failover.drops_store(self._plans[index], found[index])]
         return {**found, **self._together((node, again))} if again else found
 

@@ -48,6 +48,9 @@ _FAIR_TIME = 0.100
 _PASSING = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.UNIMPLEMENTED})
 _NO_RESPONSE = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED, ErrorCode.INTERNAL})
 
+#: To look up the member of an Enum takes as long as a call.
+_UNKNOWN, _NOT_EXECUTED = Delivery.UNKNOWN, Delivery.NOT_EXECUTED
+
 _log = logging.getLogger(__name__)
 
 
@@ -211,7 +214,7 @@ class Failover:
     def note(self, plan: Plan, node: ClusterNode, result: CatgaResult[Any], elapsed: float) -> None:
         """Record an attempt in the plan and at the router."""
         plan.attempts += (Attempt(node.node_id, elapsed, result.delivery, result.code, result.error),)
-        if result.delivery is Delivery.UNKNOWN:
+        if result.delivery is _UNKNOWN:
             plan.unknown += 1
             plan.unsure = result
         try:
@@ -265,7 +268,7 @@ class Failover:
     def result(self, plan: Plan, last: CatgaResult[Any]) -> CatgaResult[Any]:
         """Return the result for the caller after the last attempt."""
         delivery = last.delivery
-        if plan.unsure is not None and delivery is Delivery.NOT_EXECUTED:
+        if plan.unsure is not None and delivery is _NOT_EXECUTED:
             # An earlier attempt may have run, even if the last one provably did not.
             delivery = Delivery.UNKNOWN
             if _has_another_store(plan, last):

@@ -138,7 +138,7 @@ class Sender:
     ) -> Sequence[CatgaResult[Any]]:
         """Run messages on another node in one exchange, within so many seconds; ``calls`` has the call of each."""
         if not self._hooks.attempt:
-            return list(map(_named, self._send_batch(node, messages, timeout, calls), calls))
+            return self._send_batch(node, messages, timeout, calls)
         details: list[AttemptDetails] = []
         for message, call in zip(messages, calls, strict=True):
             leader = details[0] if details else None
@@ -147,7 +147,7 @@ class Sender:
         calls = [carried(each) for each in details]
         results: Sequence[CatgaResult[Any]] = [CUT_SHORT] * len(messages)
         try:
-            results = list(map(_named, self._send_batch(node, messages, timeout, calls), calls))
+            results = self._send_batch(node, messages, timeout, calls)
         finally:
             for each, result in zip(told, results, strict=True):
                 self._hooks.end(each, result)
@@ -160,7 +160,8 @@ class Sender:
         limiter = self._limiters.get((node.endpoint, node.concurrency)) or self._add_limiter(node)
         since = limiter.acquire(timeout)
         if isinstance(since, Rejection):
-            return [self._rejected(node, since, timeout, calls[0])] * len(messages)
+            rejected = self._rejected(node, since, timeout, calls[0])
+            return [_named(rejected, call) for call in calls]
         try:
             left = timeout - (since - began)
             invoke_batch: Any = getattr(self._invoker, "invoke_batch")  # noqa: B009 - not every invoker has it
@@ -172,7 +173,8 @@ class Sender:
                 raise TypeError(f"the invoker returned {len(results)} results for {len(messages)} requests")
             return [_measured(each, call, since - began) for each, call in zip(results, calls, strict=True)]
         except BaseException as exc:
-            return [_invoker_failed(exc, node, calls[0])] * len(messages)
+            failed = _invoker_failed(exc, node, calls[0])
+            return [_named(failed, call) for call in calls]
         finally:
             limiter.release(since)
 

@@ -21,7 +21,8 @@ from catga_sync.idempotency.base import MAX_BODY_BYTES, Claim, ClaimState
 
 __all__ = ["MemoryIdempotency"]
 
-_FREE = Claim(ClaimState.NEW)
+_NEW = ClaimState.NEW  # to look up the member of an Enum takes as long as a call
+_FREE = Claim(_NEW)
 _RUNNING = Claim(ClaimState.RUNNING)
 _DONE = Claim(ClaimState.DONE)
 _LOST = Claim(ClaimState.LOST)
@@ -126,8 +127,9 @@ class MemoryIdempotency:
                     self._make_room_locked(now)
                 token, until = str(next(self._tokens)), now + lease
                 self._entries[key] = _Entry(key, fingerprint, token, until, until + self._ttl)
-                self._lost_from = min(self._lost_from, until)
-                return Claim(ClaimState.NEW, token)
+                if until < self._lost_from:
+                    self._lost_from = until
+                return Claim(_NEW, token)
             if entry.fingerprint != fingerprint:
                 return _MISMATCH
             seen, body = entry.seen(now), entry.body

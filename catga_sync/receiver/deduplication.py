@@ -37,6 +37,9 @@ _LEASE_MARGIN = 30.0
 #: Bytes of a written response beside its payload and its text, roughly.
 _REST = 200
 
+#: To look up the member of an Enum takes as long as a call.
+_NEW, _RUNNING = ClaimState.NEW, ClaimState.RUNNING
+
 _DOWN = "the idempotency store is down"
 
 _log = logging.getLogger(__name__)
@@ -99,9 +102,9 @@ class Deduplication:
         deadline = meta.deadline
         try:
             claim = self.store.claim(key, fingerprint, max(0.0, deadline.at - deadline.monotonic()) + _LEASE_MARGIN)
-            if claim.state is ClaimState.RUNNING:
+            if claim.state is _RUNNING:
                 claim = self.store.wait(key, max(0.0, min(deadline.remaining(), _LONGEST_WAIT)))
-                if claim.state is ClaimState.NEW:
+                if claim.state is _NEW:
                     # The first one did not start after all: this one may.
                     claim = self.store.claim(key, fingerprint, max(0.0, deadline.remaining()) + _LEASE_MARGIN)
         except BaseException as exc:  # a store of the application's own
@@ -113,7 +116,7 @@ class Deduplication:
                 return Turn(key, "")
             text = "it is unknown whether this request ran before: the idempotency store of the node is down"
             raise Refused(Reason.STORE_DOWN, text, cause=cause) from exc
-        if claim.state is ClaimState.NEW and claim.token:
+        if claim.state is _NEW and claim.token:
             turn = Turn(key, claim.token)
             if meta.store is not None:
                 self._check_store(meta.store, turn, progress)

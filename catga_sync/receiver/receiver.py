@@ -26,18 +26,17 @@ from typing import Any, Protocol
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import escaped
 from catga_sync.context import CallContext, Hop
-from catga_sync.deadline import Deadline
 from catga_sync.errors import ends_process
 from catga_sync.hooks import Hooks
 from catga_sync.pipeline import limit_text
 from catga_sync.receiver.authentication import Guard
-from catga_sync.receiver.call import Progress, StreamOpening
+from catga_sync.receiver.call import CallMeta, Progress, StreamOpening
 from catga_sync.receiver.compression import Compression
 from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.executor import Executor, Handlers
 from catga_sync.receiver.memory_budget import BUDGET, SMALL, MemoryBudget
 from catga_sync.receiver.refusal import FAULT_TEXT, OK, Reason, Refused
-from catga_sync.receiver.request import RawRequest, call_meta, deadline_of, in_memory, read_body, timeout_of
+from catga_sync.receiver.request import RawRequest, call_meta, in_memory, item_meta, read_body, timeout_of
 from catga_sync.receiver.response import RawResponse, fitting, name_request, served_details, times_of
 from catga_sync.receiver.stream import ServedCall
 from catga_sync.receiver.streams import Streams
@@ -275,21 +274,24 @@ class Receiver:
                 raise Refused(Reason.UNREADABLE, limit_text(str(exc))) from exc
             del body
             # One deadline for all items, from the arrival of the batch; each item may still be too old.
-            shared = deadline_of(raw.headers, progress, None, self._default_timeout)
+            meta = call_meta(raw, None, progress, self._default_timeout)
             least = _LEAST + len(self._node_id)
             left = sum(least + len(item.request_id or "") for item in items)
             room = self._max_body_bytes - _LEAST
             if left > room:
                 text = f"the responses to so many requests are together longer than {self._max_body_bytes} bytes"
                 raise Refused(Reason.TOO_LONG, text)
-            responses = []
+            responses, write = [], raw.form.batch_item
             for item in items:
-                each = Progress(timeout=progress.timeout, caller=progress.caller)
-                response = self._run_item(raw, item, each, shared)
+                each = Progress(item.request_id or "unknown", progress.timeout)
+                response = self._run_item(raw, item, each, meta)
                 left -= least + len(item.request_id or "")
-                too_long = partial(self._too_long, each)
-                responses.append(fitting(raw.form, response, each.executed_header, room - left, too_long))
-                room -= len(responses[-1]) + 1
+                written = write(response, each.executed_header)
+                if len(written) > room - left:
+                    too_long = partial(self._too_long, each)
+                    written = fitting(raw.form, response, each.executed_header, room - left, too_long)
+                responses.append(written)
+                room -= len(written) + 1
                 progress.executed = progress.executed or each.executed
                 progress.replayed_items += each.replayed and not each.refusals
                 progress.refusals += each.refusals
@@ -299,15 +301,12 @@ class Receiver:
         return self._executor.refusal(Refused(Reason.RESPONSE_TOO_LONG, _TOO_LONG), progress)
 
     def _run_item(
-        self, raw: RawRequest, item: RequestEnvelope | EnvelopeError, progress: Progress, deadline: Deadline
+        self, raw: RawRequest, item: RequestEnvelope | EnvelopeError, progress: Progress, batch: CallMeta
     ) -> ResponseEnvelope:
         try:
             if isinstance(item, EnvelopeError):
-                progress.request_id = item.request_id or progress.request_id
                 raise Refused(Reason.UNREADABLE, limit_text(str(item)))
-            progress.request_id = item.request_id
-            meta = call_meta(raw, item, progress, self._default_timeout, deadline)
-            return self._executor.run(item, meta, progress)
+            return self._executor.run(item, item_meta(batch, item, progress), progress)
         except Refused as exc:
             self._log_refusal(raw, progress, exc)
             return self._executor.refusal(exc, progress)

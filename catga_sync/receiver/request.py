@@ -18,7 +18,7 @@ from catga_sync.wire.envelope import MAX_TIME_MS, RequestEnvelope
 from catga_sync.wire.form import JSON, WireForm
 from catga_sync.wire.headers import BAGGAGE, CHAIN, CONTEXT, SENT, STORE, TIMEOUT, TRACEPARENT, TRACESTATE
 
-__all__ = ["RawRequest", "call_meta", "deadline_of", "in_memory", "read_body", "timeout_of"]
+__all__ = ["RawRequest", "call_meta", "in_memory", "item_meta", "read_body", "timeout_of"]
 
 #: Seconds by which two machines' clocks may differ when the age of a request is judged.
 CLOCK_SKEW = 60.0
@@ -158,24 +158,23 @@ def _length(given: int | str | None) -> int | None:
 
 
 def call_meta(
-    raw: RawRequest,
-    envelope: RequestEnvelope,
-    progress: Progress,
-    default_timeout: float,
-    deadline: Deadline | None = None,
+    raw: RawRequest, envelope: RequestEnvelope | None, progress: Progress, default_timeout: float
 ) -> CallMeta:
     """
-    Return the metadata of an envelope; refuse unreadable headers, and a call whose time is up.
+    Return the metadata of a request; refuse unreadable headers, and a call whose time is up.
 
     Args:
-        raw: The request in which it came.
-        envelope: The envelope.
-        progress: Of the envelope.
+        raw: The request.
+        envelope: What it has; None for a batch, whose items get theirs from ``item_meta``.
+        progress: Of the request.
         default_timeout: Seconds for a call whose caller gives none.
-        deadline: That of the batch of which the envelope is a part; None for one that came alone.
     """
     headers = raw.headers
-    own = deadline_of(headers, progress, envelope.timestamp, default_timeout)
+    request_id, source, sent_at, traceparent = progress.request_id, None, None, None
+    if envelope is not None:
+        request_id, source = envelope.request_id, envelope.source_node_id
+        sent_at, traceparent = envelope.timestamp, envelope.traceparent
+    deadline = _deadline_of(headers, progress, sent_at, default_timeout)
     way = headers.get(_CHAIN)
     chain = read_chain(way) if way else ()
     if chain is None:
@@ -189,11 +188,11 @@ def call_meta(
             # Refused and not left out: a handler that found no tenant might take the call for nobody's.
             raise Refused(Reason.UNREADABLE, f"{CONTEXT}: it cannot be read: {exc}") from exc
     return CallMeta(
-        envelope.request_id,
-        own if deadline is None else deadline,
+        request_id,
+        deadline,
         chain,
-        envelope.source_node_id,
-        envelope.traceparent or headers.get(TRACEPARENT),
+        source,
+        traceparent or headers.get(TRACEPARENT),
         headers.get(TRACESTATE),
         headers.get(_STORE),
         raw.hung_up,
@@ -203,7 +202,33 @@ def call_meta(
     )
 
 
-def deadline_of(headers: Mapping[str, str], progress: Progress, sent_at: float | None, default: float) -> Deadline:
+def item_meta(batch: CallMeta, envelope: RequestEnvelope, progress: Progress) -> CallMeta:
+    """
+    Return the metadata of an item of a batch; refuse one whose time is up.
+
+    Args:
+        batch: The metadata of the batch: all items share its deadline, which counts from its arrival.
+        envelope: The item.
+        progress: Of the item.
+    """
+    if progress.timeout is not None:
+        _refuse_old(envelope.timestamp, progress.timeout)
+    return CallMeta(
+        envelope.request_id,
+        batch.deadline,
+        batch.chain,
+        envelope.source_node_id,
+        envelope.traceparent or batch.traceparent,
+        batch.tracestate,
+        batch.store,
+        batch.hung_up,
+        batch.sent,
+        batch.baggage,
+        batch.context_text,
+    )
+
+
+def _deadline_of(headers: Mapping[str, str], progress: Progress, sent_at: float | None, default: float) -> Deadline:
     """
     Return the deadline of a call; refuse one whose time is up.
 
@@ -221,12 +246,16 @@ def deadline_of(headers: Mapping[str, str], progress: Progress, sent_at: float |
     deadline = Deadline(progress.arrived + timeout)
     if deadline.at <= time.monotonic():
         raise Refused(Reason.EXPIRED, "the time of the call was up before it was started")
+    _refuse_old(sent_at, timeout)
+    return deadline
+
+
+def _refuse_old(sent_at: float | None, timeout: float) -> None:
     # The time left is relative, so it depends on no clock. But if this node was paused, it does not include the time
     # that the request has waited here: the time of sending shows that, within the difference of two clocks.
     now = time.time()
     if sent_at is not None and now > sent_at + timeout + CLOCK_SKEW:
         raise Refused(Reason.EXPIRED, _too_old(sent_at, now, timeout))
-    return deadline
 
 
 def _too_old(sent_at: float, now: float, timeout: float) -> str:

@@ -100,8 +100,9 @@ class Surroundings:
             context = _without(self._hidden, context)
         if scopes:
             return context.run(_run_within, scopes, run, name)
-        # What this handler raises is nothing to what surrounds another call of this thread.
-        context.run(raised_in_call.set, None)
+        if raised_in_call.get() is not None:
+            # What this handler raises is nothing to what surrounds another call of this thread.
+            context.run(raised_in_call.set, None)
         return context.run(run)
 
     def run_here(self, run: Callable[[], CatgaResult[T]], name: str) -> CatgaResult[T]:

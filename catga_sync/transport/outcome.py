@@ -60,7 +60,7 @@ class Outcome:
         decode: Reads the payload of the response; None where there is none.
         call: The call that it is an attempt of.
         limited_log: Bounds the failures that are logged.
-        measured: What was measured in its exchange, for the metadata of the result; it is filled by then.
+        measured: What was measured in its exchange, for the metadata of the result; it is filled by then, and stays so.
     """
 
     node: ClusterNode
@@ -84,7 +84,7 @@ class Outcome:
                 text = f"{self.where} reports success with HTTP status {status}"
                 return self.failed("network", text, ErrorCode.INTERNAL, Delivery.UNKNOWN)
             node_id, took = response.processed_by_node_id or self.node.node_id, float(response.processing_time_ms)
-            measured = MappingProxyType(dict(self.measured))
+            measured = MappingProxyType(self.measured)
             try:
                 raw = b"null" if response.payload is None else response.payload
                 value = None if self.decode is None else self.decode(raw)

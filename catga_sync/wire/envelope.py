@@ -13,17 +13,18 @@ from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from json.encoder import encode_basestring_ascii
+from json.encoder import encode_basestring_ascii as quote
 from typing import Any, NamedTuple
 
 from catga_sync.errors import ErrorCode, SerializationError, parse_code
 from catga_sync.messages import MAX_NAME
 from catga_sync.serialization import check_values, jsontext
+from catga_sync.wire.plain_batch import plain_requests, plain_responses
 from catga_sync.wire.plain_envelope import ID, plain_request, plain_response, read_base64
 
 __all__ = [
     "MAX_BATCH", "MAX_TIME_MS", "STAMP_LENGTH", "EnvelopeError", "RequestEnvelope", "RequestHead", "ResponseEnvelope",
-    "batch_item", "printable", "read_batch", "read_batch_response", "stamped", "well_formed_id", "write_batch_response",
+    "printable", "read_batch", "read_batch_response", "stamped", "well_formed_id", "write_batch_response",
 ]  # fmt: skip
 
 #: JSON values in one envelope. It has six to eight properties; what else is in it, and is ignored, has the rest.
@@ -87,7 +88,7 @@ class RequestHead:
             request_id: Its id.
             traceparent: That of an item of a batch; None where it is that of the headers.
         """
-        quoted = _text(request_id)
+        quoted = quote(request_id).encode("ascii")
         if traceparent is not None:
             quoted += b',"traceparent":%b' % _text(traceparent)
         return b'%b%b%b%b,"timestamp":"' % (self._before, b2a_base64(payload, newline=False), self._after, quoted)
@@ -164,20 +165,21 @@ class ResponseEnvelope(NamedTuple):
     #: Whether this is the response, though the handler was not run: no other node is to be asked.
     final: bool = False
 
-    def encode(self) -> bytes:
-        """Return the JSON of the envelope."""
-        return (
-            b'{"requestId":%b,"isSuccess":%b,"payloadData":%b,"errorMessage":%b,"processedByNodeId":%b,"processingTimeMs":%d%b%b}'
-            % (
-                _text(self.request_id),
-                b"true" if self.is_success else b"false",
-                b"null" if self.payload is None else b'"%b"' % b2a_base64(self.payload, newline=False),
-                _text(self.error_message),
-                _text(self.processed_by_node_id),
-                self.processing_time_ms,
-                b"" if self.error_code is None else b',"errorCode":%b' % _text(self.error_code),
-                b',"final":true' if self.final else b"",
-            )
+    def encode(self, executed: str | None = None) -> bytes:
+        """Return the JSON of the envelope; in a batch with the value that ``Catga-Executed`` would have."""
+        request_id, success, payload, error, code, node, took, final = self
+        after = (
+            f',"errorMessage":{"null" if error is None else quote(error)}'
+            f',"processedByNodeId":{"null" if node is None else quote(node)},"processingTimeMs":{took}'
+            + ("" if code is None else f',"errorCode":{quote(code)}')
+            + (',"final":true' if final else "")
+            + ("}" if executed is None else f',"executed":{quote(executed)}}}')
+        )
+        return b'{"requestId":%b,"isSuccess":%b,"payloadData":%b%b' % (
+            quote(request_id).encode("ascii"),
+            b"true" if success else b"false",
+            b"null" if payload is None else b'"%b"' % b2a_base64(payload, newline=False),
+            after.encode("ascii"),
         )
 
     @classmethod
@@ -244,6 +246,9 @@ def read_batch(raw: bytes) -> list[RequestEnvelope | EnvelopeError]:
     Raises:
         EnvelopeError: The whole cannot be read.
     """
+    plain = plain_requests(raw)
+    if plain is not None and len(plain) <= MAX_BATCH:
+        return [RequestEnvelope(*item) for item in plain]
     items = _items(raw, "requests")
     read: list[RequestEnvelope | EnvelopeError] = []
     for item in items:
@@ -254,18 +259,16 @@ def read_batch(raw: bytes) -> list[RequestEnvelope | EnvelopeError]:
     return read
 
 
-def batch_item(response: ResponseEnvelope, executed: str) -> bytes:
-    """Return an envelope for a batch: it has one property more, the value that ``Catga-Executed`` would have."""
-    return b'%b,"executed":%b}' % (response.encode()[:-1], _text(executed))
-
-
 def write_batch_response(items: Iterable[bytes]) -> bytes:
-    """Return ``{"responses": [...]}`` with what ``batch_item`` has made."""
+    """Return ``{"responses": [...]}`` with responses that are encoded for a batch."""
     return b'{"responses":[%b]}' % b",".join(items)
 
 
 def read_batch_response(raw: bytes) -> list[tuple[ResponseEnvelope, str | None]]:
     """Return the responses of a batch, each with what ``Catga-Executed`` would be; raises as ``read_batch``."""
+    plain = plain_responses(raw)
+    if plain is not None and len(plain) <= MAX_BATCH:
+        return [(ResponseEnvelope(*item), ran) for item, ran in plain]
     responses = []
     for item in _items(raw, "responses"):
         fields = _lower(item)
@@ -296,7 +299,7 @@ def printable(value: str | None) -> str | None:
 
 def _text(value: str | None) -> bytes:
     # As json.dumps, which takes several times as long for a text.
-    return b"null" if value is None else encode_basestring_ascii(value).encode("ascii")
+    return b"null" if value is None else quote(value).encode("ascii")
 
 
 def _read(raw: bytes, max_values: int = _MAX_VALUES) -> Mapping[str, Any]:
@@ -306,9 +309,7 @@ def _read(raw: bytes, max_values: int = _MAX_VALUES) -> Mapping[str, Any]:
         parsed = jsontext.loads(raw, unique_keys=True)
     except SerializationError as exc:
         raise EnvelopeError(f"envelope: {exc}") from exc
-    if not isinstance(parsed, dict):
-        raise EnvelopeError("envelope: a JSON object is expected")
-    fields = dict(zip(map(str.lower, parsed), parsed.values(), strict=True))
+    fields = _lower(parsed)
     if len(fields) != len(parsed):
         raise EnvelopeError("envelope: a property stands twice in it")
     return fields

@@ -14,7 +14,6 @@ from catga_sync.wire.envelope import (
     RequestEnvelope,
     RequestHead,
     ResponseEnvelope,
-    batch_item,
     read_batch,
     read_batch_response,
     stamped,
@@ -98,7 +97,7 @@ class JsonForm:
     read_request = staticmethod(RequestEnvelope.decode)
     read_batch = staticmethod(read_batch)
     write_response = staticmethod(ResponseEnvelope.encode)
-    batch_item = staticmethod(batch_item)
+    batch_item = staticmethod(ResponseEnvelope.encode)
     write_batch_response = staticmethod(write_batch_response)
 
     def write_batch(self, requests: Iterable[bytes]) -> bytes:

@@ -45,6 +45,7 @@ from catga_sync.integrations import wsgi
 ours, theirs = socket.socketpair()
 environ = {
     "REQUEST_METHOD": "GET", "PATH_INFO": "/catga/cluster/node", "SERVER_NAME": "localhost", "SERVER_PORT": "80",
+    "REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:1", "SERVER_PROTOCOL": "HTTP/1.1",
     "wsgi.input": io.BytesIO(), "wsgi.url_scheme": "http", "wsgi.errors": sys.stderr, "gunicorn.socket": ours,
 }
 

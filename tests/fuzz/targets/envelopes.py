@@ -10,7 +10,6 @@ from catga_sync.wire.envelope import (
     EnvelopeError,
     RequestEnvelope,
     ResponseEnvelope,
-    batch_item,
     read_batch,
     read_batch_response,
     well_formed_id,
@@ -98,7 +97,7 @@ def _batch_response(data: bytes) -> bool:
     except EnvelopeError as exc:
         _refused(exc)
         return False
-    _same(read_batch_response(write_batch_response(batch_item(*each) for each in read)), read)
+    _same(read_batch_response(write_batch_response(each.encode(ran) for each, ran in read)), read)
     return True
 
 
@@ -144,9 +143,7 @@ TARGETS = (
     Target(
         "batch-response",
         pure(_batch_response),
-        lambda: [
-            write_batch_response(batch_item(each, told) for each in responses()) for told in ("1", "0", "unknown")
-        ],
+        lambda: [write_batch_response(each.encode(told) for each in responses()) for told in ("1", "0", "unknown")],
         _WORDS,
     ),
 )

@@ -16,7 +16,7 @@ from catga_sync.testing.clock import FakeClock
 from catga_sync.transport import EnvelopeInvoker, create_invoker
 from catga_sync.transport.http.probe import HttpProbe, Probe, ProbeOutcome
 from catga_sync.transport.signing import Signing
-from catga_sync.wire.envelope import ResponseEnvelope, batch_item, write_batch_response
+from catga_sync.wire.envelope import ResponseEnvelope, write_batch_response
 from tests.fuzz.peer import Peer
 from tests.fuzz.target import Check, Finding, Target
 from tests.fuzz.targets.envelopes import responses
@@ -156,7 +156,7 @@ def _batch_seeds() -> list[bytes]:
     good = ResponseEnvelope("r-1", True, b'{"number":1}')
     bad = ResponseEnvelope("r-2", False, error_message="no")
     return [
-        _http(write_batch_response([batch_item(good, "1"), batch_item(bad, told)]), "Catga-Executed: 1")
+        _http(write_batch_response([good.encode("1"), bad.encode(told)]), "Catga-Executed: 1")
         for told in ("0", "1", "unknown")
     ]
 

@@ -507,6 +507,19 @@ def test_a_response_may_be_written_for_as_long_as_its_call_has_time_and_a_second
     assert (refused.status, refused.seconds) == (404, seconds)
 
 
+@pytest.mark.parametrize("name", ["catga-context", "catga-chain"])
+def test_a_batch_whose_headers_cannot_be_read_is_refused_whole_and_nothing_runs(handlers, name):
+    items = [RequestEnvelope("Ask", "int", b'{"number":1}', f"r-{each}", None, NOW).encode() for each in range(2)]
+    body = b'{"requests":[%b]}' % b",".join(items)
+    headers = {name: "\x7f", "catga-request-id": "r-0"}
+    sent = ask(path=BATCH_PATH, read=io.BytesIO(body).read, content_length=len(body), headers=headers)
+    given = make(handlers).handle(sent)
+    assert (given.status, given.headers["Catga-Executed"]) == (400, "0")
+    refusal = ResponseEnvelope.decode(given.body)
+    assert refusal.request_id == "r-0"
+    assert name in str(refusal.error_message).lower()
+
+
 @pytest.mark.parametrize(("number", "executed"), [(1, "1"), (2, "0")])
 def test_a_batch_ran_if_one_of_its_items_ran(handlers, number, executed):
     items = [

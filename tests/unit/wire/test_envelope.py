@@ -14,7 +14,6 @@ from catga_sync.wire.envelope import (
     RequestEnvelope,
     RequestHead,
     ResponseEnvelope,
-    batch_item,
     read_batch,
     read_batch_response,
     stamped,
@@ -437,7 +436,7 @@ def test_names_full_of_what_separates_values_are_no_values():
 def test_a_batch_may_have_all_its_requests_and_all_their_responses():
     request = RequestEnvelope(DOTNET_TYPE, DOTNET_TYPE, PAYLOAD, "r-1", "node-2", NOON).encode()
     assert len(read_batch(b'{"requests":[%b]}' % b",".join([request] * MAX_BATCH))) == MAX_BATCH
-    reply = batch_item(ResponseEnvelope("r-1", True, PAYLOAD, "no", ErrorCode.UNKNOWN, "node-2", 7, final=True), "1")
+    reply = ResponseEnvelope("r-1", True, PAYLOAD, "no", ErrorCode.UNKNOWN, "node-2", 7, final=True).encode("1")
     assert len(read_batch_response(write_batch_response([reply] * MAX_BATCH))) == MAX_BATCH
 
 
