@@ -99,10 +99,17 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, A
     return report
 
 
-def pytest_collection_finish() -> None:
-    # What has been collected stays until the end. A collection of garbage that walks through all of it takes most of a
-    # second, and many tests make one, as does each of their forks.
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Keep what is collected from the collector of garbage: it stays until the end."""
+    # Walking through all of it takes most of a second, and many tests do, as does each of their forks. While it grows,
+    # there is hardly any garbage.
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def require_service(available: bool, reason: str) -> None:

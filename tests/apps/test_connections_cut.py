@@ -174,7 +174,7 @@ def settled(states: list[str]) -> list[str] | None:
 @pytest.mark.parametrize(
     ("kind", "max_age", "way"),
     [
-        pytest.param(DJANGO, "0", "stream", id="closes"),
+        pytest.param(DJANGO, "0", "stream", id="closes", marks=pytest.mark.slow),
         pytest.param(DJANGO, "60", "post", id="keeps", marks=pytest.mark.slow),
         pytest.param(DJANGO_APP, "0", "post", id="app", marks=pytest.mark.slow),
     ],

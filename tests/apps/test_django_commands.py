@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import processes
-from tests.apps.managing import APPS, ROOT, manage
+from tests.apps.managing import APPS, ROOT, environment_of, manage
 from tests.conftest import require_module
+from tests.tables import every_row
 
 require_module("django")
 
@@ -125,11 +128,26 @@ def test_the_view_is_an_adapter_as_the_others_are(tmp_path: Path) -> None:
 # -- checks ------------------------------------------------------------------------------------------------------------
 
 
-def check(folder: Path, **settings: Any) -> Any:
-    return manage(folder, "check", settings=settings)
+Check = Callable[[dict[str, Any]], subprocess.CompletedProcess[str]]
 
 
-@pytest.mark.parametrize(
+@pytest.fixture
+def check(tmp_path: Path) -> Iterator[Check]:
+    """Run the command with these settings; one process has imported Django and forks for each of them."""
+    command = ("-W", "error", "-m", "tests.apps.checking")
+    with processes.talking(*command, cwd=ROOT, env=environment_of(tmp_path)) as process:
+
+        def run(settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(json.dumps(settings) + "\n")
+            process.stdin.flush()
+            return subprocess.CompletedProcess("check", *json.loads(process.stdout.readline()))
+
+        yield run
+
+
+@every_row(
     ("settings", "told"),
     [
         ({"CATGA": {"node": "shop"}}, ("(catga.E001) settings.CATGA: node: no such option", "mean 'node_id'?")),
@@ -148,12 +166,11 @@ def check(folder: Path, **settings: Any) -> Any:
         ({"CATGA": {"endpoint": _URL}, "ROOT_URLCONF": "tests.apps.django_node.urls_without"}, ("catga.W006",)),
         ({"CATGA": {"endpoint": _URL, "secret": "s" * 32}, "DEBUG": True}, ("catga.W004", "secret")),
     ],
-    ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_a_check_says_what_is_wrong_and_what_to_write(
-    tmp_path: Path, settings: dict[str, Any], told: tuple[str, ...]
+    check: Check, settings: dict[str, Any], told: tuple[str, ...]
 ) -> None:
-    done = check(tmp_path, **settings)
+    done = check(settings)
     assert [text for text in told if text not in done.stderr] == [], done
     assert "Traceback" not in done.stderr
     assert "s" * 32 not in done.stdout + done.stderr
@@ -165,7 +182,7 @@ def test_a_check_names_the_variable_of_the_environment_that_is_wrong(tmp_path: P
     assert "(catga.E001) CATGA_TIMOUT: no such option; did you mean 'CATGA_REQUEST_TIMEOUT' or" in done.stderr, done
 
 
-@pytest.mark.parametrize(
+@every_row(
     "more",
     [
         {},
@@ -173,6 +190,6 @@ def test_a_check_names_the_variable_of_the_environment_that_is_wrong(tmp_path: P
         {"DEBUG": True, "ALLOWED_HOSTS": []},
     ],
 )
-def test_a_check_of_a_good_project_says_nothing(tmp_path: Path, more: dict[str, Any]) -> None:
-    done = check(tmp_path, CATGA={"endpoint": _URL}, **more)
+def test_a_check_of_a_good_project_says_nothing(check: Check, more: dict[str, Any]) -> None:
+    done = check({"CATGA": {"endpoint": _URL}, **more})
     assert (done.returncode, done.stdout.strip()) == (0, "System check identified no issues (0 silenced)."), done

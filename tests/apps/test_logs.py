@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.process, pytest.mark.xdist_group("logs")]
 TRACE = "a" * 32
 
 
-@pytest.fixture(scope="module", params=[FLASK, DJANGO])
+@pytest.fixture(scope="module", params=[pytest.param(FLASK, marks=pytest.mark.slow), DJANGO])
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     options = ("-w", "1", "-k", "gthread", "--threads", "2")
     made = Shop(request.param, tmp_path_factory.mktemp("shop"), *options, SHOP_LOGS="1", FLASK_SHOP_LOGS="1")

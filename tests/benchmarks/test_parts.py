@@ -51,6 +51,7 @@ def test_a_server_that_does_not_start_is_told_with_what_it_said() -> None:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_remote_tells_a_peer_that_fails_beside_those_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
     require_module("gunicorn")
     broken = remote.Way(lambda port: ["-c", "raise SystemExit('broken')"], plain.connect)
@@ -66,6 +67,7 @@ def test_remote_tells_a_peer_that_fails_beside_those_that_run(monkeypatch: pytes
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_a_call_by_post_is_no_figure_of_a_stream() -> None:
     require_module("gunicorn")
     port = free_port()

@@ -97,6 +97,7 @@ class TestQuickstart:
         assert "Service Unavailable" in answer("http://localhost:5002/users/7", 503).text
 
     @pytest.mark.process
+    @pytest.mark.slow
     @pytest.mark.usefixtures("quickstart_ports")
     def test_answers_under_gunicorn_with_the_asking_node_started_first(self, gunicorn: Start) -> None:
         gunicorn("quickstart", "web:app", 5002)

@@ -41,6 +41,7 @@ def test_the_tests_on_the_page_pass(page: pytest.Pytester) -> None:
     assert outcomes["passed"] >= 10
 
 
+@pytest.mark.slow
 def test_the_error_on_the_page_is_the_one_that_a_test_gets(page: pytest.Pytester) -> None:
     page.makepyfile(
         test_error="""

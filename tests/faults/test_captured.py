@@ -94,7 +94,7 @@ def as_another_node(nodes: Nodes, node: Node) -> Node:
         pytest.param(restarted_with_its_folder, 401, "2", marks=pytest.mark.slow),
         pytest.param(at_another_port, 421, "1", marks=pytest.mark.slow),
         pytest.param(in_another_cluster, 401, "1", marks=pytest.mark.slow),
-        (as_another_node, 401, "1"),
+        pytest.param(as_another_node, 401, "1", marks=pytest.mark.slow),
     ],
 )
 def test_a_captured_request_runs_nowhere_else_and_at_no_later_run_of_the_node(

@@ -46,7 +46,13 @@ def in_a_child(check: Callable[[], bool], fork: Callable[[], int]) -> bool:
 @pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-@pytest.mark.parametrize("fork", [os.fork, ctypes.PyDLL(None).fork], ids=["Python", "C"])
+@pytest.mark.parametrize(
+    "fork",
+    [
+        pytest.param(os.fork, id="Python"),
+        pytest.param(ctypes.PyDLL(None).fork, id="C", marks=pytest.mark.slow),
+    ],
+)
 def test_a_child_calls_and_its_parent_goes_on(fork: Callable[[], int]) -> None:
     endpoint = f"grpc://127.0.0.1:{processes.free_port()}"
     with process(endpoint) as node, calling(endpoint, insecure=True) as caller:

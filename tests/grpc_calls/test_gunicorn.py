@@ -83,7 +83,9 @@ class Ways:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["", "preload"])
+@pytest.mark.parametrize(
+    "preload", [pytest.param([], id="", marks=pytest.mark.slow), pytest.param(["--preload"], id="preload")]
+)
 def test_each_worker_serves_grpc_on_one_port(preload: list[str], tmp_path: Path) -> None:
     ports = {"http": processes.free_port(), "grpc": processes.free_port(), "store": tmp_path / "store.sqlite3"}
     (tmp_path / "served_by_both.py").write_text(textwrap.dedent(APP.format(**ports)))

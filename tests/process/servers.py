@@ -43,6 +43,8 @@ class Server:
     recycling: tuple[str, ...] = ()
     #: The signal that replaces all workers; None where there is none.
     reload: signal.Signals | None = None
+    #: Whether its process begins with nothing imported, see ``running()``.
+    fresh: bool = False
 
     @contextlib.contextmanager
     def serve(self, port: int, *options: str, **environment: str) -> Iterator[Process]:
@@ -52,8 +54,8 @@ class Server:
         command = [sys.executable, program, *arguments]
         if not program.startswith("-"):
             command = [str(Path(sys.executable).with_name(program)), *arguments]
-        env = {"PORT": str(port), "PYTHONPATH": str(ROOT), **environment}
-        with running(command, port=port, cwd=ROOT, env=env) as process:
+        env = {"PORT": str(port), **environment}
+        with running(command, port=port, cwd=ROOT, env=env, fresh=self.fresh) as process:
             yield process
 
 
@@ -83,6 +85,7 @@ SERVERS = {
         ends_calls=True,
         recycling=RECYCLING,
         reload=signal.SIGHUP,
+        fresh=True,
     ),
     "granian": Server(
         "granian",
@@ -92,6 +95,7 @@ SERVERS = {
         ),
         ends_calls=True,
         reload=signal.SIGHUP,
+        fresh=True,
     ),
     "uwsgi": Server(
         "pyuwsgi",
@@ -113,8 +117,9 @@ SERVERS = {
     ),
     "waitress": Server("waitress", ("-m", "waitress", "--listen=127.0.0.1:{}", APP)),
     "flask run": Server("flask", ("-m", "flask", "--app", "tests.process.app", "run", "--port", "{}")),
+    # It starts itself once more, and hands its socket on.
     "flask run, reloader": Server(
-        "flask", ("-m", "flask", "--app", "tests.process.app", "run", "--reload", "--port", "{}")
+        "flask", ("-m", "flask", "--app", "tests.process.app", "run", "--reload", "--port", "{}"), fresh=True
     ),
     "wsgiref": Server("flask", ("-c", WSGIREF, "{}")),
 }

@@ -25,13 +25,13 @@ pytestmark = pytest.mark.process
 #: Those that other tests of "make test" start as well, or that differ from another in a detail: "make soak" has them.
 ELSEWHERE = {"gunicorn gevent", "uwsgi", "flask run", "flask run, reloader"}
 
-#: Signatures are headers to a server: one in "make test" passes them on, all of them in "make soak".
+#: Signatures are headers to a server: in "make test" one server has them and the others have none.
 CASES = [
     pytest.param(
         SERVERS[name],
         secret,
         id=f"{name}-{'signed' if secret else 'unsigned'}",
-        marks=pytest.mark.slow if (secret and name != "gunicorn gthread") or name in ELSEWHERE else [],
+        marks=pytest.mark.slow if bool(secret) != (name == "gunicorn gthread") or name in ELSEWHERE else [],
     )
     for name in SERVERS
     for secret in (None, "s" * 32)

@@ -63,7 +63,7 @@ def caller(
         yield mediator, ways
 
 
-# Each way and each kind of key; their other combinations in "make soak".
+# Each way, without a secret and with one; the other combinations in "make soak".
 @pytest.mark.parametrize(
     ("options", "env", "way"),
     [
@@ -73,7 +73,9 @@ def caller(
             {"secret": SECRET}, {"SECRET": SECRET}, "blueprint", id="secret-blueprint", marks=pytest.mark.slow
         ),
         pytest.param({"secret": SECRET}, {"SECRET": SECRET}, "middleware", id="secret-middleware"),
-        pytest.param({"insecure": True}, {"INSECURE": "1"}, "blueprint", id="insecure-blueprint"),
+        pytest.param(
+            {"insecure": True}, {"INSECURE": "1"}, "blueprint", id="insecure-blueprint", marks=pytest.mark.slow
+        ),
         pytest.param(
             {"insecure": True}, {"INSECURE": "1"}, "middleware", id="insecure-middleware", marks=pytest.mark.slow
         ),
@@ -124,6 +126,8 @@ def test_many_callers_get_their_own_responses_from_many_workers(cluster_name: st
         assert ways.seen.count("stream") > 300
 
 
+# In "make test", test_servers.py looks at the features of these servers.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "server_command",
     [

@@ -387,7 +387,7 @@ def test_of_any_number_of_processes_one_wins_also_when_the_file_is_still_to_be_m
     assert wins == Counter(dict.fromkeys(range(300), 1))
 
 
-@pytest.mark.parametrize("round_", range(3))
+@pytest.mark.parametrize("round_", [0, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 2))])
 def test_what_a_process_added_before_it_was_killed_stays_added(path, round_):
     script = """
         number = 0

@@ -66,7 +66,7 @@ def project(tmp_path: Path) -> Path:
         pytest.param(["-m", "script"], "script", marks=pytest.mark.slow),
         pytest.param(["shop/stock.py"], "stock", marks=pytest.mark.slow),
         pytest.param(["-m", "flask", "--app", "app", "routes"], "app", marks=pytest.mark.slow),
-        (["shop.pyz"], "shop_in_zip"),
+        pytest.param(["shop.pyz"], "shop_in_zip", marks=pytest.mark.slow),
         pytest.param(["-m", "shop.spawning"], "shop.spawning", marks=pytest.mark.slow),
         pytest.param(["shop/spawning.py"], "spawning", marks=pytest.mark.slow),
         (["-c", TYPE], "__main__"),

@@ -23,6 +23,8 @@ def run(pytester: pytest.Pytester, *arguments: str, messages: str = MESSAGES, **
     return pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", *arguments)
 
 
+# In "make test", those of docs/testing.md use them.
+@pytest.mark.slow
 def test_the_fixtures_are_there(pytester: pytest.Pytester) -> None:
     run(
         pytester,
