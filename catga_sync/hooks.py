@@ -19,14 +19,13 @@ taken, each if it is well-formed; see ``CallContext.carrying``.
 from __future__ import annotations
 
 import logging
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import shown
-from catga_sync.context import CallContext, enter_call, leave_call
+from catga_sync.context import CallContext
 from catga_sync.errors import Delivery, ErrorCode, RegistrationError, ends_process
 from catga_sync.nodes import ClusterNode
 from catga_sync.results import CatgaResult
@@ -46,6 +45,7 @@ __all__ = [
     "Watcher",
     "carried",
     "made",
+    "queue_ms",
 ]
 
 T = TypeVar("T")
@@ -267,7 +267,7 @@ class Hooks:
             watchers: The hooks.
             details: What they are told.
             send: Sends it; called with it and the call, which has what hooks have put into the carrier.
-            message: The message.
+            message: The message, and what else ``send`` needs of it.
         """
         told = self.begin(watchers, details)
         result: CatgaResult[Any] = CUT_SHORT
@@ -302,36 +302,6 @@ class Hooks:
                 cut = result is CUT_SHORT
                 self.end(watchers_told, result._with(request_id=each.call.request_id) if cut else result)
         return results
-
-    def watch_handling(
-        self, name: str, call: CallContext, received: bool, run: Callable[[Any], CatgaResult[T]], message: object
-    ) -> CatgaResult[T]:
-        """
-        Run a handler or subscribers, as the current call, while hooks watch. The end of the process is as above.
-
-        The result has the id of the call, the node, and the time that the run took, as hooks are told them.
-
-        Args:
-            name: Wire name of the message type.
-            call: The current call.
-            received: Whether another node has sent the message.
-            run: Runs it.
-            message: The message.
-        """
-        waited = None if call.sent is None else queue_ms(call.sent, time.time())
-        details = made(HandleDetails, (name, call, received, waited, {}))
-        told = self.begin(tuple(self.handle), details)
-        token = enter_call(carried(details)) if details.carrier else None
-        result: CatgaResult[Any] = CUT_SHORT
-        began = time.perf_counter()
-        try:
-            result = run(message)
-        finally:
-            result = result._of_call(call, call.node_id, (time.perf_counter() - began) * 1e3)
-            if token is not None:
-                leave_call(token)
-            self.end(told, result)
-        return result
 
     def tell(self, event: ClusterEvent) -> None:
         """Call hooks with an event."""

@@ -23,7 +23,6 @@ from catga_sync.context import (
     leave_call,
     local_call,
     new_request_id,
-    within_call,
 )
 from catga_sync.errors import Delivery, ErrorCode, RegistrationError
 from catga_sync.explanation import Explanation, Verdict
@@ -35,7 +34,7 @@ from catga_sync.handlers import (
     first_parameter,
     handler_function,
 )
-from catga_sync.hooks import Hooks, SendDetails
+from catga_sync.hooks import Hooks, SendDetails, made
 from catga_sync.messages import Event, Request, require_event, require_request
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import (
@@ -254,7 +253,7 @@ class Mediator(AsyncSends):
         return self.dispatch(request, local_call(timeout, context))
 
     def _dispatch_watched(self, request: Request[T], call: CallContext) -> CatgaResult[T]:
-        details = SendDetails(self.registry.ensure(type(request)).name, call, False, {})
+        details = made(SendDetails, (self.registry.ensure(type(request)).name, call, False, {}))
         return self._hooks.watch(self._send_watchers, details, self.dispatch, request)
 
     def dispatch(
@@ -380,8 +379,7 @@ class Mediator(AsyncSends):
         if not steps or not self._handle_watchers:
             return run_subscribers(steps, event, current_call())
         name = self.registry.by_type(type(event)).name
-        watch, run = self._hooks.watch_handling, partial(run_subscribers, steps)
-        return within_call(lambda call: watch(name, call, received, run, event))
+        return watched_step(self._hooks, name, partial(run_subscribers, steps), received=received)(event)
 
     def no_handler(self, request_type: type) -> CatgaResult[Any]:
         """Return the failure for a request type that has no handler here."""

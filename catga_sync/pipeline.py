@@ -14,14 +14,14 @@ import logging
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import date, datetime
-from time import perf_counter
+from time import perf_counter, time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from catga_sync._evidence import Evidence
-from catga_sync.context import CallContext, current_call, new_request_id, within_call
+from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id, within_call
 from catga_sync.errors import CallError, Delivery, ErrorCode, SerializationError, ends_process, parse_code
-from catga_sync.hooks import Hooks
+from catga_sync.hooks import CUT_SHORT, HandleDetails, Hooks, carried, made, queue_ms
 from catga_sync.results import INSIDE, CatgaResult, succeeded
 
 if TYPE_CHECKING:
@@ -145,23 +145,40 @@ def handler_step(
 
 def watched_step(hooks: Hooks, name: str, handle: Handler, *, received: bool) -> Handler:
     """
-    Return a handler that the hooks of this moment watch; without any, the handler itself.
+    Return a handler that hooks watch; without any at this moment, the handler itself.
+
+    Its results have the id of the call, the node, and the time that the run took, as hooks are told them. What the end
+    of the process cuts short has the result CANCELLED for hooks.
 
     Args:
         hooks: The hooks.
-        name: Wire name of the request type.
-        handle: Runs the handler, and whatever hooks are told the result of.
-        received: Whether another node has sent the requests.
+        name: Wire name of the message type.
+        handle: Runs the handler or subscribers, and whatever hooks are told the result of.
+        received: Whether another node has sent the messages.
     """
-    if not hooks.handle:
+    watchers = hooks.handle
+    if not watchers:
         return handle
-    watch = hooks.watch_handling
 
     def run(request: Any) -> CatgaResult[Any]:
         call = current_call()
         if call is None:  # a hook was added between a look at the hooks and the look-up of the handler
             return within_call(lambda _: run(request))
-        return watch(name, call, received, handle, request)
+        waited = None if call.sent is None else queue_ms(call.sent, time())
+        carrier: dict[str, str] = {}
+        details = made(HandleDetails, (name, call, received, waited, carrier))
+        told = hooks.begin(tuple(watchers), details)
+        token = enter_call(carried(details)) if carrier else None
+        result: CatgaResult[Any] = CUT_SHORT
+        began = perf_counter()
+        try:
+            result = handle(request)
+        finally:
+            result = result._of_call(call, call.node_id, (perf_counter() - began) * 1e3)
+            if token is not None:
+                leave_call(token)
+            hooks.end(told, result)
+        return result
 
     return run
 

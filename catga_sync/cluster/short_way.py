@@ -25,7 +25,6 @@ from catga_sync.errors import Delivery
 from catga_sync.hooks import CUT_SHORT, AttemptDetails, Hooks, SendDetails, carried, made
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Request
-from catga_sync.pipeline import Handler
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.results import Attempt, CatgaResult, expired_before_start
@@ -34,6 +33,8 @@ __all__ = ["ShortWay"]
 
 #: Seconds: the time of a call that has less may be up already, which the long way looks at.
 _SHORTEST = 0.001
+#: To look up the member of an Enum takes as long as ten of the other steps here.
+_EXECUTED = Delivery.EXECUTED
 
 
 class ShortWay:
@@ -86,8 +87,8 @@ class ShortWay:
         self._is_running = is_running
         self._monotonic = monotonic
         # A cache, read and filled without a lock: the snapshot that was looked at, and how many candidates it has for
-        # each request type; 0 for a type that goes the long way.
-        self._numbers: tuple[Snapshot | None, dict[type, int]] = (None, {})
+        # each request type; 0 for a type that goes the long way. With it, the wire name of the type.
+        self._numbers: tuple[Snapshot | None, dict[type, tuple[int, str]]] = (None, {})
 
     def send(self, request: Any, timeout: float | None) -> CatgaResult[Any] | None:
         """
@@ -105,11 +106,12 @@ class ShortWay:
         known = self._numbers
         if known[0] is not snapshot:
             known = self._numbers = (snapshot, {})
-        number = known[1].get(kind)
-        if number is None:
+        found = known[1].get(kind)
+        if found is None:
             if not isinstance(request, Request):
                 return None
-            number = known[1][kind] = self._number(kind, snapshot)
+            found = known[1][kind] = self._number(kind, snapshot)
+        number, name = found
         # Looked up in each call: a test may have replaced a handler for a while, and taken it away again.
         chain = self._local.chains.get(kind) if number else None
         if chain is None or current_call() is not None or not self._is_running():
@@ -118,24 +120,14 @@ class ShortWay:
         if seconds < _SHORTEST or (number > 1 and self._local_node.room == 0) or not self._is_complete():
             return None
         began = self._monotonic()
-        call = call_within(began + seconds, self._node_id)
+        at = began + seconds
+        call = call_within(at, self._node_id)
         if self._send_watchers:
-            details = made(SendDetails, (self._local.registry.ensure(kind).name, call, False, {}))
-            return self._hooks.watch(self._send_watchers, details, self._run_watched, request)
-        run = self._attempt if self._attempt_watchers else self._run
-        return run(request, call, began, chain)
-
-    def _run_watched(self, request: Any, call: CallContext) -> CatgaResult[Any]:
-        """Run a request here after hooks were told of the call."""
-        chain, began = self._local.chains.get(type(request)), self._monotonic()
-        # A call has a deadline, and a hook may have used it up.
-        if chain is None or call.deadline.at <= began:  # type: ignore[union-attr]
-            return self._dispatcher.send(request, self._local.registry.ensure(type(request)), call)
-        run = self._attempt if self._attempt_watchers else self._run
-        return run(request, call, began, chain)
-
-    def _run(self, request: Any, call: CallContext, began: float, chain: Handler) -> CatgaResult[Any]:
-        """Run a request here by the chain of its type, as an attempt that no hook watches."""
+            details = made(SendDetails, (name, call, False, {}))
+            return self._hooks.watch(self._send_watchers, details, self._attempt, (request, name, at))
+        if self._attempt_watchers:
+            return self._attempt((request, name, at), call)
+        # An attempt that no hook watches.
         self._pay_in(began)
         token = enter_call(call)
         try:
@@ -144,20 +136,24 @@ class ShortWay:
             leave_call(token)
         result = result._of_attempt(call, self._node_id, self._monotonic() - began)
         # What has run is never sent again, failed or not.
-        return result if result.delivery is Delivery.EXECUTED else self._dispatcher.go_on(request, call, result)
+        return result if result.delivery is _EXECUTED else self._dispatcher.go_on(request, call, result)
 
-    def _attempt(self, request: Any, call: CallContext, began: float, chain: Handler) -> CatgaResult[Any]:
-        """Run a request here while hooks watch the attempt."""
+    def _attempt(self, given: tuple[Any, str, float], call: CallContext) -> CatgaResult[Any]:
+        """Run a request, with its wire name and the end of its time, while hooks watch the attempt."""
+        (request, name, at), began = given, self._monotonic()
+        chain = self._local.chains.get(type(request))
+        if chain is None or at <= began:  # a hook has used it up
+            return self._dispatcher.send(request, self._local.registry.ensure(type(request)), call)
         self._pay_in(began)
-        name = self._local.registry.ensure(type(request)).name
-        details = made(AttemptDetails, (name, call, self._this, "local", None, False, {}))
+        carrier: dict[str, str] = {}
+        details = made(AttemptDetails, (name, call, self._this, "local", None, False, carrier))
         told = self._hooks.begin(self._attempt_watchers, details)
         result: CatgaResult[Any] = CUT_SHORT
         token = None
         try:
-            running, started = carried(details) if details.carrier else call, self._monotonic()
+            running, started = carried(details) if carrier else call, self._monotonic()
             token = enter_call(running)
-            if call.deadline.at > started:  # type: ignore[union-attr] # it has one
+            if at > started:
                 result = chain(request)
                 # Unless hooks were told it already.
                 if result._request_id is not running or result.node_id != self._node_id:
@@ -169,14 +165,15 @@ class ShortWay:
                 leave_call(token)
             self._hooks.end(told, result)
         elapsed = self._monotonic() - began
-        if result.delivery is Delivery.EXECUTED:
+        if result.delivery is _EXECUTED:
             return result._of_attempt(call, self._node_id, elapsed)
         attempt = Attempt(self._node_id, elapsed, result.delivery, result.code, result.error)
         return self._dispatcher.go_on(request, call, result._with(attempts=(attempt,)))
 
-    def _number(self, kind: type, snapshot: Snapshot) -> int:
-        """Return the number of candidates for a request that this node takes before the others; 0 where it does not."""
+    def _number(self, kind: type, snapshot: Snapshot) -> tuple[int, str]:
+        """Return the number of candidates for a request, 0 where this node does not take it first, and its name."""
         if not self._local.handles(kind):
-            return 0
+            return 0, ""
         entry = self._local.registry.ensure(kind)
-        return 0 if entry.route is not None else self._dispatcher.number_without_store(entry, snapshot)
+        number = 0 if entry.route is not None else self._dispatcher.number_without_store(entry, snapshot)
+        return number, entry.name

@@ -55,11 +55,11 @@ class RetryBudget:
 
     def pay_in(self, now: float | None = None) -> None:
         """Count a call that begins at this time of its clock; None means: now."""
-        second = int(self._monotonic() if now is None else now)
+        now = self._monotonic() if now is None else now
         # Without waiting: another thread that has the lock does the same.
-        if second > self._second and self._lock.acquire(blocking=False):
+        if now >= self._second + 1 and self._lock.acquire(blocking=False):
             try:
-                self._turn_locked(second)
+                self._turn_locked(int(now))
             finally:
                 self._lock.release()
         # On the way of every call, so without the lock: a call that another thread overwrites is a tenth of a retry.

@@ -1,6 +1,8 @@
 """What a call knows about itself."""
 
 import contextvars
+import copy
+import pickle
 import threading
 import uuid
 
@@ -9,6 +11,8 @@ import pytest
 from catga_sync.context import (
     MAX_BAGGAGE,
     CallContext,
+    call_of,
+    call_within,
     current_call,
     enter_call,
     leave_call,
@@ -61,6 +65,17 @@ def test_a_call_belongs_to_its_thread_unless_the_context_is_handed_over():
 
 def test_a_call_without_a_deadline_has_no_remaining_time():
     assert CallContext("a").remaining() is None
+
+
+def test_a_deadline_that_is_made_when_it_is_read_is_the_same_at_each_reading_and_in_each_copy():
+    call = call_within(12.5, "me")
+    copies = (copy.copy(call), pickle.loads(pickle.dumps(call)), call.with_changes(depth=1), call)
+    assert [each.deadline for each in copies] == [Deadline(12.5)] * 4
+    assert call.deadline is call.deadline
+    assert call == CallContext(call.request_id, Deadline(12.5), node_id="me") == pickle.loads(pickle.dumps(call))
+    assert call.with_changes(deadline=None).deadline is None
+    assert "deadline=Deadline(at=12.5)" in repr(call_within(12.5, "me"))
+    assert call_of({"request_id": "a"}).deadline is None
 
 
 def test_remaining_is_what_the_deadline_leaves():
