@@ -90,7 +90,8 @@ class Forked:
     def send_signal(self, number: int) -> None:
         """Send it a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and the zygote is about to tell
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Send it SIGKILL, unless it has ended."""
