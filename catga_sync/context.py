@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from catga_sync import _fork
+from catga_sync._clock import SYSTEM_CLOCK
 from catga_sync._context_text import read_context, write_context
 from catga_sync._request_id import new_request_id
 from catga_sync.deadline import Deadline, DeadlineCells, check_timeout, deadline_at
@@ -320,8 +320,9 @@ def nested_call(timeout: float, node_id: str | None = None, context: Mapping[str
     if outer is None:
         # As ``deadline_at`` and ``call_of``, written out: on the way of every call.
         deadline = DeadlineCells()
-        deadline.at = time.monotonic() + timeout
-        deadline.monotonic = time.monotonic
+        # The system's own clock, whatever a test has put in its place: the other deadlines have it, too.
+        deadline.monotonic = clock = SYSTEM_CLOCK.monotonic
+        deadline.at = clock() + timeout
         deadline.__class__ = Deadline  # type: ignore[assignment] # of the same layout
         made = _OpenCall()
         made.__dict__ = {"request_id": new_request_id(), "deadline": deadline, "node_id": node_id}

@@ -55,11 +55,11 @@ class Deadline:
         return Deadline(min(self.monotonic() + seconds, self.at - NESTED_MARGIN), self.monotonic)
 
 
-def deadline_at(at: float) -> Deadline:
-    """Return ``Deadline(at)``, in a third of the time."""
+def deadline_at(at: float, monotonic: Callable[[], float] = time.monotonic) -> Deadline:
+    """Return ``Deadline(at, monotonic)``, in a third of the time."""
     cells = DeadlineCells()
     cells.at = at
-    cells.monotonic = time.monotonic
+    cells.monotonic = monotonic
     cells.__class__ = Deadline  # type: ignore[assignment] # of the same layout
     return cells  # type: ignore[return-value] # by the line above
 

@@ -376,10 +376,10 @@ class Mediator(AsyncSends):
     def deliver(self, event: Event, *, received: bool = False) -> CatgaResult[None]:
         """Call every subscriber here; return one result for all of them, a success when there is none."""
         steps = self._subscribers.get(type(event), ())
+        run = partial(run_subscribers, steps, call=current_call())
         if not steps or not self._handle_watchers:
-            return run_subscribers(steps, event, current_call())
-        name = self.registry.by_type(type(event)).name
-        return watched_step(self._hooks, name, partial(run_subscribers, steps), received=received)(event)
+            return run(event)
+        return watched_step(self._hooks, self.registry.by_type(type(event)).name, run, received=received)(event)
 
     def no_handler(self, request_type: type) -> CatgaResult[Any]:
         """Return the failure for a request type that has no handler here."""

@@ -104,12 +104,14 @@ def pytest_collection() -> Generator[None, Any, Any]:
     """Keep what is collected from the collector of garbage: it stays until the end."""
     # Walking through all of it takes most of a second, and many tests do, as does each of their forks. While it grows,
     # there is hardly any garbage.
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()
-        gc.enable()
+        if was_enabled:
+            gc.enable()
 
 
 def require_service(available: bool, reason: str) -> None:

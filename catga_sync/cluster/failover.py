@@ -147,7 +147,7 @@ class Failover:
         if node is None:
             return self.result(plan, NO_NODE)
         result = self._attempt(plan, node)
-        if result.is_success:  # ``result`` has nothing to decide then
+        if result.is_success and plan.unsure is None:  # ``result`` has nothing to decide then
             return result._of_send(result._request_id, result.delivery, plan.attempts, result.metadata)
         return self.go_on(plan, result)
 

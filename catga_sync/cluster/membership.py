@@ -175,6 +175,8 @@ class Membership:
         """See ``AcrossForks``. The snapshot is as good in the child as in the parent."""
         self._lock = threading.Lock()
         self._complete = threading.Event()
+        if self.known is not None:
+            self.known = self._snapshot
 
     def _get_ready(self, call: CallContext | None) -> None:
         if self._snapshot is None:
@@ -262,8 +264,9 @@ class Membership:
         nodes = tuple(sorted(self._with_missing_locked(found, before, set(believed)), key=lambda node: node.node_id))
         if self._snapshot is None or self._snapshot.nodes != nodes:
             self._snapshot = Snapshot(nodes, self._this)
-            if self.known is not None:
-                self.known = self._snapshot
+        if self.known is not None:
+            # Each time, so that what has come between two of these lines, as a fork in C, does no lasting harm.
+            self.known = self._snapshot
         return before, self._snapshot
 
     def _read_locked(self) -> Iterable[ClusterNode]:

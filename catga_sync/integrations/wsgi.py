@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from http import HTTPStatus
 from io import BytesIO
@@ -31,9 +30,6 @@ __all__ = [
 ROUTES = frozenset({BATCH_PATH, DRAIN_PATH, INVOKE_PATH, NODE_PATH, STREAM_PATH})
 
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
-
-#: Of Linux. gunicorn writes the head of a response and its body in two calls: a caller would be woken for each.
-_CORK: int | None = getattr(socket, "TCP_CORK", None)
 
 #: The key of the WSGI environment for the request whose body was read first.
 _READ_REQUEST = "catga_sync.request"
@@ -121,32 +117,9 @@ def _socket_of(environ: WSGIEnvironment) -> Any:
 
 
 def end_writing(environ: WSGIEnvironment, seconds: float) -> Callable[[], object]:
-    """
-    Limit the seconds for writing the response, and have its head and its body leave together.
-
-    Returns:
-        A function to call once it is written; until then what fills no packet may wait for some 200 ms.
-    """
+    """Limit the seconds for writing the response; return a function to call once it is written."""
     sock = _socket_of(environ)
-    if sock is None:
-        return lambda: None
-    cancel = _cut_off.writing(time.monotonic() + seconds, sock)
-    _cork(sock, 1)
-
-    def done() -> None:
-        cancel()
-        _cork(sock, 0)
-
-    return done
-
-
-def _cork(sock: Any, held: int) -> None:
-    """Have the kernel hold packets back that are not full, or no longer; nothing where it cannot."""
-    if _CORK is not None:
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, _CORK, held)
-        except OSError:  # no TCP (a Unix socket), or closed meanwhile
-            return
+    return (lambda: None) if sock is None else _cut_off.writing(time.monotonic() + seconds, sock)
 
 
 def check_mediator(mediator: object) -> None:
@@ -243,13 +216,16 @@ def send_response(
     start_response(
         _STATUS_LINES[response.status], [*response.headers.items(), ("Content-Length", str(len(response.body)))]
     )
-    written = _Written([] if environ["REQUEST_METHOD"] == "HEAD" else [response.body])
-    written.close = end_writing(environ, response.seconds)
-    return written
+    body = [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
+    return _Written(body, end_writing(environ, response.seconds))
 
 
-class _Written(list[bytes]):
+class _Written:
     """The parts of a response, and a function for the end of writing. Not thread-safe."""
 
-    __slots__ = ("close",)
-    close: Callable[[], object]
+    def __init__(self, parts: list[bytes], done: Callable[[], object]) -> None:
+        self._parts = parts
+        self.close = done
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._parts)

@@ -30,7 +30,7 @@ from catga_sync.errors import ends_process
 from catga_sync.hooks import Hooks
 from catga_sync.pipeline import limit_text
 from catga_sync.receiver.authentication import Guard
-from catga_sync.receiver.call import CallMeta, Progress, StreamOpening
+from catga_sync.receiver.call import UNKNOWN, CallMeta, Progress, StreamOpening
 from catga_sync.receiver.compression import Compression
 from catga_sync.receiver.deduplication import Deduplication
 from catga_sync.receiver.executor import Executor, Handlers
@@ -283,7 +283,7 @@ class Receiver:
                 raise Refused(Reason.TOO_LONG, text)
             responses, write = [], raw.form.batch_item
             for item in items:
-                each = Progress(item.request_id or "unknown", progress.timeout)
+                each = Progress(item.request_id or UNKNOWN, progress.timeout)
                 response = self._run_item(raw, item, each, meta)
                 left -= least + len(item.request_id or "")
                 written = write(response, each.executed_header)
@@ -370,8 +370,8 @@ class Receiver:
 
     def _body(self, raw: RawRequest, progress: Progress) -> bytes:
         """Return the body of a request whose caller is verified."""
-        if not raw.let_in:
-            self._let_in(raw, "POST")
+        # Again, though ``read_body`` may have: another receiver of the app, with another guard, may have read it.
+        self._let_in(raw, "POST")
         body = read_body(raw, self._limits.get(raw.path, self._max_body_bytes), progress.timeout)
         progress.body_bytes = len(body)
         progress.caller = self._guard.verify(raw, body, self._node_id)

@@ -68,14 +68,11 @@ class RawRequest(NamedTuple):
     way: str = "post"
     #: Whether the server lends its socket, so that a stream may take it over.
     takes_over: bool = False
-    #: Whether ``Receiver.read_body`` has let its caller in.
-    let_in: bool = False
 
 
 def in_memory(raw: RawRequest, body: bytes, refused: Refused | None) -> RawRequest:
     """Return a request whose body was read, or that was refused instead."""
-    let_in = refused is None and raw.method == "POST"
-    return raw._replace(body=body, end_at=None, cut=None, refused=refused, let_in=let_in)
+    return raw._replace(body=body, end_at=None, cut=None, refused=refused)
 
 
 def timeout_of(headers: Mapping[str, str]) -> float | None:

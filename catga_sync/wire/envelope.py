@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from catga_sync.errors import ErrorCode, SerializationError, parse_code
 from catga_sync.messages import MAX_NAME
 from catga_sync.serialization import check_values, jsontext
-from catga_sync.wire.plain_batch import plain_requests, plain_responses
+from catga_sync.wire.plain_batch import MAX_BATCH, plain_requests, plain_responses
 from catga_sync.wire.plain_envelope import ID, plain_request, plain_response, read_base64
 
 __all__ = [
@@ -232,10 +232,6 @@ def _stamp(now: float) -> bytes:
     return f'{time.isoformat(timespec="microseconds")}Z"}}'.encode("ascii")
 
 
-#: Requests in one batch.
-MAX_BATCH = 10_000
-
-
 def read_batch(raw: bytes) -> list[RequestEnvelope | EnvelopeError]:
     """
     Read ``{"requests": [envelope, ...]}``: between our own nodes only, so names are as we write them.
@@ -247,7 +243,7 @@ def read_batch(raw: bytes) -> list[RequestEnvelope | EnvelopeError]:
         EnvelopeError: The whole cannot be read.
     """
     plain = plain_requests(raw)
-    if plain is not None and len(plain) <= MAX_BATCH:
+    if plain is not None:
         return [RequestEnvelope(*item) for item in plain]
     items = _items(raw, "requests")
     read: list[RequestEnvelope | EnvelopeError] = []
@@ -267,7 +263,7 @@ def write_batch_response(items: Iterable[bytes]) -> bytes:
 def read_batch_response(raw: bytes) -> list[tuple[ResponseEnvelope, str | None]]:
     """Return the responses of a batch, each with what ``Catga-Executed`` would be; raises as ``read_batch``."""
     plain = plain_responses(raw)
-    if plain is not None and len(plain) <= MAX_BATCH:
+    if plain is not None:
         return [(ResponseEnvelope(*item), ran) for item, ran in plain]
     responses = []
     for item in _items(raw, "responses"):

@@ -16,7 +16,10 @@ from typing import Any
 from catga_sync.messages import MAX_NAME
 from catga_sync.wire.plain_envelope import ID
 
-__all__ = ["plain_requests", "plain_responses"]
+__all__ = ["MAX_BATCH", "plain_requests", "plain_responses"]
+
+#: Requests in one batch.
+MAX_BATCH = 10_000
 
 _NAME = rf"[ !#-\[\]-~]{{1,{MAX_NAME}}}"
 _REQUESTS, _RESPONSES, _END = '{"requests":[', '{"responses":[', "]}"
@@ -107,19 +110,19 @@ def plain_responses(raw: bytes) -> list[tuple[_Response, str]] | None:
 
 
 def _groups(raw: bytes, begin: str, item: re.Pattern[str]) -> list[tuple[Any, ...]] | None:
-    """Return the groups of each item; None if the body has anything else between ``begin`` and its end."""
+    """Return the groups of each item; None if there are too many, or anything else is between ``begin`` and the end."""
     try:
         text = str(raw, "ascii")
     except UnicodeDecodeError:
         return None
     if not text.startswith(begin):
         return None
-    groups = []
+    groups: list[tuple[Any, ...]] = []
     at, end = len(begin), len(text) - len(_END)
     match = item.match
     while at < end:
         found = match(text, at)
-        if found is None:
+        if found is None or len(groups) == MAX_BATCH:
             return None
         groups.append(found.groups())
         at = found.end()

@@ -13,7 +13,6 @@ import pytest
 
 from catga_sync import _fork
 from catga_sync.integrations._cutoff import CutOff, shut_reading
-from catga_sync.integrations.wsgi import end_writing
 from tests.conftest import require_module
 
 Pair = tuple[socket.socket, socket.socket]
@@ -132,27 +131,3 @@ def test_a_process_that_was_forked_unseen_begins_anew(monkeypatch: pytest.Monkey
         # Here no thread of the parent lets go of its lock.
         assert not cut_off._lock.locked()
         assert not cut_off._reading
-
-
-@pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="only Linux holds packets back")
-def test_the_head_of_a_response_leaves_together_with_its_body() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
-        server, _ = listener.accept()
-        with server:
-            client.settimeout(20.0)
-            done = end_writing({"gunicorn.socket": server}, 20.0)
-            assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 1
-            server.sendall(b"head ")
-            server.sendall(b"body")
-            done()
-            assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
-            assert client.recv(100) == b"head body"
-        done()  # of a connection that is closed
-
-
-def test_a_unix_socket_holds_nothing_back(pair: Pair) -> None:
-    server, client = pair
-    done = end_writing({"gunicorn.socket": server}, 20.0)
-    server.sendall(b"head")
-    assert client.recv(100) == b"head"
-    done()

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from flask import Flask, Response, current_app, g
 
-from catga_sync import ClusterMediator, Event, Mediator, Query, create_cluster
+from catga_sync import ClusterMediator, Event, Mediator, NodeStatus, Query, create_cluster
 from catga_sync.errors import ConfigurationError, RegistrationError
 from catga_sync.integrations import wsgi
 from catga_sync.integrations.flask import CatgaCluster, cluster_blueprint, mediator
-from catga_sync.wire.routes import NODE_PATH
+from catga_sync.wire.routes import DRAIN_PATH, NODE_PATH
 from tests.processes import free_port, until
 from tests.unit.serving import serving_app
 
@@ -65,8 +65,13 @@ def test_a_response_of_the_blueprint_is_watched_while_it_is_written_and_no_longe
         return [each.sock for each in wsgi._cut_off._writing.values()]
 
     app = Flask(__name__)
-    if replaced:
-        app.after_request(lambda response: Response("no", 418))
+    later: list[bool] = []
+
+    @app.after_request
+    def after(response: Response) -> Response:
+        response.call_on_close(lambda: later.append(ours in watched()))
+        return Response("no", 418) if replaced else response
+
     ours, theirs = socket.socketpair()
     options: dict[str, Any] = {"discovery": "memory://flask", "insecure": True, "environ": {}}
     with ours, theirs, create_cluster(Mediator(), node_id="node-1", endpoint="http://127.0.0.1:1", **options) as node:
@@ -75,6 +80,23 @@ def test_a_response_of_the_blueprint_is_watched_while_it_is_written_and_no_longe
             assert answer.status_code == (418 if replaced else 200)
             assert (ours in watched()) is not replaced
         assert ours not in watched()
+    assert later == ([] if replaced else [False])  # what the app does at the end is none of the writing
+
+
+def test_each_of_two_nodes_in_one_app_has_its_own_guard() -> None:
+    app = Flask(__name__, subdomain_matching=True)
+    app.config["SERVER_NAME"] = "127.0.0.1:80"
+    options: dict[str, Any] = {"discovery": "memory://two", "insecure": True, "environ": {}}
+    with (
+        create_cluster(Mediator(), node_id="open", endpoint="http://10.0.0.1:1", **options) as everybodys,
+        create_cluster(Mediator(), node_id="closed", endpoint="http://127.0.0.1:1", **options) as ours,
+    ):
+        app.register_blueprint(cluster_blueprint(everybodys, "everybodys"), subdomain="everybodys")
+        app.register_blueprint(cluster_blueprint(ours, "ours"))
+        remote = {"REMOTE_ADDR": "203.0.113.9"}
+        with app.test_client().post(DRAIN_PATH, json={}, environ_base=remote) as answer:
+            assert answer.status_code == 403
+        assert ours.node.status is NodeStatus.ONLINE
 
 
 def test_the_app_and_the_local_mediator_may_be_given_both(app: Flask) -> None:

@@ -18,7 +18,7 @@ from catga_sync.wire.envelope import (
     write_batch_response,
 )
 from catga_sync.wire.form import JSON
-from catga_sync.wire.plain_batch import plain_requests, plain_responses
+from catga_sync.wire.plain_batch import MAX_BATCH, plain_requests, plain_responses
 from tests.property.test_envelope import IDS, ODD, REPLIES, REQUESTS
 from tests.thorough import thorough
 
@@ -113,3 +113,9 @@ def test_the_names_of_types_and_nodes_are_one_object_in_all_items_of_a_batch() -
     assert first.request_type_name is second.request_type_name
     (one, _), (other, _) = read_batch_response(ANSWER)
     assert one.processed_by_node_id is other.processed_by_node_id
+
+
+def test_a_body_with_too_many_items_is_left_to_the_other_reader() -> None:
+    item = REQUEST.encode()
+    assert plain_requests(JSON.write_batch([item] * MAX_BATCH)) is not None
+    assert plain_requests(JSON.write_batch([item] * (MAX_BATCH + 1))) is None

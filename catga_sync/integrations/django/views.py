@@ -36,9 +36,10 @@ class _Response(HttpResponse):
         return super().__iter__()
 
     def close(self) -> None:
-        super().close()
+        # First: what receivers of ``request_finished`` do may take long, or fail.
         if self.written is not None:
             self.written()
+        super().close()
 
 
 @csrf_exempt

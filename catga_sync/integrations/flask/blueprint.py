@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Blueprint, Flask, Response, current_app, request
@@ -97,12 +97,19 @@ class _Served(Response):
         headers[:] = [*received.headers.items(), ("Content-Length", str(len(received.body)))]
         super().__init__([received.body], received.status, headers)
         self._seconds = received.seconds
+        self._written: Callable[[], object] | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Limit the time for writing, too."""
         parts = super().__call__(environ, start_response)
-        self.call_on_close(end_writing(environ, self._seconds))
+        self._written = end_writing(environ, self._seconds)
         return parts
+
+    def close(self) -> None:
+        """Note first that it is written: what the app does at the end of a response may take long, or fail."""
+        if self._written is not None:
+            self._written()
+        super().close()
 
 
 class _StreamBegins(Response):

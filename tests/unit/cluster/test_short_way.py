@@ -398,3 +398,24 @@ def test_a_handler_that_a_test_has_lent_is_not_sought_after_it_is_gone(make: Mak
         assert cluster.send(Ask()).value == 7
     result = cluster.send(Ask())
     assert (result.code, result.delivery) == (ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)
+
+
+@WAYS
+def test_a_call_keeps_its_time_while_a_test_holds_the_clock(
+    make: Make, monkeypatch: pytest.MonkeyPatch, router: Any
+) -> None:
+    """As ``freezegun`` does, which replaces the functions of ``time`` in every module."""
+    left: list[Any] = []
+
+    def ask(request: Ask) -> int:
+        call = current_call()
+        assert call is not None
+        left.append(call.remaining())
+        return len(cluster.send(Inner()).unwrap())
+
+    cluster = make(handlers={Ask: ask, Inner: lambda request: "in"}, router=router)
+    monkeypatch.setattr("time.monotonic", lambda: 1.7e9)
+    result = cluster.send(Ask())
+    monkeypatch.undo()
+    assert result.value == 2
+    assert 0.0 < left[0] <= 30.0
