@@ -122,7 +122,7 @@ def test_the_view_is_an_adapter_as_the_others_are(tmp_path: Path) -> None:
     command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/apps/django_node/contract.py")
     done = processes.run(*command, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stdout
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 140  # type: ignore[index]
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 50  # type: ignore[index]
 
 
 # -- checks ------------------------------------------------------------------------------------------------------------

@@ -83,8 +83,8 @@ def as_another_node(nodes: Nodes, node: Node) -> Node:
     return nodes.start("b", CATGA_SECRET=SECRET)[0]
 
 
-# With two workers where the node is restarted in its place (with one in "make soak"): elsewhere nothing that they share
-# is asked.
+# "make test" has the node that is restarted in its place, with two workers that share what they remember. "make soak"
+# has all.
 @pytest.mark.parametrize(
     ("elsewhere", "status", "workers"),
     [
