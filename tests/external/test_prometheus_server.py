@@ -42,6 +42,7 @@ def test_each_alert_fires_for_its_cause_and_for_nothing_less() -> None:
 def test_each_query_of_the_dashboard_gives_data_and_alerts_fire_for_a_node_that_hangs(cluster: Watched) -> None:
     asked = cluster.prometheus
     until(lambda: len(asked.query("catga_handlers_in_flight")) == 3, "both nodes and their caller are scraped", 60)
+    until(lambda: cluster.caller.send(Ask("tea"), timeout=0.5).node_id == "node-2", "the node has calls", 60)
     cluster.kill("node-2")
     until(lambda: asked.query("catga_retries_total > 0"), "calls to the node that is gone are made again elsewhere", 60)
     cluster.start("node-2")
