@@ -9,26 +9,21 @@ Rules of this file:
 from __future__ import annotations
 
 import re
-from binascii import a2b_base64
-from datetime import datetime
 from typing import Any
 
-from catga_sync.messages import MAX_NAME
-from catga_sync.wire.plain_envelope import ID
+from catga_sync.wire.plain_envelope import ID, NAME, STAMP, read_base64, seconds_of
 
 __all__ = ["MAX_BATCH", "plain_requests", "plain_responses"]
 
 #: Requests in one batch.
 MAX_BATCH = 10_000
 
-_NAME = rf"[ !#-\[\]-~]{{1,{MAX_NAME}}}"
 _REQUESTS, _RESPONSES, _END = '{"requests":[', '{"responses":[', "]}"
-#: With its padding if its length can be divided by four.
 _BASE64 = "[A-Za-z0-9+/]*={0,2}"
 _REQUEST = re.compile(
-    rf'\{{"requestTypeName":"({_NAME})","responseTypeName":"({_NAME})","payloadData":"({_BASE64})",'
+    rf'\{{"requestTypeName":"({NAME})","responseTypeName":"({NAME})","payloadData":"({_BASE64})",'
     rf'"sourceNodeId":(?:null|"({ID})"),"requestId":"({ID})"(?:,"traceparent":"([ !#-\[\]-~]{{0,256}})")?,'
-    r'"timestamp":"(\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d\.\d{6})Z"\}(?:,|(?=\]\}\Z))',
+    rf'"timestamp":"({STAMP})Z"\}}(?:,|(?=\]\}}\Z))',
     re.ASCII,
 )
 #: Of a request that has succeeded.
@@ -60,12 +55,12 @@ def plain_requests(raw: bytes) -> list[_Request] | None:
         for name, response_name, payload, source, request_id, traceparent, stamp in found:
             sent = times.get(stamp)
             if sent is None:
-                sent = times[stamp] = _seconds(stamp)
+                sent = times[stamp] = seconds_of(stamp)
             read.append(
                 (
                     same.setdefault(name, name),
                     same.setdefault(response_name, response_name),
-                    _payload(payload),
+                    read_base64(payload),
                     request_id,
                     same.setdefault(source, source),
                     sent,
@@ -95,7 +90,7 @@ def plain_responses(raw: bytes) -> list[tuple[_Response, str]] | None:
                 (
                     request_id,
                     True,
-                    None if payload is None else _payload(payload),
+                    None if payload is None else read_base64(payload),
                     None,
                     None,
                     same.setdefault(node, node),
@@ -128,18 +123,3 @@ def _groups(raw: bytes, begin: str, item: re.Pattern[str]) -> list[tuple[Any, ..
         at = found.end()
     # A comma after the last item would have been taken for its end.
     return groups if at == end and groups and text[end - 1] == "}" else None
-
-
-def _seconds(stamp: str) -> float:
-    second, fraction = stamp[:19], stamp[19:]
-    # The year 1 is what a .NET program sends that gives no time.
-    moment = datetime.fromisoformat(second + "+00:00")
-    if moment.year == 1:
-        raise ValueError("no time")
-    return moment.timestamp() + float(fraction)
-
-
-def _payload(text: str) -> bytes:
-    if len(text) % 4:  # superfluous padding, which Python 3.10 lets through
-        raise ValueError("not base64")
-    return a2b_base64(text)

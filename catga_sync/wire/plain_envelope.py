@@ -15,16 +15,19 @@ from datetime import datetime
 
 from catga_sync.messages import MAX_NAME
 
-__all__ = ["ID", "plain_request", "plain_response", "read_base64"]
+__all__ = ["ID", "NAME", "STAMP", "plain_request", "plain_response", "read_base64", "seconds_of"]
 
 #: A request or node id.
 ID = r"[A-Za-z0-9._:\-]{1,128}"
 
-_NAME = rf"[ !#-\[\]-~]{{1,{MAX_NAME}}}"
-_REQUEST_HEAD = re.compile(rf'\{{"requestTypeName":"({_NAME})","responseTypeName":"({_NAME})","payloadData":"'.encode())
+#: A name of a type.
+NAME = rf"[ !#-\[\]-~]{{1,{MAX_NAME}}}"
+#: A time; ``seconds_of`` reads it.
+STAMP = r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d\.\d{6}"
+_REQUEST_HEAD = re.compile(rf'\{{"requestTypeName":"({NAME})","responseTypeName":"({NAME})","payloadData":"'.encode())
 _REQUEST_TAIL = re.compile(
     rf'","sourceNodeId":(?:null|"({ID})"),"requestId":"({ID})"'
-    r',"timestamp":"(\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d)(\.\d{6})Z"\}'.encode()
+    rf',"timestamp":"({STAMP})Z"\}}'.encode()
 )
 #: Of a call that has succeeded.
 _RESPONSE_HEAD = re.compile(rf'\{{"requestId":"({ID})","isSuccess":true,"payloadData":(null|")'.encode())
@@ -40,18 +43,14 @@ def plain_request(raw: bytes) -> tuple[str, str, bytes, str, str | None, float] 
     tail = None if end < 0 else _REQUEST_TAIL.fullmatch(raw, end)
     if head is None or tail is None:
         return None
-    source, request_id, second, fraction = tail.groups()
+    source, request_id, stamp = tail.groups()
     try:
-        payload = read_base64(raw[head.end() : end])
-        # The year 1 is what a .NET program sends that gives no time.
-        sent = datetime.fromisoformat(second.decode("ascii") + "+00:00")
+        payload, sent = read_base64(raw[head.end() : end]), seconds_of(stamp.decode("ascii"))
     except ValueError:
-        return None
-    if sent.year == 1:
         return None
     names = head[1].decode("ascii"), head[2].decode("ascii")
     known = None if source is None else source.decode("ascii")
-    return (*names, payload, request_id.decode("ascii"), known, sent.timestamp() + float(fraction))
+    return (*names, payload, request_id.decode("ascii"), known, sent)
 
 
 def plain_response(raw: bytes) -> tuple[str, bytes | None, str, int] | None:
@@ -72,7 +71,16 @@ def plain_response(raw: bytes) -> tuple[str, bytes | None, str, int] | None:
     return head[1].decode("ascii"), payload, tail[1].decode("ascii"), int(tail[2])
 
 
-def read_base64(text: bytes) -> bytes:
+def seconds_of(stamp: str) -> float:
+    """Return a time as seconds since the epoch; raise ``ValueError`` if there is no such time, or it is none."""
+    # Without the fraction: a timestamp of both at once is not the same float.
+    moment = datetime.fromisoformat(stamp[:19] + "+00:00")
+    if moment.year == 1:  # what a .NET program sends that gives no time
+        raise ValueError("no time")
+    return moment.timestamp() + float(stamp[19:])
+
+
+def read_base64(text: bytes | str) -> bytes:
     """Return what that is the base64 of; raise ``ValueError`` if it is none, or has a byte that does not belong."""
     if len(text) % 4:  # superfluous padding, which Python 3.10 lets through
         raise ValueError("not base64")
