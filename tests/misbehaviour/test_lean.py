@@ -193,6 +193,18 @@ def test_the_request_has_the_bytes_of_the_long_way() -> None:
         assert peer.requests[0] == peer.requests[1] == peer.requests[2]
 
 
+@pytest.mark.parametrize("short", [True, False], ids=["short way", "long way"])
+def test_a_connection_on_which_a_call_was_refused_unread_is_not_used_again(short: bool) -> None:
+    def refuses(connection: socket.socket, over: threading.Event) -> None:
+        read_request(connection)
+        connection.sendall(USUAL.replace(b"200 OK", b"401 Unauthorized"))
+        read_request(connection)  # a node of ours has shut this side already
+
+    (first, second), peer = outcomes(refuses, short=short)
+    assert first[0] == second[0] == 401  # type: ignore[index]
+    assert peer.connections == 2
+
+
 def test_nothing_is_sent_when_the_time_is_up() -> None:
     with calling(answers_usually) as (channel, peer):
         exchange(channel, peer.endpoint)

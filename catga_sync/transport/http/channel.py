@@ -30,6 +30,9 @@ from catga_sync.transport.http.verdict import judge_broken
 
 __all__ = ["HttpChannel"]
 
+#: Statuses of a node that has not read the body: it ends the connection, perhaps a moment after its response.
+_ENDING = frozenset({401, 403, 405, 408, 413})
+
 
 class HttpChannel:
     """
@@ -94,6 +97,8 @@ class HttpChannel:
             if ends_process(exc):
                 raise
             raise judge_broken(exc, exchange, node.endpoint or "") from exc
+        if came[0] in _ENDING:
+            exchange.retire()
         return Response(*came, exchange.retire)
 
     def close(self) -> None:
