@@ -216,4 +216,4 @@ def test_the_wire_does_the_same_to_calls_over_streams(stream_node: tuple[int, li
     if fault in DOUBLES:
         expected = [*(7 for _ in responses), 7 if fault == "double on one connection" else 1]
         until(lambda: len(seen) >= len(expected), "the peer has read them all")
-        assert seen == expected
+        assert sorted(seen) == sorted(expected)  # two connections are read by two threads

@@ -26,7 +26,7 @@ from catga_sync.wire.routes import BATCH_PATH, INVOKE_PATH
 from tests.conftest import require_module
 from tests.process.messages import Ask, Do, Fail
 from tests.process.metered_messages import Unfit, Wait
-from tests.process.nodes import node
+from tests.process.nodes import node, wait_for
 from tests.processes import Process, until
 
 require_module("gunicorn")
@@ -303,7 +303,7 @@ class Bytes:
 
 def envelope(type_name: str, payload: Any, request_id: str | None = None) -> bytes:
     data = json.dumps(payload).encode()
-    names = {"tests.Orphan": "str"}
+    names = {"tests.Orphan": "str", "tests.Wait": "none"}
     made = RequestEnvelope(
         type_name, names.get(type_name, "tests.Answer"), data, request_id or new_request_id(), "web", time.time()
     )
@@ -343,8 +343,7 @@ def metered(tmp_path: Path) -> Iterator[tuple[Process, ClusterMediator, Bytes, C
             Mediator(),
             node_id="web",
             cluster_name=cluster,
-            discovery="static",
-            peers={"node": server.url},
+            discovery=f"sqlite:///{tmp_path}/nodes.sqlite3",
             secret=SECRET,
             max_body_bytes=64 * 1024,
             hooks=[PrometheusHook(registry), through],
@@ -352,7 +351,8 @@ def metered(tmp_path: Path) -> Iterator[tuple[Process, ClusterMediator, Bytes, C
         ) as mediator,
     ):
         mediator.start()
-        until(lambda: any(each.handles for each in mediator.nodes()), "the node has described itself")
+        # A call that is signed for no run is refused by a worker that has begun after it was signed.
+        wait_for(mediator, "node")
         yield server, mediator, through, registry
 
 
@@ -388,8 +388,8 @@ def test_the_counters_of_four_workers_are_what_the_callers_have_counted(calls: i
     assert not failures
 
     # A call whose caller does not wait for it, and is gone.
-    caller, started = Caller(mediator, server, ledger), tmp_path / "started"
-    body = envelope("tests.Hold", {"started": str(started), "seconds": 0.2})
+    caller, started, ends = Caller(mediator, server, ledger), tmp_path / "started", tmp_path / "ends"
+    body = envelope("tests.Wait", {"started": str(started), "go": str(ends)})
     head = [f"POST {INVOKE_PATH} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
     head += [f"{name}: {value}" for name, value in caller.signed(INVOKE_PATH, body).items()]
     with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as sock:
@@ -397,8 +397,9 @@ def test_the_counters_of_four_workers_are_what_the_callers_have_counted(calls: i
         until(started.exists, "the handler has begun")
         assert of(scrape(), "catga_handlers_in_flight") == {(): 1.0}
     caller.session.close()
-    caller.ran("tests.Hold", "OK")
-    until(lambda: ("tests.Hold",) in {key[2:] for key in of(scrape(), "catga_handled_total")}, "it is counted")
+    ends.touch()
+    caller.ran("tests.Wait", "OK")
+    until(lambda: ("tests.Wait",) in {key[2:] for key in of(scrape(), "catga_handled_total")}, "it is counted")
     until(lambda: sum(of(scrape(), "catga_handlers_in_flight").values()) == 0, "nothing runs")
     ledger.served["invoke", "499"] += 1
     ledger.bytes_in += len(body)
@@ -413,7 +414,7 @@ def test_the_counters_of_four_workers_are_what_the_callers_have_counted(calls: i
     ledger.served["invoke", "499"] += 1
     ledger.sends["tests.Wait", "DEADLINE_EXCEEDED", "UNKNOWN"] += 1
     ledger.attempts["tests.Wait", "DEADLINE_EXCEEDED", "UNKNOWN"] += 1
-    until(lambda: ("tests.Wait",) in {key[2:] for key in of(scrape(), "catga_handled_total")}, "it is counted")
+    until(lambda: of(scrape(), "catga_handled_total")["OK", "remote", "tests.Wait"] == 2, "it is counted")
 
     def served() -> Counter[tuple[str, str]]:
         found: Counter[tuple[str, str]] = Counter()
@@ -425,7 +426,7 @@ def test_the_counters_of_four_workers_are_what_the_callers_have_counted(calls: i
     until(lambda: sum(served().values()) == ledger.served.total(), "each response is counted")
     samples = scrape()
     assert served() == ledger.served
-    # The caller's background thread asks for the description, and may be refused for now, or give up, as well.
+    # The node's own probes ask for its description, and may be refused for now, or give up, as well.
     exchanges = of(samples, "catga_served_total")
     described = {status: value for (route, status, _), value in exchanges.items() if route == "node"}
     assert described.keys() <= {"200", "499", "503"}
