@@ -10,9 +10,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
 from catga_sync import _fork
@@ -194,9 +192,9 @@ class LocalNode:
         # The only thread is the one that sends.
         return 0 if room is None and server_info().one_thread else room
 
-    def admit(self, patience: float | None = None, chain: Iterable[Hop] = ()) -> AbstractContextManager[None]:
+    def count_in(self, patience: float | None = None, chain: Iterable[Hop] = ()) -> bool:
         """
-        Return a context in which a received call runs: it is counted in, or refused, and at its end counted out.
+        Count a received call in, or refuse it. ``count_out`` is to be called at its end.
 
         Args:
             patience: Seconds for which a call of a stream waits for room where ``max_concurrency`` is None. None means
@@ -204,13 +202,12 @@ class LocalNode:
             chain: The way that the call has come. One that has come through this node waits for nothing where
                 ``max_concurrency`` is None: a call that runs here waits for it.
 
-        Raises:
-            Refused: As the context is entered: the node is going offline, or has no room.
-        """
-        return _Admitted(self, patience, chain)
+        Returns:
+            What ``count_out`` needs: whether it is one of those that wait for room.
 
-    def count_in(self, patience: float | None, chain: Iterable[Hop]) -> bool:
-        """Count a received call in, as ``admit`` does; return whether it is one of those that wait for room."""
+        Raises:
+            Refused: The node is going offline, or has no room. The call is not counted.
+        """
         with self._lock:
             most = self.max_concurrency
             patience = patience if most is None else None
@@ -230,7 +227,7 @@ class LocalNode:
         return bounded
 
     def count_out(self, bounded: bool) -> None:
-        """Note that a received call has ended; ``bounded`` as it was counted in."""
+        """Note that a received call has ended; ``bounded`` is what ``count_in`` has returned."""
         with self._lock:
             self._running -= 1
             if bounded:
@@ -295,23 +292,6 @@ class LocalNode:
     def _make_lock(self) -> None:
         self._lock = threading.RLock()
         self._idle, self._room = threading.Condition(self._lock), threading.Condition(self._lock)
-
-
-class _Admitted:
-    """The time of a received call at a node; see ``LocalNode.admit``. Used by one thread."""
-
-    __slots__ = ("_bounded", "_chain", "_node", "_patience")
-
-    def __init__(self, node: LocalNode, patience: float | None, chain: Iterable[Hop]) -> None:
-        self._node = node
-        self._patience = patience
-        self._chain = chain
-
-    def __enter__(self) -> None:
-        self._bounded = self._node.count_in(self._patience, self._chain)
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
-        self._node.count_out(self._bounded)
 
 
 def _nothing() -> None:

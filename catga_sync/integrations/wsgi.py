@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = [
-    "ROUTES", "BodyFirst", "ClusterMiddleware",
-    "begin_stream", "check_mediator", "end_writing", "raw_request", "read_first", "request_of",
+    "ROUTES", "BodyFirst", "ClusterMiddleware", "Written",
+    "begin_stream", "check_mediator", "end_writing", "headers_of", "raw_request", "read_first", "request_of",
 ]  # fmt: skip
 
 #: The paths of the receiver.
@@ -133,16 +133,23 @@ class BodyFirst:
     A WSGI app that reads the bodies of the cluster's requests before the app behind it and its hooks see them.
 
     Thread-safe. The app finds the body in ``wsgi.input`` as always, and ``request_of`` finds the request.
+
+    Args:
+        app: The app behind it.
+        receiver: Of the node.
+        before: Called at the start of each request of the cluster, in its thread.
     """
 
-    def __init__(self, app: WSGIApplication, receiver: Receiver) -> None:
+    def __init__(self, app: WSGIApplication, receiver: Receiver, before: Callable[[], None]) -> None:
         self._app = app
         self._receiver = receiver
+        self._before = before
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         notice_server(environ)
         if environ.get("PATH_INFO") in ROUTES:
+            self._before()
             read_first(environ, self._receiver)
         return self._app(environ, start_response)
 
@@ -213,19 +220,21 @@ def send_response(
     response: RawResponse, environ: WSGIEnvironment, start_response: Callable[..., Any]
 ) -> Iterable[bytes]:
     """Send a response as WSGI does."""
-    start_response(
-        _STATUS_LINES[response.status], [*response.headers.items(), ("Content-Length", str(len(response.body)))]
-    )
-    body = [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
-    return _Written(body, end_writing(environ, response.seconds))
+    start_response(_STATUS_LINES[response.status], headers_of(response))
+    return Written(response.body, environ, end_writing(environ, response.seconds))
 
 
-class _Written:
-    """The parts of a response, and a function for the end of writing. Not thread-safe."""
+def headers_of(response: RawResponse) -> list[tuple[str, str]]:
+    """Return the headers of a response, its length among them."""
+    return [*response.headers.items(), ("Content-Length", str(len(response.body)))]
 
-    def __init__(self, parts: list[bytes], done: Callable[[], object]) -> None:
-        self._parts = parts
-        self.close = done
+
+class Written:
+    """A body as a server iterates over it, and the function that it calls at the end of writing. Not thread-safe."""
+
+    def __init__(self, body: bytes, environ: WSGIEnvironment, close: Callable[[], object]) -> None:
+        self._parts = () if environ["REQUEST_METHOD"] == "HEAD" else (body,)
+        self.close = close
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._parts)

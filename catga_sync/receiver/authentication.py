@@ -50,14 +50,22 @@ _CANNOT_CHECK = "the node cannot check signatures now; ask another node"
 class Guard(Protocol):
     """Decides which callers are accepted. Thread-safe."""
 
-    def admit(self, raw: RawRequest) -> None:
-        """Refuse a request by its head alone, or let it pass."""
+    def admit(self, raw: RawRequest) -> Any:
+        """Refuse a request by its head alone, or return what ``verify`` needs of it."""
 
     def lacks_signature(self, raw: RawRequest) -> bool:
         """Return whether a request has no signature where one is needed: it gets the status of the node and no more."""
 
-    def verify(self, raw: RawRequest, body: bytes, node_id: str) -> Any:
-        """Refuse a request by its head and body, or return what ``seal`` needs; nothing is parsed before."""
+    def verify(self, raw: RawRequest, body: bytes, node_id: str, admitted: Any) -> Any:
+        """
+        Refuse a request by its head and body, or return what ``seal`` needs; nothing is parsed before.
+
+        Args:
+            raw: The request.
+            body: Its body.
+            node_id: The id of this node.
+            admitted: What ``admit`` has returned for it.
+        """
 
     def seal(
         self,
@@ -87,7 +95,7 @@ class OpenGuard:
         """See ``Guard``."""
         return False
 
-    def verify(self, raw: RawRequest, body: bytes, node_id: str) -> None:
+    def verify(self, raw: RawRequest, body: bytes, node_id: str, admitted: None) -> None:
         """See ``Guard``."""
 
     def seal(
@@ -162,12 +170,13 @@ class SignatureGuard:
         self._began = self._clock.time()
         _fork.watch(self)
 
-    def admit(self, raw: RawRequest) -> None:
+    def admit(self, raw: RawRequest) -> tuple[str, ...]:
         """See ``Guard``. The body of a request that names no key of this node need not be read."""
         try:
-            key_id = signature_fields(raw.headers.get(_SIGNATURE))[0]
+            fields = signature_fields(raw.headers.get(_SIGNATURE))
         except NotAuthentic as exc:
             self._refuse(exc.cause)
+        key_id = fields[0]
         try:
             # The keys of now first: only for another one is it worth looking whether there is a new key.
             known = key_id in self._ring.present().key_ids or self._ring.knows(key_id)
@@ -176,18 +185,19 @@ class SignatureGuard:
             raise Refused(Reason.CANNOT_VERIFY, _CANNOT_CHECK, cause=cause) from exc
         if not known:
             self._refuse(f"it is signed with key {key_id}, and this node has {', '.join(self._ring.key_ids)}")
+        return fields
 
     def lacks_signature(self, raw: RawRequest) -> bool:
         """See ``Guard``."""
         return _SIGNATURE not in raw.headers
 
-    def verify(self, raw: RawRequest, body: bytes, node_id: str) -> Verified:
+    def verify(self, raw: RawRequest, body: bytes, node_id: str, admitted: tuple[str, ...]) -> Verified:
         """See ``Guard``."""
         now = self._clock.time()
         try:
             verified = verify_request(
                 self._ring,
-                raw.headers.get(_SIGNATURE),
+                admitted,
                 method=raw.method,
                 path=raw.path,
                 cluster=self._cluster,

@@ -18,14 +18,13 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from catga_sync._log_limit import LimitedLog
 from catga_sync._redaction import escaped
-from catga_sync.context import CallContext, Hop
+from catga_sync.context import CallContext
 from catga_sync.errors import ends_process
 from catga_sync.hooks import Hooks
 from catga_sync.pipeline import limit_text
@@ -38,6 +37,7 @@ from catga_sync.receiver.memory_budget import BUDGET, SMALL, MemoryBudget
 from catga_sync.receiver.refusal import FAULT_TEXT, OK, Reason, Refused
 from catga_sync.receiver.request import RawRequest, call_meta, in_memory, item_meta, read_body, timeout_of
 from catga_sync.receiver.response import RawResponse, fitting, name_request, served_details, times_of
+from catga_sync.receiver.serving_node import ServingNode
 from catga_sync.receiver.stream import ServedCall
 from catga_sync.receiver.streams import Streams
 from catga_sync.receiver.surroundings import Surroundings
@@ -62,18 +62,6 @@ _LEAST = 200
 _TOO_LONG = "the responses of the batch are together longer than max_body_bytes allows"
 
 _log = logging.getLogger(__name__)
-
-
-class ServingNode(Protocol):
-    """What the receiver needs of the node that it serves."""
-
-    node_id: str
-
-    def admit(self, patience: float | None = None, chain: Iterable[Hop] = ()) -> AbstractContextManager[None]:
-        """Count a call in while it runs; raises ``Refused`` for one that the node does not take. See ``LocalNode``."""
-
-    def to_wire(self) -> Mapping[str, Any]:
-        """Return the description of the node, as a JSON object."""
 
 
 class Receiver:
@@ -209,8 +197,11 @@ class Receiver:
         try:
             meta = call_meta(raw, envelope, progress, self._default_timeout)
             # After half of its time another node may still run it.
-            with self._node.admit((meta.deadline.at - time.monotonic()) / 2.0, meta.chain):
+            bounded = self._node.count_in((meta.deadline.at - time.monotonic()) / 2.0, meta.chain)
+            try:
                 response = self._executor.run(envelope, meta, progress)
+            finally:
+                self._node.count_out(bounded)
         except Refused as exc:
             self._log_refusal(raw, progress, exc)
             status, going = exc.reason.status, exc.reason is Reason.DRAINING
@@ -233,19 +224,21 @@ class Receiver:
             The request for ``handle``, whose body is in memory now, and that body. It is as short as it was when the
             request was found to be one to refuse; ``handle`` does so.
         """
-        body, refused = b"", None
+        body, refused, let_in = b"", None, raw.let_in
         try:
             if raw.method == "POST":
-                self._let_in(raw, "POST")
+                admitted = self._let_in(raw, "POST")
                 limit = self._limits.get(raw.path, self._max_body_bytes)
                 body = read_body(raw, limit, timeout_of(raw.headers))
+                let_in = (self._guard, admitted)
         except Refused as exc:
             refused = exc
-        return in_memory(raw, body, refused), body
+        return in_memory(raw, body, refused, let_in), body
 
     def _serve_invoke(self, raw: RawRequest, progress: Progress) -> bytes:
         body = self._body(raw, progress)
-        with self._node.admit():
+        bounded = self._node.count_in()
+        try:
             if raw.headers.get("content-encoding") is not None:
                 body = self._compression.decoded(raw, body, lambda: self._seconds_left(progress))
             try:
@@ -261,10 +254,13 @@ class Receiver:
             progress.request_id = envelope.request_id
             meta = call_meta(raw, envelope, progress, self._default_timeout)
             return raw.form.write_response(self._executor.run(envelope, meta, progress))
+        finally:
+            self._node.count_out(bounded)
 
     def _serve_batch(self, raw: RawRequest, progress: Progress) -> bytes:
         body = self._body(raw, progress)
-        with self._node.admit():
+        bounded = self._node.count_in()
+        try:
             if raw.headers.get("content-encoding") is not None:
                 body = self._compression.decoded(raw, body, lambda: self._seconds_left(progress))
             try:
@@ -296,6 +292,8 @@ class Receiver:
                 progress.replayed_items += each.replayed and not each.refusals
                 progress.refusals += each.refusals
             return raw.form.write_batch_response(responses)
+        finally:
+            self._node.count_out(bounded)
 
     def _too_long(self, progress: Progress) -> ResponseEnvelope:
         return self._executor.refusal(Refused(Reason.RESPONSE_TOO_LONG, _TOO_LONG), progress)
@@ -318,8 +316,8 @@ class Receiver:
     def _serve_description(self, raw: RawRequest, progress: Progress) -> bytes:
         if raw.method in ("GET", "HEAD") and raw.refused is None and self._guard.lacks_signature(raw):
             return raw.form.write_description(json.dumps({"status": self._node.to_wire()["status"]}))
-        self._let_in(raw, "GET", "HEAD")
-        progress.caller = self._guard.verify(raw, b"", self._node_id)
+        admitted = self._let_in(raw, "GET", "HEAD")
+        progress.caller = self._guard.verify(raw, b"", self._node_id, admitted)
         return raw.form.write_description(json.dumps(dict(self._node.to_wire())))
 
     def _serve_drain(self, raw: RawRequest, progress: Progress) -> bytes:
@@ -328,20 +326,20 @@ class Receiver:
         return raw.form.write_description(json.dumps(dict(self._node.to_wire())))
 
     def _serve_stream(self, raw: RawRequest, progress: Progress) -> bytes:
-        self._let_in(raw, "GET")
+        admitted = self._let_in(raw, "GET")
         if self.streams.most == 0 or not raw.takes_over:
             raise Refused(Reason.NO_ROUTE, "this node offers no streams")
         headers = raw.headers
         if headers.get("upgrade", "").strip().lower() != PROTOCOL or raw.protocol != "HTTP/1.1":
             raise Refused(Reason.NO_UPGRADE, f"Upgrade: {PROTOCOL} is expected", headers={"Upgrade": PROTOCOL})
-        caller = progress.caller = self._guard.verify(raw, b"", self._node_id)
-        with self._node.admit():
-            if self.streams.has_ended:
-                # Another worker may take it at once.
-                text = f"this worker of node {self._node_id} ends; send by POST"
-                raise Refused(Reason.BUSY, text, headers={"Retry-After": "0"})
-            if not self.streams.has_room:
-                raise Refused(Reason.BUSY, f"node {self._node_id} has as many streams as it may; send by POST")
+        caller = progress.caller = self._guard.verify(raw, b"", self._node_id, admitted)
+        self._node.count_out(self._node.count_in())  # a node that takes no call opens no stream
+        if self.streams.has_ended:
+            # Another worker may take it at once.
+            text = f"this worker of node {self._node_id} ends; send by POST"
+            raise Refused(Reason.BUSY, text, headers={"Retry-After": "0"})
+        if not self.streams.has_room:
+            raise Refused(Reason.BUSY, f"node {self._node_id} has as many streams as it may; send by POST")
         nonce = os.urandom(16).hex()
         progress.stream = StreamOpening(nonce, self._guard.stream_keys(caller, nonce, self._node_id))
         return nonce.encode("ascii")
@@ -354,14 +352,15 @@ class Receiver:
         STREAM_PATH: _serve_stream,
     }
 
-    def _let_in(self, raw: RawRequest, *methods: str) -> None:
+    def _let_in(self, raw: RawRequest, *methods: str) -> Any:
+        """Return what the guard needs to verify the caller; refuse a request that its head alone shows to be wrong."""
         if raw.refused is not None:
             raise raw.refused
         try:
             if raw.method not in methods:
                 allow = {"Allow": ", ".join(methods)}
                 raise Refused(Reason.WRONG_METHOD, f"this route takes {methods[0]}", headers=allow)
-            self._guard.admit(raw)
+            return self._guard.admit(raw)
         except Refused:
             # A server would read the rest of the body first, at the pace of its caller.
             if raw.cut is not None:
@@ -370,11 +369,12 @@ class Receiver:
 
     def _body(self, raw: RawRequest, progress: Progress) -> bytes:
         """Return the body of a request whose caller is verified."""
-        # Again, though ``read_body`` may have: another receiver of the app, with another guard, may have read it.
-        self._let_in(raw, "POST")
+        guard, admitted = raw.let_in
+        if guard is not self._guard:  # it was not read first, or not by this receiver, or was refused then
+            admitted = self._let_in(raw, "POST")
         body = read_body(raw, self._limits.get(raw.path, self._max_body_bytes), progress.timeout)
         progress.body_bytes = len(body)
-        progress.caller = self._guard.verify(raw, body, self._node_id)
+        progress.caller = self._guard.verify(raw, body, self._node_id, admitted)
         return body
 
     def _seconds_left(self, progress: Progress) -> float:

@@ -8,6 +8,7 @@ A nonce is added only when the signature of its request was found good, so calle
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import sqlite3
@@ -161,6 +162,7 @@ def _check(nonce: str, expires_in: float) -> None:
         raise ValueError(f"expires_in: give seconds, more than 0 and at most {_LONGEST:g}")
 
 
+@functools.lru_cache(maxsize=16)  # asked for with every nonce; the paths are few
 def _file_of_this_boot(path: Path) -> Path:
     boot = boot_id()[:8]
     return path.with_name(f"{path.stem}-{boot}{path.suffix}") if boot else path

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from catga_sync._context_text import read_context
 from catga_sync.context import usable_baggage
@@ -60,6 +60,9 @@ class RawRequest(NamedTuple):
     body: bytes | None = None
     #: Why it is refused, if ``Receiver.read_body`` found a reason.
     refused: Refused | None = None
+    #: The guard of the receiver whose ``read_body`` has read it, and what that guard needs to verify the caller. None
+    #: and None for one that was not read, or was refused.
+    let_in: tuple[object, Any] = (None, None)
     #: The form of its body, and of that of the response.
     form: WireForm = JSON
     #: Seconds that its transport gives it; None where the transport has no deadline of its own.
@@ -70,9 +73,9 @@ class RawRequest(NamedTuple):
     takes_over: bool = False
 
 
-def in_memory(raw: RawRequest, body: bytes, refused: Refused | None) -> RawRequest:
+def in_memory(raw: RawRequest, body: bytes, refused: Refused | None, let_in: tuple[object, Any]) -> RawRequest:
     """Return a request whose body was read, or that was refused instead."""
-    return raw._replace(body=body, end_at=None, cut=None, refused=refused)
+    return raw._replace(body=body, end_at=None, cut=None, refused=refused, let_in=let_in)
 
 
 def timeout_of(headers: Mapping[str, str]) -> float | None:

@@ -208,7 +208,7 @@ def signature_fields(header: str | None, pattern: re.Pattern[str] = _REQUEST_HEA
 
 def verify_request(
     ring: Keys,
-    header: str | None,
+    fields: tuple[str, ...],
     *,
     method: str,
     path: str,
@@ -227,7 +227,7 @@ def verify_request(
 
     Args:
         ring: The keys that are accepted.
-        header: Value of ``Catga-Signature``; None means that there is none. The other arguments are as in
+        fields: What ``signature_fields`` has read of ``Catga-Signature``. The other arguments are as in
             ``sign_request``, as it came.
         cluster: The name of this node's cluster.
         audience: Id of this node.
@@ -236,7 +236,7 @@ def verify_request(
     Raises:
         NotAuthentic: For whatever is wrong, and nothing else.
     """
-    key_id, stamp, nonce, incarnation, mac = signature_fields(header)
+    key_id, stamp, nonce, incarnation, mac = fields
     try:
         text = _request_text((key_id, stamp, nonce, method, path, cluster, audience), incarnation, body, headers)
     except ValueError as exc:

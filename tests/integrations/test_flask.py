@@ -9,7 +9,7 @@ import socket
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,15 @@ def test_an_extension_may_be_given_the_app_and_nothing_else(app: Flask) -> None:
         assert answer.json["nodeId"] == "node-1"
 
 
+@contextlib.contextmanager
+def node_of(app: Flask) -> Iterator[ClusterMediator]:
+    """A node behind the hooks of an app."""
+    options: dict[str, Any] = {"discovery": "memory://flask", "insecure": True, "environ": {}}
+    with create_cluster(Mediator(), node_id="node-1", endpoint="http://127.0.0.1:1", **options) as node:
+        app.register_blueprint(cluster_blueprint(node))
+        yield node
+
+
 @pytest.mark.parametrize("replaced", [False, True], ids=["as it is", "replaced by a hook"])
 def test_a_response_of_the_blueprint_is_watched_while_it_is_written_and_no_longer(replaced: bool) -> None:
     def watched() -> list[object]:
@@ -73,14 +82,49 @@ def test_a_response_of_the_blueprint_is_watched_while_it_is_written_and_no_longe
         return Response("no", 418) if replaced else response
 
     ours, theirs = socket.socketpair()
-    options: dict[str, Any] = {"discovery": "memory://flask", "insecure": True, "environ": {}}
-    with ours, theirs, create_cluster(Mediator(), node_id="node-1", endpoint="http://127.0.0.1:1", **options) as node:
-        app.register_blueprint(cluster_blueprint(node))
+    with ours, theirs, node_of(app):
         with app.test_client().get(NODE_PATH, environ_base={"gunicorn.socket": ours}) as answer:
             assert answer.status_code == (418 if replaced else 200)
             assert (ours in watched()) is not replaced
         assert ours not in watched()
     assert later == ([] if replaced else [False])  # what the app does at the end is none of the writing
+
+
+def _with_text(response: Response) -> None:
+    response.status = "200 Fine"
+
+
+_CHANGES: dict[str, tuple[Callable[[Response], object], tuple[str, str | None, bytes]]] = {
+    "a header": (lambda response: response.headers.set("X-A", "1"), ("200 OK", "1", b"{")),
+    "the status": (lambda response: setattr(response, "status_code", 503), ("503 SERVICE UNAVAILABLE", None, b"{")),
+    "the text of the status": (_with_text, ("200 Fine", None, b"{")),
+    "the body": (lambda response: response.set_data("changed"), ("200 OK", None, b"changed")),
+    "a piece of the body": (lambda response: response.response.insert(0, b"# "), ("200 OK", None, b"# {")),
+    "the pieces of the body": (
+        lambda response: setattr(response, "response", iter(["a", "b"])),
+        ("200 OK", None, b"ab"),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", _CHANGES)
+def test_what_a_hook_changes_of_a_response_is_what_travels(change: str) -> None:
+    make, (status, header, body) = _CHANGES[change]
+    app = Flask(__name__)
+    app.after_request(lambda response: [make(response), response][1])
+    with node_of(app), app.test_client().get(NODE_PATH) as answer:
+        assert (answer.status, answer.headers.get("X-A")) == (status, header)
+        assert answer.data.startswith(body)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_response_that_no_hook_changes_is_copied_by_nobody(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, seen = Flask(__name__), []
+    app.after_request(lambda response: seen.append(response.get_data()) or response)
+    monkeypatch.setattr(Response, "get_wsgi_response", lambda *_: pytest.fail("Werkzeug copies it"))
+    with node_of(app), app.test_client().open(NODE_PATH, method=method) as answer:
+        assert answer.headers["Content-Length"] == str(len(seen[0]))
+        assert answer.data == (b"" if method == "HEAD" else seen[0])
 
 
 def test_each_of_two_nodes_in_one_app_has_its_own_guard() -> None:

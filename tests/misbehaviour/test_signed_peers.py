@@ -63,7 +63,7 @@ class Node:
         raw = RawRequest(method, path, headers, lambda size: b"", len(body))
         status, executed, caller = 200, "1", None
         try:
-            caller = self.guard.verify(raw, body, "peer")
+            caller = self.guard.verify(raw, body, "peer", self.guard.admit(raw))
             self.served.append(path)
         except Refused as exc:
             status, executed, caller = exc.reason.status, "0", exc.caller

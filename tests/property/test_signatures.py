@@ -18,6 +18,7 @@ from catga_sync.wire.signatures import (
     Verified,
     sign_request,
     sign_response,
+    signature_fields,
     verify_request,
     verify_response,
 )
@@ -91,7 +92,7 @@ def sign(fields: dict[str, Any], ring: KeyRing = RING, run: str = "run", **other
 
 
 def verify(header: Any, fields: dict[str, Any], **others: Any) -> Verified:
-    return verify_request(RING, header, **_arguments(fields), **{"now": NOW, **others})
+    return verify_request(RING, signature_fields(header), **_arguments(fields), **{"now": NOW, **others})
 
 
 @given(REQUESTS, st.sampled_from(RING.key_ids), HEX, RUNS, st.floats(1.0, 1e11), st.floats(-59.9, 59.9))

@@ -110,7 +110,7 @@ def _request(data: bytes) -> bool:
     verified = _judge_refusal(
         lambda: verify_request(
             RING,
-            header,
+            signature_fields(header),
             method=method,
             path=path,
             cluster=cluster,

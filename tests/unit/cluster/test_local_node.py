@@ -11,7 +11,7 @@ import pytest
 from catga_sync.cluster.local_node import WITHOUT_A_LIMIT, LocalNode
 from catga_sync.receiver.refusal import Reason, Refused
 from tests.processes import until
-from tests.unit.serving_node import local_node
+from tests.unit.serving_node import counted, local_node
 
 
 @contextlib.contextmanager
@@ -19,7 +19,7 @@ def full(node: LocalNode) -> Iterator[contextlib.ExitStack]:
     """A node that runs as many calls as the bound allows; leaving the stack ends them."""
     with contextlib.ExitStack() as running:
         for _ in range(WITHOUT_A_LIMIT):
-            running.enter_context(node.admit(20.0))
+            running.enter_context(counted(node, 20.0))
         yield running
 
 
@@ -35,7 +35,7 @@ class Waiting:
 
     def run(self) -> None:
         try:
-            with self.node.admit(20.0):
+            with counted(self.node, 20.0):
                 self.ran = True
         except Refused as exc:
             self.refused = exc.reason
@@ -58,7 +58,7 @@ def test_a_call_of_a_stream_waits_until_another_one_has_ended() -> None:
 def test_one_that_has_waited_for_long_enough_is_refused_and_has_not_run() -> None:
     node = local_node()
     with full(node):
-        with pytest.raises(Refused) as caught, node.admit(0.01):
+        with pytest.raises(Refused) as caught, counted(node, 0.01):
             pytest.fail("it runs")
         assert caught.value.reason is Reason.BUSY
         assert node.in_flight == WITHOUT_A_LIMIT
@@ -66,7 +66,7 @@ def test_one_that_has_waited_for_long_enough_is_refused_and_has_not_run() -> Non
 
 def test_one_whose_time_is_up_does_not_wait() -> None:
     node = local_node()
-    with full(node), pytest.raises(Refused), node.admit(-1.0):
+    with full(node), pytest.raises(Refused), counted(node, -1.0):
         pytest.fail("it runs")
 
 
@@ -90,7 +90,7 @@ def test_the_streams_end_as_soon_as_the_node_refuses_calls() -> None:
 
 def test_a_call_by_post_has_a_thread_of_the_server_and_is_not_bounded_here() -> None:
     node = local_node()
-    with full(node), node.admit():
+    with full(node), counted(node):
         assert node.in_flight == WITHOUT_A_LIMIT + 1
 
 
@@ -98,31 +98,31 @@ def test_calls_by_post_keep_none_of_a_stream_from_running() -> None:
     node = local_node()
     with contextlib.ExitStack() as running:
         for _ in range(WITHOUT_A_LIMIT):
-            running.enter_context(node.admit())
-        with node.admit(-1.0):
+            running.enter_context(counted(node))
+        with counted(node, -1.0):
             assert node.in_flight == WITHOUT_A_LIMIT + 1
 
 
 def test_a_call_that_comes_back_waits_for_nothing_since_one_that_runs_here_waits_for_it() -> None:
     node = local_node()
     with full(node):
-        with node.admit(-1.0, (("web", 3), (node.node_id, None), ("other", None))):
+        with counted(node, -1.0, (("web", 3), (node.node_id, None), ("other", None))):
             assert node.in_flight == WITHOUT_A_LIMIT + 1
-        with pytest.raises(Refused), node.admit(-1.0, (("web", 3), ("other", None))):
+        with pytest.raises(Refused), counted(node, -1.0, (("web", 3), ("other", None))):
             pytest.fail("it runs")
 
 
 def test_where_the_limit_is_known_nothing_waits() -> None:
     node = local_node(max_concurrency=1)
-    with node.admit(20.0), pytest.raises(Refused) as caught, node.admit(20.0):
+    with counted(node, 20.0), pytest.raises(Refused) as caught, counted(node, 20.0):
         pytest.fail("it runs")
     assert caught.value.reason is Reason.BUSY
 
 
-def test_a_call_that_was_interrupted_before_it_began_is_not_counted():
-    node = local_node()
-    node.admit()  # left unused, as by what a signal handler raises
-    assert node.in_flight == 0
-    with node.admit():
+def test_a_call_that_was_refused_is_not_counted() -> None:
+    node = local_node(max_concurrency=1)
+    with counted(node):
+        with pytest.raises(Refused):
+            node.count_in()
         assert node.in_flight == 1
     assert node.in_flight == 0

@@ -16,6 +16,7 @@ from catga_sync.context import CallContext, current_call, enter_call, leave_call
 from catga_sync.errors import BusinessError, Delivery
 from catga_sync.testing import override_handler
 from tests.unit.cluster.fakes import FakeInvoker, FakeStore, record
+from tests.unit.serving_node import counted
 
 
 @message(name="Ask")
@@ -224,7 +225,7 @@ def test_every_call_counts_in_the_budget_of_further_attempts(make: Make):
 def test_a_node_without_room_leaves_a_call_to_others(make: Make):
     mediator = make(record("a", "Ask"), handlers={Ask: lambda request: 7}, max_concurrency=1)
     assert mediator.send(Ask()).node_id == "me"
-    with mediator._local_node.admit():
+    with counted(mediator._local_node):
         assert mediator.send(Ask()).node_id == "a"
     assert mediator.send(Ask()).node_id == "me"
 

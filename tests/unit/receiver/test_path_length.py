@@ -76,7 +76,7 @@ def _functions_until_handled(node: ClusterMediator, incarnation: str, ran: dict[
 
 # A shared key takes a dozen functions (who signed, is it the key of now, the MAC, for which run), a payload six, the
 # store of request ids three.
-@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 41), ({}, 52)], ids=["insecure", "shared key"])
+@pytest.mark.parametrize(("options", "most"), [({"insecure": True}, 38), ({}, 49)], ids=["insecure", "shared key"])
 def test_a_warm_received_request_runs_few_functions_until_its_handler(
     options: dict[str, Any], most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,7 +67,7 @@ class StrictGuard(OpenGuard):
         if self.error["admit"]:
             raise self.error["admit"]
 
-    def verify(self, raw, body, node_id):
+    def verify(self, raw, body, node_id, admitted):
         self.seen.append((body, node_id))
         if self.error["verify"]:
             raise self.error["verify"]
@@ -294,6 +294,22 @@ def test_a_stranger_is_refused_before_the_body_is_read(handlers):
     raw = make(handlers, guard=guard).handle(ask(headers={"x-a": "b"}, read=read, remote_address="10.0.0.1"))
     assert (raw.status, reply_of(raw).error_message) == (403, "not you")
     assert guard.seen == [("10.0.0.1", "b")]
+
+
+def test_a_request_that_was_read_first_is_let_in_once_by_each_guard(handlers):
+    own, other = StrictGuard(), StrictGuard(Refused(Reason.NOT_ALLOWED, "not you"))
+    made = make(handlers, guard=own)
+    raw, body = made.read_body(ask(headers={"x-a": "b"}))
+    assert made.handle(raw).status == 200
+    assert own.seen == [(None, "b"), (body, "node-1")]
+    assert make(handlers, guard=other).handle(raw).status == 403
+
+
+def test_a_request_that_was_refused_while_it_was_read_first_is_refused_for_the_same_reason(handlers):
+    made = make(handlers, max_body_bytes=10)
+    raw, body = made.read_body(ask())
+    assert (made.handle(raw).status, body) == (413, b"")
+    assert handlers.calls == []
 
 
 def test_the_raw_body_is_verified_before_it_is_parsed(handlers):

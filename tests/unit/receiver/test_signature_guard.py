@@ -46,12 +46,12 @@ def request(clock: FakeClock, incarnation: str, path: str = PATHS[0], **changes:
 
 
 def serves(guard: SignatureGuard, raw: RawRequest, body: bytes = BODY) -> None:
-    assert guard.verify(raw, body, "node-1").nonce
+    assert guard.verify(raw, body, "node-1", guard.admit(raw)).nonce
 
 
 def refuses(guard: SignatureGuard, raw: RawRequest, status: int, body: bytes = BODY) -> Refused:
     with pytest.raises(Refused) as caught:
-        guard.verify(raw, body, "node-1")
+        guard.verify(raw, body, "node-1", guard.admit(raw))
     assert caught.value.reason.status == status
     assert (caught.value.caller is None) == (status != 421), "only a caller that is known gets a signed refusal"
     return caught.value
