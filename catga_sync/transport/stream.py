@@ -80,7 +80,7 @@ class _NotTaken(Exception):
 class _Peer:
     """The streams to one node at one endpoint, and why there are none."""
 
-    __slots__ = ("avoid_until", "node", "waiting", "why")
+    __slots__ = ("avoid_until", "node", "opened_at", "waiting", "why")
 
     def __init__(self) -> None:
         #: The record that was last found to offer streams here: it is not looked at again, but what may change is.
@@ -88,7 +88,7 @@ class _Peer:
         #: The last one is used first, so that the others become idle. ``append`` and ``pop`` are atomic.
         self.waiting: list[_Stream] = []
         self.why: str | None = None
-        self.avoid_until = 0.0
+        self.avoid_until = self.opened_at = 0.0
 
 
 class StreamChannel:
@@ -243,8 +243,8 @@ class StreamChannel:
             return self._peers.setdefault(key, _Peer())
 
     def _open(self, peer: _Peer, way: Way, expires: float) -> _Stream | None:
-        until = time.monotonic() + OPENING_TIME
-        if until > expires or self._monotonic() < peer.avoid_until:  # too little time says nothing of the node
+        until, began = time.monotonic() + OPENING_TIME, self._monotonic()
+        if until > expires or began < peer.avoid_until:  # too little time says nothing of the node
             return None
         try:
             sock, rest, keys = open_connection(way.node, way.signing, way.incarnation, until)
@@ -252,10 +252,12 @@ class StreamChannel:
             if ends_process(exc):
                 raise
             pause = exc.pause if isinstance(exc, NoStream) else SHORT_PAUSE
+            if peer.opened_at > began:  # it opens streams, and is busy
+                pause = min(pause, SHORT_PAUSE)
             peer.why = escaped(str(exc) or type(exc).__name__, 200)
             peer.avoid_until = self._monotonic() + pause
             return None
-        peer.why = None
+        peer.why, peer.opened_at = None, self._monotonic()
         age = MAX_AGE * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load, guards nothing
         stream = _Stream(sock, keys, rest, self._max_body_bytes, self._monotonic(), age)
         with self._lock:

@@ -109,6 +109,13 @@ def answers(connection: socket.socket, frame: Frame, keys: StreamKeys | None, ov
     return True
 
 
+def closes_after_its_response(
+    connection: socket.socket, frame: Frame, keys: StreamKeys | None, over: threading.Event
+) -> bool:
+    connection.sendall(response_to(frame, keys))
+    return False
+
+
 def closes(connection: socket.socket, frame: Frame, keys: StreamKeys | None, over: threading.Event) -> bool:
     return False
 
@@ -217,9 +224,9 @@ ACTS: dict[Act, tuple[Delivery, ErrorCode | None]] = {
 
 
 @contextlib.contextmanager
-def invoking(*, signed: bool = False, stream: str = "on") -> Iterator[EnvelopeInvoker]:
+def invoking(*, signed: bool = False, stream: str = "on", clock: LaterClock | None = None) -> Iterator[EnvelopeInvoker]:
     signing = Signing(RING, "c") if signed else None
-    made = create_invoker(MessageRegistry(), max_body_bytes=100_000, stream=stream, signing=signing)
+    made = create_invoker(MessageRegistry(), max_body_bytes=100_000, stream=stream, signing=signing, clock=clock)
     with contextlib.closing(made):
         yield made
 
@@ -335,6 +342,41 @@ def test_a_peer_that_is_silent_at_the_upgrade_costs_a_quarter_of_a_second() -> N
     with serving(script) as peer, invoking() as invoker:
         assert [send(invoker, peer).is_success for _ in range(3)] == [True] * 3
         assert kinds(peer) == ["GET", "POST", "POST", "POST"]
+
+
+class LaterClock:
+    """The real clocks, set forward."""
+
+    time = staticmethod(time.time)
+    later = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.later
+
+
+def test_a_peer_that_opens_other_streams_meanwhile_is_busy_and_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("catga_sync.transport.stream.OPENING_TIME", 1.0)
+    clock, first = LaterClock(), threading.Event()
+    serve = streaming(closes_after_its_response)
+
+    def script(connection: socket.socket, over: threading.Event) -> None:
+        if first.is_set():
+            serve(connection, over)
+            return
+        first.set()
+        read_request(connection)
+        over.wait()
+
+    with serving(script) as peer, invoking(clock=clock) as invoker:
+        silent = threading.Thread(target=send, args=(invoker, peer))
+        silent.start()
+        assert first.wait(20)
+        assert send(invoker, peer).is_success
+        silent.join()
+        assert sorted(kinds(peer)) == ["CALL", "GET", "GET", "POST"]
+        clock.later = 1.5
+        assert send(invoker, peer).is_success
+        assert sorted(kinds(peer)) == ["CALL", "CALL", "GET", "GET", "GET", "POST"]
 
 
 def test_an_upgrade_that_is_not_signed_is_not_used_where_a_secret_is_in_use() -> None:
