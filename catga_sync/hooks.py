@@ -241,24 +241,22 @@ class Hooks:
         # Each loop here has its own ``try``: a function a hook would cost a call as much as all the rest.
         for name, method in watchers:
             try:
-                after = method(details)
+                if (after := method(details)) is not None:
+                    told.append((name, after))
             except BaseException as exc:
                 self._failed(name, exc)
-                continue
-            if after is not None:
-                told.append((name, after))
         return told
 
     def end(self, told: Sequence[Watcher], result: CatgaResult[Any]) -> None:
         """Call what ``begin`` has returned with the result; the last hook first."""
-        for name, method in reversed(told):
+        for name, method in told[::-1]:
             try:
                 method(result)
             except BaseException as exc:
                 self._failed(name, exc)
 
     def watch(
-        self, watchers: Sequence[Watcher], details: SendDetails, send: Callable[..., CatgaResult[T]], message: object
+        self, watchers: Sequence[Watcher], details: SendDetails, send: Callable[..., CatgaResult[T]], *given: Any
     ) -> CatgaResult[T]:
         """
         Send a message while hooks watch. What the end of the process cuts short has the result CANCELLED.
@@ -266,13 +264,13 @@ class Hooks:
         Args:
             watchers: The hooks.
             details: What they are told.
-            send: Sends it; called with it and the call, which has what hooks have put into the carrier.
-            message: The message, and what else ``send`` needs of it.
+            send: Sends it; called with what is given and the call, which has what hooks have put into the carrier.
+            given: The message, and what else ``send`` needs of it.
         """
         told = self.begin(watchers, details)
         result: CatgaResult[Any] = CUT_SHORT
         try:
-            result = send(message, carried(details) if details.carrier else details.call)
+            result = send(*given, carried(details) if details.carrier else details.call)
         finally:
             if result is CUT_SHORT:
                 result = result._with(request_id=details.call.request_id)
@@ -310,8 +308,11 @@ class Hooks:
 
     def tell_served(self, details: ServedDetails) -> None:
         """Call hooks with an exchange to which this node has responded."""
-        for watcher in self.served:
-            self._call(watcher, details)
+        for name, method in self.served:
+            try:
+                method(details)
+            except BaseException as exc:
+                self._failed(name, exc)
 
     def tell_budget_exhausted(self) -> None:
         """Call hooks when the retry budget is used up."""
@@ -367,4 +368,6 @@ def queue_ms(sent: str | None, now: float) -> float | None:
     if sent is None or not (sent.isdecimal() and sent.isascii() and len(sent) <= 16):
         return None
     waited = now * 1e3 - int(sent) / 1e3
-    return max(0.0, waited) if abs(waited) <= _LONGEST_QUEUE_MS else None
+    if waited < 0.0:  # the clocks differ
+        return 0.0 if waited >= -_LONGEST_QUEUE_MS else None
+    return waited if waited <= _LONGEST_QUEUE_MS else None

@@ -23,6 +23,7 @@ from catga_sync.context import (
     leave_call,
     local_call,
     new_request_id,
+    within_call,
 )
 from catga_sync.errors import Delivery, ErrorCode, RegistrationError
 from catga_sync.explanation import Explanation, Verdict
@@ -44,8 +45,8 @@ from catga_sync.pipeline import (
     build_chain,
     handler_step,
     local_step,
-    run_and_write,
     run_subscribers,
+    run_watched,
     watched_step,
 )
 from catga_sync.results import CatgaResult, expired_before_start
@@ -202,13 +203,13 @@ class Mediator(AsyncSends):
     def _chain_of(self, entry: MessageType, handle: Handler) -> Handler:
         """Return the chain for a request that is sent here; no behaviour is called."""
         if not entry.remote:
-            return watched_step(self._hooks, entry.name, handle, received=False)
+            return watched_step(self._hooks, entry.name, handle)
         if not self._handle_watchers:
             return self._local_step(handle, entry.codec, entry.response_codec, entry.name)
         # Of a request that is unfit to travel, hooks are told nothing: no handler has run. A response is to them what
         # its caller gets.
         handle = self._local_step(handle, None, entry.response_codec, entry.name)
-        chain = watched_step(self._hooks, entry.name, handle, received=False)
+        chain = watched_step(self._hooks, entry.name, handle)
         return self._local_step(chain, entry.codec, None, entry.name)
 
     def handles(self, request_type: type) -> bool:
@@ -275,17 +276,18 @@ class Mediator(AsyncSends):
         deadline = call.deadline
         if deadline is not None and deadline.at <= deadline.monotonic():
             return expired_before_start()._with(request_id=call.request_id)
-        if write is not None:
-            entry, _, chain = self._steps[type(request)]
-            if self._handle_watchers:
-                chain = watched_step(self._hooks, entry.name, partial(run_and_write, chain, write), received=True)
-                write = None
         token = enter_call(call)
         try:
             started = perf_counter()
-            result = chain(request)
-            if write is not None and (result := write(result)).is_success:
-                return result  # nothing but its payload is sent
+            if write is None:
+                result = chain(request)
+            else:
+                entry, _, step = self._steps[type(request)]
+                if self._handle_watchers:
+                    hooks, name = self._hooks, entry.name
+                    result = run_watched(hooks, name, lambda it: write(step(it)), request, call, received=True)
+                elif (result := write(step(request))).is_success:
+                    return result  # nothing but its payload is sent
             if result._request_id is call and result.node_id == node_id:
                 return result  # as hooks were told it
             return result._of_call(call, node_id, (perf_counter() - started) * 1e3)
@@ -379,7 +381,8 @@ class Mediator(AsyncSends):
         run = partial(run_subscribers, steps, call=current_call())
         if not steps or not self._handle_watchers:
             return run(event)
-        return watched_step(self._hooks, self.registry.by_type(type(event)).name, run, received=received)(event)
+        name, hooks = self.registry.by_type(type(event)).name, self._hooks
+        return within_call(lambda call: run_watched(hooks, name, run, event, call, received=received))
 
     def no_handler(self, request_type: type) -> CatgaResult[Any]:
         """Return the failure for a request type that has no handler here."""

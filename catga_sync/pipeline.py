@@ -40,8 +40,8 @@ __all__ = [
     "limit_text",
     "local_step",
     "raised_in_call",
-    "run_and_write",
     "run_subscribers",
+    "run_watched",
     "unreadable_answer",
     "unwritable_answer",
     "watched_step",
@@ -143,49 +143,53 @@ def handler_step(
     return run
 
 
-def watched_step(hooks: Hooks, name: str, handle: Handler, *, received: bool) -> Handler:
-    """
-    Return a handler that hooks watch; without any at this moment, the handler itself.
-
-    Its results have the id of the call, the node, and the time that the run took, as hooks are told them. What the end
-    of the process cuts short has the result CANCELLED for hooks.
-
-    Args:
-        hooks: The hooks.
-        name: Wire name of the message type.
-        handle: Runs the handler or subscribers, and whatever hooks are told the result of.
-        received: Whether another node has sent the messages.
-    """
-    watchers = hooks.handle
-    if not watchers:
+def watched_step(hooks: Hooks, name: str, handle: Handler) -> Handler:
+    """Return the handler of what is sent here, watched by hooks; without any at this moment, the handler itself."""
+    if not hooks.handle:
         return handle
 
     def run(request: Any) -> CatgaResult[Any]:
         call = current_call()
         if call is None:  # a hook was added between a look at the hooks and the look-up of the handler
             return within_call(lambda _: run(request))
-        waited = None if call.sent is None else queue_ms(call.sent, time())
-        carrier: dict[str, str] = {}
-        details = made(HandleDetails, (name, call, received, waited, carrier))
-        told = hooks.begin(tuple(watchers), details)
-        token = enter_call(carried(details)) if carrier else None
-        result: CatgaResult[Any] = CUT_SHORT
-        began = perf_counter()
-        try:
-            result = handle(request)
-        finally:
-            result = result._of_call(call, call.node_id, (perf_counter() - began) * 1e3)
-            if token is not None:
-                leave_call(token)
-            hooks.end(told, result)
-        return result
+        return run_watched(hooks, name, handle, request, call, received=False)
 
     return run
 
 
-def run_and_write(handle: Handler, write: WriteResponse, request: Any) -> CatgaResult[Any]:
-    """Run a handler, and write its response."""
-    return write(handle(request))
+def run_watched(
+    hooks: Hooks, name: str, handle: Handler, request: Any, call: CallContext, *, received: bool
+) -> CatgaResult[Any]:
+    """
+    Run a handler that hooks watch.
+
+    Its result has the id of the call, the node, and the time that the run took, as hooks are told it. What the end of
+    the process cuts short has the result CANCELLED for hooks.
+
+    Args:
+        hooks: The hooks.
+        name: Wire name of the message type.
+        handle: Runs the handler or subscribers, and whatever hooks are told the result of.
+        request: The message.
+        call: The current call.
+        received: Whether another node has sent the message.
+    """
+    sent = call.sent
+    waited = None if sent is None else queue_ms(sent, time())
+    carrier: dict[str, str] = {}
+    details = made(HandleDetails, (name, call, received, waited, carrier))
+    told = hooks.begin(tuple(hooks.handle), details)
+    token = enter_call(carried(details)) if carrier else None
+    result: CatgaResult[Any] = CUT_SHORT
+    began = perf_counter()
+    try:
+        result = handle(request)
+    finally:
+        result = result._of_call(call, call.node_id, (perf_counter() - began) * 1e3)
+        if token is not None:
+            leave_call(token)
+        hooks.end(told, result)
+    return result
 
 
 def run_subscribers(steps: Sequence[Handler], event: Any, call: CallContext | None = None) -> CatgaResult[None]:

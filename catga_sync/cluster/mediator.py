@@ -28,7 +28,7 @@ from catga_sync.context import CallContext, nested_call
 from catga_sync.deadline import check_timeout
 from catga_sync.explanation import Explanation
 from catga_sync.handlers import NO_FUNCTION, RequestHandler
-from catga_sync.hooks import Hooks, SendDetails
+from catga_sync.hooks import Hooks, SendDetails, made
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Event, Request, require_event, require_request
 from catga_sync.nodes import ClusterNode, NodeStatus
@@ -392,8 +392,8 @@ class ClusterMediator(AsyncSends):
     def _send_watched(self, request: Request[T], entry: MessageType, call: CallContext) -> CatgaResult[T]:
         """Send a request with hooks and behaviours around it."""
         send = self._behaviors.send if self._behaviors.added else self._dispatcher.send
-        details = SendDetails(entry.name, call, False, {})
-        return self._hooks.watch(self._send_watchers, details, lambda item, call: send(item, entry, call), request)
+        details = made(SendDetails, (entry.name, call, False, {}))
+        return self._hooks.watch(self._send_watchers, details, send, request, entry)
 
     def _troubles(self) -> tuple[str, ...]:
         own = () if self.trouble is None else (f"this node is not visible to other nodes: {self.trouble}",)

@@ -22,7 +22,7 @@ from catga_sync._server_info import server_info
 from catga_sync.cluster.local_node import LocalNode
 from catga_sync.context import CallContext
 from catga_sync.errors import Delivery, ErrorCode, ends_process
-from catga_sync.hooks import CUT_SHORT, AttemptDetails, Hooks, Watcher, carried
+from catga_sync.hooks import CUT_SHORT, AttemptDetails, Hooks, Watcher, carried, made
 from catga_sync.mediator import Mediator
 from catga_sync.nodes import ClusterNode
 from catga_sync.receiver.surroundings import Surroundings
@@ -78,6 +78,7 @@ class Sender:
         self._this = local_node.this
         self._local = local
         self._invoker = invoker
+        self._way_to: Callable[[ClusterNode], str] = getattr(invoker, "way_to", _by_post)
         self._ejection = ejection
         self._surroundings = surroundings
         self._hooks = Hooks() if hooks is None else hooks
@@ -102,7 +103,8 @@ class Sender:
         if self._hooks.attempt:
             details = self._details(node, message, call)
             told = self._hooks.begin(self._hooks.attempt, details)
-            call = carried(details)
+            if details.carrier:
+                call = carried(details)
         result: CatgaResult[Any] = CUT_SHORT
         try:
             if node.node_id == self._this.node_id:
@@ -230,14 +232,9 @@ class Sender:
         *,
         in_batch: bool = False,
     ) -> AttemptDetails:
-        way = "local" if node.node_id == self._this.node_id else self.way_to(node)
+        way = "local" if node.node_id == self._this.node_id else self._way_to(node)
         name = self._local.registry.ensure(type(message)).name
-        return AttemptDetails(name, call, node, way, leader, in_batch, {})
-
-    def way_to(self, node: ClusterNode) -> str:
-        """Return how the next call to another node travels, as ``AttemptDetails.way`` has it."""
-        way_to = getattr(self._invoker, "way_to", None)
-        return "post" if way_to is None else str(way_to(node))
+        return made(AttemptDetails, (name, call, node, way, leader, in_batch, {}))
 
     def way_in_words(self, node: ClusterNode) -> str | None:
         """Return how the next call to a node travels, as the end of a sentence; None if only its invoker knows."""
@@ -246,7 +243,7 @@ class Sender:
         why_not_stream = getattr(self._invoker, "why_not_stream", None)
         if why_not_stream is None:
             return None
-        if self.way_to(node) == "grpc":
+        if self._way_to(node) == "grpc":
             return "over gRPC"
         why = why_not_stream(node)
         return "over a stream" if why is None else f"by POST ({why})"
@@ -284,6 +281,10 @@ class Sender:
             # A view of the app itself sends: its thread is one of the server's, too, and counted nowhere else.
             room -= 1
         return call.with_changes(chain=(*call.chain, (self._this.node_id, room)))
+
+
+def _by_post(node: ClusterNode) -> str:
+    return "post"
 
 
 def _named(result: CatgaResult[Any], call: CallContext) -> CatgaResult[Any]:

@@ -124,9 +124,9 @@ class ShortWay:
         call = call_within(at, self._node_id)
         if self._send_watchers:
             details = made(SendDetails, (name, call, False, {}))
-            return self._hooks.watch(self._send_watchers, details, self._attempt, (request, name, at))
+            return self._hooks.watch(self._send_watchers, details, self._attempt, request, name, at)
         if self._attempt_watchers:
-            return self._attempt((request, name, at), call)
+            return self._attempt(request, name, at, call)
         # An attempt that no hook watches.
         self._pay_in(began)
         token = enter_call(call)
@@ -138,9 +138,9 @@ class ShortWay:
         # What has run is never sent again, failed or not.
         return result if result.delivery is _EXECUTED else self._dispatcher.go_on(request, call, result)
 
-    def _attempt(self, given: tuple[Any, str, float], call: CallContext) -> CatgaResult[Any]:
+    def _attempt(self, request: Any, name: str, at: float, call: CallContext) -> CatgaResult[Any]:
         """Run a request, with its wire name and the end of its time, while hooks watch the attempt."""
-        (request, name, at), began = given, self._monotonic()
+        began = self._monotonic()
         chain = self._local.chains.get(type(request))
         if chain is None or at <= began:  # a hook has used it up
             return self._dispatcher.send(request, self._local.registry.ensure(type(request)), call)

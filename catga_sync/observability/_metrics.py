@@ -20,7 +20,7 @@ except ImportError as exc:
         "metrics need the prometheus_client package: pip install catga-sync[prometheus]", name=exc.name
     ) from exc
 
-from catga_sync.observability._values import BUCKETS, Values
+from catga_sync.observability._values import BUCKETS, Column, Values
 
 __all__ = ["OTHER", "Bounded", "Family", "Metrics", "are_shared", "metrics_of", "write_page"]
 
@@ -94,27 +94,31 @@ class Family(dict[tuple[str, ...], Any]):
             self._metric.remove(*values)
 
 
-class Outcomes(dict[tuple[str, ...], Callable[[float], None]]):
+#: Counts an outcome with the amount that came with it; where there are several, they are a tuple, and None stands for
+#: one that was not measured.
+Tell = Callable[[Any], None]
+
+
+class Outcomes(dict[tuple[Any, ...], Tell]):
     """
-    Functions that count an outcome and its seconds, by the label values of the outcome. Thread-safe.
+    Functions that count an outcome, by its label values, each made when it is first looked up. Thread-safe.
 
     Args:
         counted: The counter of the outcomes.
-        times: The histogram of the seconds.
-        places: Which of the label values are those of the histogram.
+        columns: Returns where the amounts are counted that come with an outcome of these label values.
     """
 
-    __slots__ = ("_counted", "_places", "_times")
+    __slots__ = ("_columns", "_counted")
 
-    def __init__(self, counted: Family, times: Family, *places: int) -> None:
+    def __init__(self, counted: Family, columns: Callable[..., tuple[Column, ...]]) -> None:
         super().__init__()
         self._counted = counted
-        self._times = times
-        self._places = places
+        self._columns = columns
 
-    def __missing__(self, values: tuple[str, ...]) -> Callable[[float], None]:
-        number, times = self._counted[values], self._times[tuple(values[place] for place in self._places)]
-        tell = self[values] = _one_by_one(number, times) if are_shared() else number.timed(times)
+    def __missing__(self, values: tuple[Any, ...]) -> Tell:
+        labels = tuple(map(str, values))
+        number, columns = self._counted[labels], self._columns(*labels)
+        tell = self[values] = _one_by_one(number, columns) if are_shared() else number.recorded(columns)
         return tell
 
     def drop(self, place: int, value: str) -> None:
@@ -124,12 +128,21 @@ class Outcomes(dict[tuple[str, ...], Callable[[float], None]]):
             self.pop(values, None)
 
 
-def _one_by_one(number: Any, times: Any) -> Callable[[float], None]:
-    """Do as ``timed`` of a number in ``_values.py``, with metrics of prometheus_client."""
+def _one_by_one(number: Any, columns: tuple[Column, ...]) -> Tell:
+    """Do as ``recorded`` of a number in ``_values.py``, with metrics of prometheus_client."""
+    several = len(columns) > 1
+    # By the place of the column; each is made with its first amount, so that what is never measured is not on the page.
+    adders: dict[int, Callable[[float], None]] = {}
 
-    def tell(seconds: float) -> None:
+    def tell(amounts: Any) -> None:
         number.inc()
-        times.observe(seconds)
+        for place, amount in enumerate(amounts if several else (amounts,)):
+            if amount is not None:
+                add = adders.get(place)
+                if add is None:
+                    child = columns[place].family[columns[place].labels]
+                    add = adders[place] = child.observe if type(child) is Histogram else child.inc
+                add(amount / columns[place].per)
 
     return tell
 
@@ -160,51 +173,63 @@ class Metrics:
         def histogram(name: str, text: str, *labels: str) -> Any:
             return Family(new_histogram(name, text, labels)) if labels else new_histogram(name, text)
 
+        # At both.
+        self.bytes = counter("catga_bytes_total", "Bytes of bodies", "direction", "side")
+        sent, received = Column(self.bytes, ("out", "client")), Column(self.bytes, ("in", "client"))
+        taken, given = Column(self.bytes, ("in", "server")), Column(self.bytes, ("out", "server"))
+
         # At the caller.
         self.sends_in_flight = new_gauge("catga_sends_in_flight", "Calls that were sent and have no result yet")
-        #: By type, code and delivery.
+        send_seconds = histogram("catga_send_seconds", "Time of a whole call, all attempts included", "type")
+        #: By type, code and delivery; with its seconds.
         self.sends = Outcomes(
             counter("catga_sends_total", "Calls that were sent from here", "type", "code", "delivery"),
-            histogram("catga_send_seconds", "Time of a whole call, all attempts included", "type"),
-            0,
+            lambda kind, *_: (Column(send_seconds, (kind,)),),
         )
-        #: By type, node, way, code and delivery.
+        attempt_seconds = histogram("catga_attempt_seconds", "Time of an attempt", "type", "way")
+        place = histogram("catga_place_seconds", "Wait for a slot at the node", "way")
+        wire = histogram("catga_wire_seconds", "Time on the wire, there and back", "way")
+        backlog = histogram("catga_backlog_seconds", "Wait for the server of the node", "way")
+
+        def of_attempt(kind: str, _: str, way: str, *__: str) -> tuple[Column, ...]:
+            seconds = Column(attempt_seconds, (kind, way))
+            if way == "local":
+                return (seconds,)
+            return (seconds, *(Column(each, (way,), 1e3) for each in (place, wire, backlog)), sent, received)
+
+        #: By type, node, way, code and delivery; with its seconds, and at another node the milliseconds of its waits,
+        #: and its bytes.
         self.attempts = Outcomes(
             counter("catga_attempts_total", "Attempts at a node", "type", "node", "way", "code", "delivery"),
-            histogram("catga_attempt_seconds", "Time of an attempt", "type", "way"),
-            0,
-            2,
+            of_attempt,
         )
         self.retries = counter("catga_retries_total", "Attempts beyond the first of a call", "type")
         self.budget = counter(
             "catga_retry_budget_exhausted_total", "Further attempts that were not made for want of budget"
         )
-        self.place_seconds = histogram("catga_place_seconds", "Wait for a slot at the node", "way")
-        self.wire_seconds = histogram("catga_wire_seconds", "Time on the wire, there and back", "way")
-        self.backlog_seconds = histogram("catga_backlog_seconds", "Wait for the server of the node", "way")
 
         # At the node.
         self.handlers_in_flight = new_gauge("catga_handlers_in_flight", "Handlers that run")
-        #: By type, code and source.
+        handler_seconds = histogram("catga_handler_seconds", "Time of a handler with its behaviours", "type")
+        queue_seconds = histogram("catga_queue_seconds", "Time from the sending of a call to the start of its handler")
+
+        def of_handler(kind: str, _: str, source: str) -> tuple[Column, ...]:
+            took, waited = Column(handler_seconds, (kind,), 1e3), Column({(): queue_seconds}, (), 1e3)
+            return (took,) if source == "local" else (took, waited)
+
+        #: By type, code and source; with its milliseconds, and those since the sending of one that was received.
         self.handled = Outcomes(
             counter("catga_handled_total", "Handlers that ran here", "type", "code", "source"),
-            histogram("catga_handler_seconds", "Time of a handler with its behaviours", "type"),
-            0,
+            of_handler,
         )
-        self.queue_seconds = histogram(
-            "catga_queue_seconds", "Time from the sending of a call to the start of its handler"
-        )
-        #: By route, way and status.
+        served_seconds = histogram("catga_served_seconds", "Time from arrival to response", "route")
+        #: By route, way and status; with its seconds and its bytes.
         self.served = Outcomes(
             counter("catga_served_total", "Exchanges that were responded to", "route", "way", "status"),
-            histogram("catga_served_seconds", "Time from arrival to response", "route"),
-            0,
+            lambda route, *_: (Column(served_seconds, (route,)), taken, given),
         )
         self.refusals = counter("catga_refusals_total", "Requests that were refused, by reason", "reason")
         self.replayed = counter("catga_replayed_total", "Responses that are stored ones")
-
-        # At both.
-        self.bytes = counter("catga_bytes_total", "Bytes of bodies", "direction", "side")
 
         # The cluster, as this node sees it.
         self.nodes = Gauge(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter as Tally
+from operator import itemgetter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from catga_sync.observability._metrics import OTHER, Bounded, are_shared, metric
 from catga_sync.results import CatgaResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from django.http import HttpRequest, HttpResponse
@@ -36,6 +37,10 @@ __all__ = ["PrometheusHook", "metrics_app", "metrics_blueprint", "metrics_view"]
 
 #: Most values of a label: types and nodes, and codes of the application's own.
 _MOST_NAMES, _MOST_CODES = 1_000, 50
+
+#: What an attempt at another node has measured, in the metadata of its result.
+_MEASURED = ("place_ms", "wire_ms", "backlog_ms", "sent_bytes", "received_bytes")
+_measured = itemgetter(*_MEASURED)
 
 #: The hooks of this process, which read the nodes when a page is asked for.
 _hooks: weakref.WeakSet[PrometheusHook] = weakref.WeakSet()
@@ -60,7 +65,8 @@ class PrometheusHook:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._metrics = metrics = metrics_of(registry)
-        self._sends, self._attempts, self._handled = metrics.sends, metrics.attempts, metrics.handled
+        self._sends, self._attempts = metrics.sends, metrics.attempts
+        self._handled, self._served = metrics.handled, metrics.served
         self._send_begins, self._send_ends = metrics.sends_in_flight.inc, metrics.sends_in_flight.dec
         self._handler_begins, self._handler_ends = metrics.handlers_in_flight.inc, metrics.handlers_in_flight.dec
         self._types = Bounded(_MOST_NAMES)
@@ -91,44 +97,52 @@ class PrometheusHook:
 
     def on_attempt(self, details: AttemptDetails) -> Told:
         """See ``Hook``."""
-        type_name, node_id, way = self._types[details.type_name], details.node.node_id, details.way
+        type_name, _, node, way, _, _, _ = details
+        type_name, node_id = self._types[type_name], node.node_id
         self._nodes[node_id]
         began = perf_counter()
 
         def told(result: CatgaResult[Any]) -> None:
             elapsed = perf_counter() - began
-            node = self._nodes.get(node_id, OTHER)  # it may have left meanwhile
+            label = self._nodes.get(node_id, OTHER)  # it may have left meanwhile
             code = "OK" if result.is_success else self._code(result)
-            self._attempts[type_name, node, way, code, result.delivery](elapsed)
-            if result.metadata:
-                self._count_measured(way, result.metadata)
+            tell = self._attempts[type_name, label, way, code, result.delivery]
+            if way == "local":  # it has waited for nothing, and no bytes travel
+                tell(elapsed)
+                return
+            try:
+                place, wire, backlog, sent, received = _measured(result.metadata)
+            except KeyError:  # there was no response, or nothing was sent
+                place, wire, backlog, sent, received = map(result.metadata.get, _MEASURED)
+            tell((elapsed, place, wire, backlog, sent, received))
 
         return told
 
     def on_handle(self, details: HandleDetails) -> Told:
         """See ``Hook``."""
-        type_name, received = self._types[details.type_name], details.received
-        if details.queue_ms is not None:
-            self._metrics.queue_seconds.observe(details.queue_ms / 1e3)
+        type_name, _, received, queue_ms, _ = details
+        type_name = self._types[type_name]
         self._handler_begins(1)
 
         def told(result: CatgaResult[Any]) -> None:
             self._handler_ends()
             code = "OK" if result.is_success else self._code(result)
-            self._handled[type_name, code, "remote" if received else "local"](result.processing_time_ms / 1e3)
+            took = result.processing_time_ms
+            if received:
+                self._handled[type_name, code, "remote"]((took, queue_ms))
+            else:
+                self._handled[type_name, code, "local"](took)
 
         return told
 
     def on_served(self, details: ServedDetails) -> None:
         """See ``Hook``."""
-        metrics = self._metrics
-        metrics.served[details.route, details.way, str(details.status)](details.seconds)
-        for reason in details.refusals:
-            metrics.refusals[reason,].inc()
-        if details.replayed:
-            metrics.replayed.inc(details.replayed)
-        metrics.bytes["in", "server"].inc(details.bytes_in)
-        metrics.bytes["out", "server"].inc(details.bytes_out)
+        route, way, status, refusals, replayed, bytes_in, bytes_out, seconds = details
+        self._served[route, way, status]((seconds, bytes_in, bytes_out))
+        for reason in refusals:
+            self._metrics.refusals[reason,].inc()
+        if replayed:
+            self._metrics.replayed.inc(replayed)
 
     def on_event(self, event: ClusterEvent) -> None:
         """See ``Hook``. What is known of a node is dropped when it has left, but for workers that share a folder."""
@@ -161,21 +175,6 @@ class PrometheusHook:
         statuses = Tally(seen.values())
         for status in NodeStatus:
             self._metrics.nodes.labels(status.name).set(statuses[status])
-
-    def _count_measured(self, way: str, measured: Mapping[str, Any]) -> None:
-        """Count what an attempt at another node has measured."""
-        metrics = self._metrics
-        place, wire = measured.get("place_ms"), measured.get("wire_ms")
-        if place is not None:
-            metrics.place_seconds[way,].observe(place / 1e3)
-        if wire is not None:
-            metrics.wire_seconds[way,].observe(wire / 1e3)
-            metrics.backlog_seconds[way,].observe(measured["backlog_ms"] / 1e3)
-        sent, received = measured.get("sent_bytes"), measured.get("received_bytes")
-        if sent:
-            metrics.bytes["out", "client"].inc(sent)
-        if received:
-            metrics.bytes["in", "client"].inc(received)
 
     def _code(self, result: CatgaResult[Any]) -> str:
         """Return the label value for the code of a failure."""

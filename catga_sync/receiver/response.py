@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from catga_sync.hooks import ServedDetails
+from catga_sync.hooks import ServedDetails, made
 from catga_sync.receiver.call import UNKNOWN, Progress, StreamOpening
 from catga_sync.receiver.refusal import OK, Reason
 from catga_sync.receiver.request import RawRequest
@@ -87,15 +87,10 @@ def served_details(raw: RawRequest, progress: Progress, status: int, bytes_out: 
     if status == OK and raw.hung_up is not None and raw.hung_up():
         status, bytes_out = _CALLER_GONE, 0
     replayed = progress.replayed_items + (progress.replayed and not progress.refusals)
-    return ServedDetails(
-        _ROUTE_NAMES.get(raw.path, "other"),
-        raw.way,
-        status,
-        progress.refusals,
-        replayed,
-        progress.body_bytes,
-        bytes_out,
-        time.monotonic() - progress.arrived,
+    route, took = _ROUTE_NAMES.get(raw.path, "other"), time.monotonic() - progress.arrived
+    return made(
+        ServedDetails,
+        (route, raw.way, status, progress.refusals, replayed, progress.body_bytes, bytes_out, took),
     )
 
 

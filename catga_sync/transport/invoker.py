@@ -261,8 +261,13 @@ class EnvelopeInvoker:
 
     def way_to(self, node: ClusterNode) -> str:
         """Return how the next call to a node travels: ``post``, ``stream`` or ``grpc``."""
-        name = self._ways.to(node).name
-        return "stream" if name == "post" and self.why_not_stream(node) is None else name
+        way = self._ways.last.get(node.node_id)  # as in ``invoke``
+        if way is None or way.node is not node or way.has_choice:
+            way = self._ways.to(node)
+        streams = self._streams
+        if streams is not None and way.form is JSON and streams.why_not(node) is None:
+            return "stream"
+        return way.name
 
     def why_not_stream(self, node: ClusterNode) -> str | None:
         """Return why the next call to a node that is called over HTTP does not go over a stream; None if it does."""

@@ -28,7 +28,18 @@ class Way:
         earlier: The one of its record before; None for the first.
     """
 
-    __slots__ = ("channel", "clock", "coding", "form", "has_choice", "incarnation", "node", "shows_first", "signing")
+    __slots__ = (
+        "channel",
+        "clock",
+        "coding",
+        "form",
+        "has_choice",
+        "incarnation",
+        "name",
+        "node",
+        "shows_first",
+        "signing",
+    )
 
     def __init__(
         self,
@@ -43,6 +54,8 @@ class Way:
         self.channel = channel
         #: The form in which requests travel there.
         self.form: WireForm = getattr(channel, "form", JSON)
+        #: How a hook calls it: ``post`` or ``grpc``.
+        self.name = "post" if self.form is JSON else "grpc"
         address = node.endpoint if self.form is JSON else node.grpc_address
         if signing is not None and (node.signed is False or not signing.covers(address)):
             signing = None
@@ -59,11 +72,6 @@ class Way:
         self.clock: ClockOffset = earlier.clock if earlier is not None and known else ClockOffset()
         #: The coding of compressed requests; None where nothing is compressed in either direction.
         self.coding = coding_for(node) if compresses and self.form is JSON else None
-
-    @property
-    def name(self) -> str:
-        """How a hook calls it: ``post`` or ``grpc``."""
-        return "post" if self.form is JSON else "grpc"
 
 
 class Ways:

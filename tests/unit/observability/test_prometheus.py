@@ -121,6 +121,21 @@ def test_each_outcome_of_a_send_is_counted_once(answer: Any, code: str, delivery
     assert counted["catga_retries_total"] == {}
 
 
+def test_what_an_invoker_has_measured_is_counted_as_far_as_it_is_a_number(counted: Counted):
+    odd = {"place_ms": 9.0, "wire_ms": "soon", "backlog_ms": 0.0, "sent_bytes": 20, "received_bytes": [10]}
+    answers = [CatgaResult.success(1, metadata={**odd, "wire_ms": 2.0, "received_bytes": 10})]
+    answers += [CatgaResult.success(1, metadata=odd), CatgaResult.success(1, metadata={"wire_ms": 4.0})]
+    with over(counted.hook, a=lambda _: answers.pop(0)) as mediator:
+        for _ in range(3):
+            mediator.send(Ask(1)).unwrap()
+    assert counted["catga_attempts_total"] == {("OK", "EXECUTED", "a", ASK, "post"): 3}
+    assert counted["catga_place_seconds_count"] == {("post",): 3}
+    assert counted["catga_wire_seconds_count"] == {("post",): 2}
+    assert counted["catga_wire_seconds_sum"] == {("post",): 0.006}
+    assert counted["catga_backlog_seconds_count"] == {("post",): 2}
+    assert counted["catga_bytes_total"] == {("in", "client"): 10, ("out", "client"): 40}
+
+
 def test_further_attempts_are_retries(counted: Counted):
     answers = [failing(ErrorCode.UNAVAILABLE, Delivery.NOT_EXECUTED)(None), CatgaResult.success(5)]
     with over(counted.hook, a=lambda _: answers.pop(0), b=lambda _: answers.pop(0)) as mediator:
@@ -416,7 +431,7 @@ def test_the_times_of_attempts_outlive_the_labels_of_a_node_that_leaves() -> Non
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     for _ in range(5):
-        metrics.attempts["t", "n1", "post", "OK", "EXECUTED"](0.5)
+        metrics.attempts["t", "n1", "post", "OK", "EXECUTED"]((0.5, 1.0, 2.0, 0.0, 20, 10))
     metrics.forget_node("n1")
     page = generate_latest(registry).decode()
     assert (total(page, "catga_attempts_total"), total(page, "catga_attempt_seconds_count")) == (0, 5)
@@ -425,7 +440,6 @@ def test_the_times_of_attempts_outlive_the_labels_of_a_node_that_leaves() -> Non
 _FORKS = """
 import os
 import signal
-from collections import deque
 from types import SimpleNamespace
 
 from prometheus_client import CollectorRegistry
@@ -436,7 +450,7 @@ registry = CollectorRegistry()
 metrics = Metrics(registry)
 values = metrics.retries._metric._values
 
-def count(amounts):
+def count(amounts, per=1.0):
     pid = os.fork()
     if not pid:
         signal.alarm(20)
@@ -446,7 +460,7 @@ def count(amounts):
     os.waitpid(pid, 0)
 
 with values.lock:
-    values.settle_locked(SimpleNamespace(noted=deque([1.0]), count=count))
+    values.settle_locked(SimpleNamespace(noted=[1.0], count=count))
 """
 
 
