@@ -40,6 +40,11 @@ help:
 
 # -- environment ------------------------------------------------------------------------------------------------------
 
+# The pip that comes with Python, as a file: run from there it has installed uv sooner than it would be installed itself.
+# Debian keeps it elsewhere.
+PIP_WHEEL := import ensurepip, glob; \
+  print((glob.glob(ensurepip.__path__[0] + "/_bundled/pip-*") + glob.glob("/usr/share/python-wheels/pip-*") + [""])[0])
+
 # A virtual environment does not survive a move: one that was made elsewhere is made anew.
 ifneq "$(shell cat $(VENV)/made-in 2>/dev/null)" "$(CURDIR)"
 .PHONY: $(VENV)/made-in
@@ -51,8 +56,9 @@ $(VENV)/made-in:
 	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 || continue; \
 	  if "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
 	    echo "making $(VENV) with $$("$$python" -c 'import sys; print(sys.executable, sys.version.split()[0])')"; \
-	    rm -rf $(VENV) && "$$python" -m venv $(VENV) || exit 1; \
-	    $(RUN) -m pip install --quiet --quiet uv || echo "uv is not to be had: pip takes a minute longer"; \
+	    rm -rf $(VENV) && "$$python" -m venv --without-pip $(VENV) || exit 1; \
+	    PYTHONPATH="$$("$$python" -c '$(PIP_WHEEL)')" $(RUN) -m pip install --quiet --quiet uv || \
+	      echo "uv is not to be had: pip takes a minute longer"; \
 	    printf '%s\n' "$(CURDIR)" >$@ && exit 0 || exit 1; \
 	  fi; \
 	  seen="$$seen $$python"; \
@@ -69,7 +75,7 @@ $(VENV)/made-in:
 $(VENV)/has-%: $(VENV)/made-in setup.cfg setup.py pyproject.toml
 	@echo "installing catga_sync[$*] into $(VENV)"
 	@$(RUN) -m uv pip install --quiet --python $(RUN) --editable ".[$*]" || \
-	  $(RUN) -m pip install --quiet --quiet --editable ".[$*]"
+	  { $(RUN) -m ensurepip >/dev/null && $(RUN) -m pip install --quiet --quiet --editable ".[$*]"; }
 	@touch $@
 
 # -- what one does ----------------------------------------------------------------------------------------------------

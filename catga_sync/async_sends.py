@@ -11,7 +11,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -124,6 +123,8 @@ class _SendThreads:
 
     async def run(self, send: Callable[[], CatgaResult[T]], ends: float | None) -> CatgaResult[T]:
         """Call ``send`` in a thread; see ``AsyncSends.asend``. ``ends`` is a monotonic time."""
+        import asyncio  # here: whoever awaits this has it, and a WSGI app is to start without it
+
         begun = threading.Lock()
 
         def once() -> Any:

@@ -36,20 +36,19 @@ from catga_sync.handlers import (
     handler_function,
 )
 from catga_sync.hooks import Hooks, SendDetails, made
+from catga_sync.local_steps import Step, direct_step, handle_step, local_step
 from catga_sync.messages import Event, Request, require_event, require_request
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import (
     Behavior,
     Handler,
     WriteResponse,
-    build_chain,
     handler_step,
-    local_step,
     run_subscribers,
     run_watched,
     watched_step,
 )
-from catga_sync.results import CatgaResult, expired_before_start
+from catga_sync.results import CatgaResult, expired_before_start, succeeded
 from catga_sync.serialization import MessageRegistry, MessageType
 
 __all__ = ["Mediator"]
@@ -63,8 +62,7 @@ class Mediator(AsyncSends):
     Run handlers and subscribers of this process. Thread-safe.
 
     Args:
-        registry:
-            The message types. None means a registry of its own.
+        registry: The message types. None means a registry of its own.
 
     .. versionadded:: 0.1
     """
@@ -77,10 +75,10 @@ class Mediator(AsyncSends):
         self.registry = MessageRegistry() if registry is None else registry
         # Re-entrant: a behaviour that is put around handlers may add a hook.
         self._lock = threading.RLock()
-        # Guarded by _lock for writing, swapped whole; read without it. A handler alone, and inside its behaviours.
-        self._steps: dict[type, tuple[MessageType, Handler, Handler]] = {}
+        # Guarded by _lock for writing, swapped whole; read without it. The user's handler, and inside its behaviours.
+        self._steps: dict[type, tuple[MessageType, Callable[[Any], Any], Handler]] = {}
         #: For a request that is sent here.
-        self.chains: dict[type, Handler] = {}
+        self.chains: dict[type, Step] = {}
         self._subscribers: dict[type, tuple[Handler, ...]] = {}
         self._behaviors: tuple[Behavior, ...] = ()
         self._hooks = Hooks()
@@ -127,13 +125,12 @@ class Mediator(AsyncSends):
         function = handler_function(handler)
         entry = self.registry.ensure(request_type)
         check_return_annotation(function, entry)
-        step = handler_step(function, entry.name, entry.response_check, entry.response_may_be_none)
         with self._lock:
             if request_type in self._steps:
                 raise RegistrationError(f"{entry.name} has a handler already; a request type has exactly one")
-            handle = _inside(entry, step, self._behaviors)
-            self._steps = {**self._steps, request_type: (entry, step, handle)}
-            self.chains = {**self.chains, request_type: self._chain_of(entry, handle)}
+            handle = handle_step(entry, function, self._behaviors)
+            self._steps = {**self._steps, request_type: (entry, function, handle)}
+            self.chains = {**self.chains, request_type: self._chain_of(entry, function, handle)}
 
     def subscriber(self, function: F = NO_FUNCTION) -> F:
         """Register a function as a subscriber of the event type that its first parameter is annotated with."""
@@ -193,23 +190,25 @@ class Mediator(AsyncSends):
             self._watch_handlers_locked()
 
     def _rebuild_locked(self, behaviors: tuple[Behavior, ...]) -> None:
-        built = {kind: (entry, step, _inside(entry, step, behaviors)) for kind, (entry, step, _) in self._steps.items()}
-        self._behaviors, self._steps = behaviors, built
+        steps = self._steps.items()
+        self._steps = {kind: (entry, inner, handle_step(entry, inner, behaviors)) for kind, (entry, inner, _) in steps}
+        self._behaviors = behaviors
         self._watch_handlers_locked()
 
     def _watch_handlers_locked(self) -> None:
-        self.chains = {kind: self._chain_of(entry, handle) for kind, (entry, _, handle) in self._steps.items()}
+        self.chains = {kind: self._chain_of(*step) for kind, step in self._steps.items()}
 
-    def _chain_of(self, entry: MessageType, handle: Handler) -> Handler:
+    def _chain_of(self, entry: MessageType, function: Callable[[Any], Any], handle: Handler) -> Step:
         """Return the chain for a request that is sent here; no behaviour is called."""
         if not entry.remote:
             return watched_step(self._hooks, entry.name, handle)
         if not self._handle_watchers:
-            return self._local_step(handle, entry.codec, entry.response_codec, entry.name)
+            if self._behaviors or entry.response_codec is None or self._local_step is not local_step:
+                return self._local_step(handle, entry.codec, entry.response_codec, entry.name)
+            return direct_step(function, entry, entry.response_codec)
         # Of a request that is unfit to travel, hooks are told nothing: no handler has run. A response is to them what
         # its caller gets.
-        handle = self._local_step(handle, None, entry.response_codec, entry.name)
-        chain = watched_step(self._hooks, entry.name, handle)
+        chain = watched_step(self._hooks, entry.name, self._local_step(handle, None, entry.response_codec, entry.name))
         return self._local_step(chain, entry.codec, None, entry.name)
 
     def handles(self, request_type: type) -> bool:
@@ -249,9 +248,13 @@ class Mediator(AsyncSends):
         chain = self.chains.get(type(request))
         if chain is None or self._send_watchers or self._handle_watchers:
             return self._dispatch_watched(require_request(request), local_call(timeout, context))
-        if timeout is None and context is None and current_call() is None:
-            return chain(request)  # no part of another call: its id is made when it is read
-        return self.dispatch(request, local_call(timeout, context))
+        if timeout is not None or context is not None or current_call() is not None:
+            return self.dispatch(request, local_call(timeout, context))
+        # No part of another call: its id is made when it is read.
+        started = perf_counter()
+        found = chain(request)
+        took = (perf_counter() - started) * 1e3
+        return found._with(processing_time_ms=took) if type(found) is CatgaResult else succeeded(found, took)
 
     def _dispatch_watched(self, request: Request[T], call: CallContext) -> CatgaResult[T]:
         details = made(SendDetails, (self.registry.ensure(type(request)).name, call, False, {}))
@@ -281,12 +284,14 @@ class Mediator(AsyncSends):
             started = perf_counter()
             if write is None:
                 result = chain(request)
+                if type(result) is not CatgaResult:
+                    return succeeded(result, (perf_counter() - started) * 1e3, call, node_id)
             else:
-                entry, _, step = self._steps[type(request)]
+                entry, _, run = self._steps[type(request)]
                 if self._handle_watchers:
                     hooks, name = self._hooks, entry.name
-                    result = run_watched(hooks, name, lambda it: write(step(it)), request, call, received=True)
-                elif (result := write(step(request))).is_success:
+                    result = run_watched(hooks, name, lambda it: write(run(it)), request, call, received=True)
+                elif (result := write(run(request))).is_success:
                     return result  # nothing but its payload is sent
             if result._request_id is call and result.node_id == node_id:
                 return result  # as hooks were told it
@@ -357,8 +362,7 @@ class Mediator(AsyncSends):
     def explain(self, request: Request[Any], *, timeout: float | None = None) -> Explanation:
         """Return what ``send`` would do with the request: run it here, or fail for want of a handler."""
         entry = self.registry.ensure(type(require_request(request)))
-        here = ClusterNode("local", None)
-        handled = self.handles(entry.cls)
+        here, handled = ClusterNode("local", None), self.handles(entry.cls)
         return Explanation(
             type_name=entry.name,
             router="local",
@@ -381,8 +385,8 @@ class Mediator(AsyncSends):
         run = partial(run_subscribers, steps, call=current_call())
         if not steps or not self._handle_watchers:
             return run(event)
-        name, hooks = self.registry.by_type(type(event)).name, self._hooks
-        return within_call(lambda call: run_watched(hooks, name, run, event, call, received=received))
+        name = self.registry.by_type(type(event)).name
+        return within_call(lambda call: run_watched(self._hooks, name, run, event, call, received=received))
 
     def no_handler(self, request_type: type) -> CatgaResult[Any]:
         """Return the failure for a request type that has no handler here."""
@@ -394,7 +398,3 @@ class Mediator(AsyncSends):
             ErrorCode.UNIMPLEMENTED,
             delivery=Delivery.NOT_EXECUTED,
         )
-
-
-def _inside(entry: MessageType, step: Handler, behaviors: tuple[Behavior, ...]) -> Handler:
-    return build_chain(step, behaviors, entry.name, lambda request: entry.response_may_be_none)

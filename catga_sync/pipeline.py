@@ -16,16 +16,13 @@ from contextvars import ContextVar
 from datetime import date, datetime
 from time import perf_counter, time
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from catga_sync._evidence import Evidence
 from catga_sync.context import CallContext, current_call, enter_call, leave_call, new_request_id, within_call
 from catga_sync.errors import CallError, Delivery, ErrorCode, SerializationError, ends_process, parse_code
 from catga_sync.hooks import CUT_SHORT, HandleDetails, Hooks, carried, made, queue_ms
 from catga_sync.results import INSIDE, CatgaResult, succeeded
-
-if TYPE_CHECKING:
-    from catga_sync.serialization.codec import Codec
 
 __all__ = [
     "MAX_ERROR_TEXT",
@@ -38,7 +35,6 @@ __all__ = [
     "for_others",
     "handler_step",
     "limit_text",
-    "local_step",
     "raised_in_call",
     "run_subscribers",
     "run_watched",
@@ -201,44 +197,6 @@ def run_subscribers(steps: Sequence[Handler], event: Any, call: CallContext | No
     return result if call is None else result._of_call(call, call.node_id, (perf_counter() - began) * 1e3)
 
 
-def local_step(chain: Handler, request_codec: Codec | None, response_codec: Codec | None, name: str) -> Handler:
-    """
-    Return a step of a local call: it accepts and returns what a remote call would.
-
-    Args:
-        chain: Runs the request.
-        request_codec: Of the request; None accepts it as it is.
-        response_codec: Of its response; None returns it as it is.
-        name: Wire name of the request type, for texts.
-    """
-
-    def run(request: Any) -> CatgaResult[Any]:
-        try:
-            certain = request_codec is None or request_codec.round_trips(request)
-        except BaseException as exc:  # such as a missing attribute: the codec makes the error text
-            if ends_process(exc):
-                raise
-            certain = False
-        if not certain and request_codec is not None:
-            try:
-                request = request_codec.decode(request_codec.encode(request))
-            except SerializationError as exc:
-                return _unfit_request(exc)
-        result = chain(request)
-        value = result.value
-        if response_codec is None or (value is None and (response_codec.nullable or not result.is_success)):
-            return result
-        try:
-            certain = response_codec.round_trips(value)
-        except BaseException as exc:  # as above
-            if ends_process(exc):
-                raise
-            certain = False
-        return result if certain else _carried(result, response_codec, name)
-
-    return run
-
-
 def unwritable_answer(name: str, exc: SerializationError, call: CallContext) -> CatgaResult[Any]:
     """Return the failure of a call whose response does not fit the response type of the request."""
     return _broken_response(f"the response of the handler of {name} cannot be written: {exc}", call)
@@ -255,30 +213,9 @@ def _broken_response(text: str, call: CallContext) -> CatgaResult[Any]:
     return CatgaResult.failure(text, ErrorCode.INTERNAL)._with(request_id=call.request_id)
 
 
-def _call_of(result: CatgaResult[Any]) -> CallContext:
-    """Return the call of a result of this process, whose id may have been read already."""
-    return current_call() or CallContext(result.request_id)
-
-
 def _this_call() -> CallContext:
     """Return the current call; one with an id of its own for a local send that is no part of another, and has none."""
     return current_call() or CallContext(new_request_id())
-
-
-def _unfit_request(exc: SerializationError) -> CatgaResult[Any]:
-    _log.debug("a request does not fit its class", exc_info=exc)
-    return CatgaResult.failure(limit_text(str(exc)), ErrorCode.INVALID_ARGUMENT, delivery=Delivery.NOT_EXECUTED)
-
-
-def _carried(result: CatgaResult[Any], codec: Codec, name: str) -> CatgaResult[Any]:
-    try:
-        raw = codec.encode(result.value)
-    except SerializationError as exc:
-        return unwritable_answer(name, exc, _call_of(result))
-    try:
-        return result._with(value=codec.decode(raw))
-    except SerializationError as exc:
-        return unreadable_answer(name, exc, _call_of(result))
 
 
 def _guarded(
@@ -306,7 +243,9 @@ def _guarded(
             response = step(request)
             if isinstance(response, CatgaResult):
                 delivery = Delivery.EXECUTED if response.is_success else evidence.delivery(request)
-                return shown_to_caller(response if response.delivery is delivery else response._with(delivery=delivery))
+                # One of a subclass does not get through a behaviour, as it does not through a handler.
+                kept = response.delivery is delivery and type(response) is CatgaResult
+                return shown_to_caller(response if kept else response._with(delivery=delivery))
             if response is not None or answers_none(request):
                 return CatgaResult(True, response)
         except BaseException as exc:

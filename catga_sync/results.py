@@ -48,18 +48,6 @@ class Attempt:
     error: str | None = None
 
 
-class _AttemptCells:
-    """The attributes of an attempt while they are set; see ``_Cells``."""
-
-    __slots__ = ("code", "delivery", "elapsed", "error", "node_id")
-
-    node_id: str
-    elapsed: float
-    delivery: Delivery
-    code: ErrorCode | str | None
-    error: str | None
-
-
 class _Cells:
     """
     The attributes of a result while they are set.
@@ -69,8 +57,8 @@ class _Cells:
     """
 
     __slots__ = (
+        "_attempts",
         "_request_id",
-        "attempts",
         "code",
         "delivery",
         "error",
@@ -88,8 +76,9 @@ class _Cells:
     delivery: Delivery
     node_id: str | None
     processing_time_ms: float
-    attempts: tuple[Attempt, ...]
     metadata: MappingProxyType[str, Any]
+    #: A number stands for one attempt at ``node_id``, whose seconds it is: made when it is read.
+    _attempts: tuple[Attempt, ...] | float
     _request_id: str | _Named | None
 
 
@@ -149,7 +138,7 @@ class CatgaResult(_Cells, Generic[T]):
         fill(self, "_request_id", request_id)
         fill(self, "node_id", node_id)
         fill(self, "processing_time_ms", processing_time_ms)
-        fill(self, "attempts", attempts)
+        fill(self, "_attempts", attempts)
         fill(self, "metadata", _NOTHING if metadata is None else MappingProxyType(dict(metadata)))
 
     @classmethod
@@ -201,7 +190,7 @@ class CatgaResult(_Cells, Generic[T]):
         cells._request_id = self._request_id if request_id is _KEPT else request_id
         cells.node_id = self.node_id if node_id is _KEPT else node_id
         cells.processing_time_ms = self.processing_time_ms if processing_time_ms is _KEPT else processing_time_ms
-        cells.attempts = self.attempts if attempts is _KEPT else attempts
+        cells._attempts = self.attempts if attempts is _KEPT else attempts
         cells.metadata = self.metadata if metadata is _KEPT else metadata
         cells.__class__ = CatgaResult
         return cells  # type: ignore[return-value] # by the line above
@@ -210,7 +199,7 @@ class CatgaResult(_Cells, Generic[T]):
         self,
         request_id: str | _Named | None,
         delivery: Delivery,
-        attempts: tuple[Attempt, ...],
+        attempts: tuple[Attempt, ...] | float,
         metadata: MappingProxyType[str, Any],
     ) -> CatgaResult[T]:
         """Return a copy with what a send to a node adds: ``_with`` in half the time."""
@@ -223,7 +212,7 @@ class CatgaResult(_Cells, Generic[T]):
         cells._request_id = request_id
         cells.node_id = self.node_id
         cells.processing_time_ms = self.processing_time_ms
-        cells.attempts = attempts
+        cells._attempts = attempts
         cells.metadata = metadata
         cells.__class__ = CatgaResult
         return cells  # type: ignore[return-value] # by the line above
@@ -239,7 +228,7 @@ class CatgaResult(_Cells, Generic[T]):
         cells._request_id = call
         cells.node_id = node_id
         cells.processing_time_ms = processing_time_ms
-        cells.attempts = self.attempts
+        cells._attempts = self.attempts
         cells.metadata = self.metadata
         cells.__class__ = CatgaResult
         return cells  # type: ignore[return-value] # by the line above
@@ -260,16 +249,19 @@ class CatgaResult(_Cells, Generic[T]):
         cells.node_id = node_id
         cells.processing_time_ms = elapsed * 1e3 if self.node_id is None else self.processing_time_ms
         cells.metadata = self.metadata
-        attempt = _AttemptCells()
-        attempt.node_id = node_id
-        attempt.elapsed = elapsed
-        attempt.delivery = self.delivery
-        attempt.code = self.code  # with the error, a behaviour may tell it of a success
-        attempt.error = self.error
-        attempt.__class__ = Attempt  # type: ignore[assignment] # of the same layout
-        cells.attempts = (attempt,)  # type: ignore[assignment] # by the line above
+        cells._attempts = elapsed
         cells.__class__ = CatgaResult
         return cells  # type: ignore[return-value] # by the line above
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """All attempts of a call in a cluster, in order; otherwise empty."""
+        found = self._attempts
+        if isinstance(found, (float, int)):
+            # With code and error: a behaviour may tell them of a success.
+            found = (Attempt(cast("str", self.node_id), found, self.delivery, self.code, self.error),)
+            object.__setattr__(self, "_attempts", found)
+        return found
 
     @property
     def request_id(self) -> str:
@@ -292,7 +284,7 @@ class CatgaResult(_Cells, Generic[T]):
             DeadlineExceeded, NetworkError, SerializationError, NoHandlerError, AccessDenied: See ``catga_sync.errors``.
         """
         if self.is_success:
-            return cast("T", self.value)  # None only where T allows it
+            return self.value  # type: ignore[return-value] # None only where T allows it
         raise self._to_error()
 
     @property
@@ -343,8 +335,8 @@ class CatgaResult(_Cells, Generic[T]):
         raise AttributeError(f"{name}: a CatgaResult cannot be changed")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = {name: getattr(self, name) for name in _Cells.__slots__ if name != "_request_id"}
-        arguments.update(request_id=self.request_id, metadata=dict(self.metadata))
+        arguments = {name: getattr(self, name) for name in _PUBLIC}
+        arguments.update(metadata=dict(self.metadata))
         return (functools.partial(CatgaResult, **arguments), ())
 
     def __repr__(self) -> str:
@@ -356,11 +348,12 @@ class CatgaResult(_Cells, Generic[T]):
 def succeeded(
     value: Any,
     processing_time_ms: float,
-    request_id: str | None = None,
+    request_id: str | _Named | None = None,
     node_id: str | None = None,
     metadata: MappingProxyType[str, Any] = _NOTHING,
+    attempts: tuple[Attempt, ...] | float = (),
 ) -> CatgaResult[Any]:
-    """Return ``CatgaResult(True, value, ...)`` in a fifth of the time."""
+    """Return ``CatgaResult(True, value, ...)`` in a fifth of the time; for ``attempts`` see ``_Cells``."""
     cells = _Cells()
     cells.is_success = True
     cells.value = value
@@ -369,7 +362,7 @@ def succeeded(
     cells._request_id = request_id
     cells.node_id = node_id
     cells.processing_time_ms = processing_time_ms
-    cells.attempts = ()
+    cells._attempts = attempts
     cells.metadata = metadata
     cells.__class__ = CatgaResult
     return cells  # type: ignore[return-value] # by the line above

@@ -80,6 +80,8 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path)  # the order that xdist wants of all workers
     if config.getoption("--slow"):
         return
     slow = {item for item in items if item.get_closest_marker("slow") is not None}
@@ -93,6 +95,10 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, A
     """Fail a module whose import starts a node: it would run beside all tests, and use the folders that they choose."""
     before = _our_threads()
     report = yield
+    if isinstance(collector, pytest.Dir) and (worker := getattr(collector.config, "workerinput", None)) is not None:
+        # In a checkout that is new, all workers would compile the same files at the same time: each begins elsewhere.
+        begin = int(worker["workerid"].removeprefix("gw")) * len(report.result) // worker["workercount"]
+        report.result = report.result[begin:] + report.result[:begin]
     if isinstance(collector, pytest.Module) and (started := sorted((_our_threads() - before).elements())):
         report.outcome = "failed"
         report.longrepr = f"the import starts threads, so make the node in a fixture: {', '.join(started)}"

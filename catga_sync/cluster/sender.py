@@ -125,7 +125,7 @@ class Sender:
                 # As ``_measured``, written out: on the way of every call to another node.
                 metadata = MappingProxyType(given.metadata | {"place_ms": (since - began) * 1e3})
                 request_id = call.request_id if given._request_id is None else given._request_id
-                result = given._of_send(request_id, given.delivery, given.attempts, metadata)
+                result = given._of_send(request_id, given.delivery, given._attempts, metadata)
             except BaseException as exc:
                 result = _named(_invoker_failed(exc, node, call), call)
             finally:
@@ -296,7 +296,7 @@ def _measured(result: CatgaResult[Any], call: CallContext, waited: float) -> Cat
     """Return a result of the invoker with the id of its call, and the seconds that it has waited for a slot."""
     metadata = MappingProxyType(result.metadata | {"place_ms": waited * 1e3})
     request_id = call.request_id if result._request_id is None else result._request_id
-    return result._of_send(request_id, result.delivery, result.attempts, metadata)
+    return result._of_send(request_id, result.delivery, result._attempts, metadata)
 
 
 def _invoker_failed(exc: BaseException, node: ClusterNode, call: CallContext) -> CatgaResult[Any]:

@@ -13,7 +13,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from catga_sync.cluster.dispatch import Dispatcher
 from catga_sync.cluster.local_node import LocalNode
@@ -23,11 +23,12 @@ from catga_sync.context import CallContext, call_within, current_call, enter_cal
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import Delivery
 from catga_sync.hooks import CUT_SHORT, AttemptDetails, Hooks, SendDetails, carried, made
+from catga_sync.local_steps import Step
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Request
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
-from catga_sync.results import Attempt, CatgaResult, expired_before_start
+from catga_sync.results import Attempt, CatgaResult, expired_before_start, succeeded
 
 __all__ = ["ShortWay"]
 
@@ -35,6 +36,16 @@ __all__ = ["ShortWay"]
 _SHORTEST = 0.001
 #: To look up the member of an Enum takes as long as ten of the other steps here.
 _EXECUTED = Delivery.EXECUTED
+
+
+class _Way(NamedTuple):
+    """How a type of request runs here. Immutable."""
+
+    chain: Step
+    #: Whether no other node could take it.
+    alone: bool
+    #: The wire name of the type.
+    name: str
 
 
 class ShortWay:
@@ -77,8 +88,8 @@ class ShortWay:
         self._this = local_node.this
         self._membership = membership
         self._dispatcher = dispatcher
-        self._pay_in = budget.pay_in
-        self._is_complete = surroundings.complete
+        self._budget = budget
+        self._surroundings = surroundings
         self._hooks = hooks
         self._send_watchers, self._attempt_watchers = hooks.send, hooks.attempt
         # A mediator whose own ``dispatch`` sees each request, such as ``FakeMediator``, sees those of a node, too.
@@ -86,9 +97,9 @@ class ShortWay:
         self._timeout = timeout
         self._is_running = is_running
         self._monotonic = monotonic
-        # A cache, read and filled without a lock: the snapshot that was looked at, and how many candidates it has for
-        # each request type; 0 for a type that goes the long way. With it, the wire name of the type.
-        self._numbers: tuple[Snapshot | None, dict[type, tuple[int, str]]] = (None, {})
+        # A cache, read and filled without a lock: the snapshot and the handlers that were looked at, and what they
+        # decide for each request type; None for a type that goes the long way.
+        self._known: tuple[Snapshot | None, dict[type, Step], dict[type, _Way | None]] = (None, {}, {})
 
     def send(self, request: Any, timeout: float | None) -> CatgaResult[Any] | None:
         """
@@ -100,24 +111,25 @@ class ShortWay:
         """
         if not self._prefers_this:
             return None
-        kind, snapshot = type(request), self._membership.known
+        snapshot, chains = self._membership.known, self._local.chains
         if snapshot is None:
             return None
-        known = self._numbers
-        if known[0] is not snapshot:
-            known = self._numbers = (snapshot, {})
-        found = known[1].get(kind)
-        if found is None:
+        # Both are swapped whole; a test may have replaced a handler for a while, and taken it away again.
+        seen, handled, ways = self._known
+        if seen is not snapshot or handled is not chains:
+            ways = {}
+            self._known = (snapshot, chains, ways)
+        kind = type(request)
+        if kind not in ways:
             if not isinstance(request, Request):
                 return None
-            found = known[1][kind] = self._number(kind, snapshot)
-        number, name = found
-        # Looked up in each call: a test may have replaced a handler for a while, and taken it away again.
-        chain = self._local.chains.get(kind) if number else None
-        if chain is None or current_call() is not None or not self._is_running():
+            ways[kind] = self._way(kind, snapshot, chains)
+        way = ways[kind]
+        if way is None or current_call() is not None or not self._is_running():
             return None
+        chain, alone, name = way
         seconds = self._timeout if timeout is None else check_timeout(timeout)
-        if seconds < _SHORTEST or (number > 1 and self._local_node.room == 0) or not self._is_complete():
+        if seconds < _SHORTEST or (not alone and self._local_node.room == 0) or not self._surroundings.complete():
             return None
         began = self._monotonic()
         at = began + seconds
@@ -128,13 +140,16 @@ class ShortWay:
         if self._attempt_watchers:
             return self._attempt(request, name, at, call)
         # An attempt that no hook watches.
-        self._pay_in(began)
+        self._budget.pay_in(began)
         token = enter_call(call)
         try:
-            result = chain(request)
+            found = chain(request)
         finally:
             leave_call(token)
-        result = result._of_attempt(call, self._node_id, self._monotonic() - began)
+        elapsed = self._monotonic() - began
+        if type(found) is not CatgaResult:
+            return succeeded(found, elapsed * 1e3, call, self._node_id, attempts=elapsed)
+        result = found._of_attempt(call, self._node_id, elapsed)
         # What has run is never sent again, failed or not.
         return result if result.delivery is _EXECUTED else self._dispatcher.go_on(request, call, result)
 
@@ -144,7 +159,7 @@ class ShortWay:
         chain = self._local.chains.get(type(request))
         if chain is None or at <= began:  # a hook has used it up
             return self._dispatcher.send(request, self._local.registry.ensure(type(request)), call)
-        self._pay_in(began)
+        self._budget.pay_in(began)
         carrier: dict[str, str] = {}
         details = made(AttemptDetails, (name, call, self._this, "local", None, False, carrier))
         told = self._hooks.begin(self._attempt_watchers, details)
@@ -154,7 +169,8 @@ class ShortWay:
             running, started = carried(details) if carrier else call, self._monotonic()
             token = enter_call(running)
             if at > started:
-                result = chain(request)
+                found = chain(request)
+                result = found if type(found) is CatgaResult else succeeded(found, 0.0)
                 # Unless hooks were told it already.
                 if result._request_id is not running or result.node_id != self._node_id:
                     result = result._of_call(running, self._node_id, (self._monotonic() - started) * 1e3)
@@ -170,10 +186,11 @@ class ShortWay:
         attempt = Attempt(self._node_id, elapsed, result.delivery, result.code, result.error)
         return self._dispatcher.go_on(request, call, result._with(attempts=(attempt,)))
 
-    def _number(self, kind: type, snapshot: Snapshot) -> tuple[int, str]:
-        """Return the number of candidates for a request, 0 where this node does not take it first, and its name."""
-        if not self._local.handles(kind):
-            return 0, ""
+    def _way(self, kind: type, snapshot: Snapshot, chains: dict[type, Step]) -> _Way | None:
+        """Return how a type of request runs here, or None where this node does not take it first."""
+        chain = chains.get(kind)
+        if chain is None:
+            return None
         entry = self._local.registry.ensure(kind)
         number = 0 if entry.route is not None else self._dispatcher.number_without_store(entry, snapshot)
-        return number, entry.name
+        return _Way(chain, number == 1, entry.name) if number else None

@@ -45,7 +45,7 @@ def loads(raw: bytes, *, decimals: bool = False, signed_zeros: bool = False, uni
             raise SerializationError("JSON: starts with a byte order mark; send UTF-8 without one")
         text = str(raw, "utf-8")
         check_depth(raw)
-        signed_zeros = signed_zeros and b"-0" in raw and _MINUS_ZERO.search(raw) is not None
+        signed_zeros = signed_zeros and _MINUS_ZERO.search(raw) is not None
         return _DECODERS[decimals, unique_keys, signed_zeros].decode(text)
     except SerializationError:
         raise
@@ -82,7 +82,7 @@ def loads_plain(raw: bytes, *, decimals: bool, signed_zeros: bool) -> tuple[Any,
     # One character is found much faster than two.
     if ("\\" in text and "\\u" in text) or "\n" in text or "\r" in text or "\t" in text:
         raise ValueError
-    if signed_zeros and b"-0" in raw and _MINUS_ZERO.search(raw) is not None:
+    if signed_zeros and _MINUS_ZERO.search(raw) is not None:
         raise ValueError
     check_depth(raw)
     data, end = _PLAIN[decimals](text, 0)

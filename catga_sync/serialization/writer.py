@@ -3,7 +3,9 @@
     GetUser(user_id: str, limit: int | None)   ->
         v1 = v.user_id
         v2 = v.limit
-        return '{"userId":%s,"limit":%s}' % (quote(v1), "null" if v2 is None else ...)      if type(v) is GetUser
+        v1 = quote(v1)
+        v2 = "null" if v2 is None else ...
+        return f'{C1}{v1}{C2}{v2}{C3}'      if type(v) is GetUser; C1 is '{"userId":', C2 is ',"limit":'
 
 Each kind of field writes the expression for its own values in ``StrictField.write_code``; this file joins them.
 
@@ -87,7 +89,10 @@ class WriteCode(Source):
             parts: Of each part the JSON before it, its field, and the expression for its value.
         """
         variables = [self.variable() for _ in parts]
-        lines = tuple(f"{v} = {value}" for v, (_, _, value) in zip(variables, parts, strict=True))
-        template = open_ + ",".join(before.replace("%", "%%") + "%s" for before, _, _ in parts) + close
-        texts = "".join(f"{self.item(field, v)}, " for v, (_, field, _) in zip(variables, parts, strict=True))
-        return f"{self.name(template)} % ({texts})", lines
+        lines = [f"{v} = {value}" for v, (_, _, value) in zip(variables, parts, strict=True)]
+        lines += [f"{v} = {self.item(field, v)}" for v, (_, field, _) in zip(variables, parts, strict=True)]
+        joined = "".join(
+            f"{{{self.name((',' if at else open_) + before)}}}{{{variables[at]}}}"
+            for at, (before, _, _) in enumerate(parts)
+        )
+        return f"f'{joined}{{{self.name(close if parts else open_ + close)}}}'", tuple(lines)

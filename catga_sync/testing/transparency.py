@@ -16,9 +16,10 @@ from typing import Any
 
 from catga_sync.cluster.mediator import ClusterMediator
 from catga_sync.errors import SerializationError
+from catga_sync.local_steps import local_step
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Event
-from catga_sync.pipeline import Handler, local_step
+from catga_sync.pipeline import Handler
 from catga_sync.results import CatgaResult
 from catga_sync.serialization import Codec
 from catga_sync.testing.overriding import in_force, local_of

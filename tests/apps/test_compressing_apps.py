@@ -47,7 +47,10 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module", params=[SECRET, None], ids=["signed", "unsigned"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(SECRET, id="signed"), pytest.param(None, id="unsigned", marks=pytest.mark.slow)],
+)
 def trust(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {"insecure": True} if request.param is None else {"secret": request.param}
 

@@ -38,7 +38,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", here)
 
 
-@pytest.mark.parametrize("compression", ["auto", "off"])
+@pytest.mark.parametrize("compression", ["auto", pytest.param("off", marks=pytest.mark.slow)])
 def test_signed_responses_pass_a_proxy_that_compresses(compression: str, tmp_path: Path) -> None:
     private = {"CATGA_RUNTIME_DIR": str(tmp_path / "private"), "DISCOVERY": f"sqlite:///{tmp_path / 'nodes'}"}
     with (

@@ -124,6 +124,7 @@ say(threads=threads())
         assert self.said(program) == {"threads": ["MainThread"]}
         assert program.wait(20) == 0
 
+    @pytest.mark.slow
     def test_a_child_that_was_forked_in_c_follows_by_itself(self, api: KubernetesApi, run: Any) -> None:
         program = run("""
 import ctypes, gc
@@ -209,6 +210,7 @@ users.close()
         assert self.said(program) == {"codes": [0] * 40}
         assert program.wait(20) == 0
 
+    @pytest.mark.slow
     def test_a_process_that_closes_nothing_ends_at_once(self, api: KubernetesApi, run: Any) -> None:
         program = run('until("users-0"); wait()')
         processes.until(lambda: api.open_watches == 1, "it watches")

@@ -41,7 +41,9 @@ def unsigned_call(server: Process) -> tuple[int, str | None, bool]:
     return response.status_code, response.headers.get("Catga-Executed"), response.json()["isSuccess"]
 
 
-@pytest.mark.parametrize("kind", PROXIES)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "haproxy tcp" else []) for kind in PROXIES]
+)
 @pytest.mark.parametrize(
     "secret", [pytest.param("k" * 32, id="with a secret", marks=pytest.mark.slow), pytest.param(None, id="without")]
 )

@@ -65,7 +65,7 @@ print(json.dumps([connection() == mine, others == mine, sorted(each.node.node_id
 """
 
 
-@pytest.mark.parametrize("how", ["os.fork", "a fork in C"])
+@pytest.mark.parametrize("how", ["os.fork", pytest.param("a fork in C", marks=pytest.mark.slow)])
 def test_a_forked_child_has_a_connection_of_its_own_and_leaves_the_parents_alone(server: RedisServer, how: str) -> None:
     done = processes.run("-W", "error", "-c", FORK, server.url, how)
     assert done.returncode == 0, done.stderr

@@ -70,6 +70,7 @@ def test_four_times_the_capacity_is_served_at_capacity(nodes: Nodes) -> None:
     assert [run for run, call in runs if run.start > max(call.sent + 1.0, call.returned) + 0.25] == []
 
 
+@pytest.mark.slow
 def test_a_call_that_comes_back_to_a_full_node_fails_at_once(nodes: Nodes) -> None:
     nodes.start("a", HANDLES="Go", options=("--threads", "2"))
     nodes.start("b", HANDLES="Come", options=("--threads", "2"))
@@ -112,11 +113,12 @@ def test_a_chain_with_room_may_come_back(nodes: Nodes) -> None:
         assert client.send(Do("after")).is_success
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
         pytest.param("python:tests.faults.bare", id="told by each request"),
-        pytest.param("python:catga_sync.integrations.gunicorn", id="told by the hooks", marks=pytest.mark.slow),
+        pytest.param("python:catga_sync.integrations.gunicorn", id="told by the hooks"),
     ],
 )
 def test_a_server_with_one_thread_neither_waits_for_itself_nor_is_silent_about_it(nodes: Nodes, settings: str) -> None:

@@ -14,7 +14,7 @@ from tests.processes import until
 
 require_module("gunicorn")
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 def assert_the_first_stays(nodes: Nodes) -> None:
@@ -43,7 +43,6 @@ def test_the_second_is_refused_with_a_clear_error(nodes: Nodes) -> None:
 
 
 @pytest.mark.redis
-@pytest.mark.slow
 def test_the_second_is_refused_over_redis(tmp_path: Path) -> None:
     with redis_server() as server, Nodes(tmp_path, CATGA_DISCOVERY=server.url) as nodes:
         assert_the_first_stays(nodes)

@@ -95,7 +95,7 @@ def test_it_serves_until_sigterm_and_loses_no_call(tmp_path: Path) -> None:
     [
         pytest.param(signal.SIGTERM, "as the app is loaded", marks=pytest.mark.slow),
         (signal.SIGTERM, "as the server starts"),
-        (signal.SIGINT, "as the app is loaded"),
+        pytest.param(signal.SIGINT, "as the app is loaded", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, "as the server starts", marks=pytest.mark.slow),
     ],
 )

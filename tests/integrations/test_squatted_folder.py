@@ -119,7 +119,7 @@ def run(script: str, shared: Path, *arguments: str, **variables: str) -> tuple[s
     [
         ("client", "closed to others"),
         pytest.param("client", "open", marks=pytest.mark.slow),
-        ("client", "link"),
+        pytest.param("client", "link", marks=pytest.mark.slow),
         pytest.param("node", "closed to others", marks=pytest.mark.slow),
         ("node", "open"),
         pytest.param("node", "link", marks=pytest.mark.slow),

@@ -45,7 +45,8 @@ def held(client: ClusterMediator, pool: ThreadPoolExecutor, started: Path) -> Fu
     return future
 
 
-@pytest.mark.parametrize("how", ["quit", pytest.param("timeout", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["quit", "timeout"])
 def test_a_sync_worker_that_is_told_to_end_ends_in_the_middle_of_a_handler(
     client: ClusterMediator, cluster_name: str, tmp_path: Path, how: str
 ) -> None:

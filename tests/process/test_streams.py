@@ -72,7 +72,9 @@ def caller(
         pytest.param(
             {"secret": SECRET}, {"SECRET": SECRET}, "blueprint", id="secret-blueprint", marks=pytest.mark.slow
         ),
-        pytest.param({"secret": SECRET}, {"SECRET": SECRET}, "middleware", id="secret-middleware"),
+        pytest.param(
+            {"secret": SECRET}, {"SECRET": SECRET}, "middleware", id="secret-middleware", marks=pytest.mark.slow
+        ),
         pytest.param(
             {"insecure": True}, {"INSECURE": "1"}, "blueprint", id="insecure-blueprint", marks=pytest.mark.slow
         ),
@@ -272,8 +274,10 @@ def test_a_reload_loses_no_call(cluster_name: str) -> None:
 
 @pytest.mark.parametrize(
     ("options", "env", "status"),
-    [({"secret": SECRET}, {"SECRET": SECRET}, b"401"), ({}, {}, b"101")],
-    ids=["secret", "shared key"],
+    [
+        pytest.param({"secret": SECRET}, {"SECRET": SECRET}, b"401", id="secret"),
+        pytest.param({}, {}, b"101", id="shared key", marks=pytest.mark.slow),
+    ],
 )
 def test_a_stream_that_was_recorded_runs_nothing_again(
     cluster_name: str, options: dict[str, object], env: dict[str, str], status: bytes
@@ -310,6 +314,7 @@ def test_there_are_only_so_many_streams_and_the_rest_is_sent_by_post(cluster_nam
         assert ways.seen[-1] == "post"
 
 
+@pytest.mark.slow
 def test_without_hooks_no_more_calls_of_streams_run_at_once_than_the_bound_and_the_rest_waits(
     cluster_name: str,
 ) -> None:
@@ -355,6 +360,7 @@ def test_a_handler_that_forks_leaves_the_stream_alone(cluster_name: str) -> None
         assert set(ways.seen) == {"stream"}
 
 
+@pytest.mark.slow
 def test_explain_says_how_a_call_would_travel(client: ClusterMediator, cluster_name: str) -> None:
     with node("n1", cluster_name):
         wait_for(client, "n1")

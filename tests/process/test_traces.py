@@ -18,7 +18,7 @@ from tests.processes import Process, until
 
 require_module("gunicorn")
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 _IDS = re.compile(r"^(?P<text>\S+ [A-Z]+ .*?): request_id=(?P<request>\S+) trace_id=(?P<trace>\S+)", re.MULTILINE)
 GIVEN = "00-" + "a" * 32 + "-" + "b" * 16 + "-00"

@@ -76,11 +76,12 @@ def test_a_node_with_threads_is_seen_serves_sends_and_leaves(
         wait_for(client, "leaf")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param(STILL["default"], id="default", marks=pytest.mark.slow),
-        pytest.param(STILL["forks in C"], id="forks in C", marks=pytest.mark.slow),
+        pytest.param(STILL["default"], id="default"),
+        pytest.param(STILL["forks in C"], id="forks in C"),
         pytest.param(STILL["lazy-apps"], id="lazy-apps"),
     ],
 )

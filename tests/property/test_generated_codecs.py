@@ -62,6 +62,22 @@ class Slotted:
     amount: Decimal
 
 
+@dataclass(frozen=True)
+class PartlySlotted(Slotted):
+    note: str
+
+
+@dataclass
+class Counted:
+    """Shows another ``__dict__`` than that in which its attributes are."""
+
+    text: str
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {}
+
+
 @dataclass(kw_only=True)
 class Named:
     per_cent_: int = 7
@@ -435,6 +451,8 @@ def test_a_process_that_reads_longer_integers_refuses_them_here() -> None:
 
 
 USUAL: list[tuple[Any, Any]] = [
+    (UUID, UUID(int=7)), (UUID, UUID(int=2**128 - 1)), (list[Counted], [Counted("x")]),
+    (list[PartlySlotted], [PartlySlotted(0.5, Decimal("19.90"), "x")]), (Leaf, Leaf("{v} 'x' \\", 7)),
     (Leaf, Leaf("ü \" : %", 7)), (Leaf, Leaf("x")), (list[Slotted], [Slotted(0.5, Decimal("19.90"))] * 40),
     (Named, Named(class_="x")), (Tree, Tree("a", [Tree("b")], {"c": Tree("d")})), (list[int], [1, 2]),
     (dict[str, list[float]], {"a": [1.5]}), (dict[int, str], {1: "x"}), (dict[Color, str], {Color.RED: "x"}),

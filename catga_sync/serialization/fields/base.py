@@ -195,7 +195,7 @@ class TextualField(StrictField):
     def write_exact_class(self, code: WriteCode, v: str) -> str:
         """Return the expression for values of the class itself; see ``write_code``, which is not inherited."""
         # No text of these kinds has a character that JSON escapes.
-        return f"""'"%s"' % {code.name(self.write)}({v}) if type({v}) is {code.name(self.cls)} else unfit({v})"""
+        return f"""'"' + {code.name(self.write)}({v}) + '"' if type({v}) is {code.name(self.cls)} else unfit({v})"""
 
     def read_text(self, code: ReadCode, v: str) -> str:
         """Return the expression for text; see ``read_code``, which is not inherited."""

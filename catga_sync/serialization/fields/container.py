@@ -68,7 +68,7 @@ class ListField(StrictField):
     def write_code(self, code: WriteCode, v: str) -> str:
         item = code.variable()
         texts = f"comma([{code.item(self.item, item)} for {item} in {v}])"
-        return f"'[%s]' % {texts} if type({v}) is {code.name(self.collection)} else unfit({v})"
+        return f"'[' + {texts} + ']' if type({v}) is {code.name(self.collection)} else unfit({v})"
 
     def read_code(self, code: ReadCode, v: str) -> str:
         item = code.variable()
@@ -227,16 +227,16 @@ class DictField(StrictField):
         key, item = code.variable(), code.variable()
         text, value = code.text(self.key, key), code.item(self.value, item)
         if isinstance(self.key, IntField):
-            text = f"""'"%s"' % {text}"""
+            text = f"""'"' + {text} + '"'"""
         elif not isinstance(self.key, (StrField, TextualField)):
             # The JSON of such a value is not the text of such a key, but made of the same values.
             text = f"({text}, quote({code.name(self.key.key_to_wire)}({key})))[1]"
         if self.key.round_trip_keys and self.key.safe_hashes:
-            texts = f"comma(['%s:%s' % ({text}, {value}) for {key}, {item} in {v}.items()])"
+            texts = f"comma([{text} + ':' + {value} for {key}, {item} in {v}.items()])"
         else:
             keys, values = f"[{text} for {key} in {v}]", f"[{value} for {item} in {v}.values()]"
             texts = f"{code.name(self._joined)}({v}, {keys}, {values})"
-        return f"'{{%s}}' % {texts} if type({v}) is dict else unfit({v})"
+        return f"'{{' + {texts} + '}}' if type({v}) is dict else unfit({v})"
 
     def _joined(self, value: dict[Any, Any], keys: list[str], texts: list[str]) -> str:
         if not self.key.safe_hashes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from marshmallow import ValidationError
 
@@ -17,8 +16,6 @@ from catga_sync.serialization.writer import WriteCode
 __all__ = ["DateField", "DateTimeField", "TimeDeltaField", "TimeField"]
 
 _ISO_TEXT = "ISO 8601 text"
-#: The types of zones that run no code of the application; without a zone it is None.
-_ZONES = frozenset((type(None), timezone, ZoneInfo))
 
 
 def _write_zoned(value: datetime | time) -> str:
@@ -51,8 +48,12 @@ class _ZonedField(TextualField):
 
     def write_exact_zone(self, code: WriteCode, v: str) -> str:
         """Return the expression for values whose zone is not the application's; see ``write_code``."""
-        exact = f"type({v}) is {code.name(self.cls)} and type({v}.tzinfo) in {code.name(_ZONES)}"
-        return f"""'"%s"' % {code.name(self.write)}({v}) if {exact} else unfit({v})"""
+        from zoneinfo import ZoneInfo  # here: it brings sysconfig along, and few apps need it
+
+        # The types of zones that run no code of the application; without a zone it is None.
+        zones = frozenset((type(None), timezone, ZoneInfo))
+        exact = f"type({v}) is {code.name(self.cls)} and type({v}.tzinfo) in {code.name(zones)}"
+        return f"""'"' + {code.name(self.write)}({v}) + '"' if {exact} else unfit({v})"""
 
 
 class DateTimeField(_ZonedField):

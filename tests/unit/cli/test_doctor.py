@@ -280,6 +280,7 @@ def test_apache_with_the_app_in_it_is_no_proxy(place: Place) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_a_server_that_ends_workers_before_their_calls_is_found(place: Place) -> None:
     require_module("gunicorn")
     url = f"http://127.0.0.1:{free_port()}"

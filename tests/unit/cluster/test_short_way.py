@@ -91,8 +91,8 @@ def both(make: Make, *records: Any, send: Callable[[ClusterMediator], CatgaResul
     short, long = (make(*records, router=router, **given) for router in ("local-first", LongWay()))
     found = send(short)
     assert told(found) == told(send(long))
-    assert short._short_way._numbers[1]  # each has gone its way
-    assert not long._short_way._numbers[1]
+    assert short._short_way._known[2]  # each has gone its way
+    assert not long._short_way._known[2]
     return found
 
 
@@ -267,7 +267,7 @@ def test_what_is_no_request_is_not_kept(make: Make) -> None:
     for number in range(3):
         with pytest.raises(TypeError):
             node.send(type(f"Other{number}", (), {})())
-    assert node._short_way._numbers[1] == {}
+    assert node._short_way._known[2] == {}
 
 
 class Notes:

@@ -47,6 +47,7 @@ def test_the_fixtures_are_there(pytester: pytest.Pytester) -> None:
     ).assert_outcomes(passed=3)
 
 
+@pytest.mark.slow
 def test_an_unexpected_request_that_the_code_swallows_fails_the_test(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
