@@ -2,8 +2,8 @@
 
 Rules of this file:
 1. A value that would come back from JSON equal is passed on as it is; any other goes through its codec.
-2. A step returns the result of a request. Of a success it may return the response itself, which is no ``CatgaResult``:
-   whoever runs the step makes the result once, with all that it knows of the call.
+2. ``direct_step`` returns the response of a success itself: whoever runs it makes the result once, with all that it
+   knows of the call.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from catga_sync.context import CallContext, current_call
 from catga_sync.errors import Delivery, ErrorCode, SerializationError, ends_process
+from catga_sync.hooks import Hooks
 from catga_sync.pipeline import (
     Behavior,
     Handler,
+    Step,
     build_chain,
     failure_of,
     for_others,
@@ -24,16 +26,14 @@ from catga_sync.pipeline import (
     limit_text,
     unreadable_answer,
     unwritable_answer,
+    watched_step,
 )
 from catga_sync.results import CatgaResult
 
 if TYPE_CHECKING:
     from catga_sync.serialization import Codec, MessageType
 
-__all__ = ["Step", "direct_step", "handle_step", "local_step"]
-
-#: ``(request) -> CatgaResult``, or the response itself; see the second rule.
-Step = Callable[[Any], Any]
+__all__ = ["handle_step", "local_step", "sent_step"]
 
 _log = logging.getLogger(__name__)
 
@@ -82,16 +82,51 @@ def local_step(chain: Handler, request_codec: Codec | None, response_codec: Code
     return run
 
 
-def direct_step(function: Callable[[Any], Any], entry: MessageType, response_codec: Codec) -> Step:
+def sent_step(
+    entry: MessageType,
+    function: Callable[[Any], Any],
+    handle: Handler,
+    hooks: Hooks,
+    local: Callable[[Handler, Codec | None, Codec | None, str], Handler],
+    *,
+    bare: bool,
+) -> Step:
+    """
+    Return the step of a request that is sent here; no behaviour of a send is called.
+
+    Args:
+        entry: The type of the request.
+        function: The user's handler.
+        handle: The same inside the behaviours of handlers.
+        hooks: Watch it. Of a request that is unfit to travel they are told nothing, since no handler has run. A
+            response is to them what its caller gets.
+        local: ``local_step``, or what stands in its place.
+        bare: Whether there are no behaviours of handlers.
+    """
+    name, response_codec = entry.name, entry.response_codec
+    if not entry.remote:
+        return watched_step(hooks, name, handle)
+    codec = None if hooks.handle else entry.codec
+    if bare and response_codec is not None and local is local_step:
+        step: Step = direct_step(function, entry, codec, response_codec)
+    else:
+        step = local(handle, codec, response_codec, name)
+    return step if codec is not None else local(watched_step(hooks, name, step), entry.codec, None, name)
+
+
+def direct_step(
+    function: Callable[[Any], Any], entry: MessageType, request_codec: Codec | None, response_codec: Codec
+) -> Step:
     """
     Return ``local_step`` of ``handler_step``, for a handler that nothing stands around: in one function.
 
     Args:
         function: The user's handler.
         entry: The type of the request.
+        request_codec: Of the request; None accepts it as it is.
         response_codec: Of its response.
     """
-    name, check, answers_none, request_codec = entry.name, entry.response_check, response_codec.nullable, entry.codec
+    name, check, answers_none = entry.name, entry.response_check, response_codec.nullable
     usual = check[0] if check else None
     # For what is unusual: the steps themselves, for the request or, once the handler has run, for its response alone.
     whole = local_step(handler_step(function, name, check, answers_none), request_codec, response_codec, name)
@@ -99,7 +134,7 @@ def direct_step(function: Callable[[Any], Any], entry: MessageType, response_cod
 
     def run(request: Any) -> Any:
         try:
-            certain = request_codec.round_trips(request)
+            certain = request_codec is None or request_codec.round_trips(request)
         except BaseException as exc:
             if ends_process(exc):
                 raise

@@ -36,17 +36,17 @@ from catga_sync.handlers import (
     handler_function,
 )
 from catga_sync.hooks import Hooks, SendDetails, made
-from catga_sync.local_steps import Step, direct_step, handle_step, local_step
+from catga_sync.local_steps import handle_step, local_step, sent_step
 from catga_sync.messages import Event, Request, require_event, require_request
 from catga_sync.nodes import ClusterNode
 from catga_sync.pipeline import (
     Behavior,
     Handler,
+    Step,
     WriteResponse,
     handler_step,
     run_subscribers,
     run_watched,
-    watched_step,
 )
 from catga_sync.results import CatgaResult, expired_before_start, succeeded
 from catga_sync.serialization import MessageRegistry, MessageType
@@ -199,17 +199,7 @@ class Mediator(AsyncSends):
         self.chains = {kind: self._chain_of(*step) for kind, step in self._steps.items()}
 
     def _chain_of(self, entry: MessageType, function: Callable[[Any], Any], handle: Handler) -> Step:
-        """Return the chain for a request that is sent here; no behaviour is called."""
-        if not entry.remote:
-            return watched_step(self._hooks, entry.name, handle)
-        if not self._handle_watchers:
-            if self._behaviors or entry.response_codec is None or self._local_step is not local_step:
-                return self._local_step(handle, entry.codec, entry.response_codec, entry.name)
-            return direct_step(function, entry, entry.response_codec)
-        # Of a request that is unfit to travel, hooks are told nothing: no handler has run. A response is to them what
-        # its caller gets.
-        chain = watched_step(self._hooks, entry.name, self._local_step(handle, None, entry.response_codec, entry.name))
-        return self._local_step(chain, entry.codec, None, entry.name)
+        return sent_step(entry, function, handle, self._hooks, self._local_step, bare=not self._behaviors)
 
     def handles(self, request_type: type) -> bool:
         """Return whether a request of this type has a handler here."""

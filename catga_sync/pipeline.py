@@ -28,6 +28,7 @@ __all__ = [
     "MAX_ERROR_TEXT",
     "Behavior",
     "Handler",
+    "Step",
     "WriteResponse",
     "build_chain",
     "error_text",
@@ -46,6 +47,8 @@ __all__ = [
 T = TypeVar("T")
 
 Handler = Callable[[Any], CatgaResult[Any]]
+#: The same, or the response itself where that is no ``CatgaResult``: whoever runs it makes the result.
+Step = Callable[[Any], Any]
 #: Writes the response of a handler for another node, and returns the result that the node gets.
 WriteResponse = Callable[[CatgaResult[Any]], CatgaResult[Any]]
 Behavior = Callable[[Handler], Callable[[Any], Any]]
@@ -139,8 +142,8 @@ def handler_step(
     return run
 
 
-def watched_step(hooks: Hooks, name: str, handle: Handler) -> Handler:
-    """Return the handler of what is sent here, watched by hooks; without any at this moment, the handler itself."""
+def watched_step(hooks: Hooks, name: str, handle: Step) -> Step:
+    """Return the step of what is sent here, watched by hooks; without any at this moment, the step itself."""
     if not hooks.handle:
         return handle
 
@@ -154,7 +157,7 @@ def watched_step(hooks: Hooks, name: str, handle: Handler) -> Handler:
 
 
 def run_watched(
-    hooks: Hooks, name: str, handle: Handler, request: Any, call: CallContext, *, received: bool
+    hooks: Hooks, name: str, handle: Step, request: Any, call: CallContext, *, received: bool
 ) -> CatgaResult[Any]:
     """
     Run a handler that hooks watch.
@@ -176,12 +179,16 @@ def run_watched(
     details = made(HandleDetails, (name, call, received, waited, carrier))
     told = hooks.begin(tuple(hooks.handle), details)
     token = enter_call(carried(details)) if carrier else None
-    result: CatgaResult[Any] = CUT_SHORT
+    found: Any = CUT_SHORT
     began = perf_counter()
     try:
-        result = handle(request)
+        found = handle(request)
     finally:
-        result = result._of_call(call, call.node_id, (perf_counter() - began) * 1e3)
+        took = (perf_counter() - began) * 1e3
+        if type(found) is CatgaResult:
+            result = found._of_call(call, call.node_id, took)
+        else:
+            result = succeeded(found, took, call, call.node_id)
         if token is not None:
             leave_call(token)
         hooks.end(told, result)

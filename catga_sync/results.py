@@ -228,7 +228,8 @@ class CatgaResult(_Cells, Generic[T]):
         cells._request_id = call
         cells.node_id = node_id
         cells.processing_time_ms = processing_time_ms
-        cells._attempts = self.attempts
+        attempts = self._attempts
+        cells._attempts = attempts if type(attempts) is tuple else self.attempts  # a number is of its own node
         cells.metadata = self.metadata
         cells.__class__ = CatgaResult
         return cells  # type: ignore[return-value] # by the line above

@@ -23,9 +23,9 @@ from catga_sync.context import CallContext, call_within, current_call, enter_cal
 from catga_sync.deadline import check_timeout
 from catga_sync.errors import Delivery
 from catga_sync.hooks import CUT_SHORT, AttemptDetails, Hooks, SendDetails, carried, made
-from catga_sync.local_steps import Step
 from catga_sync.mediator import Mediator
 from catga_sync.messages import Request
+from catga_sync.pipeline import Step
 from catga_sync.receiver.surroundings import Surroundings
 from catga_sync.resilience.budget import RetryBudget
 from catga_sync.results import Attempt, CatgaResult, expired_before_start, succeeded

@@ -90,8 +90,9 @@ class PrometheusHook:
             self._send_ends()
             code = "OK" if result.is_success else self._code(result)
             self._sends[type_name, code, result.delivery](elapsed)
-            if len(result.attempts) > 1:
-                self._metrics.retries[type_name,].inc(len(result.attempts) - 1)
+            attempts = result._attempts  # as they are: of a local send they are not made yet, as there is one
+            if type(attempts) is tuple and len(attempts) > 1:
+                self._metrics.retries[type_name,].inc(len(attempts) - 1)
 
         return told
 
