@@ -133,23 +133,16 @@ class BodyFirst:
     A WSGI app that reads the bodies of the cluster's requests before the app behind it and its hooks see them.
 
     Thread-safe. The app finds the body in ``wsgi.input`` as always, and ``request_of`` finds the request.
-
-    Args:
-        app: The app behind it.
-        receiver: Of the node.
-        before: Called at the start of each request of the cluster, in its thread.
     """
 
-    def __init__(self, app: WSGIApplication, receiver: Receiver, before: Callable[[], None]) -> None:
+    def __init__(self, app: WSGIApplication, receiver: Receiver) -> None:
         self._app = app
         self._receiver = receiver
-        self._before = before
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         notice_server(environ)
         if environ.get("PATH_INFO") in ROUTES:
-            self._before()
             read_first(environ, self._receiver)
         return self._app(environ, start_response)
 

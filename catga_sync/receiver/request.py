@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
@@ -25,8 +24,6 @@ __all__ = ["RawRequest", "call_meta", "in_memory", "item_meta", "read_body", "ti
 CLOCK_SKEW = 60.0
 #: Seconds for which the rest of a body is waited for.
 BODY_TIME = 5.0
-#: Seconds for which a look at a connection that has found it open counts as one of now.
-STILL = 0.005
 _PIECE = 64 * 1024
 
 # As a ``RawRequest`` has them.
@@ -174,12 +171,9 @@ def call_meta(
     """
     headers = raw.headers
     request_id, source, sent_at, traceparent = progress.request_id, None, None, None
-    hung_up = raw.hung_up
     if envelope is not None:
         request_id, source = envelope.request_id, envelope.source_node_id
         sent_at, traceparent = envelope.timestamp, envelope.traceparent
-    elif hung_up is not None:
-        hung_up = _seldom(hung_up)
     deadline = _deadline_of(headers, progress, sent_at, default_timeout)
     way = headers.get(_CHAIN)
     chain = read_chain(way) if way else ()
@@ -201,33 +195,11 @@ def call_meta(
         traceparent or headers.get(TRACEPARENT),
         headers.get(TRACESTATE),
         headers.get(_STORE),
-        hung_up,
+        raw.hung_up,
         headers.get(_SENT),
         None if baggage is None else usable_baggage(baggage),
         context,
     )
-
-
-def _seldom(look: Callable[[], bool]) -> Callable[[], bool]:
-    """
-    Return a look at the connection of a batch, for the one thread that runs its items.
-
-    That it was open counts for ``STILL`` seconds: a look is a system call, and each item would make one.
-    """
-    seen_open = -math.inf
-
-    def look_now() -> bool:
-        nonlocal seen_open
-        # From before the look: afterwards the thread may have waited for the interpreter.
-        now = time.monotonic()
-        if now - seen_open < STILL:
-            return False
-        if look():
-            return True
-        seen_open = now
-        return False
-
-    return look_now
 
 
 def item_meta(batch: CallMeta, envelope: RequestEnvelope, progress: Progress) -> CallMeta:

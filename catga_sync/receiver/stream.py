@@ -30,7 +30,7 @@ from catga_sync._redaction import escaped
 from catga_sync._server_info import server_info
 from catga_sync._socket_io import send_all
 from catga_sync.errors import ends_process
-from catga_sync.receiver.request import BODY_TIME, STILL, RawRequest
+from catga_sync.receiver.request import BODY_TIME, RawRequest
 from catga_sync.wire.envelope import RequestEnvelope, ResponseEnvelope
 from catga_sync.wire.frames import CALL, Frame, FrameError, FrameReader, read_call, write_going, write_response
 from catga_sync.wire.routes import INVOKE_PATH
@@ -44,6 +44,8 @@ IDLE_TIME = 60.0
 _MAX_AGE = 900.0
 #: Seconds for writing a response at least, and for what is left to read after GOING.
 _LAST_WORD = 1.0
+#: Seconds for which a look at the connection counts as one of now.
+_STILL = 0.005
 #: Linux tells of the end of what the caller sends also behind unread data; 0 elsewhere.
 _END_OF_STREAM: int = getattr(select, "POLLRDHUP", 0)
 _PIECE = 64 * 1024
@@ -116,7 +118,7 @@ class Stream:
         self._remote_address = remote_address
         self._hung_up = hung_up
         #: When a look at the connection has found it open, on the owner's clock; long ago once it was used.
-        self._seen_open = -STILL
+        self._seen_open = -_STILL
         sock.setblocking(False)
         self._poller = select.poll()
         self._poller.register(sock, select.POLLIN | _END_OF_STREAM)
@@ -220,7 +222,7 @@ class Stream:
             now = monotonic()
             is_open = _END_OF_STREAM and len(found) == 1 and not found[0][1] & _END_OF_STREAM
             # From before the look: afterwards the thread may have waited for the interpreter.
-            self._seen_open = looked if is_open else -STILL
+            self._seen_open = looked if is_open else -_STILL
             try:
                 data = self._sock.recv(_PIECE)
             except BlockingIOError:
@@ -248,8 +250,8 @@ class Stream:
         # The look that has found the call has told it already, and a further one is a further system call. Only where
         # time has passed since, in a paused process or in a wait for room, may the caller have given up meanwhile. It
         # counts once: what asks again, as for hooks, asks of a later moment.
-        seen_open, self._seen_open = self._seen_open, -STILL
-        if self._owner.monotonic() - seen_open < STILL:
+        seen_open, self._seen_open = self._seen_open, -_STILL
+        if self._owner.monotonic() - seen_open < _STILL:
             return False
         return self._hung_up(self._sock)
 

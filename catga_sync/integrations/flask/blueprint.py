@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response, current_app, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.datastructures import Headers
 
@@ -70,6 +69,13 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster", *,
     for path in sorted(ROUTES):
         blueprint.add_url_rule(path, path.rpartition("/")[2], receive, provide_automatic_options=False)
 
+    # Before any before_request of the app, and whichever of the two extensions was there first.
+    @blueprint.url_value_preprocessor
+    def exempt(endpoint: str | None, values: dict[str, Any] | None) -> None:
+        csrf = current_app.extensions.get("csrf")
+        if csrf is not None and hasattr(csrf, "exempt"):
+            csrf.exempt(current_app.blueprints[request.blueprint or name])
+
     def attach(state: BlueprintSetupState) -> None:
         _check_reachable(state)
         # The receiver itself refuses a wrong method, with an envelope. So the rules get any method, which is None for
@@ -79,21 +85,13 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster", *,
                 rule.methods = None
         state.app.extensions.setdefault(EXTENSION, mediator)
         app = cast("Flask", state.app)
-        before = partial(_exempt, blueprint, app.extensions)
-        app.wsgi_app = BodyFirst(app.wsgi_app, mediator.receiver, before)  # type: ignore[method-assign]
+        app.wsgi_app = BodyFirst(app.wsgi_app, mediator.receiver)  # type: ignore[method-assign]
         mediator.surroundings.add(FlaskScope(app, isolated))
         there = weakref.ref(app)  # the mediator's store lives longer than the app, until the node has left the cluster
         mediator.attach(under_test=lambda: getattr(there(), "testing", False))
 
     blueprint.record(attach)
     return blueprint
-
-
-def _exempt(blueprint: Blueprint, extensions: Mapping[str, Any]) -> None:
-    """Exempt a blueprint from CSRF protection: with each request, since the extension may come after the blueprint."""
-    csrf = extensions.get("csrf")
-    if csrf is not None and hasattr(csrf, "exempt"):
-        csrf.exempt(blueprint)
 
 
 class _Served(Response):
@@ -104,11 +102,11 @@ class _Served(Response):
     """
 
     def __init__(self, received: RawResponse) -> None:
-        made, headers = headers_of(received), Headers()
-        headers[:] = made
+        headers = Headers()
+        headers[:] = headers_of(received)
         super().__init__([received.body], received.status, headers)
         self._received = received
-        self._made = (self.status, made)
+        self._made = (self.status, headers.to_wsgi_list())
         self._written: Callable[[], object] | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

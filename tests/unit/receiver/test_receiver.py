@@ -545,33 +545,3 @@ def test_a_batch_ran_if_one_of_its_items_ran(handlers, number, executed):
     body = b'{"requests":[%b]}' % b",".join(items)
     sent = ask(path=BATCH_PATH, read=io.BytesIO(body).read, content_length=len(body))
     assert make(handlers).handle(sent).headers["Catga-Executed"] == executed
-
-
-def test_a_batch_looks_for_its_caller_again_once_time_has_passed_and_starts_no_item_after_it_has_gone(
-    handlers, monkeypatch
-):
-    clock = SimpleNamespace(now=time.monotonic(), time=lambda: NOW, monotonic=lambda: clock.now)
-    monkeypatch.setattr(intake, "time", clock)
-    looks, ran = [], []
-
-    def answer(request):
-        ran.append(request.number)
-        clock.now += 0.0 if request.number < 3 else 2.0 * intake.STILL
-        return CatgaResult.success(7)
-
-    def hung_up():
-        looks.append(list(ran))
-        return len(ran) == 6
-
-    handlers.answer = answer
-    items = [
-        RequestEnvelope("Ask", "int", b'{"number":%d}' % each, f"r-{each}", None, NOW).encode() for each in range(1, 9)
-    ]
-    body = b'{"requests":[%b]}' % b",".join(items)
-    sent = ask(path=BATCH_PATH, read=io.BytesIO(body).read, content_length=len(body), hung_up=hung_up)
-    given = json.loads(make(handlers).handle(sent).body)
-    assert ran == [1, 2, 3, 4, 5, 6]
-    assert [each["executed"] for each in given["responses"]] == ["1"] * 6 + ["0"] * 2
-    # The first three begin at one time, and a caller that has gone is looked for by each item.
-    gone = [1, 2, 3, 4, 5, 6]
-    assert looks == [[], [1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4, 5], gone, gone]
