@@ -118,7 +118,7 @@ def calls_a_second(calls: Sequence[Call], seconds: float) -> float:
     Each thread makes a call before the clock starts: connections that a library closes when idle are open again.
 
     Args:
-        calls: What each thread calls, over and over; once at least.
+        calls: What each thread calls, over and over; twice at least.
         seconds: For how long, from the moment at which all threads have made their first call.
 
     Raises:
@@ -144,7 +144,7 @@ def calls_a_second(calls: Sequence[Call], seconds: float) -> float:
                 done += 1
         except threading.BrokenBarrierError:
             pass  # the call of another thread has failed
-        except Exception as exc:
+        except BaseException as exc:
             errors.append(exc)
             all_there.abort()
         counts[index] = done

@@ -6,6 +6,7 @@ request id, and every set of values has a bound: what comes beyond it is counted
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -20,7 +21,7 @@ except ImportError as exc:
         "metrics need the prometheus_client package: pip install catga-sync[prometheus]", name=exc.name
     ) from exc
 
-from catga_sync.observability._values import BUCKETS, Column, Values
+from catga_sync.observability._values import BUCKETS, NO_AMOUNT, Column, Values
 
 __all__ = ["OTHER", "Bounded", "Family", "Metrics", "are_shared", "metrics_of", "write_page"]
 
@@ -142,7 +143,8 @@ def _one_by_one(number: Any, columns: tuple[Column, ...]) -> Tell:
                 if add is None:
                     child = columns[place].family[columns[place].labels]
                     add = adders[place] = child.observe if type(child) is Histogram else child.inc
-                add(amount / columns[place].per)
+                with contextlib.suppress(*NO_AMOUNT):
+                    add(amount / columns[place].per)
 
     return tell
 
@@ -211,16 +213,14 @@ class Metrics:
         # At the node.
         self.handlers_in_flight = new_gauge("catga_handlers_in_flight", "Handlers that run")
         handler_seconds = histogram("catga_handler_seconds", "Time of a handler with its behaviours", "type")
-        queue_seconds = histogram("catga_queue_seconds", "Time from the sending of a call to the start of its handler")
-
-        def of_handler(kind: str, _: str, source: str) -> tuple[Column, ...]:
-            took, waited = Column(handler_seconds, (kind,), 1e3), Column({(): queue_seconds}, (), 1e3)
-            return (took,) if source == "local" else (took, waited)
-
-        #: By type, code and source; with its milliseconds, and those since the sending of one that was received.
+        #: Observed at the start of a handler: what still runs has waited as well.
+        self.queue_seconds = histogram(
+            "catga_queue_seconds", "Time from the sending of a call to the start of its handler"
+        )
+        #: By type, code and source; with its milliseconds.
         self.handled = Outcomes(
             counter("catga_handled_total", "Handlers that ran here", "type", "code", "source"),
-            of_handler,
+            lambda kind, *_: (Column(handler_seconds, (kind,), 1e3),),
         )
         served_seconds = histogram("catga_served_seconds", "Time from arrival to response", "route")
         #: By route, way and status; with its seconds and its bytes.

@@ -11,6 +11,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,13 +22,15 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from catga_sync import _fork
 
-__all__ = ["BUCKETS", "Column", "Values"]
+__all__ = ["BUCKETS", "NO_AMOUNT", "Column", "Values"]
 
 #: Upper ends of the buckets, in seconds: less than a call over loopback takes, up to half a minute.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ENDS = (*map(str, BUCKETS), "+Inf")
 #: What may be noted of one child and not counted.
 _MOST_NOTED = 128
+#: What is raised for an amount that is no number, or too large a one; an invoker of the application's own may give it.
+NO_AMOUNT = (TypeError, ValueError, OverflowError)
 
 
 class Column(NamedTuple):
@@ -206,8 +209,10 @@ class _Number(_Child):
                 continue
             try:
                 family[labels].count(given, per)
-            except TypeError:  # an invoker of the application's own has measured what is no number
-                family[labels].count([amount for amount in given if isinstance(amount, (int, float))], per)
+            except NO_AMOUNT:
+                for amount in given:
+                    with contextlib.suppress(*NO_AMOUNT):
+                        family[labels].count([amount], per)
 
     def read(self) -> tuple[float]:
         """Return what ``add_metric`` takes."""
@@ -248,9 +253,9 @@ class _Times(_Child):
 
     def count(self, amounts: list[Any], per: float = 1.0) -> None:
         """See ``_Child``."""
+        amounts.sort()
         self.sum += sum(amounts) / per
         # To look for each end among the times takes a fifth of looking for each time among the ends.
-        amounts.sort()
         counts, before = self.counts, 0
         for number, end in enumerate(BUCKETS):
             up_to = bisect_right(amounts, end * per)

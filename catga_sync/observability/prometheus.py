@@ -66,7 +66,7 @@ class PrometheusHook:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._metrics = metrics = metrics_of(registry)
         self._sends, self._attempts = metrics.sends, metrics.attempts
-        self._handled, self._served = metrics.handled, metrics.served
+        self._handled, self._served, self._waited = metrics.handled, metrics.served, metrics.queue_seconds.observe
         self._send_begins, self._send_ends = metrics.sends_in_flight.inc, metrics.sends_in_flight.dec
         self._handler_begins, self._handler_ends = metrics.handlers_in_flight.inc, metrics.handlers_in_flight.dec
         self._types = Bounded(_MOST_NAMES)
@@ -123,16 +123,14 @@ class PrometheusHook:
         """See ``Hook``."""
         type_name, _, received, queue_ms, _ = details
         type_name = self._types[type_name]
+        if queue_ms is not None:
+            self._waited(queue_ms / 1e3)
         self._handler_begins(1)
 
         def told(result: CatgaResult[Any]) -> None:
             self._handler_ends()
             code = "OK" if result.is_success else self._code(result)
-            took = result.processing_time_ms
-            if received:
-                self._handled[type_name, code, "remote"]((took, queue_ms))
-            else:
-                self._handled[type_name, code, "local"](took)
+            self._handled[type_name, code, "remote" if received else "local"](result.processing_time_ms)
 
         return told
 

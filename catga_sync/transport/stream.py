@@ -38,7 +38,7 @@ from catga_sync.errors import ErrorCode, ends_process
 from catga_sync.nodes import STREAM, ClusterNode
 from catga_sync.transport.base import ExchangeFailed
 from catga_sync.transport.http.user_session import STOCK_GET_ADAPTER, STOCK_SEND
-from catga_sync.transport.stream_opening import SHORT_PAUSE, NoStream, open_connection
+from catga_sync.transport.stream_opening import SHORT_PAUSE, SILENCE_PAUSE, NoStream, open_connection
 from catga_sync.transport.way import Way
 from catga_sync.wire.frames import (
     CALL,
@@ -252,8 +252,8 @@ class StreamChannel:
             if ends_process(exc):
                 raise
             pause = exc.pause if isinstance(exc, NoStream) else SHORT_PAUSE
-            if peer.opened_at > began:  # it opens streams, and is busy
-                pause = min(pause, SHORT_PAUSE)
+            if pause == SILENCE_PAUSE and peer.opened_at > began:  # it opens streams, and is busy
+                pause = SHORT_PAUSE
             peer.why = escaped(str(exc) or type(exc).__name__, 200)
             peer.avoid_until = self._monotonic() + pause
             return None

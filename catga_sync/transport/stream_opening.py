@@ -19,13 +19,13 @@ from catga_sync.wire.headers import EXECUTED, SIGNATURE, STREAM_NONCE
 from catga_sync.wire.routes import STREAM_PATH
 from catga_sync.wire.stream_keys import StreamKeys, is_nonce
 
-__all__ = ["SHORT_PAUSE", "NoStream", "open_connection"]
+__all__ = ["SHORT_PAUSE", "SILENCE_PAUSE", "NoStream", "open_connection"]
 
 #: Seconds for which no further stream is opened: where the node cannot be reached or refuses for the moment, and where
 #: it, or what stands before it, knows no streams.
 SHORT_PAUSE, LONG_PAUSE = 1.0, 60.0
 #: The same where there was no response in time: a node that hangs for a moment, or a proxy that waits for something.
-_SILENCE_PAUSE = 10.0
+SILENCE_PAUSE = 10.0
 #: HTTP statuses with which a node refuses for the moment, and the seconds for which it does. After 421 (the request was
 #: signed for another run of the node) the POST that follows learns the present run.
 _PASSING = {421: 0.0, 503: SHORT_PAUSE}
@@ -195,7 +195,7 @@ def _receive(sock: socket.socket, until: float) -> bytes:
         if not data:
             raise NoStream("the connection was closed at the upgrade", SHORT_PAUSE)
         return data
-    raise NoStream("there was no response to the upgrade in time", _SILENCE_PAUSE)
+    raise NoStream("there was no response to the upgrade in time", SILENCE_PAUSE)
 
 
 def _read_head(sock: socket.socket, until: float) -> _Head:

@@ -12,6 +12,7 @@ import pytest
 from flask import abort
 
 from catga_sync import ClusterMediator, Delivery, Mediator, create_cluster
+from catga_sync.integrations.flask import cluster_blueprint
 from tests.apps.messages import CountOrders
 from tests.apps.servers import serving
 from tests.conftest import require_module
@@ -151,3 +152,21 @@ def test_the_blueprint_needs_no_token_of_csrf_protection_that_comes_after_it(tmp
         assert client.send(CountOrders("x")).unwrap() == 0
     with walled.app.app_context():
         db.engine.dispose()
+
+
+def test_it_needs_none_either_where_the_server_serves_the_app_as_it_was_before(tmp_path: Path) -> None:
+    from flask import Flask
+    from flask_wtf import CSRFProtect
+    from werkzeug.test import Client
+
+    app = Flask(__name__)
+    app.secret_key = "not one"
+    CSRFProtect(app)
+    served = app.wsgi_app  # as ProxyFix(app.wsgi_app) has it
+    with create_cluster(
+        Mediator(), node_id="shop", endpoint="http://127.0.0.1:1", discovery="memory://x", insecure=True, environ={}
+    ) as mediator:
+        app.register_blueprint(cluster_blueprint(mediator))
+        response = Client(served).post("/catga/cluster/invoke", data=b"[]", content_type="application/json")
+    assert response.json is not None  # the receiver's envelope, and not the page of the extension
+    assert response.json["processedByNodeId"] == "shop"

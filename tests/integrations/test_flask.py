@@ -398,3 +398,38 @@ def test_the_command_of_flask_looks_at_the_cluster_of_the_app(operated: Flask) -
     assert "drain" in run("--help").output
     assert "COMMAND" in run().output
     assert run("drain", "shop", "--timeout", "30").exit_code == 0
+
+
+def _other_parts(response: Response) -> Response:
+    response.get_app_iter = lambda environ: [b"changed"]  # type: ignore[method-assign]
+    return response
+
+
+def _other_encoding(response: Response) -> Response:
+    response.iter_encoded = lambda: iter([b"changed"])  # type: ignore[method-assign]
+    return response
+
+
+def _other_class(response: Response) -> Response:
+    class Changed(type(response)):  # type: ignore[misc]
+        def get_app_iter(self, environ: Any) -> list[bytes]:
+            return [b"changed"]
+
+    response.__class__ = Changed
+    return response
+
+
+def _other_body(response: Response) -> Response:
+    response.set_data(b"changed")
+    return response
+
+
+@pytest.mark.parametrize("change", [_other_parts, _other_encoding, _other_class, _other_body])
+def test_a_hook_may_change_a_response_by_all_that_werkzeug_offers(app: Flask, change: Callable[..., Any]) -> None:
+    app.after_request(change)
+    with create_cluster(
+        Mediator(), node_id="n", endpoint="http://127.0.0.1:1", discovery="memory://x", insecure=True, environ={}
+    ) as node:
+        app.register_blueprint(cluster_blueprint(node))
+        with app.test_client().get(NODE_PATH) as answer:
+            assert answer.data == b"changed"

@@ -41,7 +41,6 @@ pytestmark = pytest.mark.process
 
 SECRET = "a secret that is long enough for it"
 THREADS = 4
-CALLS = 10_000
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
@@ -357,9 +356,8 @@ def metered(tmp_path: Path) -> Iterator[tuple[Process, ClusterMediator, Bytes, C
         yield server, mediator, through, registry
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_counters_of_four_workers_are_what_the_callers_have_counted(metered: Any, tmp_path: Path):
+@pytest.mark.parametrize("calls", [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+def test_the_counters_of_four_workers_are_what_the_callers_have_counted(calls: int, metered: Any, tmp_path: Path):
     server, mediator, through, registry = metered
     ledger = Ledger()
 
@@ -374,7 +372,7 @@ def test_the_counters_of_four_workers_are_what_the_callers_have_counted(metered:
         caller, rng = Caller(mediator, server, ledger), random.Random(number)
         kinds = caller.kinds
         try:
-            for each in range(CALLS // THREADS):
+            for each in range(calls // THREADS):
                 # Each kind is sure to come, and then any.
                 (kinds[each] if each < len(kinds) else rng.choice(kinds))()
         except BaseException as exc:

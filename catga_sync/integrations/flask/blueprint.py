@@ -94,6 +94,10 @@ def cluster_blueprint(mediator: ClusterMediator, name: str = "catga_cluster", *,
     return blueprint
 
 
+#: The methods of a response that write it, which a hook may have replaced.
+_REPLACEABLE = frozenset({"get_app_iter", "get_wsgi_headers", "get_wsgi_response", "iter_encoded"})
+
+
 class _Served(Response):
     """
     A response of the receiver.
@@ -113,7 +117,8 @@ class _Served(Response):
         """Limit the time for writing, too."""
         made = (self.status, self.headers.to_wsgi_list())
         parts: Iterable[bytes]
-        if made == self._made and self.response == [self._received.body]:
+        as_made = type(self) is _Served and not self.__dict__.keys() & _REPLACEABLE
+        if as_made and made == self._made and self.response == [self._received.body]:
             # No hook has changed it. It is complete as it is, and Werkzeug would copy each part of it.
             start_response(*made)
             parts = Written(self._received.body, environ, self.close)

@@ -15,7 +15,8 @@ import pytest
 
 from catga_sync import CatgaResult, ClusterNode, Delivery, ErrorCode, Event, Mediator, Query, create_cluster
 from catga_sync.cluster.events import ClusterEvent, EventKind
-from catga_sync.hooks import ServedDetails
+from catga_sync.context import CallContext
+from catga_sync.hooks import HandleDetails, ServedDetails
 from tests.conftest import require_module
 from tests.processes import run
 from tests.unit.cluster.fakes import FakeInvoker
@@ -122,8 +123,8 @@ def test_each_outcome_of_a_send_is_counted_once(answer: Any, code: str, delivery
 
 
 def test_what_an_invoker_has_measured_is_counted_as_far_as_it_is_a_number(counted: Counted):
-    odd = {"place_ms": 9.0, "wire_ms": "soon", "backlog_ms": 0.0, "sent_bytes": 20, "received_bytes": [10]}
-    answers = [CatgaResult.success(1, metadata={**odd, "wire_ms": 2.0, "received_bytes": 10})]
+    odd = {"place_ms": 9.0, "wire_ms": "soon", "backlog_ms": 10**400, "sent_bytes": 20, "received_bytes": [10]}
+    answers = [CatgaResult.success(1, metadata={**odd, "wire_ms": 2.0, "backlog_ms": 0.0, "received_bytes": 10})]
     answers += [CatgaResult.success(1, metadata=odd), CatgaResult.success(1, metadata={"wire_ms": 4.0})]
     with over(counted.hook, a=lambda _: answers.pop(0)) as mediator:
         for _ in range(3):
@@ -132,8 +133,16 @@ def test_what_an_invoker_has_measured_is_counted_as_far_as_it_is_a_number(counte
     assert counted["catga_place_seconds_count"] == {("post",): 3}
     assert counted["catga_wire_seconds_count"] == {("post",): 2}
     assert counted["catga_wire_seconds_sum"] == {("post",): 0.006}
-    assert counted["catga_backlog_seconds_count"] == {("post",): 2}
+    assert counted["catga_backlog_seconds_count"] == {("post",): 1}
     assert counted["catga_bytes_total"] == {("in", "client"): 10, ("out", "client"): 40}
+
+
+def test_a_handler_that_runs_has_waited(counted: Counted):
+    told = counted.hook.on_handle(HandleDetails("x", CallContext("r-1"), True, 4_000.0, {}))
+    assert counted["catga_queue_seconds_sum"] == {(): 4.0}
+    told(CatgaResult.success(1))
+    assert counted["catga_queue_seconds_count"] == {(): 1}
+    assert counted["catga_handled_total"] == {("OK", "remote", "x"): 1}
 
 
 def test_further_attempts_are_retries(counted: Counted):
