@@ -24,6 +24,8 @@ mediator = create_cluster(local, ClusterOptions.from_env())
 
 
 def execute(text: str, seconds: float = 0.0) -> Done:
+    # First: what follows gives up the interpreter, and a process may be stopped before it has it again.
+    began = time.monotonic()
     call = current_call()
     run = Execution(
         request_id="" if call is None else call.request_id,
@@ -31,7 +33,7 @@ def execute(text: str, seconds: float = 0.0) -> Done:
         execution=uuid.uuid4().hex,
         node=mediator.node.node_id,
         pid=os.getpid(),
-        start=time.monotonic(),
+        start=began,
     )
     append(os.environ["LEDGER"], run)
     if seconds:
