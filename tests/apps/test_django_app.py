@@ -121,7 +121,11 @@ def test_a_server_without_any_call_is_visible_and_a_reloader_does_not_count(tmp_
     ("settings", "told"),
     [
         ({"CATGA": {"node": "shop"}}, "node: no such option"),
-        ({"INSTALLED_APPS": [*APPS, "tests.apps.django_node.torn"]}, "count: annotate its first parameter"),
+        pytest.param(
+            {"INSTALLED_APPS": [*APPS, "tests.apps.django_node.torn"]},
+            "count: annotate its first parameter",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_server_does_not_start_with_what_a_check_finds_wrong(

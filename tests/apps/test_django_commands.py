@@ -74,6 +74,7 @@ def test_what_the_view_says_is_kept_by_no_cache(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[(200, 'no-store, private'), (200, 'no-store, private')]"
 
 
+@pytest.mark.slow
 def test_the_tests_of_a_project_pass(tmp_path: Path) -> None:
     done = manage(tmp_path, "test", "tests.apps.django_node.tests", "-v", "2")
     assert done.returncode == 0, done.stderr

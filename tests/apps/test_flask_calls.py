@@ -132,7 +132,7 @@ class Served:
         return made
 
 
-@pytest.fixture(params=["front", "blueprint"])
+@pytest.fixture(params=["front", pytest.param("blueprint", marks=pytest.mark.slow)])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
     local = register_handlers(Mediator())
     port = free_port()
@@ -192,12 +192,15 @@ def as_a_batch(client: ClusterMediator, requests: list[Any]) -> list[Any]:
 
 Send = Callable[[ClusterMediator, list[Any]], list[Any]]
 either_way = pytest.mark.parametrize("send", [one_by_one, as_a_batch])
+#: Both in "make test"; of the other tests "make soak" has the blueprint.
+either_receiver = pytest.mark.parametrize("served", ["front", "blueprint"], indirect=True)
 
 
 # -- from another node ------------------------------------------------------------------------------------------------
 
 
 @either_way
+@either_receiver
 def test_a_received_call_has_an_app_context_of_its_own_and_no_request(served: Served, send: Send) -> None:
     told = [each.unwrap() for each in send(served.client, [Where("a"), Where("b"), Where("c")])]
     assert [each.seen for each in told] == [["a"], ["b"], ["c"]]
@@ -225,6 +228,7 @@ def test_a_call_within_a_received_call_shares_its_context(served: Served, send: 
 
 
 @either_way
+@either_receiver
 def test_what_one_call_leaves_in_the_session_is_not_met_by_the_next(served: Served, send: Send) -> None:
     told = send(served.client, [LeaveOrder("left"), PlaceOrder("placed"), CountOrders("left"), CountOrders("placed")])
     assert [each.unwrap() for each in told] == [None, PIECES - 1, 0, 1]

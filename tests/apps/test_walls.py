@@ -88,7 +88,7 @@ def warnings(caplog: pytest.LogCaptureFixture, port: int) -> list[str]:
         pytest.param(None, {"WALL": "all", "LOGIN_VIEW": "login"}, "302", id="a login page", marks=pytest.mark.slow),
         pytest.param(None, {"WALL": "all"}, "401", id="a login wall"),
         pytest.param(is_under_maintenance, {}, "503", id="a page of maintenance", marks=pytest.mark.slow),
-        pytest.param(crashes, {}, "500", id="a hook that fails"),
+        pytest.param(crashes, {}, "500", id="a hook that fails", marks=pytest.mark.slow),
     ],
 )
 def test_a_node_behind_a_wall_says_once_what_its_own_endpoint_answers_and_is_visible_when_that_is_gone(

@@ -81,6 +81,7 @@ def held(
     return future
 
 
+@pytest.mark.slow
 @every_way
 def test_a_node_that_is_killed_leaves_its_call_unknown_and_is_called_again_when_it_is_back(
     way: str, cluster_name: str, tmp_path: Path

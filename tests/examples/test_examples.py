@@ -122,6 +122,7 @@ def test_the_app_factories_share_a_stock(flask: Start) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_plain_wsgi_apps_describe_characters(gunicorn: Start) -> None:
     characters = gunicorn("plain_wsgi", "characters:application", processes.free_port())
@@ -131,6 +132,7 @@ def test_plain_wsgi_apps_describe_characters(gunicorn: Start) -> None:
     assert answer(f"{characters.url}/anything", 404).text == "This service answers its cluster only.\n"
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_django_process_asks_and_is_asked(gunicorn: Start) -> None:
     require_module("django")

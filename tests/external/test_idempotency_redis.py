@@ -120,7 +120,7 @@ def fails_soon(call: Callable[[], Any]) -> None:
     assert time.monotonic() - begun < BOUND
 
 
-class TestRedis(IdempotencyContract, ForkContract, SharedContract):
+class _Redis:
     @pytest.fixture
     def prefix(self) -> str:
         return uuid.uuid4().hex
@@ -133,6 +133,16 @@ class TestRedis(IdempotencyContract, ForkContract, SharedContract):
     @pytest.fixture
     def elsewhere(self, lasting: RedisServer, prefix: str) -> Callable[..., str]:
         return lambda **options: f"RedisIdempotency({lasting.url!r}, prefix={prefix!r}, **{options})"
+
+
+class TestRedis(_Redis, IdempotencyContract):
+    pass
+
+
+# In "make test" SQLite and memory keep what is promised to processes.
+@pytest.mark.slow
+class TestProcesses(_Redis, ForkContract, SharedContract):
+    pass
 
 
 def test_the_server_s_own_time_ends_leases_and_entries(

@@ -99,6 +99,7 @@ class TestCluster(KubernetesCase):
         told = [(event.kind.name, event.node.node_id) for event in events]
         assert told == [("NODE_JOINED", "users-0"), ("NODE_JOINED", "users-1"), ("NODE_LEFT", "users-0")]
 
+    @pytest.mark.slow
     def test_goes_on_while_the_api_server_is_away(
         self, api: KubernetesApi, serve: Serve, client: ClusterMediator
     ) -> None:

@@ -218,6 +218,7 @@ users.close()
         assert program.wait(20) == 0  # the watch would go on for longer
         processes.until(lambda: api.open_watches == 0, "the watch is closed")
 
+    @pytest.mark.slow
     def test_importing_and_making_one_starts_nothing(self, api: KubernetesApi, run: Any) -> None:
         program = run("say(threads=threads(), sockets=sockets())")
         assert self.said(program) == {"threads": ["MainThread"], "sockets": 0}

@@ -42,7 +42,7 @@ def unsigned_call(server: Process) -> tuple[int, str | None, bool]:
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "haproxy tcp" else []) for kind in PROXIES]
+    "kind", [pytest.param(kind, marks=[] if kind == "nginx" else pytest.mark.slow) for kind in PROXIES]
 )
 @pytest.mark.parametrize(
     "secret", [pytest.param("k" * 32, id="with a secret", marks=pytest.mark.slow), pytest.param(None, id="without")]

@@ -157,6 +157,7 @@ def test_the_documented_rule_for_nodes_is_enough(open_: RedisServer, acl: Callab
         assert ids(store) == ["node-1"]
 
 
+@pytest.mark.slow
 def test_no_word_of_the_documented_rule_for_nodes_is_too_much(acl: Callable[[str], str]) -> None:
     words = rule("catga-node").split()
     commands = [word for word in words if word.startswith("+")]
@@ -316,6 +317,7 @@ def test_a_server_that_wants_a_client_certificate_gets_it(certificates: Certific
         processes.until(is_told, "the server says what it wants")
 
 
+@pytest.mark.slow
 def test_tls_to_a_port_without_it_says_so(
     open_: RedisServer, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def test_it_uses_four_keys_and_they_go_with_the_last_node(store: RedisDiscovery,
     assert admin.keys() == []
 
 
+@pytest.mark.slow
 def test_what_dead_nodes_leave_behind_expires_too(store: RedisDiscovery, admin: Any) -> None:
     store.register(record(), SHORT / 2)
     store.register(record("node-2"), SHORT / 2)
@@ -186,6 +187,7 @@ def test_nodes_that_are_gone_are_not_remembered_for_ever(
 # -- time -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_expired_record_is_hidden_before_anybody_has_removed_it(
     store: RedisDiscovery, other: RedisDiscovery, admin: Any
 ) -> None:
@@ -211,6 +213,7 @@ def test_a_record_that_had_expired_and_was_not_removed_yet_comes_back_by_a_heart
     assert ids(other) == ["node-2"]
 
 
+@pytest.mark.slow
 def test_a_node_that_takes_an_expired_id_before_anybody_has_removed_its_record_is_seen(
     store: RedisDiscovery, other: RedisDiscovery
 ) -> None:

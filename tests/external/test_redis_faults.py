@@ -170,6 +170,7 @@ def test_an_idle_connection_that_the_server_closed_is_replaced_without_an_error(
 # -- hung -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("real_waits")
 def test_a_hung_server_fails_every_call_soon_and_serves_again_afterwards(
     server: RedisServer, node: RedisDiscovery, other: RedisDiscovery
@@ -254,6 +255,7 @@ def test_a_key_of_somebody_elses_raises_and_is_left_alone(server: RedisServer, n
     assert server.command("GET", "{catga:default}:expiry") == b"mine"
 
 
+@pytest.mark.slow
 def test_a_server_that_is_still_loading_fails_the_calls() -> None:
     with RedisServer(loading_process_events_interval_bytes="1024", key_load_delay="0") as server:
         with contextlib.closing(server.client()) as admin:

@@ -212,7 +212,7 @@ def test_a_store_that_forgets_or_dies_between_two_tries_lets_none_run_again(
         assert [each.node_id for each in result.attempts][:2] == ["a", "b"]
 
 
-@pytest.mark.parametrize("trouble", [_emptied, _started_again])
+@pytest.mark.parametrize("trouble", [_emptied, pytest.param(_started_again, marks=pytest.mark.slow)])
 def test_after_it_has_forgotten_everything_new_requests_run_at_once(
     server: RedisServer, opened: Opened, trouble: Callable[[RedisServer], Any]
 ) -> None:

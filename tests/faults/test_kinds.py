@@ -111,6 +111,7 @@ def test_each_kind_of_node_gives_the_same_result(cluster: tuple[Nodes, dict[str,
     assert "s3cr3t" not in str(results)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("kinds")
 def test_batches_events_and_chains_of_calls_pass_through_each_kind_of_node(
     cluster: tuple[Nodes, dict[str, Node]],

@@ -103,7 +103,16 @@ def dropped() -> bool:
     return not our_threads()
 
 
-@pytest.mark.parametrize("make", [an_app, a_blueprint, a_middleware, an_app_in_memory, an_app_with_stores])
+@pytest.mark.parametrize(
+    "make",
+    [
+        an_app,
+        a_blueprint,
+        a_middleware,
+        pytest.param(an_app_in_memory, marks=pytest.mark.slow),
+        pytest.param(an_app_with_stores, marks=pytest.mark.slow),
+    ],
+)
 def test_what_serves_a_mediator_ends_its_thread_when_it_is_dropped(make: Callable[[Path], Any], tmp_path: Path) -> None:
     made = make(tmp_path)
     assert len(our_threads()) == 1
@@ -113,6 +122,7 @@ def test_what_serves_a_mediator_ends_its_thread_when_it_is_dropped(make: Callabl
     assert gone() is None
 
 
+@pytest.mark.slow
 def test_50_apps_leave_no_thread_and_no_descriptor(tmp_path: Path) -> None:
     def use(number: int) -> None:
         app = an_app(tmp_path, number, secret="s" * 32)
@@ -179,7 +189,7 @@ def closed(mediator: ClusterMediator) -> None:
     mediator.close()
 
 
-@pytest.mark.parametrize("use", [lambda mediator: None, closed])
+@pytest.mark.parametrize("use", [lambda mediator: None, pytest.param(closed, marks=pytest.mark.slow)])
 def test_a_mediator_that_runs_nothing_goes_without_a_word(use: Callable[[ClusterMediator], object]) -> None:
     mediator = create_cluster(Mediator(), node_id="script", discovery="memory://script")
     use(mediator)

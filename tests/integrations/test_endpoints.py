@@ -79,7 +79,10 @@ class Neighbour:
             "HTTP status 200 from node node-7; ",
             "that node does not sign with this",
         ),
-        Neighbour({"secret": OTHER}, {}, "HTTP status 401 from node node-7 (", "the same secret (CATGA_SECRET)"),
+        pytest.param(
+            Neighbour({"secret": OTHER}, {}, "HTTP status 401 from node node-7 (", "the same secret (CATGA_SECRET)"),
+            marks=pytest.mark.slow,
+        ),
         Neighbour(
             {"secret": OURS},
             {"secret": OURS},
@@ -134,8 +137,8 @@ def _has_ipv6() -> bool:
     ("status", "body", "found"),
     [
         ("404", "nothing", "HTTP status 404"),
-        ("200", "<h1>Air</h1>", "HTTP status 200 and no description of a node"),
-        ("200", '{"nodeId": "node-7"}', "HTTP status 200 from node node-7"),
+        pytest.param("200", "<h1>Air</h1>", "HTTP status 200 and no description of a node", marks=pytest.mark.slow),
+        pytest.param("200", '{"nodeId": "node-7"}', "HTTP status 200 from node node-7", marks=pytest.mark.slow),
     ],
 )
 def test_a_name_that_leads_to_another_server_of_this_machine_is_told_apart(
@@ -331,6 +334,7 @@ def test_a_peer_without_the_route_is_named_and_used_all_the_same(caplog: pytest.
     assert "HTTP status 404; that is right for a node without this route (a .NET node); else register" in line
 
 
+@pytest.mark.slow
 def test_a_peer_with_a_certificate_that_is_not_trusted_is_named(
     tls: tuple[Any, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

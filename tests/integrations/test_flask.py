@@ -366,7 +366,9 @@ def test_fifty_factories_leave_no_thread_and_no_file() -> None:
 
 
 @pytest.fixture
-def operated(tmp_path: Path) -> Iterator[Flask]:
+def operated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    # Its files are new, and it is one process: nobody is waited for.
+    monkeypatch.setattr("catga_sync.cluster.group_files._SETTLED", 0.1)
     port = free_port()
     cluster = CatgaCluster()
     cluster.handler(name_of_app)

@@ -68,8 +68,8 @@ PAST_THE_LOGIN = (
     ("prepare", "found", "cure"),
     [
         (login_page, "HTTP status 302, a redirect to /login; ", PAST_THE_LOGIN),
-        (bare_401, "HTTP status 401; ", PAST_THE_LOGIN),
-        (csrf_page, "HTTP status 403; ", PAST_THE_LOGIN),
+        pytest.param(bare_401, "HTTP status 401; ", PAST_THE_LOGIN, marks=pytest.mark.slow),
+        pytest.param(csrf_page, "HTTP status 403; ", PAST_THE_LOGIN, marks=pytest.mark.slow),
         (to_https, "HTTP status 302, a redirect to https://127.0.0.1/catga/cluster/node; ", "write https:// in"),
         (failing, "HTTP status 500; ", "the app fails before the node is asked, and its log tells where"),
         (maintenance, "HTTP status 503; ", "the server or proxy there is overloaded, or does not reach the app"),
@@ -190,7 +190,7 @@ def mounted(mediator: ClusterMediator) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:Current server name:UserWarning")
-@pytest.mark.parametrize("make", [server_name, subdomain, mounted])
+@pytest.mark.parametrize("make", [server_name, pytest.param(subdomain, marks=pytest.mark.slow), mounted])
 def test_routes_that_the_server_does_not_lead_to_are_named(
     make: Callable[[ClusterMediator], Any], caplog: pytest.LogCaptureFixture
 ) -> None:

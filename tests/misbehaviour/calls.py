@@ -29,6 +29,7 @@ __all__ = [
     "Mounted",
     "Order",
     "every_way",
+    "few_ways",
     "invoke",
     "invoking",
     "own",
@@ -137,3 +138,15 @@ WAYS: dict[str, Callable[[], requests.Session | None]] = {
     "an adapter of his own that blocks": lambda: own(Mounted(pool_maxsize=1, pool_block=True)),
 }
 every_way = pytest.mark.parametrize("make", WAYS.values(), ids=WAYS)
+#: Two of them in "make test", for what takes long.
+few_ways = pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(
+            make,
+            id=way,
+            marks=[] if way in ("none given", "an adapter of his own that blocks") else pytest.mark.slow,
+        )
+        for way, make in WAYS.items()
+    ],
+)

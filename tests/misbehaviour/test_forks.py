@@ -16,7 +16,7 @@ import requests
 from catga_sync import Delivery, ErrorCode
 from tests.conftest import require_module
 from tests.misbehaviour import peers
-from tests.misbehaviour.calls import Order, every_way, invoke, invoking, result_of_a_request_received
+from tests.misbehaviour.calls import Order, few_ways, invoke, invoking, result_of_a_request_received
 from tests.misbehaviour.peers import serving
 
 
@@ -55,7 +55,7 @@ def is_open(descriptor: int) -> bool:
     return True
 
 
-@every_way
+@few_ways
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_opens_connections_of_its_own(
@@ -95,7 +95,7 @@ def authority() -> Iterator[tuple[ssl.SSLContext, str]]:
         yield context, bundle
 
 
-@every_way
+@few_ways
 def test_the_deadline_is_kept_over_tls(
     make: Callable[[], requests.Session | None], authority: tuple[ssl.SSLContext, str]
 ) -> None:
@@ -104,7 +104,7 @@ def test_the_deadline_is_kept_over_tls(
     assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED)
 
 
-@every_way
+@few_ways
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_says_nothing_on_its_parents_tls_connection(

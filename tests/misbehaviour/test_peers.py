@@ -27,13 +27,24 @@ from tests.processes import free_port, until
 ALL = PEERS | GRPC_PEERS
 
 
-#: Those that cost a call all of its time, but for one.
-LONG = {script for script, (_, code) in ALL.items() if code == "DEADLINE_EXCEEDED"} - {peers.never_answers}
+#: One of each kind: it says nothing, breaks off, responds with an error of HTTP, with what is none, or with too much,
+#: and breaks off over gRPC.
+FEW = {
+    "never_answers",
+    "closes_after_the_request",
+    "answers_a_bare_503",
+    "answers_garbage",
+    "answers_compressed",
+    "sends_a_huge_answer",
+    "refuses_truthfully",
+    "speaks_http1",
+    "closes_at_the_body",
+}
 
 
 def of_few(script: peers.Script) -> Any:
-    """Leave to "make soak" what takes long here: what each of them comes to is tested by itself."""
-    return pytest.param(script, id=script.__name__, marks=pytest.mark.slow if script in LONG else [])
+    """Leave the others to "make soak": what each of them comes to is tested by itself."""
+    return pytest.param(script, id=script.__name__, marks=[] if script.__name__ in FEW else pytest.mark.slow)
 
 
 def needs(script: peers.Script) -> None:

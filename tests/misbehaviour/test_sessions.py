@@ -20,21 +20,30 @@ from catga_sync import Delivery, ErrorCode
 from catga_sync.serialization import MessageRegistry
 from catga_sync.transport import EnvelopeInvoker, create_invoker
 from tests.misbehaviour import peers
-from tests.misbehaviour.calls import Mounted, Order, every_way, invoke, invoking, own, result_of_a_request_received
+from tests.misbehaviour.calls import (
+    Mounted,
+    Order,
+    every_way,
+    few_ways,
+    invoke,
+    invoking,
+    own,
+    result_of_a_request_received,
+)
 from tests.misbehaviour.peers import PEERS, read_request, reply, serving
 from tests.processes import free_port
 
 # -- what holds for every session -------------------------------------------------------------------------------------
 
 
-@every_way
+@few_ways
 @pytest.mark.parametrize("script", [peers.drips_its_head, peers.drips_its_body, peers.never_answers])
 def test_the_deadline_is_kept(make: Callable[[], requests.Session | None], script: peers.Script) -> None:
     result = result_of_a_request_received(script, make)
     assert (result.delivery, result.code) == (Delivery.UNKNOWN, ErrorCode.DEADLINE_EXCEEDED)
 
 
-@every_way
+@few_ways
 def test_a_failure_is_judged_by_evidence(make: Callable[[], requests.Session | None]) -> None:
     def reads_a_little_then_resets(connection: socket.socket, over: threading.Event) -> None:
         connection.recv(1000)

@@ -22,11 +22,12 @@ def cluster(tmp_path: Path) -> Cluster:
     return Cluster(tmp_path / "nodes.sqlite3")
 
 
-@pytest.fixture(params=[pytest.param(None, id="unsigned", marks=pytest.mark.slow), pytest.param(_SECRET, id="signed")])
+@pytest.fixture(params=[None, _SECRET], ids=["unsigned", "signed"])
 def any_cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Cluster:
     return Cluster(tmp_path / "nodes.sqlite3", request.param)
 
 
+@pytest.mark.slow
 def test_an_operator_sees_and_calls_a_cluster_of_which_he_has_no_class(any_cluster: Cluster) -> None:
     cluster = any_cluster
     with cluster.node("n1", "-w", "2", *HOOKS) as n1, cluster.node("n2") as n2:

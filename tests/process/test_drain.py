@@ -45,9 +45,8 @@ def wait_for(client: ClusterMediator, *names: str) -> None:
     until(online, f"exactly {names} are online")
 
 
-@pytest.mark.parametrize(
-    "hooks", [pytest.param((), id="bare", marks=pytest.mark.slow), pytest.param(HOOKS, id="hooks")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("hooks", [(), HOOKS], ids=["bare", "hooks"])
 def test_a_drain_waits_for_the_handler_that_runs_in_the_other_worker(
     cluster: Cluster, client: ClusterMediator, tmp_path: Path, hooks: tuple[str, ...]
 ) -> None:

@@ -172,6 +172,7 @@ def test_a_failure_is_the_same_here_and_there(client: ClusterMediator, cluster_n
             assert how == "crash" or there.error == "not today"
 
 
+@pytest.mark.slow
 def test_two_processes_find_each_other_over_the_default_file_with_no_configuration(tmp_path: Path) -> None:
     environment = {"TMPDIR": str(tmp_path), "NODE": "n1", "CLUSTER": "default"}
     port = free_port()

@@ -22,8 +22,8 @@ psutil = require_module("psutil")
 
 pytestmark = pytest.mark.process
 
-#: Those that other tests of "make test" start as well, or that differ from another in a detail: "make soak" has them.
-ELSEWHERE = {"gunicorn gevent", "uwsgi", "flask run", "flask run, reloader"}
+#: One that lends its connections and one that does not; "make soak" has the others.
+FEW = {"gunicorn gthread", "wsgiref"}
 
 #: Signatures are headers to a server: in "make test" one server has them and the others have none.
 CASES = [
@@ -31,7 +31,7 @@ CASES = [
         SERVERS[name],
         secret,
         id=f"{name}-{'signed' if secret else 'unsigned'}",
-        marks=pytest.mark.slow if bool(secret) != (name == "gunicorn gthread") or name in ELSEWHERE else [],
+        marks=pytest.mark.slow if bool(secret) != (name == "gunicorn gthread") or name not in FEW else [],
     )
     for name in SERVERS
     for secret in (None, "s" * 32)

@@ -103,12 +103,13 @@ def test_calls_between_two_of_our_nodes_go_over_a_stream_and_say_what_post_says(
         assert [each for each in ("[ERROR]", "Socket error", "StopIteration") if each in server.output()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param((), marks=pytest.mark.slow),
-        pytest.param(("-w", "2"), marks=pytest.mark.slow),
-        pytest.param(("-w", "2", "--preload"), marks=pytest.mark.slow),
+        (),
+        ("-w", "2"),
+        ("-w", "2", "--preload"),
         ("-w", "4", *HOOKS),
     ],
 )
@@ -128,7 +129,7 @@ def test_many_callers_get_their_own_responses_from_many_workers(cluster_name: st
         assert ways.seen.count("stream") > 300
 
 
-# In "make test", test_servers.py looks at the features of these servers.
+# In "make test", test_servers.py looks at such a server.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "server_command",
@@ -180,9 +181,8 @@ def _hold(
     return thread, results
 
 
-@pytest.mark.parametrize(
-    "hooks", [pytest.param((), id="bare", marks=pytest.mark.slow), pytest.param(HOOKS, id="hooks")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("hooks", [(), HOOKS], ids=["bare", "hooks"])
 def test_sigterm_ends_what_runs_and_takes_no_more(cluster_name: str, hooks: tuple[str, ...], tmp_path: Path) -> None:
     with node("n1", cluster_name, *hooks) as server, caller(server, cluster_name) as (mediator, ways):
         assert mediator.send(Do("x"))

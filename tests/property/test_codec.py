@@ -136,6 +136,7 @@ def test_the_codec_refuses_what_the_schema_refuses_and_with_the_same_words(data)
     assert outcome(LEAF.codec.field.from_wire, data) == outcome(LEAF.schema.load, data)
 
 
+@thorough(800)
 @given(plain, plain)
 def test_the_codec_does_not_write_what_the_schema_does_not_and_with_the_same_words(text, number):
     # marshmallow stops at the first error of an object, the codec tells all of them
@@ -144,6 +145,7 @@ def test_the_codec_does_not_write_what_the_schema_does_not_and_with_the_same_wor
     assert all(found[key] == wrong[key] for key in wrong)
 
 
+@thorough(800)
 @given(st.binary(max_size=64))
 def test_no_bytes_raise_anything_else(raw):
     for entry in (TREE, LEAF, *BARE):
@@ -180,6 +182,7 @@ def test_no_json_raises_anything_else(value):
             assert found is None or isinstance(found, entry.cls)
 
 
+@thorough(800)
 @given(wild_plain)
 def test_what_is_read_as_any_is_what_json_reads(value):
     raw = json.dumps({"it": value}).encode()
@@ -189,12 +192,14 @@ def test_what_is_read_as_any_is_what_json_reads(value):
         assert "surrogate" in str(exc) or "twice" in str(exc)
 
 
+@thorough(800)
 @given(st.text(max_size=20))
 def test_camel_case_is_another_spelling_of_the_same_name(name):
     assert fold(camel_case(name)) == fold(name)
     assert fold(fold(name)) == fold(name)
 
 
+@thorough(800)
 @given(st.from_regex(r"_?[a-z][a-z0-9]*(_[a-z][a-z0-9]*)*_?", fullmatch=True))
 def test_a_snake_case_name_has_no_inner_underscore_on_the_wire(name):
     wire = camel_case(name)
@@ -203,11 +208,13 @@ def test_a_snake_case_name_has_no_inner_underscore_on_the_wire(name):
     assert camel_case(wire) == wire
 
 
+@thorough(800)
 @given(st.text("AB.,[] `1", max_size=30))
 def test_the_short_form_of_a_short_name_is_itself(name):
     assert short_name(short_name(name)) == short_name(name)
 
 
+@thorough(800)
 @given(
     st.decimals(allow_nan=False, allow_infinity=False) | st.integers(0, 10**60).map(lambda n: Decimal(n).scaleb(-30))
 )
@@ -223,11 +230,13 @@ def test_a_decimal_does_not_touch_what_is_around_it(value, number):
     assert loads(dumps({"a": value, "b": 0}))["a"] == json.loads(dumps({"a": value, "b": number}))["a"]
 
 
+@thorough(800)
 @given(st.timedeltas())
 def test_a_span_survives_dotnets_form(span):
     assert parse_timedelta(format_timedelta(span)) == span
 
 
+@thorough(800)
 @given(st.text("-0123456789.:", max_size=24))
 def test_no_text_of_a_span_raises_anything_else(text):
     try:
@@ -236,6 +245,7 @@ def test_no_text_of_a_span_raises_anything_else(text):
         pass
 
 
+@thorough(800)
 @given(st.datetimes(timezones=zones), st.integers(0, 9))
 def test_a_moment_survives_a_seventh_digit(moment, digit):
     text = moment.replace(tzinfo=None).isoformat(timespec="microseconds") + str(digit)
@@ -245,6 +255,7 @@ def test_a_moment_survives_a_seventh_digit(moment, digit):
     assert found.utcoffset() == moment.utcoffset()
 
 
+@thorough(800)
 @given(st.text("0123456789-:.TZ+ ", max_size=30))
 def test_no_text_of_a_moment_raises_anything_else(text):
     try:
@@ -262,6 +273,7 @@ def depth(value):
 bracketed = st.text('[]{}"\\a', max_size=6)
 
 
+@thorough(800)
 @given(
     st.recursive(
         st.integers() | bracketed,
@@ -279,6 +291,7 @@ def test_the_depth_is_that_of_the_value(value, limit):
             check_depth(raw, limit)
 
 
+@thorough(800)
 @given(floats)
 def test_a_float_is_never_more_or_less(number):
     found = BARE[2].codec.decode(BARE[2].codec.encode(BARE[2].cls(number))).it

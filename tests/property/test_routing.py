@@ -104,11 +104,13 @@ def slow_owner(of: dict[str, int], key: bytes) -> str:
     return min(((point - look / 2.0**64) % 1.0, node_id) for look in looks for point, node_id in points)[1]
 
 
+@thorough(800)
 @given(of=members, key=keys)
 def test_a_key_is_owned_by_the_point_that_follows_soonest_after_a_look(of, key):
     assert Ring(of).owner(key) == slow_owner(of, key)
 
 
+@thorough(800)
 @given(of=members, newcomer=ids, points=st.integers(1, 80), some=st.lists(keys, max_size=50))
 def test_a_newcomer_takes_keys_and_nothing_else_moves(of, newcomer, points, some):
     assume(newcomer not in of)
@@ -116,6 +118,7 @@ def test_a_newcomer_takes_keys_and_nothing_else_moves(of, newcomer, points, some
     assert all(after.owner(key) in (before.owner(key), newcomer) for key in some)
 
 
+@thorough(800)
 @given(of=members, chosen=st.sets(st.integers(0, 11), min_size=1), key=keys)
 def test_whoever_is_absent_is_passed_over_as_if_there_were_no_such_node(of, chosen, key):
     names = sorted(of)
@@ -123,6 +126,7 @@ def test_whoever_is_absent_is_passed_over_as_if_there_were_no_such_node(of, chos
     assert Ring(of).owner_among(key, present) == Ring({name: of[name] for name in present}).owner(key)
 
 
+@thorough(800)
 @given(of=members)
 def test_all_keys_are_owned(of):
     shares = ring_shares(Ring(of))
@@ -134,6 +138,7 @@ def test_all_keys_are_owned(of):
 # -- least connections ------------------------------------------------------------------------------------------------
 
 
+@thorough(800)
 @given(
     snapshots=st.lists(st.sets(st.sampled_from("abcdef"), min_size=1), min_size=1, max_size=3),
     events=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), max_size=60),

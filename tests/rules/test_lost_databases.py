@@ -18,8 +18,14 @@ from tests.processes import clean_environment
 
 LOST = pytest.mark.parametrize(
     "suffixes",
-    [("",), ("-wal",), ("-shm",), ("-wal", "-shm"), ("", "-shm"), ("", "-wal", "-shm")],
-    ids=["main", "wal", "shm", "wal+shm", "main+shm", "all"],
+    [
+        pytest.param(("",), id="main"),
+        pytest.param(("-wal",), id="wal"),
+        pytest.param(("-shm",), id="shm", marks=pytest.mark.slow),
+        pytest.param(("-wal", "-shm"), id="wal+shm", marks=pytest.mark.slow),
+        pytest.param(("", "-shm"), id="main+shm", marks=pytest.mark.slow),
+        pytest.param(("", "-wal", "-shm"), id="all"),
+    ],
 )
 LIFETIME = 600.0
 

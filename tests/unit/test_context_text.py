@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from catga_sync._context_text import read_context, write_context
 from catga_sync.context import CallContext
 from tests.tables import every_row
+from tests.thorough import thorough
 
 KEYS = st.from_regex(r"[A-Za-z0-9._\-]{1,64}", fullmatch=True)
 VALUES = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
 
 
+@thorough(800)
 @given(st.dictionaries(KEYS, VALUES, max_size=8))
 def test_what_is_written_is_read(entries: dict[str, str]) -> None:
     text = write_context(entries)
@@ -30,6 +32,7 @@ def test_the_line_is_what_the_page_says() -> None:
     assert dict(read_context(" a=1, b=2")) == {"a": "1", "b": "2"}
 
 
+@thorough(800)
 @given(st.text(max_size=60))
 def test_any_other_line_is_read_or_refused(text: str) -> None:
     try:

@@ -57,7 +57,9 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched
         yield Watched(file, stack, client)
 
 
-@pytest.mark.parametrize("names", [["a"], ["a", "b"], ["a", "b", "c"]], ids=len)
+@pytest.mark.parametrize(
+    "names", [["a"], *(pytest.param(each, marks=pytest.mark.slow) for each in (["a", "b"], ["a", "b", "c"]))], ids=len
+)
 def test_nodes_that_are_stopped_are_not_lost_by_the_store_however_few_there_were(
     watched: Watched, names: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -80,7 +82,7 @@ def test_a_mediator_that_is_closed_while_its_server_lives_on_is_not_lost(
     assert "has lost" not in caplog.text
 
 
-@pytest.mark.parametrize("names", [["a"], ["a", "b", "c"]], ids=len)
+@pytest.mark.parametrize("names", [["a"], pytest.param(["a", "b", "c"], marks=pytest.mark.slow)], ids=len)
 def test_nodes_that_still_answer_are_lost_by_the_store_which_is_told_once_and_they_are_kept(
     watched: Watched, names: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -45,10 +45,22 @@ def send(pair: Pair, count: int, batch: bool) -> list[CatgaResult[Any]]:
     return list(pair.client.send_batch(requests)) if batch else [pair.client.send(each) for each in requests]
 
 
-one_by_one_and_in_a_batch = pytest.mark.parametrize("batch", [False, True], ids=["one by one", "batch"])
+ONE_BY_ONE, BATCH = pytest.param(False, id="one by one"), pytest.param(True, id="batch")
+BATCH_IN_SOAK = pytest.param(True, id="batch", marks=pytest.mark.slow)
+one_by_one_and_in_a_batch = pytest.mark.parametrize("batch", [ONE_BY_ONE, BATCH])
+#: In "make test" one by one without a secret, and in a batch with one.
+with_and_without_a_secret = pytest.mark.parametrize(
+    ("batch", "secret"),
+    [
+        pytest.param(False, None, id="one by one-unsigned"),
+        pytest.param(False, "s" * 32, id="one by one-signed", marks=pytest.mark.slow),
+        pytest.param(True, None, id="batch-unsigned", marks=pytest.mark.slow),
+        pytest.param(True, "s" * 32, id="batch-signed"),
+    ],
+)
 
 
-@one_by_one_and_in_a_batch
+@pytest.mark.parametrize("batch", [ONE_BY_ONE, BATCH_IN_SOAK])
 def test_two_objects_with_a_file_each_are_two_stores(tmp_path: Path, opened: Opened, batch: bool) -> None:
     with pair(opened(tmp_path / "a.sqlite3"), opened(tmp_path / "b.sqlite3")) as made:
         results = send(made, 5, batch)
@@ -70,8 +82,7 @@ def test_a_copy_of_a_file_is_another_store(tmp_path: Path, opened: Opened) -> No
         assert_told_the_truth(result)
 
 
-@pytest.mark.parametrize("secret", [None, "s" * 32], ids=["unsigned", "signed"])
-@one_by_one_and_in_a_batch
+@with_and_without_a_secret
 def test_with_one_file_under_two_names_the_second_node_gives_the_response_of_the_first(
     tmp_path: Path, opened: Opened, batch: bool, secret: str | None
 ) -> None:
@@ -124,8 +135,7 @@ def test_nodes_that_are_asked_what_they_are_tell_their_store_as_well(
         assert (result.value, asked(result), made.ran) == (1, BOTH, [("a", 1)])
 
 
-@pytest.mark.parametrize("secret", [None, "s" * 32], ids=["unsigned", "signed"])
-@one_by_one_and_in_a_batch
+@with_and_without_a_secret
 def test_a_file_that_is_replaced_between_two_heartbeats_is_another_store(
     tmp_path: Path, opened: Opened, batch: bool, secret: str | None
 ) -> None:
@@ -144,7 +154,7 @@ def test_a_file_that_is_replaced_between_two_heartbeats_is_another_store(
 
 
 @pytest.mark.parametrize("told", ["another", None, OSError("no"), 7], ids=["another", "none", "down", "no text"])
-@one_by_one_and_in_a_batch
+@pytest.mark.parametrize("batch", [ONE_BY_ONE, BATCH_IN_SOAK])
 def test_a_node_whose_store_is_not_the_one_that_is_relied_on_refuses_unexecuted(told: Any, batch: bool) -> None:
     """What the client believes of ``b`` is as old as its last heartbeat."""
     a, b = Named("one"), Named("one")
@@ -179,7 +189,7 @@ def test_an_object_that_two_nodes_share_is_one_store_only_if_it_says_which_one_i
         assert result.is_success is shared
 
 
-@one_by_one_and_in_a_batch
+@pytest.mark.parametrize("batch", [pytest.param(False, id="one by one", marks=pytest.mark.slow), BATCH])
 def test_a_first_try_that_finds_another_store_is_sent_again_without_one(batch: bool) -> None:
     """Nothing has run yet. All calls between the change and the next heartbeat find it, more than the budget allows."""
     a, b = Named("one"), Named("one")

@@ -192,6 +192,7 @@ def test_a_file_that_another_process_holds_fails_every_call_soon_and_works_again
     assert store.claim("b", "f", LONG).state is NEW, "the claim that failed was not made"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("real_waits")
 def test_a_new_file_that_another_process_holds_is_made_ready_when_it_lets_go(path: Path, opened: Opened) -> None:
     store = opened(path)
@@ -204,6 +205,7 @@ def test_a_new_file_that_another_process_holds_is_made_ready_when_it_lets_go(pat
     run(store, "a")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("real_waits")
 def test_threads_that_wait_for_a_held_file_all_fail_soon(
     path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
@@ -348,6 +350,7 @@ def test_what_has_expired_is_removed_bit_by_bit(path: Path, opened: Opened) -> N
     assert rows(path) <= 216
 
 
+@pytest.mark.slow
 def test_the_file_does_not_grow_when_as_much_expires_as_comes(path: Path, opened: Opened) -> None:
     clock = HeldClock()
     store = opened(path, ttl=100.0, clock=clock)
@@ -448,6 +451,7 @@ def test_this_machine_can_tell_its_boots_apart() -> None:
 # -- processes ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_many_processes_that_make_the_file_at_once_all_get_in(path: Path) -> None:
     with contextlib.ExitStack() as stack:
         others = [stack.enter_context(Elsewhere(f"SqliteIdempotency({str(path)!r})")) for _ in range(6)]

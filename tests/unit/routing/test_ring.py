@@ -64,26 +64,32 @@ def test_the_order_of_the_members_does_not_matter():
     assert [one.owner(key) for key in KEYS[:500]] == [other.owner(key) for key in KEYS[:500]]
 
 
-@every_row("size", [3, 4, 10, 30])
+each_size = pytest.mark.parametrize("size", [3, 10, *(pytest.param(size, marks=pytest.mark.slow) for size in (4, 30))])
+
+
+def moves(before, after):
+    return [(old, new) for key in KEYS if (old := before.owner(key)) != (new := after.owner(key))]
+
+
+@each_size
 def test_a_node_that_joins_takes_its_share_and_nothing_else_moves(size):
-    before, after = ring(size), ring(size + 1)
-    moved = [(before.owner(key), after.owner(key)) for key in KEYS if before.owner(key) != after.owner(key)]
+    moved = moves(ring(size), ring(size + 1))
     assert {new for _, new in moved} == {f"node-{size}"}
     assert len(moved) / len(KEYS) == pytest.approx(1 / (size + 1), rel=0.2)
     assert len({old for old, _ in moved}) == size  # every other node gives some
 
 
-@every_row("size", [3, 4, 10, 30])
+@each_size
 def test_a_node_that_leaves_gives_its_share_to_all_others_and_nothing_else_moves(size):
     before = ring(size)
     after = Ring({node_id: points for node_id, points in before.members.items() if node_id != "node-1"})
-    moved = [(before.owner(key), after.owner(key)) for key in KEYS if before.owner(key) != after.owner(key)]
+    moved = moves(before, after)
     assert {old for old, _ in moved} == {"node-1"}
     assert len(moved) / len(KEYS) == pytest.approx(1 / size, rel=0.2)
     assert len({new for _, new in moved}) == size - 1
 
 
-@pytest.mark.parametrize("prefix", ["node-", "web.shop.svc.cluster.local:"])
+@pytest.mark.parametrize("prefix", ["node-", pytest.param("web.shop.svc.cluster.local:", marks=pytest.mark.slow)])
 def test_what_moves_is_within_a_fifth_of_ideal_from_3_to_100_nodes(prefix):
     """The share of a node is what moves when it comes and when it goes: nothing else moves."""
     for size in range(3, 102):

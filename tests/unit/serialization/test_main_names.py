@@ -62,7 +62,7 @@ def project(tmp_path: Path) -> Path:
         pytest.param(["-m", "shop"], "shop.__main__", marks=pytest.mark.slow),
         pytest.param(["-c", "import shop.stock"], "shop.stock", marks=pytest.mark.slow),
         pytest.param(["-c", "import shop.__main__"], "shop.__main__", marks=pytest.mark.slow),
-        (["script.py"], "script"),
+        pytest.param(["script.py"], "script", marks=pytest.mark.slow),
         pytest.param(["-m", "script"], "script", marks=pytest.mark.slow),
         pytest.param(["shop/stock.py"], "stock", marks=pytest.mark.slow),
         pytest.param(["-m", "flask", "--app", "app", "routes"], "app", marks=pytest.mark.slow),

@@ -215,9 +215,9 @@ def test_closing_it_waits_for_a_handler_whose_caller_does_not(cluster: LocalClus
 @pytest.mark.parametrize(
     ("messages", "names"),
     [
-        ([Reserve()], "local.Reserve"),
+        pytest.param([Reserve()], "local.Reserve", marks=pytest.mark.slow),
         ([Reserve(), Count()], "local.Reserve or local.Count"),
-        ([Reserve("x" * 100_000)], "local.Reserve"),  # it travels compressed
+        pytest.param([Reserve("x" * 100_000)], "local.Reserve", marks=pytest.mark.slow),  # it travels compressed
     ],
 )
 def test_closing_it_warns_of_a_handler_that_does_not_end(

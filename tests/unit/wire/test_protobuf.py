@@ -21,6 +21,7 @@ from catga_sync.wire.envelope import MAX_BATCH, EnvelopeError, RequestEnvelope, 
 from catga_sync.wire.form import JSON  # noqa: E402
 from catga_sync.wire.protobuf import PROTOBUF  # noqa: E402
 from tests.tables import every_row  # noqa: E402
+from tests.thorough import thorough  # noqa: E402
 
 FORMS = pytest.mark.parametrize("form", [JSON, PROTOBUF], ids=["JSON", "protobuf"])
 
@@ -39,6 +40,7 @@ RESPONSES = st.builds(
 
 
 @FORMS
+@thorough(800)
 @given(payload=st.binary(max_size=200), now=st.floats(0, 4e9), source=st.one_of(st.none(), st.just("web")))
 def test_a_request_is_read_as_it_was_written(form, payload: bytes, now: float, source: str | None) -> None:  # type: ignore[no-untyped-def]
     head = form.head("shop.Order", "shop.Receipt", source)
@@ -53,6 +55,7 @@ def test_a_request_is_read_as_it_was_written(form, payload: bytes, now: float, s
 
 
 @FORMS
+@thorough(800)
 @given(responses=st.lists(RESPONSES, min_size=1, max_size=3))
 def test_a_response_is_read_as_it_was_written(form, responses: list[ResponseEnvelope]) -> None:  # type: ignore[no-untyped-def]
     for response in responses:
@@ -61,6 +64,7 @@ def test_a_response_is_read_as_it_was_written(form, responses: list[ResponseEnve
     assert form.read_batch_response(body) == [(each, "unknown") for each in responses]
 
 
+@thorough(800)
 @given(body=st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     for read in (PROTOBUF.read_request, PROTOBUF.read_batch, PROTOBUF.read_response, PROTOBUF.read_batch_response):
