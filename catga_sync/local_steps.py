@@ -102,12 +102,15 @@ def sent_step(
             response is to them what its caller gets.
         local: ``local_step``, or what stands in its place.
         bare: Whether there are no behaviours of handlers.
+
+    Returns:
+        The step; of a success it may return the response itself: see the second rule.
     """
     name, response_codec = entry.name, entry.response_codec
     if not entry.remote:
         return watched_step(hooks, name, handle)
     codec = None if hooks.handle else entry.codec
-    if bare and response_codec is not None and local is local_step:
+    if bare and response_codec is not None and entry.response_check and local is local_step:
         step: Step = direct_step(function, entry, codec, response_codec)
     else:
         step = local(handle, codec, response_codec, name)
@@ -147,6 +150,8 @@ def direct_step(
             if ends_process(exc):
                 raise
             return for_others(failure_of(exc, name), name)
+        if response is None and answers_none:
+            return None
         if type(response) is usual:
             try:
                 if response_codec.round_trips(response):
@@ -154,8 +159,6 @@ def direct_step(
             except BaseException as exc:
                 if ends_process(exc):
                     raise
-        elif response is None and answers_none:
-            return None
         return rest(response)
 
     return run

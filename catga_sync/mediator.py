@@ -77,7 +77,7 @@ class Mediator(AsyncSends):
         self._lock = threading.RLock()
         # Guarded by _lock for writing, swapped whole; read without it. The user's handler, and inside its behaviours.
         self._steps: dict[type, tuple[MessageType, Callable[[Any], Any], Handler]] = {}
-        #: For a request that is sent here.
+        #: For a request that is sent here; a success may be the response itself, see ``pipeline.Step``.
         self.chains: dict[type, Step] = {}
         self._subscribers: dict[type, tuple[Handler, ...]] = {}
         self._behaviors: tuple[Behavior, ...] = ()

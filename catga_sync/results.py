@@ -101,7 +101,7 @@ class CatgaResult(_Cells, Generic[T]):
         delivery: Whether the handler ran.
         request_id: 32 hex digits; made on first use for a local call.
         node_id: The node that processed the call, or None.
-        processing_time_ms: Milliseconds that the node took.
+        processing_time_ms: Milliseconds that the node took, behaviours around its handlers included.
         attempts: All attempts of a call in a cluster, in order; otherwise empty.
         metadata: Further information; read-only.
 
@@ -190,7 +190,8 @@ class CatgaResult(_Cells, Generic[T]):
         cells._request_id = self._request_id if request_id is _KEPT else request_id
         cells.node_id = self.node_id if node_id is _KEPT else node_id
         cells.processing_time_ms = self.processing_time_ms if processing_time_ms is _KEPT else processing_time_ms
-        cells._attempts = self.attempts if attempts is _KEPT else attempts
+        made = self._attempts if attempts is _KEPT else attempts
+        cells._attempts = made if type(made) is tuple else self.attempts  # a number is of its own node
         cells.metadata = self.metadata if metadata is _KEPT else metadata
         cells.__class__ = CatgaResult
         return cells  # type: ignore[return-value] # by the line above
@@ -228,8 +229,8 @@ class CatgaResult(_Cells, Generic[T]):
         cells._request_id = call
         cells.node_id = node_id
         cells.processing_time_ms = processing_time_ms
-        attempts = self._attempts
-        cells._attempts = attempts if type(attempts) is tuple else self.attempts  # a number is of its own node
+        made = self._attempts
+        cells._attempts = made if type(made) is tuple else self.attempts
         cells.metadata = self.metadata
         cells.__class__ = CatgaResult
         return cells  # type: ignore[return-value] # by the line above

@@ -381,7 +381,7 @@ def test_everything_at_the_root_works_without_any_extra() -> None:
 def test_importing_the_root_loads_no_framework() -> None:
     # urllib3 loads brotli by itself where it is installed.
     optional = [name for name in OPTIONAL if name != "brotli"]
-    foreign = [*optional, "asyncio", "click", "flask", "werkzeug", "responses", "pytest", "hypothesis"]
+    foreign = [*optional, "asyncio", "zoneinfo", "click", "flask", "werkzeug", "responses", "pytest", "hypothesis"]
     loaded = run(
         f"""
         import json, sys

@@ -426,7 +426,6 @@ def test_nothing_is_opened_before_the_first_call_and_nothing_is_left_after_close
     becomes(1)
 
 
-@pytest.mark.slow
 def test_a_childs_end_does_not_touch_the_parents_connection(server: RedisServer) -> None:
     script = (
         "import ctypes, os, sys\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,33 @@ def test_a_handler_runs_once_whatever_it_returns(response: Any, code: str | None
     assert not result.value or type(result.value.found) is list
     assert result.delivery is Delivery.EXECUTED
     assert result.processing_time_ms > 0
+
+
+@dataclass(frozen=True)
+class Do(Request[None]):
+    text: str
+
+
+@dataclass(frozen=True)
+class Find(Request[Any]):
+    text: str
+
+
+def calls_of_a_send(request: Request[Any], handler: Callable[[Any], Any]) -> int:
+    mediator, calls = Mediator(), []
+    mediator.register(type(request), handler)
+    mediator.send(request).unwrap()
+    sys.setprofile(lambda frame, event, _: calls.append(frame.f_code) if event == "call" else None)
+    try:
+        mediator.send(request)
+    finally:
+        sys.setprofile(None)
+    return len(calls)
+
+
+def test_each_kind_of_response_goes_a_short_way() -> None:
+    assert calls_of_a_send(Do("x"), lambda request: None) <= 6
+    assert calls_of_a_send(Find("x"), lambda request: 7) <= 9
 
 
 def test_a_request_that_changes_in_json_reaches_the_handler_as_it_would_over_the_wire() -> None:

@@ -91,7 +91,7 @@ def both(make: Make, *records: Any, send: Callable[[ClusterMediator], CatgaResul
     short, long = (make(*records, router=router, **given) for router in ("local-first", LongWay()))
     found = send(short)
     assert told(found) == told(send(long))
-    assert short._short_way._known[2]  # each has gone its way
+    assert any(short._short_way._known[2].values())  # each has gone its way
     assert not long._short_way._known[2]
     return found
 
