@@ -101,7 +101,7 @@ class CatgaResult(_Cells, Generic[T]):
         delivery: Whether the handler ran.
         request_id: 32 hex digits; made on first use for a local call.
         node_id: The node that processed the call, or None.
-        processing_time_ms: Milliseconds that the node took, behaviours around its handlers included.
+        processing_time_ms: Milliseconds that the node took, with behaviours around its handler and the check of values.
         attempts: All attempts of a call in a cluster, in order; otherwise empty.
         metadata: Further information; read-only.
 
@@ -138,7 +138,7 @@ class CatgaResult(_Cells, Generic[T]):
         fill(self, "_request_id", request_id)
         fill(self, "node_id", node_id)
         fill(self, "processing_time_ms", processing_time_ms)
-        fill(self, "_attempts", attempts)
+        fill(self, "_attempts", tuple(attempts))
         fill(self, "metadata", _NOTHING if metadata is None else MappingProxyType(dict(metadata)))
 
     @classmethod

@@ -232,7 +232,7 @@ class Sender:
         *,
         in_batch: bool = False,
     ) -> AttemptDetails:
-        way = "local" if node.node_id == self._this.node_id else self._way_to(node)
+        way = "local" if node.node_id == self._this.node_id else str(self._way_to(node))
         name = self._local.registry.ensure(type(message)).name
         return made(AttemptDetails, (name, call, node, way, leader, in_batch, {}))
 

@@ -244,3 +244,9 @@ def test_a_result_can_be_made_with_changes_and_leaves_the_original_alone():
     assert (other.node_id, other.request_id, other.error) == ("node-3", "r-2", "no")
     assert (result.node_id, result.request_id) == ("node-2", "r-1")
     assert dict(other.metadata) == {"zone": "a"}
+
+
+def test_attempts_given_as_a_list_are_kept_as_a_tuple() -> None:
+    attempt = Attempt("a", 0.5, Delivery.EXECUTED)
+    result = CatgaResult.success(1)._with(attempts=CatgaResult(True, 1, attempts=[attempt]).attempts)  # type: ignore[arg-type]
+    assert result.attempts == (attempt,)
