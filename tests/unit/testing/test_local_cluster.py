@@ -260,10 +260,11 @@ def test_closing_it_wakes_handlers_that_wait_for_another_node(
         still = r"still run: (local\.Price at node 'shop', )?local\.Reserve at node 'stock'; have"
         with pytest.warns(RuntimeWarning, match=still):
             cluster.close()
-        handler.join(30)
     else:
         cluster.close()
+        assert handler.done.is_set()  # its thread ends a moment later
         assert not hanging.entered.is_set()
+    handler.join(30)
     assert not handler.is_alive()
     caller.join(30)
     assert [each.delivery for each in results] == [Delivery.UNKNOWN] * 2
