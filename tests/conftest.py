@@ -61,9 +61,9 @@ def _is_installed(file: Path) -> bool:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Return how many workers ``-n auto`` starts: tests spend half of their time waiting for other processes."""
-    return max(2, (os.cpu_count() or 1) * 2)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many workers ``-n auto`` starts: tests wait for others; the long ones start many processes as well."""
+    return max(2, (os.cpu_count() or 1) * (2 if config.getoption("--slow") else 3))
 
 
 @pytest.hookimpl(optionalhook=True)
