@@ -1,4 +1,4 @@
-"""How many examples Hypothesis tries: a sixty-fourth in every run, and all of them in "make soak"."""
+"""How many examples Hypothesis tries: a hundredth in every run, and all of them in "make soak"."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["thorough", "tried"]
 
 def thorough(examples: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
-    Have Hypothesis try so many examples of a test in "make soak", and a sixty-fourth of them otherwise.
+    Have Hypothesis try so many examples of a test in "make soak", and a hundredth of them otherwise.
 
     Args:
         examples: All of them.
@@ -28,4 +28,4 @@ def thorough(examples: int) -> Callable[[Callable[..., Any]], Callable[..., Any]
 
 def tried(examples: int) -> int:
     """Return how many of so many examples this run tries."""
-    return examples if os.environ.get("CATGA_TESTS_THOROUGH") else max(examples // 64, 6)
+    return examples if os.environ.get("CATGA_TESTS_THOROUGH") else max(examples // 100, 6)

@@ -35,6 +35,7 @@ def test_a_command_starts_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "nodes.sqlite3").exists()
 
 
+@pytest.mark.slow
 def test_a_local_call_leaves_the_connection_of_its_caller_open(tmp_path: Path) -> None:
     assert manage(tmp_path, "migrate").returncode == 0
     code = """if True:
@@ -48,6 +49,7 @@ def test_a_local_call_leaves_the_connection_of_its_caller_open(tmp_path: Path) -
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["9"]), done.stderr
 
 
+@pytest.mark.slow
 def test_an_import_of_django_test_makes_no_server_of_a_command(tmp_path: Path) -> None:
     code = """if True:
         import os, threading
@@ -178,6 +180,7 @@ def test_a_check_says_what_is_wrong_and_what_to_write(
     assert done.returncode == (1 if ".E" in told[0] else 0)
 
 
+@pytest.mark.slow
 def test_a_check_names_the_variable_of_the_environment_that_is_wrong(tmp_path: Path) -> None:
     done = manage(tmp_path, "check", CATGA_TIMOUT="3")
     assert "(catga.E001) CATGA_TIMOUT: no such option; did you mean 'CATGA_REQUEST_TIMEOUT' or" in done.stderr, done

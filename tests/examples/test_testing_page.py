@@ -32,6 +32,7 @@ def test_the_page_has_its_five_patterns() -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_tests_on_the_page_pass(page: pytest.Pytester) -> None:
     result = page.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider")
     outcomes = result.parseoutcomes()

@@ -29,7 +29,7 @@ for _module in ("gunicorn", "django", "grpc"):
     require_module(_module)
 trustme = require_module("trustme")
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 KINDS = ("django", "flask", "grpc", "tls")
 _HANDLES = "Ask,Come,Do,Echo,Fail,Go,Put,Happened"
@@ -111,7 +111,6 @@ def test_each_kind_of_node_gives_the_same_result(cluster: tuple[Nodes, dict[str,
     assert "s3cr3t" not in str(results)
 
 
-@pytest.mark.slow
 @pytest.mark.xdist_group("kinds")
 def test_batches_events_and_chains_of_calls_pass_through_each_kind_of_node(
     cluster: tuple[Nodes, dict[str, Node]],
@@ -135,7 +134,6 @@ def test_batches_events_and_chains_of_calls_pass_through_each_kind_of_node(
         until(all_have_heard, "each node has run its subscriber once")
 
 
-@pytest.mark.slow
 @pytest.mark.xdist_group("kinds")
 @pytest.mark.parametrize("fault", ["kill", "hang", "drain"])
 def test_a_fault_of_each_kind_of_node_in_turn_is_told_truthfully(
